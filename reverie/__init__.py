@@ -1,0 +1,1 @@
+"""Reverie: agents that remember and dream."""

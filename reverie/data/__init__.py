@@ -1,0 +1,1 @@
+"""Rows, sequence replay, selectors, limiter and chunk files."""

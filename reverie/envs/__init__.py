@@ -1,0 +1,1 @@
+"""Environments: one contract, one adapter per source."""

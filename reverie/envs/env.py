@@ -1,0 +1,90 @@
+"""The environment contract: every source of experience is a `VectorEnv`, one adapter per source.
+
+Time runs in rows (see `reverie.data.rows`). `reset` and `step` return the *seen* half of the rows: ``obs.*``,
+``reward``, ``is_first``, ``is_last``, ``is_terminal`` as arrays [N, ...]; the actor adds ``prev_action``, ``action``
+and extras. A source may end an episode in one of two ways, and both are exact::
+
+    next-step source   step -> rows[i] is_last       its action is ignored; next step -> rows[i] is_first
+    same-step source   step -> ends holds the is_last row of stream i, rows[i] is already the is_first row after it
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from gymnasium import spaces
+
+from reverie.data.rows import Rows
+
+Resume = Literal["state", "replay", "truncate"]
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """What an environment is, as far as an agent or a report needs to know.
+
+    observation: key -> Box (uint8 [H, W, C] images, float32 vectors), Discrete or MultiDiscrete.
+    action: Discrete, MultiDiscrete, or a Box normalised to [-1, 1].
+    action_repeat: frames per env_step.
+    protocol, flags: the named protocol and every one of its flags, written to the run's config.
+    resume: how an interrupted stream goes on: its state is restored (``state``), it is simulated again from its
+        episode seed and actions (``replay``), or its open episode is closed as truncated (``truncate``).
+    random_score, optimal_score: reference episode returns where they are known exactly.
+    """
+
+    id: str
+    observation: Mapping[str, spaces.Space]
+    action: spaces.Space
+    action_repeat: int = 1
+    protocol: str = "default"
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    resume: Resume = "truncate"
+    random_score: float | None = None
+    optimal_score: float | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one `VectorEnv.step` saw: a row per stream, and the closing rows of same-step sources.
+
+    rows: field -> [N, ...]. ends: field -> [M, ...] rows with is_last that come *before* `rows` in their streams, or
+    None. streams: int64 [M], the streams of `ends`.
+    """
+
+    rows: Rows
+    ends: Rows | None = None
+    streams: np.ndarray | None = None
+
+
+class VectorEnv(ABC):
+    """N environment streams stepped together."""
+
+    spec: EnvSpec
+    num_envs: int
+
+    @abstractmethod
+    def reset(self, seed: int) -> Rows:
+        """Begin every stream anew. Stream i's k-th episode is a function of (seed, i, k) and its actions alone."""
+
+    @abstractmethod
+    def step(self, action: np.ndarray) -> Step:
+        """Act: ``action`` [N] (Discrete), [N, K] (MultiDiscrete) or [N, A] (Box in [-1, 1])."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that `load_state_dict` needs: nested dicts of arrays, numbers, strings and lists (never pickled)."""
+        raise NotImplementedError(f"{self.spec.id} cannot be resumed in mid-episode")
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Return to exactly where `state_dict` was taken. Raises ResumeError if the environment would differ."""
+        raise NotImplementedError(f"{self.spec.id} cannot be resumed in mid-episode")
+
+    def close(self) -> None:
+        """Free simulators and windows."""
+
+
+class ResumeError(RuntimeError):
+    """The environment did not come back to the state that was saved."""

@@ -1,0 +1,1 @@
+"""Presets: a function per agent and benchmark that returns a whole config, each number with its source."""

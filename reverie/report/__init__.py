@@ -1,0 +1,1 @@
+"""Logs, videos and curves."""

@@ -1,0 +1,1 @@
+"""Roles, runners and checkpoints."""
