@@ -1,0 +1,120 @@
+"""Categorical and Bernoulli distributions as functions of their logits.
+
+Every function works on the last axis: logits [..., K] over K classes. Log-probabilities, entropies and divergences
+reduce that axis only, so that 32 latent variables of 32 classes, [..., 32, 32], give [..., 32]; sum where the model is
+a product. A class is masked out by the logit -inf. Half precision is computed in float32. Samplers take their noise as
+an argument.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# Stands in for log 0, so that 0 * log 0 is 0 and not NaN; p * 1e30 still tells a true zero-probability event.
+_LOG_ZERO = -1e30
+# The largest float32 below 1.
+_BELOW_ONE = 1.0 - 2.0**-24
+
+
+def _full(x: Tensor) -> Tensor:
+    """Half precision becomes float32; float32 and float64 stay."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    return F.log_softmax(_full(logits), -1).clamp(min=_LOG_ZERO)
+
+
+def unimix_logits(logits: Tensor, mix: float) -> Tensor:
+    """Logits of a mixture with the uniform distribution: log((1 - mix) softmax(logits) + mix / K).
+
+    logits: [..., K]. mix: in [0, 1], share of the uniform part; 0 returns log_softmax(logits).
+    Returns normalised log-probabilities [..., K], at least log(mix / K).
+    Source: Hafner et al. 2023 (DreamerV3), section "World model learning": 1 % uniform.
+    """
+    if mix == 0.0:
+        return F.log_softmax(_full(logits), -1)
+    probs = F.softmax(_full(logits), -1)
+    return ((1.0 - mix) * probs + mix / logits.shape[-1]).log()
+
+
+def _sample_index(probs: Tensor, u: Tensor) -> Tensor:
+    # Impossible classes leave the cumulative sum, for a parallel scan may round two neighbours of it differently; and
+    # the noise is scaled to its largest entry, for that is 1 only up to rounding. Hence some entry always exceeds it.
+    cdf = torch.where(probs > 0, probs.cumsum(-1), 0.0)
+    level = u.to(probs.dtype).clamp(0.0, _BELOW_ONE) * cdf.amax(-1)
+    # The first of equal maxima is documented; on booleans this is faster than argmax or a sum.
+    return (cdf > level.unsqueeze(-1)).max(-1).indices
+
+
+def _one_hot(index: Tensor, like: Tensor) -> Tensor:
+    classes = torch.arange(like.shape[-1], device=like.device)
+    return (index.unsqueeze(-1) == classes).to(like.dtype)
+
+
+def sample_categorical(logits: Tensor, u: Tensor) -> Tensor:
+    """Draw a class by the inverse of the distribution function: the first k with p_0 + ... + p_k > u.
+
+    logits: [..., K]. u: [...], uniform in [0, 1), one number per variable.
+    Returns int64 [...], in [0, K). A class of probability zero is never drawn. No gradient.
+    """
+    return _sample_index(F.softmax(_full(logits), -1).detach(), u)
+
+
+def one_hot_straight_through(logits: Tensor, u: Tensor) -> Tensor:
+    """Draw a one-hot vector whose gradient is that of the probabilities: sample + p - sg(p).
+
+    logits: [..., K]. u: [...], uniform in [0, 1). Returns [..., K], exactly one-hot.
+    Source: Bengio et al. 2013 (straight-through); Hafner et al. 2021 (DreamerV2), algorithm 1.
+    """
+    probs = F.softmax(_full(logits), -1)
+    sample = _one_hot(_sample_index(probs.detach(), u), probs)
+    # The brackets keep the value exact: p - sg(p) is 0, while (sample + p) - sg(p) would round.
+    return sample + (probs - probs.detach())
+
+
+def one_hot_mode(logits: Tensor) -> Tensor:
+    """The most probable class (the first, if several are) as a one-hot vector, with the gradient of the probabilities.
+
+    logits: [..., K]. Returns [..., K], exactly one-hot.
+    """
+    probs = F.softmax(_full(logits), -1)
+    return _one_hot(logits.argmax(-1), probs) + (probs - probs.detach())
+
+
+def categorical_log_prob(logits: Tensor, one_hot: Tensor) -> Tensor:
+    """Log-probability sum_k one_hot_k log p_k; with soft targets, minus the cross-entropy.
+
+    logits, one_hot: [..., K]. Returns [...]. Gradients reach both arguments: detach a straight-through sample first.
+    """
+    return (_full(one_hot) * _log_softmax(logits)).sum(-1)
+
+
+def categorical_entropy(logits: Tensor) -> Tensor:
+    """Entropy -sum_k p_k log p_k. logits: [..., K]. Returns [...], nats, in [0, log K]."""
+    log_p = _log_softmax(logits)
+    return -(log_p.exp() * log_p).sum(-1)
+
+
+def categorical_kl(logits_p: Tensor, logits_q: Tensor) -> Tensor:
+    """KL(p || q) = sum_k p_k (log p_k - log q_k).
+
+    logits_p, logits_q: [..., K]. Returns [...], nats; beyond 1e20 where p has a class that q excludes.
+    """
+    log_p, log_q = _log_softmax(logits_p), _log_softmax(logits_q)
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def bernoulli_log_prob(logits: Tensor, target: Tensor) -> Tensor:
+    """Elementwise t log s + (1 - t) log(1 - s) with s = sigmoid(logits).
+
+    logits, target: the same shape; target in [0, 1], soft targets allowed (a continuation times the discount).
+    """
+    return -F.binary_cross_entropy_with_logits(_full(logits), target.to(_full(logits).dtype), reduction="none")
+
+
+def bernoulli_mean(logits: Tensor) -> Tensor:
+    """Probability of 1, sigmoid(logits), elementwise."""
+    return torch.sigmoid(_full(logits))

@@ -1,0 +1,51 @@
+"""All distributions under one name, ``from reverie.ops import distributions as D``; see `categorical`, `continuous`."""
+
+from reverie.ops.categorical import (
+    bernoulli_log_prob,
+    bernoulli_mean,
+    categorical_entropy,
+    categorical_kl,
+    categorical_log_prob,
+    one_hot_mode,
+    one_hot_straight_through,
+    sample_categorical,
+    unimix_logits,
+)
+from reverie.ops.continuous import (
+    normal_entropy,
+    normal_kl,
+    normal_log_prob,
+    normal_sample,
+    tanh_normal_log_prob,
+    tanh_normal_mode,
+    tanh_normal_sample,
+    trunc_normal_entropy,
+    trunc_normal_log_prob,
+    trunc_normal_mode,
+    trunc_normal_sample,
+    unit_normal_nll,
+)
+
+__all__ = [
+    "bernoulli_log_prob",
+    "bernoulli_mean",
+    "categorical_entropy",
+    "categorical_kl",
+    "categorical_log_prob",
+    "normal_entropy",
+    "normal_kl",
+    "normal_log_prob",
+    "normal_sample",
+    "one_hot_mode",
+    "one_hot_straight_through",
+    "sample_categorical",
+    "tanh_normal_log_prob",
+    "tanh_normal_mode",
+    "tanh_normal_sample",
+    "trunc_normal_entropy",
+    "trunc_normal_log_prob",
+    "trunc_normal_mode",
+    "trunc_normal_sample",
+    "unimix_logits",
+    "unit_normal_nll",
+]
