@@ -1,0 +1,313 @@
+"""Change, check, save and reload nested frozen dataclasses by dotted keys: ``agent.rssm.deter = 600``.
+
+Nothing here knows a particular config. A *group* is a field that holds a dataclass, a *key* is a path of field names to
+anything else. Which dataclass a group holds is decided by the instance that the caller passes (a preset), so one field
+``agent`` may hold the config of any agent. Dictionaries are one key each, and ``env.flags.sticky`` reaches into one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from reverie.errors import UserError, suggest
+
+C = TypeVar("C")
+
+_ASSIGNMENT = re.compile(r"(?:--)?([A-Za-z_][\w-]*(?:\.[\w-]+)*)=(.*)", re.DOTALL)
+_DOTTED_ASSIGNMENT = re.compile(r"[A-Za-z_][\w-]*(?:\.[\w-]+)+=")
+
+
+def parse(tokens: Sequence[str]) -> dict[str, str]:
+    """Command-line words -> {dotted key: text}; of a key given twice, the last counts.
+
+    Accepts ``--a.b 600``, ``--a.b=600``, ``a.b=600`` and the bare flag ``--a.b`` (true). Dashes in names are
+    underscores. Raises UserError for a word that is none of these.
+    """
+    found: dict[str, str] = {}
+    words = list(tokens)
+    while words:
+        word = words.pop(0)
+        if match := _ASSIGNMENT.fullmatch(word):
+            name, value = match.groups()
+        elif re.fullmatch(r"--[A-Za-z_][\w.-]*", word):
+            name = word[2:]
+            # A following "a.b=1" is an override of its own: values that look like that need "--key=value".
+            takes = bool(words) and not words[0].startswith("--") and not _DOTTED_ASSIGNMENT.match(words[0])
+            value = words.pop(0) if takes else "true"
+        else:
+            raise UserError(f"unexpected argument {word!r}; write --key value, --key=value or key=value")
+        found[name.replace("-", "_")] = value
+    return found
+
+
+def apply(config: C, overrides: Mapping[str, Any]) -> C:
+    """A copy of `config` with the values of dotted keys replaced; all at once, so values may depend on each other.
+
+    Text is read as on a command line (``1e-3``, ``true``, ``none``, ``[1, 2]``, ``1,2,4``) and every value is checked
+    against its field's type. Raises UserError for unknown keys (with near names), wrong types, and values that a
+    ``__post_init__`` rejects with ValueError.
+    """
+    tree: dict[str, Any] = {}
+    for key, value in overrides.items():
+        _plant(tree, key, value, config)
+    return _rebuild(config, tree, "", _known(config), text=True)
+
+
+def flatten(config: Any) -> dict[str, Any]:
+    """{dotted key: value} of every key, in field order; a dictionary is one value."""
+    flat: dict[str, Any] = {}
+    for field in _fields(config):
+        value = getattr(config, field.name)
+        if _is_group(value):
+            flat |= {f"{field.name}.{key}": leaf for key, leaf in flatten(value).items()}
+        else:
+            flat[field.name] = value
+    return flat
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested dictionaries of what JSON can hold: paths as text, tuples as lists, non-finite floats as text.
+
+    Dictionaries in the config must hold JSON values themselves. Raises TypeError for values of other types.
+    """
+    plain = _plain(config)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def from_dict(default: C, data: Mapping[str, Any]) -> C:
+    """The inverse of `to_dict`: `default` supplies the classes, and the values of keys that `data` does not have.
+
+    Text is taken as it stands. Raises UserError for unknown keys, wrong types and rejected values, as `apply` does.
+    """
+    return _rebuild(default, data, "", _known(default), text=False)
+
+
+def to_json(config: Any) -> str:
+    """`to_dict` as indented JSON text."""
+    return json.dumps(to_dict(config), indent=2, allow_nan=False) + "\n"
+
+
+def from_json(default: C, text: str) -> C:
+    """`from_dict` of JSON text. Raises UserError if it is not a JSON object."""
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"the saved config is not JSON ({error}); restore it or start a new run") from error
+    if not isinstance(data, dict):
+        raise UserError(f"the saved config is a JSON {type(data).__name__}, not an object")
+    return from_dict(default, data)
+
+
+def _is_group(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _fields(config: Any) -> list[dataclasses.Field[Any]]:
+    """Fields that a caller may set; derived ones (``init=False``) follow from them."""
+    return [field for field in dataclasses.fields(config) if field.init]
+
+
+def _known(config: Any) -> list[str]:
+    return list(flatten(config))
+
+
+def _plant(tree: dict[str, Any], key: str, value: Any, config: Any) -> None:
+    """Put one dotted key into the nested `tree`, following dictionaries below the config's own keys too."""
+    node, path = tree, key.split(".")
+    for depth, name in enumerate(path[:-1], start=1):
+        child = node.setdefault(name, _Nest())
+        if not isinstance(child, _Nest):
+            raise UserError(f"{'.'.join(path[:depth])} and {key} are both given; give one of them")
+        node = child
+    if isinstance(node.get(path[-1]), _Nest):
+        raise UserError(f"{key} is given as a whole and in parts; give one of them")
+    node[path[-1]] = value
+
+
+class _Nest(dict[str, Any]):
+    """Overrides below a name, as opposed to a dictionary given as a value."""
+
+
+def _rebuild(config: Any, tree: Mapping[str, Any], prefix: str, known: list[str], *, text: bool) -> Any:
+    """`config` with the values of `tree`, built bottom up with one ``replace`` (one ``__post_init__``) per group."""
+    hints = typing.get_type_hints(type(config), include_extras=True)
+    names = {field.name for field in _fields(config)}
+    changes: dict[str, Any] = {}
+    for name, value in tree.items():
+        key = prefix + name
+        if name not in names:
+            raise UserError(f"unknown key {_first(key, value)!r}{suggest(_first(key, value), known)}")
+        changes[name] = _value(getattr(config, name), hints[name], value, key, known, text=text)
+    try:
+        return dataclasses.replace(config, **changes)
+    except ValueError as error:
+        named = ", ".join(_assignments(tree, prefix)) if text else prefix.rstrip(".")
+        raise UserError(f"{named or 'the config'}: {error}") from error
+
+
+def _value(current: Any, hint: Any, value: Any, key: str, known: list[str], *, text: bool) -> Any:
+    """The checked new value of one field, which held `current`."""
+    group = current if _is_group(current) else _default_group(hint)
+    if group is not None:
+        if isinstance(value, Mapping):
+            return _rebuild(group, value, key + ".", known, text=text)
+        whole = _is_group(value) or (_is_union(hint) and type(None) in typing.get_args(hint))
+        if not whole:
+            below = [k for k in known if k.startswith(key + ".")]
+            raise UserError(f"{key} is a group of keys; set one of {', '.join(below[:8])}")
+        return _coerce(hint, value, key, text=text)
+    if isinstance(value, _Nest):
+        if not isinstance(current, Mapping):
+            raise UserError(f"unknown key {_first(key, value)!r}{suggest(_first(key, value), known)}")
+        return _coerce(hint, _merge(current, value, text=text), key, text=False)
+    return _coerce(hint, value, key, text=text)
+
+
+def _merge(current: Mapping[str, Any], nest: _Nest, *, text: bool) -> dict[str, Any]:
+    """Overrides inside a dictionary of free values."""
+    merged = dict(current)
+    for name, value in nest.items():
+        if isinstance(value, _Nest):
+            below = merged.get(name)
+            merged[name] = _merge(below if isinstance(below, Mapping) else {}, value, text=text)
+        else:
+            merged[name] = _natural(value) if text and isinstance(value, str) else value
+    return merged
+
+
+def _default_group(hint: Any) -> Any:
+    """An instance of the one dataclass that an optional group may hold, or None."""
+    members = typing.get_args(hint) if _is_union(hint) else ()
+    options = [member for member in members if isinstance(member, type) and dataclasses.is_dataclass(member)]
+    if len(options) != 1:
+        return None
+    try:
+        return options[0]()
+    except TypeError:  # it has fields without defaults, so it can only be given as a whole
+        return None
+
+
+def _coerce(hint: Any, value: Any, key: str, *, text: bool) -> Any:
+    """`value` as the field's type. Text is tried as what it looks like, then as itself, then as a list."""
+    candidates = [value]
+    if text and isinstance(value, str):
+        parts = [part.strip() for part in value.split(",") if part.strip()]
+        candidates = [_natural(value), value, [_natural(part) for part in parts], parts]
+    adapter: TypeAdapter[Any] = _adapter(hint)
+    problem = ""
+    for candidate in candidates:
+        try:
+            # True is an int to Python and to lax validation, but `deter=true` is a slip.
+            return adapter.validate_python(candidate, strict=True if isinstance(candidate, bool) else None)
+        except ValidationError as error:
+            problem = problem or error.errors()[0]["msg"].lower()
+    shown = repr(value) if isinstance(value, str) else f"{value!r} ({type(value).__name__})"
+    reason = f" ({problem})" if typing.get_origin(hint) is Annotated else ""
+    raise UserError(f"{key} = {shown} is not {_expected(hint)}{reason}")
+
+
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    if dataclasses.is_dataclass(hint):  # pydantic lets a dataclass bring its own settings only
+        return TypeAdapter(hint)
+    return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+
+
+def _natural(text: str) -> Any:
+    """Text as the value that it looks like: none, true, false, a number, a JSON list or object; else itself."""
+    lowered = text.strip().lower()
+    if lowered in ("none", "null"):
+        return None
+    if lowered in ("true", "false"):
+        return lowered == "true"
+    for number in (int, float):
+        try:
+            return number(lowered)
+        except ValueError:
+            continue
+    if lowered[:1] in ("[", "{"):
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:
+            inner = text.strip()[1:-1]  # [a, b] without quotes
+            return [_natural(part.strip()) for part in inner.split(",") if part.strip()] if lowered[0] == "[" else text
+    return text
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (Union, types.UnionType)
+
+
+def _expected(hint: Any) -> str:
+    """A type in words."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is type(None):
+        return "none"
+    if origin is Annotated:
+        return _expected(arguments[0])
+    if origin is Literal:
+        return "one of " + ", ".join(str(choice) for choice in arguments)
+    if _is_union(hint):
+        return " or ".join(_expected(argument) for argument in arguments)
+    if origin in (tuple, list) and arguments:
+        kinds = [_expected(argument) for argument in arguments if argument is not Ellipsis]
+        return f"a list of {kinds[0]}" if origin is list or Ellipsis in arguments else f"a list of ({', '.join(kinds)})"
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return "one of " + ", ".join(str(member.value) for member in hint)
+    names = {
+        int: "an int",
+        float: "a float",
+        bool: "a bool (true or false)",
+        str: "text",
+        Path: "a path",
+        dict: "a dict",
+    }
+    return names.get(origin or hint, getattr(hint, "__name__", str(hint)))
+
+
+def _first(key: str, value: Any) -> str:
+    """The whole dotted key that a user wrote, of the first override below `key`."""
+    while isinstance(value, _Nest) and value:
+        name, value = next(iter(value.items()))
+        key = f"{key}.{name}"
+    return key
+
+
+def _assignments(tree: Mapping[str, Any], prefix: str) -> list[str]:
+    """The overrides in `tree` as ``key = value``, to be named in an error."""
+    shown: list[str] = []
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            shown += _assignments(value, f"{prefix}{name}.")
+        else:
+            shown.append(f"{prefix}{name} = {value}")
+    return shown if len(shown) <= 6 else [*shown[:6], "..."]
+
+
+def _plain(value: Any) -> Any:
+    if _is_group(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in _fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, Enum):
+        return _plain(value.value)
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # float("inf") reads it back; Infinity is not JSON
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"a config cannot hold {value!r} ({type(value).__name__}): JSON has no such value")
