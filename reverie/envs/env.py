@@ -53,11 +53,14 @@ class Step:
 
     rows: field -> [N, ...]. ends: field -> [M, ...] rows with is_last that come *before* `rows` in their streams, or
     None. streams: int64 [M], the streams of `ends`.
+    episode_info: stream -> name -> number, what the source measured over an episode whose is_last row is in this step
+    (achievements, the score of the whole game, ...). It is logged, never stored in replay.
     """
 
     rows: Rows
     ends: Rows | None = None
     streams: np.ndarray | None = None
+    episode_info: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
 
 class VectorEnv(ABC):

@@ -1,0 +1,67 @@
+"""`make_env`: the one factory of environments, by name.
+
+A family is a module with three functions, imported when one of its names is used::
+
+    names() -> list[str]                        every id it knows (for listings and near names)
+    protocols(id) -> tuple[str, ...]            the named protocols of an id, the default first
+    make(id, num_envs, protocol, options) -> VectorEnv
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+from reverie.envs.env import VectorEnv
+from reverie.envs.options import check_protocol
+from reverie.errors import UserError
+
+FAMILIES = {
+    "toy/": "reverie.envs.toys",
+    "ALE/": "reverie.envs.atari",
+    "dmc/": "reverie.envs.control",
+    "crafter/": "reverie.envs.crafter",
+}
+"""Prefix of an id -> the module of its family. Every other id belongs to `GYM`."""
+GYM = "reverie.envs.gym"
+
+
+def make_env(id: str, *, num_envs: int = 1, protocol: str = "auto", **options: Any) -> VectorEnv:
+    """Make `num_envs` streams of the environment `id`.
+
+    id: ``toy/catch``, ``ALE/Pong-v5``, ``dmc/walker-walk``, ``crafter/reward``, ``package.module:factory`` (a callable
+    that returns a gymnasium.Env, a Gymnasium vector environment, or a `VectorEnv`), or any Gymnasium id.
+    protocol: one of `protocols(id)`, or ``auto`` for the first of them. options: of the environment; each family says
+    which it takes.
+
+    Raises UserError on an unknown id, protocol or option, and where a package of an optional group is missing.
+    """
+    if num_envs < 1:
+        raise UserError(f"num_envs is {num_envs}; it must be at least 1")
+    family = _family(id)
+    known = family.protocols(id)
+    if protocol == "auto":
+        protocol = known[0]
+    check_protocol(id, protocol, known)
+    env: VectorEnv = family.make(id, num_envs, protocol, options)
+    return env
+
+
+def protocols(id: str) -> tuple[str, ...]:
+    """The named protocols of an environment, the default first."""
+    known: tuple[str, ...] = _family(id).protocols(id)
+    return known
+
+
+def env_names() -> dict[str, list[str]]:
+    """Family -> its ids, as far as their packages are installed; families of any length give a pattern too."""
+    listing = {prefix.rstrip("/"): _family(prefix).names() for prefix in FAMILIES}
+    listing["gymnasium"] = _family("").names()
+    listing["your own"] = ["package.module:factory"]
+    return listing
+
+
+def _family(id: str) -> ModuleType:
+    module = next((module for prefix, module in FAMILIES.items() if id.startswith(prefix)), GYM)
+    return importlib.import_module(module)

@@ -1,0 +1,31 @@
+"""Checks of what a user asks of an environment: options, protocols and counts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from reverie.errors import UserError, suggest
+
+
+def check_options(id: str, options: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Raise UserError, with near names, if `options` holds a name that `id` does not know."""
+    known = list(known)
+    for name in options:
+        if name not in known:
+            hint = suggest(name, known) if known else "; it takes none"
+            raise UserError(f"{id} has no option {name!r}{hint}")
+
+
+def check_protocol(id: str, protocol: str, known: Iterable[str]) -> None:
+    """Raise UserError, with near names, if `protocol` is not among those of `id`."""
+    known = list(known)
+    if protocol not in known:
+        raise UserError(f"{id} has no protocol {protocol!r}{suggest(protocol, known)}")
+
+
+def parameters(factory: Callable[..., Any]) -> dict[str, Any]:
+    """The named parameters of a factory and their defaults (`inspect.Parameter.empty` if there is none)."""
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {p.name: p.default for p in inspect.signature(factory).parameters.values() if p.kind in named}

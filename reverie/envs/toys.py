@@ -1,0 +1,243 @@
+"""Small environments with known answers: for tests, demonstrations and first experiments on a laptop.
+
+Each is a `gymnasium.Env` whose every episode is a function of its reset seed and actions, and which knows the exact
+mean return of the best policy (``optimal_score``) and of uniformly random actions (``random_score``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from reverie.envs.background import Plaids
+from reverie.envs.env import VectorEnv
+from reverie.envs.options import check_options, parameters
+from reverie.envs.vector import SyncVector
+from reverie.errors import UserError, suggest
+
+TimeStep = tuple[np.ndarray, float, bool, bool, dict[str, Any]]
+
+
+class Count(gymnasium.Env[np.ndarray, np.int64]):
+    """Counts: the observation is [env_steps in this episode, episode number], the reward is that same first number.
+
+    A row's reward therefore equals its own ``obs.vector[0]`` (0 on first rows), and lost, doubled or shifted rows
+    show at once. Actions (4) change nothing. length: env_steps in an episode; max_length: if given, each episode
+    draws its length from length..max_length inclusive. end: whether episodes end as ``terminal``, at a ``limit``, or
+    either at random (``mixed``). With fixed length L every policy scores 1 + ... + L = L (L + 1) / 2.
+    """
+
+    counts_episodes = True
+
+    def __init__(
+        self, length: int = 8, max_length: int | None = None, end: Literal["terminal", "limit", "mixed"] = "terminal"
+    ) -> None:
+        if length < 1 or (max_length is not None and max_length < length):
+            raise UserError(f"length {length} and max_length {max_length} must satisfy 1 <= length <= max_length")
+        if end not in ("terminal", "limit", "mixed"):
+            raise UserError(f"end {end!r} must be 'terminal', 'limit' or 'mixed'")
+        self.observation_space = spaces.Box(0, np.inf, (2,), np.float32)
+        self.action_space = spaces.Discrete(4)
+        self._lengths = (length, max_length or length)
+        self._end = end
+        self._episode = -1
+        lengths = np.arange(length, self._lengths[1] + 1)
+        self.random_score = self.optimal_score = float(np.mean(lengths * (lengths + 1) / 2))
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin episode ``options["episode"]``, or the next one."""
+        super().reset(seed=seed)
+        self._episode = (options or {}).get("episode", self._episode + 1)
+        self._count = 0
+        self._length = int(self.np_random.integers(self._lengths[0], self._lengths[1] + 1))
+        self._terminal = self._end == "terminal" or (self._end == "mixed" and bool(self.np_random.integers(2)))
+        return self._observe(), {}
+
+    def step(self, action: np.int64) -> TimeStep:
+        """Count on; `action` is ignored."""
+        self._count += 1
+        over = self._count == self._length
+        return self._observe(), float(self._count), over and self._terminal, over and not self._terminal, {}
+
+    def _observe(self) -> np.ndarray:
+        return np.array([self._count, self._episode], np.float32)
+
+
+class Catch(gymnasium.Env[np.ndarray, np.int64]):
+    """A ball falls one cell per env_step from a random column; the paddle on the last line must be under it.
+
+    Observation: uint8 image [size, size, 1], ball and paddle 255 on 0. Actions: left, stay, right. After cells - 1
+    env_steps the ball is on the last line: reward +1 if caught, else -1, and the episode ends (terminal); all other
+    rewards are 0. The paddle starts in the middle and can reach every column in time: optimal_score = 1. The ball's
+    column is uniform and independent of random actions, so they catch it with probability 1 / cells whatever the
+    paddle does: random_score = 2 / cells - 1.
+
+    size: side of the image (pixels), at least `cells`. cells: columns and lines of the board, at least 3.
+
+    Source: rules as the "catch" experiment of bsuite (Osband et al. 2020), on a square board.
+    """
+
+    def __init__(self, size: int = 32, cells: int = 8) -> None:
+        if cells < 3 or size < cells:
+            raise UserError(f"cells {cells} and size {size} must satisfy 3 <= cells <= size")
+        self.observation_space: spaces.Space[np.ndarray] = spaces.Box(0, 255, (size, size, 1), np.uint8)
+        self.action_space = spaces.Discrete(3)
+        self.cells, self.size = cells, size
+        self._edges = np.arange(cells + 1) * size // cells
+        self.random_score, self.optimal_score = 2.0 / cells - 1.0, 1.0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Drop a new ball."""
+        super().reset(seed=seed)
+        self._line, self._column = 0, int(self.np_random.integers(self.cells))
+        self._paddle = self.cells // 2
+        return self._observe(), {}
+
+    def step(self, action: np.int64) -> TimeStep:
+        """Move the paddle by action - 1 cells, let the ball fall one."""
+        self._paddle = int(np.clip(self._paddle + int(action) - 1, 0, self.cells - 1))
+        self._line += 1
+        over = self._line == self.cells - 1
+        reward = (1.0 if self._paddle == self._column else -1.0) if over else 0.0
+        return self._observe(), reward, over, False, {}
+
+    def _observe(self) -> np.ndarray:
+        return self._draw(np.zeros((self.size, self.size, 1), np.uint8))
+
+    def _draw(self, image: np.ndarray) -> np.ndarray:
+        for line, column in ((self._line, self._column), (self.cells - 1, self._paddle)):
+            top, bottom = self._edges[line], self._edges[line + 1]
+            left, right = self._edges[column], self._edges[column + 1]
+            image[top:bottom, left:right] = 255
+        return image
+
+
+class NoisyCatch(Catch):
+    """`Catch` in white before a moving background in colour that fills the frame: uint8 image [size, size, 3].
+
+    The background (see `reverie.envs.background.Plaids`) is drawn afresh each episode and tells nothing about the
+    task; it carries nearly all of the image's bits. strength: its brightest value, as a fraction of white (0 is
+    plain Catch in colour). Scores are those of Catch.
+    """
+
+    def __init__(self, size: int = 32, cells: int = 8, strength: float = 0.7) -> None:
+        super().__init__(size, cells)
+        if not 0.0 <= strength <= 0.9:
+            raise UserError(f"strength {strength} must be in [0, 0.9], so that ball and paddle stay visible")
+        self.observation_space = spaces.Box(0, 255, (size, size, 3), np.uint8)
+        self._strength = strength
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Drop a new ball before a new background."""
+        # Catch.reset draws one column from the generator; the background is made at its first observation, after it.
+        self._background: Plaids | None = None
+        return super().reset(seed=seed, options=options)
+
+    def _observe(self) -> np.ndarray:
+        if self._background is None:
+            self._background = Plaids(self.np_random, self.size, self.size)
+        return self._draw((self._background.frame(self._line) * self._strength).astype(np.uint8))
+
+
+class TMaze(gymnasium.Env[np.ndarray, np.int64]):
+    """A cue on the first row says which way to turn `length` env_steps later; nothing in between repeats it.
+
+    The corridor is walked by itself, so that only memory is measured: actions 0 (up) and 1 (down) count at the
+    junction alone, where the episode ends (terminal) with reward +1 for the cued way and -1 for the other. Cues are
+    equally likely, so random_score = 0, which is also the best any policy without memory can do; optimal_score = 1.
+
+    Observation: float32 vector [cue is up, cue is down, at the junction]; or with pixels=True a uint8 image
+    [size, size, 1]: a block above or below (cue) on the first row, the walker's place in the corridor on each row,
+    and a bar across the end at the junction. length: corridor env_steps between cue and junction, at least 1.
+
+    Source: the T-maze of Bakker (2001), "Reinforcement learning with long short-term memory", in its passive form
+    (Ni et al. 2023, "When do transformers shine in RL?", section 5.1).
+    """
+
+    def __init__(self, length: int = 10, pixels: bool = False, size: int = 32) -> None:
+        if length < 1 or size < 12:
+            raise UserError(f"length {length} must be at least 1 and size {size} at least 12")
+        self.observation_space: spaces.Space[np.ndarray] = (
+            spaces.Box(0, 255, (size, size, 1), np.uint8) if pixels else spaces.Box(0.0, 1.0, (3,), np.float32)
+        )
+        self.action_space = spaces.Discrete(2)
+        self.length, self._pixels, self._size = length, pixels, size
+        self.random_score, self.optimal_score = 0.0, 1.0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Show a new cue."""
+        super().reset(seed=seed)
+        self._cue, self._place = int(self.np_random.integers(2)), 0
+        return self._observe(), {}
+
+    def step(self, action: np.int64) -> TimeStep:
+        """Walk on, or turn at the junction."""
+        if self._place < self.length:
+            self._place += 1
+            return self._observe(), 0.0, False, False, {}
+        # The closing row shows the corridor without junction or cue: nothing on it gives the answer away.
+        self._place += 1
+        return self._observe(), 1.0 if int(action) == self._cue else -1.0, True, False, {}
+
+    def _observe(self) -> np.ndarray:
+        at_cue, at_junction = self._place == 0, self._place == self.length
+        if not self._pixels:
+            return np.array([at_cue and self._cue == 0, at_cue and self._cue == 1, at_junction], np.float32)
+        size, third = self._size, self._size // 3
+        image = np.zeros((size, size, 1), np.uint8)
+        image[third : size - third] = 64
+        if at_cue:
+            image[: third - 1] = 255 * (self._cue == 0)
+            image[size - third + 1 :] = 255 * (self._cue == 1)
+        if at_junction:
+            image[:, -third:] = 160
+        left = (size - 4) * min(self._place, self.length) // self.length
+        image[size // 2 - 2 : size // 2 + 2, left : left + 4] = 255
+        return image
+
+
+TOYS: dict[str, Callable[..., gymnasium.Env]] = {
+    "toy/count": Count,
+    "toy/catch": Catch,
+    "toy/noisy-catch": NoisyCatch,
+    "toy/tmaze": TMaze,
+}
+
+
+def names() -> list[str]:
+    """The ids of the toys."""
+    return sorted(TOYS)
+
+
+def protocols(id: str) -> tuple[str, ...]:
+    """A toy has one protocol; its options are the arguments of its class."""
+    return ("default",)
+
+
+def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> VectorEnv:
+    """N copies of a toy. Raises UserError on an unknown id or option."""
+    if id not in TOYS:
+        raise UserError(f"unknown environment {id!r}{suggest(id, TOYS)}")
+    defaults = parameters(TOYS[id])
+    check_options(id, options, defaults)
+    envs: list[Any] = [TOYS[id](**options) for _ in range(num_envs)]
+    return SyncVector(
+        id,
+        envs,
+        protocol=protocol,
+        flags={**defaults, **options},
+        random_score=envs[0].random_score,
+        optimal_score=envs[0].optimal_score,
+    )
