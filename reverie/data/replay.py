@@ -1,0 +1,437 @@
+"""Sequence replay: rings of rows per stream, windows gathered time-first, one selector, feedback by key.
+
+::
+
+    absolute index of a stream row   0 1 2 ...                  since the stream began
+    ring slot                        index % rows_per_stream
+    legal window                     [start, start + length)    start % period == 0, every row stored, none to come
+    key                              stream << 40 | start       so key + k names the row k rows later in the stream
+
+Windows may cross episode boundaries (a learner resets where ``is_first``), never the write cursor. The newest row of a
+stream may be a window's last row.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from reverie.data.rings import Rings
+from reverie.data.rows import Rows, RowSpec
+from reverie.data.selectors import Layout, Selector
+from reverie.data.sequences import Batch, Chunk, Feedback, SequenceSpec
+from reverie.errors import UserError
+
+KEY_BITS = 40
+
+
+def window_keys(streams: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Keys int64 [n] of the windows (or rows) that begin at absolute index starts[i] of streams[i]."""
+    return (streams << KEY_BITS) | starts
+
+
+def split_keys(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Streams and absolute starts, int64 [n] each, that `window_keys` joined."""
+    return keys >> KEY_BITS, keys & ((1 << KEY_BITS) - 1)
+
+
+class Replay:
+    """Rows of `streams` streams and the windows that `sequence` allows in them.
+
+    spec: fields of a row. states: fields of a recurrent state, kept (only if ``sequence.state == "stored"``) before
+        the rows whose absolute index is a multiple of the period.
+    budget: bytes for rows, states and selector; or capacity: rows in all streams together. Exactly one of them.
+    selector: draws windows. seed: of the replay's own generator, which nothing else uses.
+    device: where rows live; batches are made there. pin_memory: batches of a CPU replay in page-locked memory.
+    buffers: a batch stays valid until this many further calls of `sample` with the same batch size: fresh
+        50 MB tensors would cost several times the copy itself in page faults. Clone what must live longer.
+
+    Not thread-safe: one owner calls it. Raises UserError if the budget cannot hold a window per stream.
+    """
+
+    def __init__(
+        self,
+        spec: RowSpec,
+        sequence: SequenceSpec,
+        streams: int,
+        budget: int | None,
+        selector: Selector,
+        seed: int,
+        states: RowSpec | None = None,
+        capacity: int | None = None,
+        device: str | torch.device = "cpu",
+        pin_memory: bool = False,
+        buffers: int = 3,
+    ) -> None:
+        if streams < 1 or buffers < 1:
+            raise ValueError(f"expected streams >= 1 and buffers >= 1, got {streams} and {buffers}")
+        if not {"is_first", "is_last"} <= set(spec):
+            raise ValueError(f"a row needs is_first and is_last, got {sorted(spec)}")
+        if sequence.state == "stored" and not states:
+            raise ValueError("sequence.state is 'stored' but the replay was given no state spec")
+        self.spec, self.sequence, self.streams = dict(spec), sequence, streams
+        self.state_spec: RowSpec = dict(states or {}) if sequence.state == "stored" else {}
+        self.selector = selector
+        self.device = torch.device(device)
+        self.rows_per_stream = self._fit(budget, capacity)
+        layout = Layout(streams, self.rows_per_stream, sequence.length, sequence.period)
+        selector.bind(layout)
+        self._rings = Rings(self.spec, streams * self.rows_per_stream, self.device)
+        self._state_slots = layout.windows if self.state_spec else 0
+        self._states = Rings(self.state_spec, streams * self._state_slots, self.device)
+        self._refreshed = np.zeros(streams * self._state_slots, bool)
+        self._count = np.zeros(streams, np.int64)
+        self._ended = np.zeros(streams, bool)
+        self._all = np.arange(streams)
+        self._offsets = np.arange(sequence.length)[:, None]
+        self._rng = np.random.Generator(np.random.PCG64(seed))
+        self._pin = pin_memory and self.device.type == "cpu"
+        self._pool_size = buffers
+        self._pools: dict[int, list[dict[str, torch.Tensor]]] = {}
+        self._awaits_rows = False
+        self.sampled_rows = 0
+        self.stale_keys = 0
+
+    def _fit(self, budget: int | None, capacity: int | None) -> int:
+        """Rows per stream that the budget or the capacity allows."""
+        if (budget is None) == (capacity is None):
+            raise ValueError(f"give exactly one of budget (bytes) and capacity (rows), got {budget} and {capacity}")
+        spec, length, period = self.spec, self.sequence.length, self.sequence.period
+        row = sum(field.nbytes for field in spec.values())
+        window = sum(field.nbytes for field in self.state_spec.values()) + self.selector.window_bytes()
+        if capacity is not None:
+            rows, asked = capacity // self.streams, f"capacity of {capacity} rows"
+        else:
+            assert budget is not None
+            # One window more than rows / period may be begun, hence the subtraction.
+            rows = int((budget / self.streams - window) // (row + window / period))
+            asked = f"budget of {budget} bytes"
+        if rows < length:
+            needs = length * self.streams if capacity is not None else int((length + 1) * (row + window) * self.streams)
+            raise UserError(
+                f"a replay {asked} holds {max(rows, 0)} rows in each of {self.streams} streams, but a window has "
+                f"{length}: raise it to at least {needs}"
+            )
+        return rows
+
+    # Counters
+
+    def __len__(self) -> int:
+        """Rows stored now."""
+        return int(np.minimum(self._count, self.rows_per_stream).sum())
+
+    @property
+    def inserted(self) -> int:
+        """Rows ever added."""
+        return int(self._count.sum())
+
+    @property
+    def oldest(self) -> np.ndarray:
+        """Absolute index, int64 [streams], of the oldest row stored in each stream; nothing older is needed."""
+        return np.maximum(self._count - self.rows_per_stream, 0)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Rows ever added to each stream, int64 [streams]: the absolute index of the next row."""
+        return self._count.copy()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes reserved for rows, states and selector (without the batches' buffers)."""
+        return self._rings.nbytes + self._states.nbytes + self.selector.nbytes
+
+    def can_sample(self, batch_size: int = 1) -> bool:
+        """Whether `sample(batch_size)` can be answered now."""
+        return not self._awaits_rows and self.selector.ready(batch_size)
+
+    # Writing
+
+    def add(
+        self,
+        rows: Rows,
+        streams: np.ndarray | None = None,
+        states: dict[str, np.ndarray] | None = None,
+        priorities: np.ndarray | None = None,
+    ) -> None:
+        """Append one row to each listed stream (None: to every stream).
+
+        rows: every field of the spec, [n, ...]. streams: int64 [n], no duplicates.
+        states: name -> [n, ...], the recurrent state *before* each row; read only where the row's index is a multiple
+            of the period, required if the sequence stores states.
+        priorities: float [n] of the windows that these rows complete (NaN or None: the selector's default).
+
+        Raises ValueError if a field is missing or misshapen, or if ``is_first`` does not follow the stream's last row.
+        """
+        ids = self._all if streams is None else np.asarray(streams, np.int64)
+        if ids is not self._all and len(set(ids.tolist())) != len(ids):
+            raise ValueError(f"add takes one row per stream, got streams {ids.tolist()}")
+        self._append(ids, self._count[ids], rows, states, None, priorities)
+
+    def add_chunk(self, chunk: Chunk) -> None:
+        """Append the rows of a chunk; its start must be the next index of its stream.
+
+        Raises ValueError if rows would be lost or doubled.
+        """
+        stream, step = chunk.stream, self.rows_per_stream - self.sequence.length + 1
+        if chunk.start != self._count[stream]:
+            raise ValueError(
+                f"stream {stream} expects row {self._count[stream]} next, the chunk starts at {chunk.start}"
+            )
+        for first in range(0, len(chunk), step):
+            last = min(first + step, len(chunk))
+            rows = {name: value[first:last] for name, value in chunk.rows.items()}
+            indices = np.arange(chunk.start + first, chunk.start + last)
+            grid = self._state_grid(chunk)
+            self._append(np.full(last - first, stream, np.int64), indices, rows, chunk.states, grid, None)
+
+    def _append(
+        self,
+        ids: np.ndarray,
+        indices: np.ndarray,
+        rows: Rows,
+        states: dict[str, np.ndarray] | None,
+        grid: np.ndarray | None,
+        priorities: np.ndarray | None,
+    ) -> None:
+        """Write rows at ids[i], indices[i]. grid: row indices of `states`, or None if they are one per row."""
+        self._rings.check(rows, len(ids))
+        self._check_order(ids, indices, rows)
+        period, length, capacity = self.sequence.period, self.sequence.length, self.rows_per_stream
+        if self.state_spec:
+            self._write_states(ids, indices, states, grid)
+        gone = indices - capacity
+        mask = (gone >= 0) & (gone % period == 0)
+        if mask.any():
+            self.selector.evict(ids[mask], gone[mask])
+        self._rings.write(ids * capacity + indices % capacity, rows)
+        self._count[ids] = indices + 1
+        self._ended[ids] = rows["is_last"]
+        self.selector.observe(ids, indices, rows)
+        starts = indices + 1 - length
+        mask = (starts >= 0) & (starts % period == 0)
+        if mask.any():
+            self.selector.appear(ids[mask], starts[mask], None if priorities is None else priorities[mask])
+
+    def _check_order(self, ids: np.ndarray, indices: np.ndarray, rows: Rows) -> None:
+        first, last = rows["is_first"], rows["is_last"]
+        ended = self._ended[ids]
+        if len(ids) > 1 and ids[0] == ids[1]:
+            ended[1:] = last[:-1]
+        wrong = (first != ended) & (indices > 0)
+        if wrong.any():
+            at = int(np.flatnonzero(wrong)[0])
+            raise ValueError(
+                f"row {indices[at]} of stream {ids[at]} has is_first={bool(first[at])}, but the row before it has "
+                f"is_last={bool(ended[at])}: an episode begins with is_first and ends with is_last (see truncate)"
+            )
+
+    def truncate(self, stream: int) -> None:
+        """Close the open episode of a stream: its newest row becomes ``is_last``, and the next must be ``is_first``."""
+        index = int(self._count[stream]) - 1
+        if index < 0 or self._ended[stream]:
+            return
+        slot = stream * self.rows_per_stream + index % self.rows_per_stream
+        self._rings.data["is_last"][slot] = True
+        self._ended[stream] = True
+        self.selector.close(stream, index)
+
+    # Recurrent states
+
+    def _state_grid(self, chunk: Chunk) -> np.ndarray:
+        return np.arange(chunk.start, chunk.start + len(chunk), self.sequence.period)
+
+    def _slots_of_states(self, ids: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        return ids * self._state_slots + (indices // self.sequence.period) % self._state_slots
+
+    def _write_states(
+        self, ids: np.ndarray, indices: np.ndarray, states: dict[str, np.ndarray] | None, grid: np.ndarray | None
+    ) -> None:
+        where = indices if grid is None else grid
+        mask = where % self.sequence.period == 0
+        if grid is not None:
+            mask &= (grid >= indices[0]) & (grid <= indices[-1])
+            if (indices % self.sequence.period == 0).sum() != mask.sum():
+                raise ValueError(
+                    f"a chunk that carries states must start at a multiple of the period "
+                    f"{self.sequence.period}, got {grid[0]}"
+                )
+        if not mask.any():
+            return
+        if states is None:
+            raise ValueError(f"the sequence stores states: rows need {sorted(self.state_spec)}, got none")
+        chosen = {name: value[mask] for name, value in states.items()}
+        self._states.check(chosen, int(mask.sum()))
+        streams = ids[mask] if grid is None else np.full(int(mask.sum()), ids[0], np.int64)
+        slots = self._slots_of_states(streams, where[mask])
+        self._states.write(slots, chosen)
+        self._refreshed[slots] = False
+
+    # Reading
+
+    def sample(self, batch_size: int) -> Batch:
+        """Draw `batch_size` windows: rows [T, B, ...] contiguous, with start states, keys, probabilities and ages.
+
+        The batch's rows live in a rotating pool of `buffers` buffers (see the class). Ages count the rows that entered
+        the window's own stream since its last row, times the number of streams: exact where streams advance together.
+        Raises RuntimeError if `can_sample(batch_size)` is False.
+        """
+        if not self.can_sample(batch_size):
+            raise RuntimeError(f"the replay cannot give {batch_size} windows yet ({len(self)} rows stored)")
+        drawn = self.selector.sample(batch_size, self._rng)
+        length, capacity = self.sequence.length, self.rows_per_stream
+        slots = drawn.streams * capacity + (drawn.starts + self._offsets) % capacity
+        out = self._next_buffers(batch_size)
+        self._rings.gather(
+            torch.from_numpy(slots.reshape(-1)).to(self.device), {k: v.flatten(0, 1) for k, v in out.items()}
+        )
+        start = None
+        if self.state_spec:
+            index = torch.from_numpy(self._slots_of_states(drawn.streams, drawn.starts)).to(self.device)
+            start = {name: ring.index_select(0, index) for name, ring in self._states.data.items()}
+        self.sampled_rows += batch_size * self.sequence.learn
+        ages = (self._count[drawn.streams] - drawn.starts - length) * self.streams
+        return Batch(
+            rows=dict(out),
+            start=start,
+            keys=torch.from_numpy(window_keys(drawn.streams, drawn.starts)),
+            probabilities=torch.from_numpy(drawn.probabilities.astype(np.float32)),
+            ages=torch.from_numpy(ages),
+        )
+
+    def _next_buffers(self, batch_size: int) -> dict[str, torch.Tensor]:
+        pool = self._pools.setdefault(batch_size, [])
+        if len(pool) < self._pool_size:
+            pool.append(self._rings.buffers((self.sequence.length, batch_size), self._pin))
+            return pool[-1]
+        pool.append(pool.pop(0))
+        return pool[-1]
+
+    def feedback(self, feedback: Feedback) -> None:
+        """Take priorities and refreshed states back for keys of past batches.
+
+        A key whose window (for a state: whose row) is no longer stored is skipped and counted in `stale_keys`. Where a
+        key occurs twice, its last entry counts. Since key + k names the row k rows later, refreshed states may be given
+        for any rows of a window whose indices are multiples of the period.
+        """
+        keys = feedback.keys.detach().cpu().numpy().astype(np.int64, copy=False)
+        if feedback.priorities is not None:
+            streams, starts = split_keys(keys)
+            legal = (starts >= self.oldest[streams]) & (starts + self.sequence.length <= self._count[streams])
+            self.stale_keys += int(len(keys) - legal.sum())
+            values = feedback.priorities.detach().to("cpu", torch.float64).numpy()
+            self.selector.update(streams[legal], starts[legal], values[legal])
+        if feedback.states is not None:
+            self._refresh(keys, feedback.states)
+
+    def _refresh(self, keys: np.ndarray, states: dict[str, torch.Tensor]) -> None:
+        if set(states) != set(self.state_spec):
+            raise ValueError(f"refreshed states {sorted(states)} are not the stored ones {sorted(self.state_spec)}")
+        # Keep the last entry of each key, so that the result does not depend on how a copy is divided over threads.
+        _, last = np.unique(keys[::-1], return_index=True)
+        picked = len(keys) - 1 - last
+        streams, rows = split_keys(keys[picked])
+        if (rows % self.sequence.period != 0).any():
+            raise ValueError(f"states are stored at multiples of the period {self.sequence.period} only")
+        stored = (rows >= self.oldest[streams]) & (rows < self._count[streams])
+        self.stale_keys += int(len(rows) - stored.sum())
+        slots = self._slots_of_states(streams[stored], rows[stored])
+        source = torch.from_numpy(picked[stored])
+        target = torch.from_numpy(slots).to(self.device)
+        for name, ring in self._states.data.items():
+            value = states[name].detach()
+            value = value.index_select(0, source.to(value.device)).to(self.device, ring.dtype)
+            ring.index_copy_(0, target, value)
+        self._refreshed[slots] = True
+
+    # Saving
+
+    def state_dict(self) -> dict[str, Any]:
+        """Cursors, counters, generator, selector and refreshed states: nested dicts of arrays, numbers and strings.
+
+        Rows are not in it: they are on disk already (see `reverie.data.disk`). States that learners refreshed are,
+        because no file has them.
+        """
+        slots = np.flatnonzero(self._refreshed)
+        return {
+            "streams": self.streams,
+            "rows_per_stream": self.rows_per_stream,
+            "length": self.sequence.length,
+            "period": self.sequence.period,
+            "counts": self._count.copy(),
+            "ended": self._ended.copy(),
+            "sampled_rows": self.sampled_rows,
+            "stale_keys": self.stale_keys,
+            "generator": _generator_state(self._rng),
+            "selector": self.selector.state_dict(),
+            "refreshed": {"slots": slots, **{f"state.{k}": v for k, v in self._states.read(slots).items()}},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Return to where `state_dict` was taken; `reverie.data.disk.refill` then brings the rows back.
+
+        Raises UserError if the saved replay had another shape.
+        """
+        here = {"streams": self.streams, "rows_per_stream": self.rows_per_stream}
+        here |= {"length": self.sequence.length, "period": self.sequence.period}
+        for name, value in here.items():
+            if int(state[name]) != value:
+                raise UserError(
+                    f"the saved replay has {name} = {int(state[name])}, this run {value}: resume with the "
+                    f"settings of the saved run, or start a new run directory"
+                )
+        self._count[:] = state["counts"]
+        self._ended[:] = state["ended"]
+        self.sampled_rows = int(state["sampled_rows"])
+        self.stale_keys = int(state["stale_keys"])
+        _set_generator_state(self._rng, state["generator"])
+        self.selector.load_state_dict(state["selector"])
+        slots = np.asarray(state["refreshed"]["slots"], np.int64)
+        self._states.write(slots, {k: np.asarray(state["refreshed"][f"state.{k}"]) for k in self.state_spec})
+        self._refreshed[:] = False
+        self._refreshed[slots] = True
+        self._awaits_rows = bool(self._count.any())
+
+    def restore_rows(self, chunk: Chunk) -> None:
+        """Put the rows of a chunk back at their absolute indices after `load_state_dict`; changes nothing else.
+
+        Rows that are no longer stored are skipped, states that were refreshed since are kept.
+        """
+        indices = np.arange(chunk.start, chunk.start + len(chunk))
+        keep = (indices >= self.oldest[chunk.stream]) & (indices < self._count[chunk.stream])
+        if not keep.any():
+            return
+        rows = {name: value[keep] for name, value in chunk.rows.items()}
+        self._rings.check(rows, int(keep.sum()))
+        base = chunk.stream * self.rows_per_stream
+        self._rings.write(base + indices[keep] % self.rows_per_stream, rows)
+        if self.state_spec and chunk.states:
+            grid = self._state_grid(chunk)
+            slots = self._slots_of_states(np.full(len(grid), chunk.stream, np.int64), grid)
+            kept = (grid >= self.oldest[chunk.stream]) & (grid < self._count[chunk.stream]) & ~self._refreshed[slots]
+            self._states.write(slots[kept], {name: value[kept] for name, value in chunk.states.items()})
+
+    def restored(self) -> None:
+        """Say that every row has been put back, so that sampling may go on."""
+        self._awaits_rows = False
+
+
+def _generator_state(rng: np.random.Generator) -> dict[str, Any]:
+    """PCG64's state with its 128-bit integers as decimal strings, which any format can hold."""
+    state: Any = rng.bit_generator.state
+    return {
+        "state": str(state["state"]["state"]),
+        "inc": str(state["state"]["inc"]),
+        "has_uint32": int(state["has_uint32"]),
+        "uinteger": int(state["uinteger"]),
+    }
+
+
+def _set_generator_state(rng: np.random.Generator, state: dict[str, Any]) -> None:
+    rng.bit_generator.state = {
+        "bit_generator": "PCG64",
+        "state": {"state": int(state["state"]), "inc": int(state["inc"])},
+        "has_uint32": int(state["has_uint32"]),
+        "uinteger": int(state["uinteger"]),
+    }
