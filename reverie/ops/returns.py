@@ -72,7 +72,8 @@ def n_step_returns(
     m = min(n, rows to the next is_last, rows to the window's end).
 
     reward, is_last (bool), is_terminal (bool), bootstrap: [T+1, B]; bootstrap is the value of row t under the policy to
-    be evaluated (max_a Q, Q of the online arg max, V). gamma: in [0, 1]. n: at least 1. Returns [T, B], 0 where is_last.
+    be evaluated (max_a Q, Q of the online arg max, V). gamma: in [0, 1]. n: at least 1.
+    Returns [T, B], 0 where is_last.
     Raises ValueError if the shapes differ or n < 1.
     Source: Hessel et al. 2018 (Rainbow), "Multi-step learning"; Kapturowski et al. 2019 (R2D2), section 2.3.
     """
