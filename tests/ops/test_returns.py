@@ -34,7 +34,7 @@ def stream(seed: int, rows: int = 13, batch: int = 8, poison: bool = True) -> di
 
 
 def every(rows: dict[str, Tensor], cell) -> Tensor:
-    """cell(reward, is_last, is_terminal, value, t) of plain lists, for every target of every column; 0 where is_last."""
+    """cell(reward, is_last, is_terminal, value, t) of plain lists, for every target; 0 where is_last."""
     columns = []
     for b in range(rows["reward"].shape[1]):
         lists = [rows[k][:, b].tolist() for k in ("reward", "is_last", "is_terminal", "value")]
@@ -63,7 +63,7 @@ def slow_lambda(reward, is_last, is_terminal, value, t, gamma, lam):
     return total
 
 
-# --- by hand -------------------------------------------------------------------------------------------------------------
+# --- by hand --------------------------------------------------------------------------------------
 
 
 def hand() -> dict[str, Tensor]:
@@ -149,7 +149,7 @@ def test_vtrace_published_example():
     torch.testing.assert_close(first.item() - value[0], -1.61551, atol=1e-4, rtol=0.0)
 
 
-# --- slow loops over random streams --------------------------------------------------------------------------------------
+# --- slow loops over random streams ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 12, 40])
@@ -230,7 +230,7 @@ def test_imagined_returns_against_loop(lam: float):
             torch.testing.assert_close(returns[i, b], later)
 
 
-# --- identities ----------------------------------------------------------------------------------------------------------
+# --- identities -----------------------------------------------------------------------------------
 
 
 def test_lambda_zero_is_td_zero_is_one_step():
@@ -238,8 +238,12 @@ def test_lambda_zero_is_td_zero_is_one_step():
     torch.testing.assert_close(R.lambda_returns(**rows, gamma=0.97, lam=0.0), n_step(rows, 0.97, 1))
 
 
-def test_lambda_one_is_n_step_at_full_length():
+@pytest.mark.parametrize("ends", [True, False])
+def test_lambda_one_is_n_step_at_full_length(ends: bool):
     rows = stream(8)
+    rows = (
+        rows if ends else stream(8, poison=False) | {k: torch.zeros(13, 8).bool() for k in ("is_last", "is_terminal")}
+    )
     torch.testing.assert_close(R.lambda_returns(**rows, gamma=0.97, lam=1.0), n_step(rows, 0.97, 12))
 
 
@@ -283,7 +287,7 @@ def test_imagined_returns_equal_row_returns_with_the_reward_moved():
     torch.testing.assert_close(arrival[1:], reward[1:-1] + 0.9 * rows[1:])
 
 
-# --- gradients, dtypes, errors, compilation ------------------------------------------------------------------------------
+# --- gradients, dtypes, errors, compilation -------------------------------------------------------
 
 
 def test_imagined_returns_pass_gradients():
