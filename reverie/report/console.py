@@ -1,0 +1,128 @@
+"""A run on the terminal: one live panel, or now and then a plain line where there is no terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from rich.console import Console as Terminal
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from reverie.report.log import Record
+
+PINNED = {
+    "episode/score": "score",
+    "episode/length": "episode length",
+    "speed/env_steps_per_s": "env_steps/s",
+    "speed/learner_steps_per_s": "learner_steps/s",
+    "replay/ratio": "replay ratio",
+    "replay/bytes": "replay",
+}
+"""Metrics shown by these names, in this order; after them come all ``train/*loss``."""
+
+
+class Console:
+    """Shows the latest value of the main metrics, progress in frames and the time left.
+
+    total: frames at which the run ends. title: of the panel. every: seconds between plain lines, where the output is
+    not a terminal. terminal: where to show it (default: standard output). clock: seconds.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        title: str = "reverie",
+        *,
+        every: float = 30.0,
+        terminal: Terminal | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._total = total
+        self._title = title
+        self._every = every
+        self._clock = clock
+        self._terminal = terminal or Terminal()
+        self._latest: Record = {}
+        self._begun: tuple[float, int] | None = None  # (seconds, frames) at the first record of this process
+        self._shown: float | None = None
+        self._stale = False
+        self._live: Live | None = None
+        if self._terminal.is_terminal:
+            # Refreshed by hand: a refreshing thread would wake up in the middle of training for nothing.
+            self._live = Live(console=self._terminal, auto_refresh=False)
+            self._live.start()
+
+    def write(self, record: Record) -> None:
+        """Take the record in, and show it if the last one has been shown long enough."""
+        now = self._clock()
+        self._latest |= record
+        self._begun = self._begun or (now, int(record["frames"]))
+        self._stale = True
+        if self._shown is None or now - self._shown >= (0.2 if self._live else self._every):
+            self._show(now)
+
+    def sync(self) -> None:
+        """Nothing waits here."""
+
+    def close(self) -> None:
+        """Show the last record and give the terminal back."""
+        if self._stale:
+            self._show(self._clock())
+        if self._live:
+            self._live.stop()
+
+    def _show(self, now: float) -> None:
+        self._shown, self._stale = now, False
+        left = self._left(now)
+        if self._live:
+            self._live.update(self._panel(left), refresh=True)
+        else:
+            values = "  ".join(f"{name} {value}" for name, value in self._values())
+            self._terminal.print(
+                f"{self._progress()}  {values}  left {left}", soft_wrap=True, highlight=False, markup=False
+            )
+
+    def _panel(self, left: str) -> RenderableType:
+        frames = int(self._latest["frames"])
+        table = Table.grid(padding=(0, 2))
+        values = self._values()
+        for row in range(0, len(values), 3):
+            table.add_row(*(f"{name} [bold]{value}[/]" for name, value in values[row : row + 3]))
+        bar = ProgressBar(total=max(self._total, 1), completed=min(frames, self._total), width=None)
+        return Panel(Group(Text(f"{self._progress()}  left {left}"), bar, table), title=self._title)
+
+    def _progress(self) -> str:
+        frames = int(self._latest["frames"])
+        return f"frames {frames:,} of {self._total:,} ({frames / max(self._total, 1):.1%})"
+
+    def _left(self, now: float) -> str:
+        """Time to the last frame at the speed of this process so far (an earlier part may have had other hardware)."""
+        assert self._begun is not None
+        seconds, frames = now - self._begun[0], int(self._latest["frames"]) - self._begun[1]
+        if frames <= 0 or seconds <= 0:
+            return "?"
+        return duration((self._total - int(self._latest["frames"])) * seconds / frames)
+
+    def _values(self) -> list[tuple[str, str]]:
+        losses = [name for name in self._latest if name.startswith("train/") and name.endswith("loss")]
+        names = PINNED | {name: name.removeprefix("train/") for name in losses}
+        shown = [(name, label) for name, label in names.items() if name in self._latest]
+        return [(label, amount(name, self._latest[name])) for name, label in shown]
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 1:02:03."""
+    whole = max(0, round(seconds))
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+def amount(name: str, value: int | float) -> str:
+    """A metric for people: bytes in MB or GB, other numbers with four digits."""
+    if name.endswith("bytes"):
+        return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.1f} MB"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

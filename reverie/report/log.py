@@ -1,0 +1,291 @@
+"""Metrics of a run: one line of JSON per call in ``metrics.jsonl``, and the same numbers to other writers.
+
+Names are flat with a slash (``episode/score``, ``train/model_loss``, ``replay/bytes``). Whatever depends on the clock
+lives under ``time/``, ``speed/`` or ``timer/`` and nowhere else, so that two runs can be compared with `comparable`.
+Every line carries ``env_steps``, ``frames``, ``learner_steps``, and
+
+- ``time/elapsed_s``: seconds that the run has been running, over all its resumed parts;
+- ``time/unix_s``: seconds since 1970.
+
+The file only ever grows while a run logs. A checkpoint notes `Logger.offset`, and a run resumed from it drops the lines
+that the interrupted run wrote later (`Logger.truncate_after`) because it is going to write them again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from reverie.errors import UserError
+
+Record = dict[str, int | float]
+"""One log line: metric name -> number."""
+
+FILE = "metrics.jsonl"
+WALL_CLOCK = ("time/", "speed/", "timer/")
+"""Prefixes of the metrics that differ between two runs of the same seed."""
+
+_NAME = re.compile(r"\w+(/[\w.\-]+)+")
+
+
+class Writer(Protocol):
+    """Where records go besides the JSON lines. Errors of the file system are left to the logger."""
+
+    def write(self, record: Record) -> None:
+        """Take one record; `env_steps`, `frames` and `learner_steps` are among its names."""
+
+    def sync(self) -> None:
+        """Return when all records so far are out of this process."""
+
+    def close(self) -> None:
+        """Write what is left and free the terminal, threads and files."""
+
+
+class Logger:
+    """Turns metrics into records and gives them to ``metrics.jsonl`` and then to `writers`.
+
+    run_dir: created if it does not exist; lines of an earlier part of the run are kept, a half-written last one is cut.
+    clock: seconds since 1970.
+
+    Raises UserError when the disk is full (or fails in another way); lines already written stay as they are.
+    """
+
+    def __init__(
+        self, run_dir: str | Path, writers: Iterable[Writer] = (), *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._run_dir = Path(run_dir)
+        self._clock = clock
+        with self._disk():
+            self._run_dir.mkdir(parents=True, exist_ok=True)
+            self._lines = JsonLines(self._run_dir / FILE)
+        self._writers: list[Writer] = list(writers)
+        self._restart_clock()
+
+    def log(
+        self, metrics: Mapping[str, float | torch.Tensor], *, env_steps: int, frames: int, learner_steps: int
+    ) -> None:
+        """Write one record. Tensors must hold one number each; they are fetched from their device together.
+
+        Raises ValueError for a name without a slash or a value that is not one number.
+        """
+        now = self._clock()
+        record: Record = {"env_steps": int(env_steps), "frames": int(frames), "learner_steps": int(learner_steps)}
+        record |= {"time/elapsed_s": round(self._elapsed + now - self._since, 3), "time/unix_s": round(now, 3)}
+        record |= numbers(metrics)
+        with self._disk():
+            for writer in (self._lines, *self._writers):
+                writer.write(record)
+
+    def offset(self) -> int:
+        """Bytes of ``metrics.jsonl`` so far: what a checkpoint notes for `truncate_after`."""
+        return self._lines.offset()
+
+    def truncate_after(self, offset: int) -> None:
+        """Cut the lines beyond `offset`, which were written after the checkpoint that a run resumes from."""
+        with self._disk():
+            self._lines.truncate_after(offset)
+        self._restart_clock()
+
+    def sync(self) -> None:
+        """Return when every record so far is on disk (fsync), as a checkpoint that notes `offset` needs."""
+        with self._disk():
+            for writer in (self._lines, *self._writers):
+                writer.sync()
+
+    def close(self) -> None:
+        """Close all writers, even if one of them fails."""
+        with self._disk():
+            failed: OSError | None = None
+            for writer in (*reversed(self._writers), self._lines):
+                try:
+                    writer.close()
+                except OSError as error:
+                    failed = failed or error
+            if failed:
+                raise failed
+
+    def __enter__(self) -> Logger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _restart_clock(self) -> None:
+        last = self._lines.last()
+        self._elapsed = float(last.get("time/elapsed_s", 0.0)) if last else 0.0
+        self._since = self._clock()
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise UserError(
+                f"cannot write metrics in {self._run_dir}: {reason}; mend that, then: reverie resume {self._run_dir}"
+            ) from error
+
+
+class JsonLines:
+    """An append-only file of JSON objects, one a line; every line is one write to the operating system.
+
+    Non-finite numbers are written as text ("nan", "inf", "-inf"), which keeps each line valid JSON.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._failed: OSError | None = None
+        self._size = self._whole_lines(os.fstat(self._file).st_size)
+        if self._size < os.fstat(self._file).st_size:
+            os.ftruncate(self._file, self._size)
+
+    def write(self, record: Record) -> None:
+        """Append one line. After a failed write no other is tried, for it would join the line that was cut short."""
+        if self._failed:
+            raise self._failed
+        line = (json.dumps({k: _encode(v) for k, v in record.items()}, allow_nan=False) + "\n").encode()
+        try:
+            written = 0
+            while written < len(line):
+                written += os.write(self._file, line[written:])
+        except OSError as error:
+            self._failed = error
+            raise
+        self._size += len(line)
+
+    def offset(self) -> int:
+        """Bytes of whole lines so far."""
+        return self._size
+
+    def truncate_after(self, offset: int) -> None:
+        """Keep the first `offset` bytes. Raises UserError if there are fewer, or if they do not end with a line."""
+        if not 0 <= offset <= self._size or self._whole_lines(offset) != offset:
+            raise UserError(
+                f"{self._path} ({self._size} bytes) is not what the checkpoint saw ({offset} bytes); restore that file"
+            )
+        os.ftruncate(self._file, offset)
+        self._size = offset
+
+    def last(self) -> Record | None:
+        """The last record, or None if there is none."""
+        start = self._whole_lines(max(self._size - 1, 0))
+        line = os.pread(self._file, self._size - start, start)
+        return _decode(line, self._path, None) if line.strip() else None
+
+    def sync(self) -> None:
+        """Return when the file is on disk."""
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        """Close the file; twice is harmless."""
+        if self._file >= 0:
+            file, self._file = self._file, -1
+            os.close(file)
+
+    def _whole_lines(self, end: int) -> int:
+        """The largest offset <= end that is 0 or follows a newline."""
+        block = 1 << 16
+        while end > 0:
+            start = max(0, end - block)
+            newline = os.pread(self._file, end - start, start).rfind(b"\n")
+            if newline >= 0:
+                return start + newline + 1
+            end = start
+        return 0
+
+
+class TensorBoard:
+    """Scalars for TensorBoard in ``<run_dir>/tensorboard``, over frames (decisions x action repeat).
+
+    resumed_at: frames of the checkpoint that the run goes on from; points beyond it are hidden. None for a new run.
+    """
+
+    def __init__(self, run_dir: str | Path, resumed_at: int | None = None) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        purge = None if resumed_at is None else resumed_at + 1
+        self._writer: Any = SummaryWriter(str(Path(run_dir) / "tensorboard"), purge_step=purge)
+
+    def write(self, record: Record) -> None:
+        """Queue the record's metrics; a thread writes them."""
+        for name, value in record.items():
+            if "/" in name or name in ("env_steps", "learner_steps"):
+                tag = name if "/" in name else f"progress/{name}"
+                self._writer.add_scalar(tag, value, record["frames"], walltime=record["time/unix_s"])
+
+    def sync(self) -> None:
+        """Wait until the queue is written."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write what is left and stop the thread."""
+        self._writer.close()
+
+
+def numbers(metrics: Mapping[str, Any]) -> Record:
+    """Metrics as Python numbers, in their order; one transfer per device. Raises ValueError as `Logger.log` does."""
+    for name, value in metrics.items():
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"metric names look like group/name, got {name!r}")
+        if isinstance(value, torch.Tensor | np.ndarray) and math.prod(value.shape) != 1:
+            raise ValueError(f"metric {name} must be one number, got shape {tuple(value.shape)}")
+    record: Record = {name: 0.0 for name in metrics}
+    tensors = {name: value for name, value in metrics.items() if isinstance(value, torch.Tensor)}
+    for device in {value.device for value in tensors.values()}:
+        here = {name: value for name, value in tensors.items() if value.device == device}
+        together = torch.stack([value.detach().reshape(()).double() for value in here.values()]).tolist()
+        for (name, tensor), value in zip(here.items(), together, strict=True):
+            record[name] = value if tensor.is_floating_point() else int(value)
+    for name, value in metrics.items():
+        if name not in tensors:
+            plain = value.item() if isinstance(value, np.ndarray | np.generic) else value
+            record[name] = int(plain) if isinstance(plain, bool | int) else float(plain)
+    return record
+
+
+def read_metrics(run_dir: str | Path) -> list[Record]:
+    """All records of a run, oldest first. A last line that was cut short is left out.
+
+    Raises UserError if there is no such file, or if another line than the last is damaged.
+    """
+    path = Path(run_dir) / FILE
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError as error:
+        raise UserError(f"{run_dir} has no {FILE}; is it a run directory?") from error
+    records: list[Record] = []
+    for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is a cut line, or nothing
+        records.append(_decode(line, path, number))
+    return records
+
+
+def comparable(record: Record) -> Record:
+    """A record without what depends on the clock: equal in two runs of one seed."""
+    return {name: value for name, value in record.items() if not name.startswith(WALL_CLOCK)}
+
+
+def _encode(value: int | float) -> int | float | str:
+    return value if math.isfinite(value) else str(float(value))
+
+
+def _decode(line: bytes, path: Path, number: int | None) -> Record:
+    where = f"line {number}" if number else "the last line"
+    try:
+        record = json.loads(line)
+        return {name: float(value) if isinstance(value, str) else value for name, value in record.items()}
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path}: {where} is not a record ({error}); remove that line") from error
