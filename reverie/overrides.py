@@ -76,7 +76,7 @@ def flatten(config: Any) -> dict[str, Any]:
     return flat
 
 
-def to_dict(config: Any) -> dict[str, Any]:
+def to_json(config: Any) -> dict[str, Any]:
     """Nested dictionaries of what JSON can hold: paths as text, tuples as lists, non-finite floats as text.
 
     Dictionaries in the config must hold JSON values themselves. Raises TypeError for values of other types.
@@ -87,27 +87,11 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(default: C, data: Mapping[str, Any]) -> C:
-    """The inverse of `to_dict`: `default` supplies the classes, and the values of keys that `data` does not have.
+    """The inverse of `to_json`: `default` supplies the classes, and the values of keys that `data` does not have.
 
     Text is taken as it stands. Raises UserError for unknown keys, wrong types and rejected values, as `apply` does.
     """
     return _rebuild(default, data, "", _known(default), text=False)
-
-
-def to_json(config: Any) -> str:
-    """`to_dict` as indented JSON text."""
-    return json.dumps(to_dict(config), indent=2, allow_nan=False) + "\n"
-
-
-def from_json(default: C, text: str) -> C:
-    """`from_dict` of JSON text. Raises UserError if it is not a JSON object."""
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"the saved config is not JSON ({error}); restore it or start a new run") from error
-    if not isinstance(data, dict):
-        raise UserError(f"the saved config is a JSON {type(data).__name__}, not an object")
-    return from_dict(default, data)
 
 
 def _is_group(value: Any) -> bool:

@@ -94,7 +94,8 @@ class Console:
         for row in range(0, len(values), 3):
             table.add_row(*(f"{name} [bold]{value}[/]" for name, value in values[row : row + 3]))
         bar = ProgressBar(total=max(self._total, 1), completed=min(frames, self._total), width=None)
-        return Panel(Group(Text(f"{self._progress()}  left {left}"), bar, table), title=self._title)
+        # The bar must come last: it does not end its line, and whatever followed would be cropped with it.
+        return Panel(Group(Text(f"{self._progress()}  left {left}"), table, bar), title=self._title)
 
     def _progress(self) -> str:
         frames = int(self._latest["frames"])

@@ -208,34 +208,6 @@ class JsonLines:
         return 0
 
 
-class TensorBoard:
-    """Scalars for TensorBoard in ``<run_dir>/tensorboard``, over frames (decisions x action repeat).
-
-    resumed_at: frames of the checkpoint that the run goes on from; points beyond it are hidden. None for a new run.
-    """
-
-    def __init__(self, run_dir: str | Path, resumed_at: int | None = None) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        purge = None if resumed_at is None else resumed_at + 1
-        self._writer: Any = SummaryWriter(str(Path(run_dir) / "tensorboard"), purge_step=purge)
-
-    def write(self, record: Record) -> None:
-        """Queue the record's metrics; a thread writes them."""
-        for name, value in record.items():
-            if "/" in name or name in ("env_steps", "learner_steps"):
-                tag = name if "/" in name else f"progress/{name}"
-                self._writer.add_scalar(tag, value, record["frames"], walltime=record["time/unix_s"])
-
-    def sync(self) -> None:
-        """Wait until the queue is written."""
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Write what is left and stop the thread."""
-        self._writer.close()
-
-
 def numbers(metrics: Mapping[str, Any]) -> Record:
     """Metrics as Python numbers, in their order; one transfer per device. Raises ValueError as `Logger.log` does."""
     for name, value in metrics.items():

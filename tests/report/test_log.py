@@ -17,7 +17,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from reverie.errors import UserError
-from reverie.report.log import FILE, Logger, Record, TensorBoard, comparable, numbers, read_metrics
+from reverie.report.log import FILE, Logger, Record, comparable, numbers, read_metrics
+from reverie.report.tensorboard import TensorBoard
 
 
 class Clock:
@@ -233,7 +234,8 @@ def test_a_short_write_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 LIMITED = """
 import resource, sys
 from reverie.errors import UserError
-from reverie.report.log import Logger, TensorBoard
+from reverie.report.log import Logger
+from reverie.report.tensorboard import TensorBoard
 run, limit = sys.argv[1], int(sys.argv[2])
 writers = [TensorBoard(run)] if limit > 10_000 else []
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -247,9 +249,12 @@ except UserError as error:
 """
 
 
-def test_the_operating_system_refuses_to_grow_the_file(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path), "5000"], capture_output=True, text=True)
+@pytest.mark.parametrize("limit", [5_000, 20_000])  # without TensorBoard, and with it: its larger file is refused first
+def test_the_operating_system_refuses_to_grow_a_file(tmp_path: Path, limit: int) -> None:
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path), str(limit)], capture_output=True, text=True)
     assert "File too large" in done.stdout, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 1
     records = read_metrics(tmp_path)
     assert [record["frames"] for record in records] == list(range(len(records)))
     assert len(records) > 10
