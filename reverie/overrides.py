@@ -76,7 +76,7 @@ def flatten(config: Any) -> dict[str, Any]:
     return flat
 
 
-def to_json(config: Any) -> dict[str, Any]:
+def to_dict(config: Any) -> dict[str, Any]:
     """Nested dictionaries of what JSON can hold: paths as text, tuples as lists, non-finite floats as text.
 
     Dictionaries in the config must hold JSON values themselves. Raises TypeError for values of other types.
@@ -87,7 +87,7 @@ def to_json(config: Any) -> dict[str, Any]:
 
 
 def from_dict(default: C, data: Mapping[str, Any]) -> C:
-    """The inverse of `to_json`: `default` supplies the classes, and the values of keys that `data` does not have.
+    """The inverse of `to_dict`: `default` supplies the classes, and the values of keys that `data` does not have.
 
     Text is taken as it stands. Raises UserError for unknown keys, wrong types and rejected values, as `apply` does.
     """

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from reverie.errors import UserError
-from reverie.overrides import apply, flatten, from_dict, parse, to_json
+from reverie.overrides import apply, flatten, from_dict, parse, to_dict
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ configs = st.builds(
 @settings(max_examples=150, deadline=None, derandomize=True)
 def test_saved_configs_come_back_exactly(config: Config) -> None:
     default = Config(agent=type(config.agent)())
-    assert from_dict(default, json.loads(json.dumps(to_json(config), allow_nan=False))) == config
+    assert from_dict(default, json.loads(json.dumps(to_dict(config), allow_nan=False))) == config
 
 
 def test_from_dict_keeps_defaults_and_refuses_strangers() -> None:
@@ -248,4 +248,4 @@ def test_from_dict_keeps_defaults_and_refuses_strangers() -> None:
 
 def test_what_json_cannot_hold_is_refused_when_saved() -> None:
     with pytest.raises(TypeError, match="object"):
-        to_json(Config(env=Env(flags={"x": object()})))
+        to_dict(Config(env=Env(flags={"x": object()})))
