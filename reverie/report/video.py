@@ -1,0 +1,145 @@
+"""Videos and picture grids: what an agent saw beside what it dreamed.
+
+Frames are uint8 [..., H, W, C] with C = 1 (gray) or 3 (RGB); everything here returns or writes RGB. Small pictures are
+enlarged by whole factors with nearest neighbour, so that a pixel stays a square.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import imageio.v3 as imageio
+import imageio_ffmpeg  # type: ignore[import-untyped]
+import numpy as np
+
+from reverie.errors import UserError
+
+READABLE = 256
+"""Pixels that the longer side of a picture has at least, after enlarging."""
+GAP = 2
+"""Pixels between pictures of a grid, before enlarging."""
+
+
+def write_video(path: str | Path, frames: np.ndarray, fps: float = 15.0) -> Path:
+    """Write frames uint8 [T, H, W, C] as ``.mp4`` (H.264, yuv420p, plays anywhere) or ``.gif``, by the name of `path`.
+
+    Sides are made even by repeating the last row or column, as yuv420p needs. The file appears when it is complete.
+    GIF counts in 1/100 s, so its speed is rounded. Returns `path`.
+
+    Raises UserError for another ending, ValueError for wrong frames, OSError when the disk is full.
+    """
+    path = Path(path)
+    if path.suffix not in (".mp4", ".gif"):
+        raise UserError(f"cannot write a video as {path.name!r}; name it .mp4 or .gif")
+    frames = _checked(frames, 4)
+    if not len(frames):
+        raise ValueError("a video needs at least one frame")
+    if fps <= 0:
+        raise ValueError(f"fps must be positive, got {fps}")
+    frames = enlarge(rgb(frames))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        if path.suffix == ".gif":
+            imageio.imwrite(partial, frames, extension=".gif", duration=1000 / fps, loop=0)
+        else:
+            _write_mp4(partial, frames, fps)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def strip(rows: Sequence[np.ndarray], gap: int = GAP) -> np.ndarray:
+    """A film strip: each row is uint8 [T, H, W, C], one picture per column. Returns uint8 [height, width, 3].
+
+    Rows may differ in T (the rest stays white) but not in H and W. Raises ValueError otherwise.
+    """
+    pictures = [rgb(_checked(np.asarray(row), 4)) for row in rows]
+    sizes = {row.shape[1:3] for row in pictures}
+    if len(sizes) != 1:
+        raise ValueError(f"the pictures of a strip must be of one size, got {sorted(sizes)}")
+    height, width = next(iter(sizes))
+    longest = max(len(row) for row in pictures)
+    sheet = np.full((len(rows) * (height + gap) - gap, longest * (width + gap) - gap, 3), 255, np.uint8)
+    for r, row in enumerate(pictures):
+        for t, picture in enumerate(row):
+            top, left = r * (height + gap), t * (width + gap)
+            sheet[top : top + height, left : left + width] = picture
+    return enlarge(sheet)
+
+
+def side_by_side(truth: np.ndarray, dream: np.ndarray, gap: int = GAP) -> np.ndarray:
+    """Video of truth over dream over `difference`, one column per episode.
+
+    truth, dream: uint8 [T, H, W, C] or [B, T, H, W, C], equal in shape. Returns uint8 [T, height, width, 3].
+    Raises ValueError if the shapes differ.
+    """
+    if truth.shape != dream.shape:
+        raise ValueError(f"truth and dream must have one shape, got {truth.shape} and {dream.shape}")
+    if truth.ndim == 4:
+        truth, dream = truth[None], dream[None]
+    rows = [rgb(_checked(row, 5)) for row in (truth, dream, difference(truth, dream))]
+    sheets = [strip([row[:, t] for row in rows], gap) for t in range(truth.shape[1])]
+    return np.stack(sheets)
+
+
+def difference(truth: np.ndarray, dream: np.ndarray) -> np.ndarray:
+    """(dream - truth + 255) / 2 as uint8: gray (127) where they agree, brighter where the dream is too bright."""
+    return ((dream.astype(np.int16) - truth.astype(np.int16) + 255) // 2).astype(np.uint8)
+
+
+def write_image(path: str | Path, picture: np.ndarray) -> Path:
+    """Write uint8 [H, W, C] as an image file (PNG by name) that is complete when it appears. Returns `path`."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        imageio.imwrite(partial, rgb(_checked(picture, 3)), extension=path.suffix)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def rgb(frames: np.ndarray) -> np.ndarray:
+    """[..., 1 or 3] -> [..., 3]."""
+    return np.repeat(frames, 3, axis=-1) if frames.shape[-1] == 1 else frames
+
+
+def enlarge(frames: np.ndarray, readable: int = READABLE) -> np.ndarray:
+    """[..., H, W, C] enlarged by the smallest whole factor that makes its longer side at least `readable` pixels."""
+    factor = -(-readable // max(frames.shape[-3:-1]))
+    return frames.repeat(factor, axis=-3).repeat(factor, axis=-2) if factor > 1 else frames
+
+
+def _checked(frames: np.ndarray, axes: int) -> np.ndarray:
+    if frames.dtype != np.uint8 or frames.ndim != axes or frames.shape[-1] not in (1, 3) or 0 in frames.shape[-3:]:
+        raise ValueError(
+            f"expected uint8 frames with {axes} axes ending in height, width and 1 or 3 channels, "
+            f"got {frames.dtype} {frames.shape}"
+        )
+    return frames
+
+
+def _write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
+    odd_height, odd_width = frames.shape[1] % 2, frames.shape[2] % 2
+    frames = np.pad(frames, ((0, 0), (0, odd_height), (0, odd_width), (0, 0)), mode="edge")
+    writer = imageio_ffmpeg.write_frames(
+        str(path),
+        (frames.shape[2], frames.shape[1]),
+        fps=fps,
+        codec="libx264",
+        pix_fmt_out="yuv420p",
+        quality=8,
+        macro_block_size=1,
+        ffmpeg_log_level="error",
+        output_params=["-f", "mp4", "-movflags", "+faststart"],
+    )
+    writer.send(None)
+    try:
+        for frame in frames:
+            writer.send(np.ascontiguousarray(frame))
+    finally:
+        writer.close()
