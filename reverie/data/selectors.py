@@ -1,104 +1,16 @@
-"""Selectors: which stored windows a learner sees next.
-
-A window is named by its stream and by the absolute index of its first row (a multiple of the period). The replay
-tells its selector when a window becomes complete (`appear`) and when its first row is overwritten (`evict`); both
-happen in order of time within a stream, so the legal windows of a stream are always one range of window numbers::
-
-    window number   start // period        low[stream] <= number < high[stream]
-"""
+"""Selectors: uniform, recency-weighted, prioritised, first-in first-out, and episodes with favoured ends."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any
+from collections import deque
+from typing import Any, Literal
 
 import numpy as np
 
-from reverie.errors import UserError
+from reverie.data.selector import Drawn, Layout, Selector
+from reverie.data.sum_tree import SumTree
 
-
-@dataclass(frozen=True)
-class Layout:
-    """What a selector must know of its replay: streams, rows per stream, window length and period in rows."""
-
-    streams: int
-    rows: int
-    length: int
-    period: int
-
-    @property
-    def windows(self) -> int:
-        """The most windows of one stream that can be legal at a time, rounded up."""
-        return -(-self.rows // self.period)
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Windows drawn: streams int64 [n], starts int64 [n], probabilities float64 [n] of each single draw."""
-
-    streams: np.ndarray
-    starts: np.ndarray
-    probabilities: np.ndarray
-
-
-class Selector(ABC):
-    """Chooses windows. One selector serves one replay, which calls `bind` first."""
-
-    layout: Layout
-    low: np.ndarray
-    high: np.ndarray
-
-    def bind(self, layout: Layout) -> None:
-        """Learn the layout; all windows are gone afterwards."""
-        self.layout = layout
-        self.low = np.zeros(layout.streams, np.int64)
-        self.high = np.zeros(layout.streams, np.int64)
-
-    def window_bytes(self) -> float:
-        """Bytes that this selector keeps per window, for the memory budget."""
-        return 0.0
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held."""
-        return 0
-
-    def observe(self, streams: np.ndarray, indices: np.ndarray, rows: dict[str, np.ndarray]) -> None:
-        """Rows were written: streams int64 [n], absolute indices int64 [n], ascending within a stream."""
-
-    def close(self, stream: int, index: int) -> None:
-        """The newest row of a stream, already written, was turned into the last of its episode."""
-
-    def appear(self, streams: np.ndarray, starts: np.ndarray, priorities: np.ndarray | None = None) -> None:
-        """Windows became complete: int64 [n] each; priorities float [n] from the actor (NaN: unknown), or None."""
-        self.high[streams] = starts // self.layout.period + 1
-
-    def evict(self, streams: np.ndarray, starts: np.ndarray) -> None:
-        """Windows lost their first row."""
-        self.low[streams] = starts // self.layout.period + 1
-
-    def update(self, streams: np.ndarray, starts: np.ndarray, priorities: np.ndarray) -> None:
-        """New priorities [n] for windows that are legal now. Selectors without priorities ignore them."""
-
-    def ready(self, n: int) -> bool:
-        """Whether `sample(n)` can be answered."""
-        return bool((self.high > self.low).any())
-
-    @abstractmethod
-    def sample(self, n: int, rng: np.random.Generator) -> Drawn:
-        """Draw n windows; call only if `ready(n)`."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nested dict of arrays and numbers."""
-        return {"low": self.low.copy(), "high": self.high.copy()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Return to where `state_dict` was taken, under the same layout."""
-        if np.shape(state["low"]) != self.low.shape:
-            raise UserError(f"replay state has {np.size(state['low'])} streams, this run has {self.low.size}")
-        self.low[:] = state["low"]
-        self.high[:] = state["high"]
+__all__ = ["Drawn", "Fifo", "Layout", "Prioritised", "Recency", "Selector", "Uniform"]
 
 
 class Uniform(Selector):
@@ -106,9 +18,189 @@ class Uniform(Selector):
 
     def sample(self, n: int, rng: np.random.Generator) -> Drawn:
         """Draw from the windows of all streams, laid end to end."""
+        streams, numbers, total = self._draw(n, rng)
+        return Drawn(streams, numbers * self.layout.period, np.full(n, 1.0 / total))
+
+    def _draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
+        """Streams, window numbers and how many windows there are."""
         ends = np.cumsum(self.high - self.low)
         total = int(ends[-1])
         place = rng.integers(0, total, n)
         streams = np.searchsorted(ends, place, side="right")
-        numbers = self.high[streams] - (ends[streams] - place)
-        return Drawn(streams, numbers * self.layout.period, np.full(n, 1.0 / total))
+        return streams, self.high[streams] - (ends[streams] - place), total
+
+
+class Recency(Uniform):
+    """A mixture: with probability `fraction` a recent window, else a uniform one.
+
+    A recent window is drawn by its age a = 0, 1, ... in windows of its own stream, of which n are stored::
+
+        exponential   P(a) = r^a (1 - r) / (1 - r^n),     r = exp(-1 / horizon)
+        linear        P(a) = 2 (m - a) / (m (m + 1)),     a < m = min(horizon, n)
+
+    The stream is drawn in proportion to its number of windows in both parts. fraction in [0, 1]; horizon >= 1 in
+    windows. Raises ValueError otherwise.
+    """
+
+    def __init__(self, fraction: float, horizon: int, decay: Literal["exponential", "linear"] = "exponential") -> None:
+        if not 0.0 <= fraction <= 1.0 or horizon < 1:
+            raise ValueError(f"expected 0 <= fraction <= 1 and horizon >= 1, got {fraction} and {horizon}")
+        if decay not in ("exponential", "linear"):
+            raise ValueError(f"decay must be 'exponential' or 'linear', got {decay!r}")
+        self.fraction, self.horizon, self.decay = fraction, horizon, decay
+
+    def sample(self, n: int, rng: np.random.Generator) -> Drawn:
+        """Draw uniformly, then draw the ages of a `fraction` anew; probabilities are those of the mixture."""
+        streams, numbers, total = self._draw(n, rng)
+        counts = self.high[streams] - self.low[streams]
+        recent, mass = rng.random(n) < self.fraction, rng.random(n)
+        numbers = np.where(recent, self.high[streams] - 1 - self._age(mass, counts), numbers)
+        density = self._density(self.high[streams] - 1 - numbers, counts)
+        probabilities = (1.0 - self.fraction + self.fraction * counts * density) / total
+        return Drawn(streams, numbers * self.layout.period, probabilities)
+
+    def _age(self, mass: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """The inverse of the cumulative P(a) at mass in [0, 1)."""
+        if self.decay == "exponential":
+            whole = -np.expm1(-counts / self.horizon)
+            age = np.floor(-self.horizon * np.log1p(-mass * whole))
+            return np.clip(age, 0, counts - 1).astype(np.int64)
+        # The k oldest of m linear weights sum to k (k + 1) / 2: count from the old end.
+        m = np.minimum(self.horizon, counts)
+        k = np.ceil((np.sqrt(1.0 + 4.0 * (1.0 - mass) * m * (m + 1)) - 1.0) / 2.0)
+        return m - np.clip(k, 1, m).astype(np.int64)
+
+    def _density(self, age: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        if self.decay == "exponential":
+            whole = np.expm1(-counts / self.horizon) / np.expm1(-1.0 / self.horizon)
+            return np.exp(-age / self.horizon) / whole
+        m = np.minimum(self.horizon, counts)
+        return np.where(age < m, 2.0 * (m - age) / (m * (m + 1.0)), 0.0)
+
+
+class Prioritised(Selector):
+    """Proportional prioritisation: P(i) = p_i^alpha / sum_j p_j^alpha over the legal windows, with replacement.
+
+    alpha: 0 is uniform. floor: smallest priority, so that every window can be drawn. A new window gets the actor's
+    priority if one is given, else the largest priority seen so far (1 before any), so that it is soon replayed.
+    Importance weights are the learner's: (N P(i))^-beta up to a factor that normalising by the largest removes.
+
+    Source: Schaul et al. 2016, "Prioritized Experience Replay", equation 1 and algorithm 1.
+    Differs from the paper in: draws are independent, not one per equal share of the total.
+    Raises ValueError for alpha < 0, floor <= 0, or priorities that are negative or not finite.
+    """
+
+    def __init__(self, alpha: float = 0.6, floor: float = 1e-6) -> None:
+        if alpha < 0.0 or floor <= 0.0:
+            raise ValueError(f"expected alpha >= 0 and floor > 0, got {alpha} and {floor}")
+        self.alpha, self.floor = alpha, floor
+
+    def bind(self, layout: Layout) -> None:
+        """One leaf per stream and window number modulo the windows that fit."""
+        super().bind(layout)
+        self.tree = SumTree(layout.streams * layout.windows)
+        self.max_priority = 1.0
+
+    def window_bytes(self) -> float:
+        """A float64 leaf and its share of the levels above."""
+        return 9.0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tree."""
+        return self.tree.nbytes
+
+    def appear(self, streams: np.ndarray, starts: np.ndarray, priorities: np.ndarray | None = None) -> None:
+        """Give new windows the actor's priorities, or the largest seen."""
+        super().appear(streams, starts)
+        given = np.full(len(starts), np.nan) if priorities is None else np.asarray(priorities, np.float64)
+        self._set(streams, starts, np.where(np.isnan(given), self.max_priority, given))
+
+    def evict(self, streams: np.ndarray, starts: np.ndarray) -> None:
+        """Take the windows out of the sum."""
+        super().evict(streams, starts)
+        self.tree.set(self._leaves(streams, starts), 0.0)
+
+    def update(self, streams: np.ndarray, starts: np.ndarray, priorities: np.ndarray) -> None:
+        """Set p_i of legal windows."""
+        if len(starts):
+            self._set(streams, starts, priorities)
+
+    def sample(self, n: int, rng: np.random.Generator) -> Drawn:
+        """Draw n prefix masses and find their leaves."""
+        total = self.tree.total()
+        leaves = self.tree.find(rng.random(n) * total)
+        streams, slots = np.divmod(leaves, self.layout.windows)
+        low = self.low[streams]
+        numbers = low + (slots - low) % self.layout.windows
+        return Drawn(streams, numbers * self.layout.period, self.tree.get(leaves) / total)
+
+    def _set(self, streams: np.ndarray, starts: np.ndarray, priorities: np.ndarray) -> None:
+        if not np.isfinite(priorities).all() or (priorities < 0.0).any():
+            raise ValueError(f"priorities must be finite and >= 0, got {priorities.min()} to {priorities.max()}")
+        self.max_priority = max(self.max_priority, float(priorities.max()))
+        self.tree.set(self._leaves(streams, starts), np.maximum(priorities, self.floor) ** self.alpha)
+
+    def _leaves(self, streams: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        return streams * self.layout.windows + (starts // self.layout.period) % self.layout.windows
+
+    def state_dict(self) -> dict[str, Any]:
+        """The leaves (p^alpha, float64 [streams * windows]) and the largest priority seen."""
+        return super().state_dict() | {"leaves": self.tree.leaves(), "max_priority": self.max_priority}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set all leaves; sums follow from them exactly."""
+        super().load_state_dict(state)
+        self.tree.load(np.asarray(state["leaves"], np.float64))
+        self.max_priority = float(state["max_priority"])
+
+
+class Fifo(Selector):
+    """Each window once, in the order in which they became complete; with period = learn no row has two losses.
+
+    Windows that are overwritten before anyone drew them are dropped and counted in `dropped`. Probabilities are 1.
+    """
+
+    def bind(self, layout: Layout) -> None:
+        """Begin with an empty queue."""
+        super().bind(layout)
+        self._queue: deque[tuple[int, int]] = deque()
+        self._next = np.zeros(layout.streams, np.int64)
+        self.dropped = 0
+
+    def appear(self, streams: np.ndarray, starts: np.ndarray, priorities: np.ndarray | None = None) -> None:
+        """Queue the windows."""
+        super().appear(streams, starts)
+        self._queue.extend(zip(streams.tolist(), (starts // self.layout.period).tolist(), strict=True))
+
+    def evict(self, streams: np.ndarray, starts: np.ndarray) -> None:
+        """Count the windows that nobody drew; they are skipped when their turn comes."""
+        super().evict(streams, starts)
+        self.dropped += int((starts // self.layout.period >= self._next[streams]).sum())
+
+    def ready(self, n: int) -> bool:
+        """Whether n windows wait."""
+        return int((self.high - np.maximum(self.low, self._next)).sum()) >= n
+
+    def sample(self, n: int, rng: np.random.Generator) -> Drawn:
+        """The n windows that have waited longest."""
+        taken: list[tuple[int, int]] = []
+        while len(taken) < n:
+            stream, number = self._queue.popleft()
+            if number >= self.low[stream]:
+                taken.append((stream, number))
+                self._next[stream] = number + 1
+        streams, numbers = np.array(taken, np.int64).T
+        return Drawn(streams, numbers * self.layout.period, np.ones(n))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The queue int64 [windows, 2] of (stream, window number), and what was consumed and dropped."""
+        queue = np.array(self._queue, np.int64).reshape(-1, 2)
+        return super().state_dict() | {"queue": queue, "next": self._next.copy(), "dropped": self.dropped}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Return to the queue that was saved."""
+        super().load_state_dict(state)
+        self._queue = deque((int(stream), int(number)) for stream, number in np.asarray(state["queue"]))
+        self._next[:] = state["next"]
+        self.dropped = int(state["dropped"])

@@ -1,0 +1,101 @@
+"""The selector interface: which stored windows a learner sees next (see `reverie.data.selectors`).
+
+A window is named by its stream and by the absolute index of its first row (a multiple of the period). The replay
+tells its selector when a window becomes complete (`appear`) and when its first row is overwritten (`evict`); both
+happen in order of time within a stream, so the legal windows of a stream are always one range of window numbers::
+
+    window number   start // period        low[stream] <= number < high[stream]
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reverie.errors import UserError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a selector must know of its replay: streams, rows per stream, window length and period in rows."""
+
+    streams: int
+    rows: int
+    length: int
+    period: int
+
+    @property
+    def windows(self) -> int:
+        """The most windows of one stream that can be legal at a time, rounded up."""
+        return -(-self.rows // self.period)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Windows drawn: streams int64 [n], starts int64 [n], probabilities float64 [n] of each single draw."""
+
+    streams: np.ndarray
+    starts: np.ndarray
+    probabilities: np.ndarray
+
+
+class Selector(ABC):
+    """Chooses windows. One selector serves one replay, which calls `bind` first."""
+
+    layout: Layout
+    low: np.ndarray
+    high: np.ndarray
+
+    def bind(self, layout: Layout) -> None:
+        """Learn the layout; all windows are gone afterwards."""
+        self.layout = layout
+        self.low = np.zeros(layout.streams, np.int64)
+        self.high = np.zeros(layout.streams, np.int64)
+
+    def window_bytes(self) -> float:
+        """Bytes that this selector keeps per window, for the memory budget."""
+        return 0.0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return 0
+
+    def observe(self, streams: np.ndarray, indices: np.ndarray, rows: dict[str, np.ndarray]) -> None:
+        """Rows were written: streams int64 [n], absolute indices int64 [n], ascending within a stream."""
+
+    def close(self, stream: int, index: int) -> None:
+        """The newest row of a stream, already written, was turned into the last of its episode."""
+
+    def appear(self, streams: np.ndarray, starts: np.ndarray, priorities: np.ndarray | None = None) -> None:
+        """Windows became complete: int64 [n] each; priorities float [n] from the actor (NaN: unknown), or None."""
+        self.high[streams] = starts // self.layout.period + 1
+
+    def evict(self, streams: np.ndarray, starts: np.ndarray) -> None:
+        """Windows lost their first row."""
+        self.low[streams] = starts // self.layout.period + 1
+
+    def update(self, streams: np.ndarray, starts: np.ndarray, priorities: np.ndarray) -> None:
+        """New priorities [n] for windows that are legal now. Selectors without priorities ignore them."""
+
+    def ready(self, n: int) -> bool:
+        """Whether `sample(n)` can be answered."""
+        return bool((self.high > self.low).any())
+
+    @abstractmethod
+    def sample(self, n: int, rng: np.random.Generator) -> Drawn:
+        """Draw n windows; call only if `ready(n)`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nested dict of arrays and numbers."""
+        return {"low": self.low.copy(), "high": self.high.copy()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Return to where `state_dict` was taken, under the same layout."""
+        if np.shape(state["low"]) != self.low.shape:
+            raise UserError(f"replay state has {np.size(state['low'])} streams, this run has {self.low.size}")
+        self.low[:] = state["low"]
+        self.high[:] = state["high"]

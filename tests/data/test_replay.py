@@ -1,0 +1,349 @@
+"""The replay against a slow model that keeps every row and every priority in dictionaries."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from counting import SPEC, STATES, Source, stack, stack_states
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reverie.data.replay import Replay, split_keys, window_keys
+from reverie.data.selectors import Fifo, Prioritised, Recency, Selector, Uniform
+from reverie.data.sequences import Chunk, Feedback, SequenceSpec
+from reverie.errors import UserError
+
+SELECTORS = ["uniform", "prioritised", "recency"]
+
+
+def make_selector(kind: str) -> Selector:
+    return {"uniform": Uniform(), "prioritised": Prioritised(0.7), "recency": Recency(0.5, 4), "fifo": Fifo()}[kind]
+
+
+class Model:
+    """What the replay should do, said slowly."""
+
+    def __init__(self, source: Source, sequence: SequenceSpec, streams: int, capacity: int) -> None:
+        self.source, self.sequence, self.capacity = source, sequence, capacity
+        self.counts = [0] * streams
+        self.priorities: dict[tuple[int, int], float] = {}
+        self.states: dict[tuple[int, int], dict[str, np.ndarray]] = {}
+        self.largest = 1.0
+
+    def add(self, stream: int, priority: float) -> None:
+        self.counts[stream] += 1
+        for window in set(self.legal()) - set(self.priorities):
+            self.priorities[window] = self.largest if np.isnan(priority) else max(priority, 1e-6)
+            self.largest = max(self.largest, self.priorities[window])
+        self.priorities = {window: self.priorities[window] for window in self.legal()}
+
+    def legal(self) -> list[tuple[int, int]]:
+        return [
+            (stream, start)
+            for stream, count in enumerate(self.counts)
+            for start in range(max(0, count - self.capacity), count - self.sequence.length + 1)
+            if start % self.sequence.period == 0
+        ]
+
+    def update(self, window: tuple[int, int], priority: float) -> None:
+        if window in self.priorities:
+            self.priorities[window] = max(priority, 1e-6)
+            self.largest = max(self.largest, priority)
+
+
+def check_batch(replay: Replay, model: Model, batch_size: int) -> None:
+    """Every drawn window is legal, every field of every row is the row it should be."""
+    batch = replay.sample(batch_size)
+    streams, starts = split_keys(batch.keys.numpy())
+    legal = set(model.legal())
+    period = model.sequence.period
+    for b, (stream, start) in enumerate(zip(streams.tolist(), starts.tolist(), strict=True)):
+        assert (stream, start) in legal
+        want = stack([model.source.row(stream, start + t) for t in range(model.sequence.length)])
+        for name, value in batch.rows.items():
+            np.testing.assert_array_equal(value[:, b].numpy(), want[name], err_msg=name)
+        age = (model.counts[stream] - start - model.sequence.length) * len(model.counts)
+        assert batch.ages[b] == age
+        if batch.start is not None:
+            assert start % period == 0
+            want_state = model.states.get((stream, start)) or {
+                k: v[0] for k, v in stack_states([(stream, start)]).items()
+            }
+            for name, value in batch.start.items():
+                np.testing.assert_array_equal(value[b].numpy(), want_state[name], err_msg=name)
+    if isinstance(replay.selector, Prioritised):
+        mass = {window: priority**0.7 for window, priority in model.priorities.items()}
+        total = sum(mass.values())
+        want_p = [mass[(s, i)] / total for s, i in zip(streams.tolist(), starts.tolist(), strict=True)]
+        np.testing.assert_allclose(batch.probabilities.numpy(), want_p, rtol=1e-5)
+
+
+def check_distribution(replay: Replay, model: Model) -> None:
+    """The selector's windows are the legal ones, all of them."""
+    low, high, period = replay.selector.low, replay.selector.high, model.sequence.period
+    held = [(s, q * period) for s in range(len(low)) for q in range(int(low[s]), int(high[s]))]
+    assert held == model.legal()
+    if isinstance(replay.selector, Prioritised):
+        leaves = replay.selector.tree.leaves()
+        width = replay.selector.layout.windows
+        want = np.zeros_like(leaves)
+        for (stream, start), priority in model.priorities.items():
+            want[stream * width + start // period % width] = priority**0.7
+        np.testing.assert_allclose(leaves, want, rtol=1e-12)
+        np.testing.assert_allclose(replay.selector.tree.total(), want.sum(), rtol=1e-12)
+
+
+shapes = st.fixed_dictionaries(
+    {
+        "streams": st.integers(1, 3),
+        "context": st.integers(0, 3),
+        "learn": st.integers(1, 4),
+        "lookahead": st.integers(0, 2),
+        "period": st.integers(1, 5),
+        "spare": st.integers(0, 12),
+        "kind": st.sampled_from(SELECTORS),
+        "stored": st.booleans(),
+    }
+)
+
+
+def build(shape: dict, seed: int = 3) -> tuple[Replay, Model]:
+    state = "stored" if shape["stored"] else "zero"
+    sequence = SequenceSpec(shape["context"], shape["learn"], shape["lookahead"], shape["period"], state)
+    capacity, streams = sequence.length + shape["spare"], shape["streams"]
+    replay = Replay(
+        SPEC, sequence, streams, None, make_selector(shape["kind"]), seed, states=STATES, capacity=capacity * streams
+    )
+    return replay, Model(Source(streams), sequence, streams, capacity)
+
+
+def add(replay: Replay, model: Model, streams: list[int], priorities: list[float] | None = None) -> None:
+    rows = model.source.batch(streams)
+    places = [(stream, model.counts[stream]) for stream in streams]
+    given = None if priorities is None else np.array(priorities)
+    replay.add(rows, np.array(streams), stack_states(places), given)
+    for stream in streams:
+        model.states.pop((stream, model.counts[stream]), None)
+    # All windows of one add are new at once: they get the largest priority from before it.
+    largest = model.largest
+    for i, stream in enumerate(streams):
+        before, model.largest = model.largest, largest
+        model.add(stream, np.nan if priorities is None else priorities[i])
+        model.largest = max(before, model.largest)
+
+
+def add_chunk(replay: Replay, model: Model, stream: int, length: int) -> None:
+    start = model.counts[stream]
+    rows = stack([model.source.next(stream) for _ in range(length)])
+    states = None
+    if start % model.sequence.period == 0:
+        states = stack_states([(stream, i) for i in range(start, start + length, model.sequence.period)])
+    elif replay.state_spec:
+        for i in range(length):
+            replay.add(
+                {k: v[i : i + 1] for k, v in rows.items()}, np.array([stream]), stack_states([(stream, start + i)])
+            )
+            model.add(stream, np.nan)
+        return
+    replay.add_chunk(Chunk(stream, start, rows, states=states))
+    for _ in range(length):
+        model.add(stream, np.nan)
+
+
+@settings(max_examples=120, deadline=None, derandomize=True)
+@given(shape=shapes, data=st.data())
+def test_any_order_of_operations_agrees_with_the_slow_model(shape: dict, data: st.DataObject) -> None:
+    replay, model = build(shape)
+    streams = list(range(shape["streams"]))
+    seen_keys: list[int] = []
+    operations = st.sampled_from(["add", "add", "add", "some", "chunk", "sample", "feedback", "states", "truncate"])
+    for operation in data.draw(st.lists(operations, min_size=5, max_size=40)):
+        if operation == "add":
+            for _ in range(data.draw(st.integers(1, 6))):
+                add(replay, model, streams)
+        elif operation == "some":
+            chosen = data.draw(st.lists(st.sampled_from(streams), unique=True, min_size=1))
+            add(replay, model, chosen, [data.draw(st.sampled_from([0.0, 0.5, 3.0, np.nan])) for _ in chosen])
+        elif operation == "chunk":
+            add_chunk(replay, model, data.draw(st.sampled_from(streams)), data.draw(st.integers(1, 25)))
+        elif operation == "truncate":
+            stream = data.draw(st.sampled_from(streams))
+            replay.truncate(stream)
+            model.source.truncate(stream)
+        elif not replay.can_sample(4):
+            assert not model.legal()
+        elif operation == "sample":
+            check_batch(replay, model, 6)
+            seen_keys += replay.sample(2).keys.tolist()
+        elif operation == "feedback" and seen_keys:
+            keys = data.draw(st.lists(st.sampled_from(seen_keys), min_size=1, max_size=5))
+            values = [float(data.draw(st.sampled_from([0.0, 0.25, 2.0, 9.0]))) for _ in keys]
+            stale = replay.stale_keys
+            replay.feedback(Feedback(torch.tensor(keys), torch.tensor(values)))
+            windows = [tuple(int(x) for x in split_keys(np.int64(key))) for key in keys]
+            assert replay.stale_keys - stale == sum(window not in model.priorities for window in windows)
+            for window, value in zip(windows, values, strict=True):
+                model.update(window, value)
+        elif operation == "states" and seen_keys and shape["stored"]:
+            keys = data.draw(st.lists(st.sampled_from(seen_keys), min_size=1, max_size=5))
+            fresh = {"h": torch.rand(len(keys), 3), "n": torch.arange(len(keys)) - 50}
+            replay.feedback(Feedback(torch.tensor(keys), states=fresh))
+            for i, key in enumerate(keys):
+                place = tuple(int(x) for x in split_keys(np.int64(key)))
+                model.states[place] = {name: value[i].numpy() for name, value in fresh.items()}
+        check_distribution(replay, model)
+        assert len(replay) == sum(min(count, model.capacity) for count in model.counts)
+        assert replay.inserted == sum(model.counts)
+    if replay.can_sample(30):
+        check_batch(replay, model, 30)
+
+
+@pytest.mark.parametrize("kind", SELECTORS)
+@pytest.mark.parametrize("period", [1, 3])
+def test_every_legal_window_is_drawn_and_no_other(kind: str, period: int) -> None:
+    shape = dict(streams=2, context=1, learn=3, lookahead=1, period=period, spare=14, kind=kind, stored=True)
+    replay, model = build(shape)
+    for _ in range(31):
+        add(replay, model, [0, 1])
+    for _ in range(4):
+        add(replay, model, [1])
+    streams, starts = split_keys(replay.sample(2000).keys.numpy())
+    assert sorted(set(zip(streams.tolist(), starts.tolist(), strict=True))) == model.legal()
+
+
+def test_the_newest_row_is_in_the_newest_window() -> None:
+    shape = dict(streams=1, context=0, learn=4, lookahead=0, period=1, spare=0, kind="uniform", stored=False)
+    replay, model = build(shape)
+    for count in range(4):
+        assert not replay.can_sample()
+        with pytest.raises(RuntimeError, match="cannot give 1 windows"):
+            replay.sample(1)
+        assert len(replay) == count
+        add(replay, model, [0])
+    assert replay.sample(1).rows["obs.count"][:, 0, 1].tolist() == [0, 1, 2, 3]
+    add(replay, model, [0])
+    assert replay.sample(1).rows["obs.count"][:, 0, 1].tolist() == [1, 2, 3, 4]
+
+
+def test_refreshed_states_reach_any_row_of_a_window() -> None:
+    shape = dict(streams=1, context=0, learn=4, lookahead=0, period=2, spare=8, kind="uniform", stored=True)
+    replay, model = build(shape)
+    for _ in range(8):
+        add(replay, model, [0])
+    key = window_keys(np.array([0]), np.array([2]))[0]
+    fresh = {"h": torch.full((2, 3), 7.0), "n": torch.tensor([20, 40])}
+    replay.feedback(Feedback(torch.tensor([key, key + 2]), states=fresh))
+    batch = replay.sample(50)
+    assert batch.start is not None
+    found = dict(zip((batch.keys & 0xFF).tolist(), batch.start["n"].tolist(), strict=True))
+    assert found == {0: 0, 2: 20, 4: 40}
+    with pytest.raises(ValueError, match="multiples of the period 2"):
+        replay.feedback(Feedback(torch.tensor([key + 1, key]), states=fresh))
+
+
+def test_batches_live_until_the_pool_comes_round() -> None:
+    shape = dict(streams=1, context=0, learn=3, lookahead=0, period=1, spare=20, kind="uniform", stored=False)
+    replay, model = build(shape)
+    for _ in range(20):
+        add(replay, model, [0])
+    batches, copies = [], []
+    for i in range(12):
+        batches.append(replay.sample(4))
+        copies.append(batches[-1].rows["action"].clone())
+        replay.sample(5)
+        for back in (1, 2):
+            if i >= back:
+                assert torch.equal(batches[i - back].rows["action"], copies[i - back])
+    assert batches[0].rows["action"].data_ptr() == batches[3].rows["action"].data_ptr()
+    assert batches[0].rows["obs.image"].is_contiguous()
+
+
+def test_episode_order_is_checked() -> None:
+    shape = dict(streams=2, context=0, learn=2, lookahead=0, period=1, spare=9, kind="uniform", stored=False)
+    replay, model = build(shape)
+    replay.truncate(0)
+    add(replay, model, [0, 1])
+    open_stream = 0 if not model.source.last[0][-1] else 1
+    replay.truncate(open_stream)
+    row = {name: value[None] for name, value in model.source.row(open_stream, 0).items()}
+    row["is_first"] = np.array([False])
+    with pytest.raises(ValueError, match=rf"row 1 of stream {open_stream} has is_first=False.*is_last=True"):
+        replay.add(row, np.array([open_stream]))
+    row["is_first"] = np.array([True])
+    replay.add(row | {"is_last": np.array([False])}, np.array([open_stream]))
+    with pytest.raises(ValueError, match="is_first=True, but the row before it has is_last=False"):
+        replay.add(row, np.array([open_stream]))
+
+
+def test_wrong_rows_are_refused_with_their_name() -> None:
+    shape = dict(streams=2, context=0, learn=2, lookahead=0, period=1, spare=9, kind="uniform", stored=True)
+    replay, model = build(shape)
+    rows = model.source.batch([0, 1])
+    with pytest.raises(ValueError, match=r"missing \['reward'\]"):
+        replay.add({name: value for name, value in rows.items() if name != "reward"})
+    with pytest.raises(ValueError, match=r"obs.image: expected shape \(2, 2, 3, 1\)"):
+        replay.add(rows | {"obs.image": rows["obs.image"][:, 0]})
+    with pytest.raises(ValueError, match=r"reward: expected .* float32, got .* float64"):
+        replay.add(rows | {"reward": rows["reward"].astype(np.float64)})
+    with pytest.raises(ValueError, match="the sequence stores states"):
+        replay.add(rows)
+    with pytest.raises(ValueError, match="one row per stream"):
+        replay.add(rows, np.array([1, 1]), stack_states([(1, 0), (1, 0)]))
+    with pytest.raises(ValueError, match="expects row 0 next, the chunk starts at 5"):
+        replay.add_chunk(Chunk(0, 5, rows))
+
+
+def test_the_budget_holds_and_is_used() -> None:
+    sequence = SequenceSpec(2, 4, 0, 3, "stored")
+    for budget in (20_000, 54_321, 1_000_000):
+        replay = Replay(SPEC, sequence, 3, budget, Prioritised(), 0, states=STATES)
+        assert 0.9 * budget < replay.nbytes <= budget
+    with pytest.raises(
+        UserError, match=r"budget of 900 bytes holds 5 rows in each of 3 streams, but a window has 6"
+    ) as e:
+        Replay(SPEC, sequence, 3, 900, Uniform(), 0, states=STATES)
+    enough = int(str(e.value).split()[-1])
+    assert Replay(SPEC, sequence, 3, enough, Uniform(), 0, states=STATES).rows_per_stream >= 6
+    with pytest.raises(UserError, match=r"capacity of 17 rows holds 5 .* at least 18"):
+        Replay(SPEC, sequence, 3, None, Uniform(), 0, states=STATES, capacity=17)
+    with pytest.raises(ValueError, match="exactly one"):
+        Replay(SPEC, sequence, 3, 900, Uniform(), 0, states=STATES, capacity=17)
+
+
+def test_the_saved_state_is_plain_and_another_shape_is_refused() -> None:
+    shape = dict(streams=2, context=0, learn=2, lookahead=0, period=2, spare=9, kind="prioritised", stored=True)
+    replay, model = build(shape)
+    for _ in range(9):
+        add(replay, model, [0, 1])
+    state = replay.state_dict()
+
+    def plain(value: object) -> object:
+        if isinstance(value, dict):
+            return {name: plain(one) for name, one in value.items()}
+        if isinstance(value, np.ndarray):
+            return value.tolist()
+        assert type(value) in (int, float, str)
+        return value
+
+    json.dumps(plain(state))
+    other, _ = build(shape | {"spare": 10})
+    with pytest.raises(UserError, match="rows_per_stream = 11, this run 12"):
+        other.load_state_dict(state)
+    twin, _ = build(shape, seed=8)
+    twin.load_state_dict(state)
+    with pytest.raises(RuntimeError, match="cannot give"):
+        twin.sample(1)
+
+
+def test_the_same_seed_draws_the_same_windows() -> None:
+    shape = dict(streams=2, context=0, learn=2, lookahead=0, period=1, spare=9, kind="uniform", stored=False)
+    keys = []
+    for seed in (3, 3, 4):
+        replay, model = build(shape, seed)
+        for _ in range(9):
+            add(replay, model, [0, 1])
+        keys.append(replay.sample(20).keys.tolist())
+    assert keys[0] == keys[1] != keys[2]
