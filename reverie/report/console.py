@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from reverie.report.log import Record
+from reverie.report.record import Record
 
 PINNED = {
     "episode/score": "score",
@@ -55,7 +55,6 @@ class Console:
         if self._terminal.is_terminal:
             # Refreshed by hand: a refreshing thread would wake up in the middle of training for nothing.
             self._live = Live(console=self._terminal, auto_refresh=False)
-            self._live.start()
 
     def write(self, record: Record) -> None:
         """Take the record in, and show it if the last one has been shown long enough."""
@@ -80,6 +79,7 @@ class Console:
         self._shown, self._stale = now, False
         left = self._left(now)
         if self._live:
+            self._live.start()  # the first time; afterwards it does nothing
             self._live.update(self._panel(left), refresh=True)
         else:
             values = "  ".join(f"{name} {value}" for name, value in self._values())

@@ -14,29 +14,21 @@ that the interrupted run wrote later (`Logger.truncate_after`) because it is goi
 from __future__ import annotations
 
 import json
-import math
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
 import torch
 
 from reverie.errors import UserError
+from reverie.report.record import FILE, Record, comparable, decode, encode, numbers, read_metrics
+from reverie.report.tensorboard import TensorBoard
 
-Record = dict[str, int | float]
-"""One log line: metric name -> number."""
-
-FILE = "metrics.jsonl"
-WALL_CLOCK = ("time/", "speed/", "timer/")
-"""Prefixes of the metrics that differ between two runs of the same seed."""
-
-_NAME = re.compile(r"\w+(/[\w.\-]+)+")
+__all__ = ["JsonLines", "Logger", "Record", "TensorBoard", "Writer", "comparable", "read_metrics"]
 
 
 class Writer(Protocol):
@@ -157,7 +149,7 @@ class JsonLines:
         """Append one line. After a failed write no other is tried, for it would join the line that was cut short."""
         if self._failed:
             raise self._failed
-        line = (json.dumps({k: _encode(v) for k, v in record.items()}, allow_nan=False) + "\n").encode()
+        line = (json.dumps({k: encode(v) for k, v in record.items()}, allow_nan=False) + "\n").encode()
         try:
             written = 0
             while written < len(line):
@@ -184,7 +176,7 @@ class JsonLines:
         """The last record, or None if there is none."""
         start = self._whole_lines(max(self._size - 1, 0))
         line = os.pread(self._file, self._size - start, start)
-        return _decode(line, self._path, None) if line.strip() else None
+        return decode(line, self._path, None) if line.strip() else None
 
     def sync(self) -> None:
         """Return when the file is on disk."""
@@ -206,58 +198,3 @@ class JsonLines:
                 return start + newline + 1
             end = start
         return 0
-
-
-def numbers(metrics: Mapping[str, Any]) -> Record:
-    """Metrics as Python numbers, in their order; one transfer per device. Raises ValueError as `Logger.log` does."""
-    for name, value in metrics.items():
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"metric names look like group/name, got {name!r}")
-        if isinstance(value, torch.Tensor | np.ndarray) and math.prod(value.shape) != 1:
-            raise ValueError(f"metric {name} must be one number, got shape {tuple(value.shape)}")
-    record: Record = {name: 0.0 for name in metrics}
-    tensors = {name: value for name, value in metrics.items() if isinstance(value, torch.Tensor)}
-    for device in {value.device for value in tensors.values()}:
-        here = {name: value for name, value in tensors.items() if value.device == device}
-        together = torch.stack([value.detach().reshape(()).double() for value in here.values()]).tolist()
-        for (name, tensor), value in zip(here.items(), together, strict=True):
-            record[name] = value if tensor.is_floating_point() else int(value)
-    for name, value in metrics.items():
-        if name not in tensors:
-            plain = value.item() if isinstance(value, np.ndarray | np.generic) else value
-            record[name] = int(plain) if isinstance(plain, bool | int) else float(plain)
-    return record
-
-
-def read_metrics(run_dir: str | Path) -> list[Record]:
-    """All records of a run, oldest first. A last line that was cut short is left out.
-
-    Raises UserError if there is no such file, or if another line than the last is damaged.
-    """
-    path = Path(run_dir) / FILE
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError as error:
-        raise UserError(f"{run_dir} has no {FILE}; is it a run directory?") from error
-    records: list[Record] = []
-    for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is a cut line, or nothing
-        records.append(_decode(line, path, number))
-    return records
-
-
-def comparable(record: Record) -> Record:
-    """A record without what depends on the clock: equal in two runs of one seed."""
-    return {name: value for name, value in record.items() if not name.startswith(WALL_CLOCK)}
-
-
-def _encode(value: int | float) -> int | float | str:
-    return value if math.isfinite(value) else str(float(value))
-
-
-def _decode(line: bytes, path: Path, number: int | None) -> Record:
-    where = f"line {number}" if number else "the last line"
-    try:
-        record = json.loads(line)
-        return {name: float(value) if isinstance(value, str) else value for name, value in record.items()}
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{path}: {where} is not a record ({error}); remove that line") from error

@@ -17,8 +17,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from reverie.errors import UserError
-from reverie.report.log import FILE, Logger, Record, comparable, numbers, read_metrics
-from reverie.report.tensorboard import TensorBoard
+from reverie.report.log import Logger, Record, TensorBoard, comparable, read_metrics
+from reverie.report.record import FILE, numbers
 
 
 class Clock:
@@ -234,8 +234,7 @@ def test_a_short_write_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 LIMITED = """
 import resource, sys
 from reverie.errors import UserError
-from reverie.report.log import Logger
-from reverie.report.tensorboard import TensorBoard
+from reverie.report.log import Logger, TensorBoard
 run, limit = sys.argv[1], int(sys.argv[2])
 writers = [TensorBoard(run)] if limit > 10_000 else []
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
