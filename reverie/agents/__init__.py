@@ -1,1 +1,43 @@
 """Agents: one file each, inheriting along published lineage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from reverie.errors import UserError, suggest
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where an agent lives and what it is. module: its file; learner, config: class names in it."""
+
+    module: str
+    learner: str
+    config: str
+    paper: str
+    summary: str
+
+    def load(self) -> tuple[Any, Any]:
+        """(learner class, config class)."""
+        module = import_module(self.module)
+        return getattr(module, self.learner), getattr(module, self.config)
+
+
+AGENTS: dict[str, Entry] = {
+    "dreamerv2": Entry(
+        module="reverie.agents.dreamerv2",
+        learner="DreamerV2",
+        config="DreamerV2Config",
+        paper="Hafner et al. 2021, arXiv 2010.02193",
+        summary="world model with categorical latents; actor and critic learn in its dreams",
+    ),
+}
+
+
+def agent(name: str) -> Entry:
+    """The entry of an agent. Raises UserError for an unknown name."""
+    if name not in AGENTS:
+        raise UserError(f"unknown agent {name!r}{suggest(name, AGENTS)}")
+    return AGENTS[name]

@@ -1,0 +1,244 @@
+"""DreamerV2: learn a world model with categorical latents, then an actor and a critic inside its dreams.
+
+Source: Hafner, Lillicrap, Norouzi, Ba, "Mastering Atari with Discrete World Models", ICLR 2021 (arXiv 2010.02193).
+
+::
+
+    rows      o_0   o_1   ...  o_{T-1}          each posterior state z_t ...
+               |     |           |
+    states    s_0   s_1   ...  s_{T-1}
+                     \\
+    dream             s^_0 -a_1-> s^_1 -a_2-> ... -a_H-> s^_H      ... starts a dream of H steps
+                      r_0, d_0    r_1, d_1         r_H, d_H        R_i = r_i + d_i ((1-l) v_{i+1} + l R_{i+1})
+
+The value of a state contains the reward predicted *at* that state (reward on arrival), as in the official code.
+
+Differs from the paper in: nothing that is not named in a preset; from the official code in: noise is drawn per update
+from one generator, windows may cross episode ends (the state is reset at is_first), Adam's eps is added after bias
+correction. See docs/dreamerv2.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from reverie.agents.agent import Learner, Mode, Policy
+from reverie.agents.recurrent import start_state
+from reverie.agents.worldmodel import WorldModel, WorldModelConfig, frozen
+from reverie.data.rows import State, observations
+from reverie.data.sequences import Batch, SequenceSpec
+from reverie.envs.env import EnvSpec
+from reverie.nets.actions import Actions, ContinuousKind, make_actions
+from reverie.nets.heads import Head, HeadConfig
+from reverie.nets.layers import glorot_
+from reverie.nets.optim import OptimConfig, Optimiser
+from reverie.ops.distributions import unit_normal_nll
+from reverie.ops.returns import imagined_returns, trajectory_weights
+
+
+@dataclass(frozen=True)
+class DreamerV2Config:
+    """Numbers of the paper's Atari agent as the official code released them; see reverie/presets for sources.
+
+    gamma, lam: discount and lambda of the returns. horizon: imagined steps H.
+    actor_grad: reinforce, dynamics, both (mixed with actor_mix), or auto (reinforce if discrete, dynamics if not).
+    entropy: scale of the actor's entropy. target_every, target_fraction: slow critic (hard copy at fraction 1).
+    """
+
+    model: WorldModelConfig = field(default_factory=WorldModelConfig)
+    actor: HeadConfig = field(default_factory=HeadConfig)
+    critic: HeadConfig = field(default_factory=HeadConfig)
+    continuous: ContinuousKind = "trunc_normal"
+    gamma: float = 0.999
+    lam: float = 0.95
+    horizon: int = 15
+    actor_grad: Literal["auto", "reinforce", "dynamics", "both"] = "auto"
+    actor_mix: float = 0.1
+    entropy: float = 1e-3
+    target_every: int = 100
+    target_fraction: float = 1.0
+    model_opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=2e-4))
+    actor_opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=4e-5))
+    critic_opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-4))
+
+    def __post_init__(self) -> None:
+        if self.horizon < 2:
+            raise ValueError(f"horizon must be >= 2 (the last two dream states train no action), got {self.horizon}")
+
+
+@dataclass(frozen=True)
+class Dream:
+    """N imagined trajectories. features, reward, discount, value: [H+1, N(, F)]; actions a_1..a_H: [H, N, A]."""
+
+    features: Tensor
+    actions: Tensor
+    reward: Tensor
+    discount: Tensor
+    value: Tensor
+
+    @property
+    def weights(self) -> Tensor:
+        """[H+1, N] probability of still being in the episode, times gamma^i; w_0 = 1."""
+        return trajectory_weights(self.discount)
+
+
+class DreamerPolicy(Policy):
+    """Encoder, RSSM and actor: what acts in the environment."""
+
+    def __init__(self, model: WorldModel, actor: Head, actions: Actions) -> None:
+        super().__init__()
+        self.encoder, self.rssm, self.actor = model.encoder, model.rssm, actor
+        self.actions = actions
+        self.noise = self.rssm.latent.noise + actions.noise
+
+    def initial_state(self, batch: int) -> State:
+        """Zeros (DreamerV2)."""
+        return self.rssm.initial_state(batch, next(self.parameters()).device)
+
+    def step(
+        self, state: State, rows: Mapping[str, Tensor], u: Tensor, mode: Mode
+    ) -> tuple[Tensor, State, dict[str, Tensor]]:
+        """See `Policy.step`. Latents are sampled also in evaluation; ``mode`` takes the actor's likeliest action."""
+        u_latent, u_action = u.split([self.rssm.latent.noise, self.actions.noise], -1)
+        embed = self.encoder(observations(rows))
+        action = self.actions.encode(rows["prev_action"])
+        state, _ = self.rssm.observe_step(state, action, rows["is_first"], embed, u_latent)
+        out = self.actor(self.rssm.feature(state))
+        encoded = self.actions.sample(out, u_action) if mode == "sample" else self.actions.mode(out)
+        return self.actions.decode(encoded), state, {}
+
+    def unroll(self, state: State, rows: Mapping[str, Tensor], u: Tensor) -> tuple[State, State]:
+        """Posterior states [T, B, ...] and the last one; u: [T, B, noise]."""
+        embed = self.encoder(observations(rows))
+        action = self.actions.encode(rows["prev_action"])
+        u_latent = u[..., : self.rssm.latent.noise]
+        states, _, last = self.rssm.observe(state, action, rows["is_first"], embed, u_latent)
+        return states, last
+
+    def random(self, batch: int, u: Tensor) -> Tensor:
+        """Uniformly random actions; u: [B, noise]."""
+        return self.actions.decode(self.actions.uniform(u[..., -self.actions.noise :]))
+
+
+class DreamerV2(Learner):
+    """World model, actor, critic and slow critic, with one optimiser for each of the first three."""
+
+    def __init__(
+        self,
+        config: DreamerV2Config,
+        env: EnvSpec,
+        spec: SequenceSpec,
+        seed: int = 0,
+        device: torch.device | None = None,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        device = device or torch.device("cpu")
+        super().__init__(seed, device, precision)
+        self.config, self.spec = config, spec
+        self.actions = make_actions(env.action, continuous=config.continuous)
+        self.model = WorldModel(config.model, env.observation, self.actions.size)
+        features = self.model.rssm.features
+        self.actor = Head(features, self.actions.params, config.actor)
+        self.critic = Head(features, None, config.critic)
+        self.slow_critic = Head(features, None, config.critic).requires_grad_(False)
+        glorot_(self)
+        self.model.rssm.reset_parameters()
+        self.slow_critic.load_state_dict(self.critic.state_dict())
+        self.to(device)
+        self.policy = DreamerPolicy(self.model, self.actor, self.actions)
+        self.optimisers = {
+            "model": Optimiser(self.model.parameters(), config.model_opt),
+            "actor": Optimiser(self.actor.parameters(), config.actor_opt),
+            "critic": Optimiser(self.critic.parameters(), config.critic_opt),
+        }
+        auto = "reinforce" if self.actions.discrete else "dynamics"
+        self.actor_grad = auto if config.actor_grad == "auto" else config.actor_grad
+
+    def losses(self, batch: Batch, metrics: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+        """Model first; the behaviour then dreams in the updated model, from the states seen before the update."""
+        model_loss, states, terminal = self.world_model_loss(batch, metrics)
+        yield {"model": model_loss}
+        start = {name: value.detach().flatten(0, 1) for name, value in states.items()}
+        dream = self.imagine(start, terminal.flatten())
+        returns = imagined_returns(dream.reward, dream.discount, dream.value, self.config.lam)
+        yield {
+            "actor": self.actor_loss(dream, returns, metrics),
+            "critic": self.critic_loss(dream, returns, metrics),
+        }
+        self.update_slow_critic()
+
+    def world_model_loss(self, batch: Batch, metrics: dict[str, Tensor]) -> tuple[Tensor, State, Tensor]:
+        """Equation 2 of the paper. Returns (loss, posterior states [T, B, ...], is_terminal [T, B])."""
+        time, width = batch.rows["is_first"].shape
+        u = self.uniform(time, width, self.policy.noise)
+        with self.autocast():
+            state, rows = start_state(self.policy, batch, self.spec, u)
+            action = self.actions.encode(rows["prev_action"])
+            loss, states, parts = self.model.loss(state, action, rows, u[self.spec.context :], self.config.gamma)
+        metrics.update(parts)
+        return loss, states, rows["is_terminal"]
+
+    def imagine(self, start: State, is_terminal: Tensor) -> Dream:
+        """Roll the model forward for H steps from N states; is_terminal: bool [N], of the rows they came from.
+
+        The actor reads detached features; with dynamics gradients the actions' gradients flow through the model,
+        whose own parameters are frozen meanwhile. With reinforce nothing here needs a gradient.
+        """
+        horizon, count = self.config.horizon, is_terminal.shape[0]
+        u = self.uniform(horizon, count, self.policy.noise)
+        with torch.set_grad_enabled(self.actor_grad != "reinforce"), frozen(self.model), self.autocast():
+            state = start
+            features, actions = [self.model.rssm.feature(state)], []
+            for i in range(horizon):
+                u_latent, u_action = u[i].split([self.model.rssm.latent.noise, self.actions.noise], -1)
+                actions.append(self.actions.sample(self.actor(features[-1].detach()), u_action))
+                state = self.model.rssm.imagine_step(state, actions[-1], u_latent)
+                features.append(self.model.rssm.feature(state))
+            feats = torch.stack(features)
+            reward = self.model.reward(feats)
+            discount = self.model.predicted_discount(feats, self.config.gamma)
+            # The first state is real: whether the episode ended there is known.
+            first = self.config.gamma * (~is_terminal).float()
+            discount = torch.cat([first.unsqueeze(0), discount[1:]])
+            return Dream(feats, torch.stack(actions), reward, discount, self.slow_critic(feats))
+
+    def actor_loss(self, dream: Dream, returns: Tensor, metrics: dict[str, Tensor]) -> Tensor:
+        """Equation 6: mix of REINFORCE and dynamics backpropagation, plus entropy, weighted by `Dream.weights`.
+
+        The action a_{i+1}, taken at s_i, is credited with R_{i+1}; its baseline is the slow critic at s_i.
+        """
+        with self.autocast():
+            out = self.actor(dream.features[:-2].detach())
+        entropy = self.actions.entropy(out)
+        if self.actor_grad == "dynamics":
+            objective = returns[1:]
+        else:
+            advantage = (returns[1:] - dream.value[:-2]).detach()
+            objective = self.actions.log_prob(out, dream.actions[:-1].detach()) * advantage
+            if self.actor_grad == "both":
+                mix = self.config.actor_mix
+                objective = mix * returns[1:] + (1 - mix) * objective
+        metrics["actor_entropy"] = entropy.mean().detach()
+        weights = dream.weights[:-2].detach()
+        return -(weights * (objective + self.config.entropy * entropy)).mean()
+
+    def critic_loss(self, dream: Dream, returns: Tensor, metrics: dict[str, Tensor]) -> Tensor:
+        """Equation 5, as the negative log-likelihood of N(V(s_i), 1), i = 0..H-1."""
+        with self.autocast():
+            value = self.critic(dream.features[:-1].detach())
+        metrics["imagined_reward"] = dream.reward.mean().detach()
+        metrics["imagined_return"] = returns.mean().detach()
+        metrics["value"] = value.mean().detach()
+        return (dream.weights[:-1] * unit_normal_nll(returns.detach(), value, 0)).mean()
+
+    def update_slow_critic(self) -> None:
+        """Copy the critic after update 0, target_every, ...; a lerp by 0 or more, so that the work is the same each time."""
+        due = (self.updates % self.config.target_every == 0).float() * self.config.target_fraction
+        with torch.no_grad():
+            slow, fast = list(self.slow_critic.parameters()), list(self.critic.parameters())
+            torch._foreach_lerp_(slow, fast, due)

@@ -1,0 +1,134 @@
+"""The world model of the dreaming line: encoder, RSSM, and heads for observations, reward and discount."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from reverie.data.rows import State, observations
+from reverie.nets.decoders import Decoder
+from reverie.nets.encoders import Encoder, EncoderConfig, is_image, pixels, vector
+from reverie.nets.heads import Head, HeadConfig
+from reverie.nets.rssm import RSSM, RSSMConfig
+from reverie.ops.distributions import bernoulli_log_prob, bernoulli_mean, unit_normal_nll
+from reverie.ops.losses import balanced_kl
+from reverie.ops.transforms import reward_transform
+
+
+@dataclass(frozen=True)
+class WorldModelConfig:
+    """Networks and loss of the model.
+
+    kl_balance: share of the KL's gradient that moves the prior (None: unbalanced). kl_free: free nats, applied to the
+    batch mean (DreamerV2) or to each row (PlaNet, V3). predict_discount: learn a head for gamma * (1 - is_terminal).
+    *_scale: weights of the losses. grad_heads: the heads whose gradients reach the RSSM; others read detached features.
+    """
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    decoder: EncoderConfig = field(default_factory=EncoderConfig)
+    rssm: RSSMConfig = field(default_factory=RSSMConfig)
+    reward: HeadConfig = field(default_factory=HeadConfig)
+    discount: HeadConfig = field(default_factory=HeadConfig)
+    predict_discount: bool = True
+    reward_transform: Literal["identity", "tanh", "sign", "symlog"] = "tanh"
+    kl_balance: float | None = 0.8
+    kl_free: float = 0.0
+    kl_free_per: Literal["mean", "each"] = "mean"
+    kl_scale: float = 0.1
+    observation_scale: float = 1.0
+    reward_scale: float = 1.0
+    discount_scale: float = 5.0
+    grad_heads: tuple[str, ...] = ("decoder", "reward", "discount")
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """No gradients for the module's parameters (they still flow through it) inside the block."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+class WorldModel(nn.Module):
+    """p(observations, rewards, discounts | actions) through a latent state."""
+
+    def __init__(self, config: WorldModelConfig, observation: Mapping[str, spaces.Space], action: int) -> None:
+        super().__init__()
+        self.config = config
+        self.observation = observation
+        self.encoder = Encoder(observation, config.encoder)
+        self.rssm = RSSM(self.encoder.outputs, action, config.rssm)
+        self.decoder = Decoder(self.rssm.features, observation, config.decoder)
+        self.reward = Head(self.rssm.features, None, config.reward)
+        self.discount = Head(self.rssm.features, None, config.discount) if config.predict_discount else None
+        self.reward_transform = reward_transform(config.reward_transform)
+
+    def loss(
+        self, state: State, action: Tensor, rows: Mapping[str, Tensor], u: Tensor, gamma: float
+    ) -> tuple[Tensor, State, dict[str, Tensor]]:
+        """Negative evidence lower bound of the rows, each part a mean over rows.
+
+        L = observation + reward + discount_scale * discount + kl_scale * KL; image log-likelihoods are summed over
+        pixels and channels and keep the Gaussian's constant, as in the official code.
+        state: before the first row [B, ...]; action: encoded previous actions [T, B, A]; u: noise [T, B, >= latent's].
+        Returns (loss, posterior states name -> [T, B, ...], metrics). Source: DreamerV2 equations 2 and 3.
+        """
+        config = self.config
+        obs = observations(rows)
+        embed = self.encoder(obs)
+        states, post, _ = self.rssm.observe(state, action, rows["is_first"], embed, u[..., : self.rssm.latent.noise])
+        prior = self.rssm.prior(states["deter"])
+        features = self.rssm.feature(states)
+        losses = self.head_losses(features, obs, rows, gamma)
+        losses["kl"], kl = balanced_kl(
+            self.rssm.latent.kl, post, prior, config.kl_balance, config.kl_free, config.kl_free_per
+        )
+        metrics = {f"{name}_loss": value.detach() for name, value in losses.items()}
+        metrics["kl"] = kl
+        metrics["prior_entropy"] = self.rssm.latent.entropy(prior).mean().detach()
+        metrics["posterior_entropy"] = self.rssm.latent.entropy(post).mean().detach()
+        return self.balance(losses), states, metrics
+
+    def head_losses(
+        self, features: Tensor, obs: Mapping[str, Tensor], rows: Mapping[str, Tensor], gamma: float
+    ) -> dict[str, Tensor]:
+        """Mean negative log-likelihood of each observation key, of the reward and of the discount."""
+        reads = {name: features if name in self.config.grad_heads else features.detach() for name in HEADS}
+        losses = {}
+        for key, mean in self.decoder(reads["decoder"]).items():
+            space = self.observation[key]
+            target = pixels(obs[key]) if is_image(space) else vector(space, obs[key])
+            losses[key] = unit_normal_nll(target, mean.float(), target.dim() - 2).mean()
+        target = self.reward_transform(rows["reward"])
+        losses["reward"] = unit_normal_nll(target, self.reward(reads["reward"]), 0).mean()
+        if self.discount is not None:
+            target = gamma * (~rows["is_terminal"]).float()
+            losses["discount"] = -bernoulli_log_prob(self.discount(reads["discount"]), target).mean()
+        return losses
+
+    def balance(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """The weighted sum of the losses: the one hook of the balancing line."""
+        config = self.config
+        scales = {"reward": config.reward_scale, "discount": config.discount_scale, "kl": config.kl_scale}
+        weighted = [scales.get(name, config.observation_scale) * loss for name, loss in losses.items()]
+        return torch.stack(weighted).sum()
+
+    def predicted_discount(self, features: Tensor, gamma: float) -> Tensor:
+        """Mean of the discount head (its target contains gamma already), or gamma where there is no head."""
+        if self.discount is None:
+            return torch.full(features.shape[:-1], gamma, device=features.device)
+        return bernoulli_mean(self.discount(features))
+
+
+HEADS = ("decoder", "reward", "discount")

@@ -1,0 +1,113 @@
+"""The configuration of a run: one tree of frozen dataclasses, resolved, saved beside the run, never edited by an agent."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+import reverie
+from reverie import overrides
+from reverie.data.sequences import StateKind
+from reverie.errors import UserError
+
+Selector = Literal["uniform", "ends", "recency", "prioritised"]
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """id: see `reverie list envs`. num_envs: streams of the actor. options: passed on to the adapter."""
+
+    id: str = "toy/catch"
+    num_envs: int = 1
+    protocol: str = "auto"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """What is kept and what a batch is made of; lengths in rows, see `reverie.data.sequences.SequenceSpec`.
+
+    budget: bytes of rows kept in memory. batch: windows per learner_step.
+    """
+
+    budget: int = 2_000_000_000
+    batch: int = 16
+    context: int = 0
+    learn: int = 50
+    period: int = 1
+    state: StateKind = "zero"
+    selector: Selector = "uniform"
+    chunk: int = 1024
+    """rows of one stream per sealed file on disk"""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How long, how often, and on what.
+
+    frames: length of the run (env_steps x action repeat). prefill: env_steps of random actions first.
+    pretrain: learner_steps once the prefill is there. train_ratio: trained_rows per env_step (after the prefill).
+    log_every, checkpoint_every, eval_every: env_steps; eval_every 0 evaluates only at the end.
+    """
+
+    seed: int = 0
+    frames: int = 1_000_000
+    device: str = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: bool = False
+    threads: int = 0
+    """CPU threads of torch; 0: all cores"""
+    prefill: int = 1000
+    pretrain: int = 1
+    train_ratio: float = 50.0
+    log_every: int = 1000
+    checkpoint_every: int = 10_000
+    eval_every: int = 0
+    eval_episodes: int = 10
+    eval_envs: int = 1
+    keep_checkpoints: int = 2
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run. name: of the agent, see `reverie list agents`; agent: its own configuration."""
+
+    name: str
+    preset: str
+    agent: Any
+    env: EnvConfig = field(default_factory=EnvConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+def save_config(config: Config, run_dir: Path) -> None:
+    """Write ``config.json``: the resolved configuration and the versions that it ran with."""
+    versions = {
+        "reverie": reverie.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+    document = {"config": overrides.to_dict(config), "versions": versions}
+    (run_dir / "config.json").write_text(json.dumps(document, indent=2) + "\n")
+
+
+def load_config(run_dir: Path) -> Config:
+    """Read ``config.json``. Raises UserError if there is none or it does not fit this version."""
+    from reverie.presets import make_config
+
+    path = run_dir / "config.json"
+    if not path.exists():
+        raise UserError(f"{run_dir} is not a run directory: it has no config.json")
+    try:
+        data = json.loads(path.read_text())["config"]
+        default = make_config(data["name"], data["preset"], data["env"]["id"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); restore it from a copy") from error
+    return overrides.from_dict(default, data)

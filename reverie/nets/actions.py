@@ -1,0 +1,138 @@
+"""Actions: how each space is encoded for a model, and the distribution its policy head parameterises."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+from torch.nn import functional as F
+
+from reverie.ops import distributions as D
+
+ContinuousKind = Literal["trunc_normal", "tanh_normal"]
+
+
+class DiscreteActions:
+    """One or several one-hot categoricals (Discrete, MultiDiscrete). Encoded actions are concatenated one-hots.
+
+    Source: DreamerV2 (one-hot actor, straight-through); MultiDiscrete as independent factors.
+    """
+
+    discrete = True
+
+    def __init__(self, nvec: list[int], scalar: bool, unimix: float = 0.0) -> None:
+        self.nvec, self.scalar, self.unimix = nvec, scalar, unimix
+        self.size = self.params = sum(nvec)
+        self.noise = len(nvec)
+
+    def _factors(self, x: Tensor) -> list[Tensor]:
+        parts = [part.float() for part in x.split(self.nvec, -1)]
+        return [D.unimix_logits(part, self.unimix) for part in parts] if self.unimix else parts
+
+    def encode(self, action: Tensor) -> Tensor:
+        """int64 [...] or [..., K] -> float32 [..., size]."""
+        parts = [action] if self.scalar else list(action.unbind(-1))
+        return torch.cat([F.one_hot(part, n) for part, n in zip(parts, self.nvec, strict=True)], -1).float()
+
+    def decode(self, encoded: Tensor) -> Tensor:
+        """Inverse of `encode`."""
+        parts = [part.argmax(-1) for part in encoded.split(self.nvec, -1)]
+        return parts[0] if self.scalar else torch.stack(parts, -1)
+
+    def sample(self, x: Tensor, u: Tensor) -> Tensor:
+        """Head outputs [..., params] and uniform noise [..., noise] -> encoded action, straight-through."""
+        factors = self._factors(x)
+        return torch.cat([D.one_hot_straight_through(f, u[..., i]) for i, f in enumerate(factors)], -1)
+
+    def uniform(self, u: Tensor) -> Tensor:
+        """Uniformly random encoded action from noise [..., noise]."""
+        return self.sample(u.new_zeros(*u.shape[:-1], self.params), u)
+
+    def mode(self, x: Tensor) -> Tensor:
+        """The likeliest encoded action."""
+        return torch.cat([D.one_hot_mode(f) for f in self._factors(x)], -1)
+
+    def log_prob(self, x: Tensor, encoded: Tensor) -> Tensor:
+        """[..., params], [..., size] -> [...]."""
+        parts = encoded.split(self.nvec, -1)
+        return torch.stack(
+            [D.categorical_log_prob(f, part) for f, part in zip(self._factors(x), parts, strict=True)]
+        ).sum(0)
+
+    def entropy(self, x: Tensor) -> Tensor:
+        """[..., params] -> [...] in nats."""
+        return torch.stack([D.categorical_entropy(f) for f in self._factors(x)]).sum(0)
+
+
+class ContinuousActions:
+    """A Box normalised to [-1, 1]; truncated normal (DreamerV2) or tanh normal (Dreamer V1, older V2).
+
+    trunc_normal: mean tanh(m), std 2 sigmoid(s / 2) + min_std. Source: DreamerV2 code, common.DistLayer.
+    """
+
+    discrete = False
+
+    def __init__(self, size: int, kind: ContinuousKind = "trunc_normal", min_std: float = 0.1) -> None:
+        if kind not in ("trunc_normal", "tanh_normal"):
+            raise ValueError(f"continuous must be 'trunc_normal' or 'tanh_normal', got {kind!r}")
+        self.size = self.noise = size
+        self.params = 2 * size
+        self.kind, self.min_std = kind, min_std
+
+    def _stats(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        mean, std = x.float().chunk(2, -1)
+        if self.kind == "trunc_normal":
+            return torch.tanh(mean), 2 * torch.sigmoid(std / 2) + self.min_std
+        # Init std 1 as in the older V2: softplus(0 + 0.54) = 1.
+        return 5 * torch.tanh(mean / 5), F.softplus(std + 0.5413) + self.min_std
+
+    def encode(self, action: Tensor) -> Tensor:
+        """Continuous actions travel as they are."""
+        return action.float()
+
+    def decode(self, encoded: Tensor) -> Tensor:
+        """Continuous actions travel as they are."""
+        return encoded
+
+    def sample(self, x: Tensor, u: Tensor) -> Tensor:
+        """Reparameterised sample [..., size] in (-1, 1)."""
+        mean, std = self._stats(x)
+        f = D.trunc_normal_sample if self.kind == "trunc_normal" else D.tanh_normal_sample
+        return f(mean, std, u)
+
+    def uniform(self, u: Tensor) -> Tensor:
+        """Uniformly random action from noise."""
+        return 2 * u - 1
+
+    def mode(self, x: Tensor) -> Tensor:
+        """tanh of the mean parameter."""
+        mean, _ = self._stats(x)
+        return D.trunc_normal_mode(mean) if self.kind == "trunc_normal" else D.tanh_normal_mode(mean)
+
+    def log_prob(self, x: Tensor, encoded: Tensor) -> Tensor:
+        """[..., params], [..., size] -> [...]."""
+        mean, std = self._stats(x)
+        f = D.trunc_normal_log_prob if self.kind == "trunc_normal" else D.tanh_normal_log_prob
+        return f(encoded, mean, std).sum(-1)
+
+    def entropy(self, x: Tensor) -> Tensor:
+        """[..., params] -> [...] in nats (tanh normal: of the normal before squashing)."""
+        mean, std = self._stats(x)
+        entropy = D.trunc_normal_entropy(mean, std) if self.kind == "trunc_normal" else D.normal_entropy(std)
+        return entropy.sum(-1)
+
+
+Actions = DiscreteActions | ContinuousActions
+
+
+def make_actions(space: spaces.Space, unimix: float = 0.0, continuous: ContinuousKind = "trunc_normal") -> Actions:
+    """The action distribution that a space asks for. Raises ValueError for spaces that are not actions."""
+    if isinstance(space, spaces.Discrete):
+        return DiscreteActions([int(space.n)], True, unimix)
+    if isinstance(space, spaces.MultiDiscrete):
+        return DiscreteActions([int(n) for n in space.nvec], False, unimix)
+    if isinstance(space, spaces.Box) and len(space.shape) == 1:
+        return ContinuousActions(int(space.shape[0]), continuous)
+    raise ValueError(f"no policy for action space {space!r}: expected Discrete, MultiDiscrete or a one-dimensional Box")

@@ -1,0 +1,76 @@
+"""Decoders: model features -> the mean of a unit-variance Gaussian for every observation key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from reverie.nets.encoders import EncoderConfig, conv_plan, is_image, vector_size
+from reverie.nets.layers import MLP, activation
+
+
+class ImageDecoder(nn.Module):
+    """Transposed convolutions, stride 2, valid. [N, inputs] -> [N, C, H, W], the mean in [-0.5, 0.5] units.
+
+    For 64x64: linear to 1x1x(32 depth), kernels 5, 5, 6, 6 to 4 depth, 2 depth, depth, C channels (1, 5, 13, 30, 64).
+    For other sizes: the mirror image of `ImageEncoder`, kernel 4, with output padding where a stage rounded down.
+    Source: Ha & Schmidhuber 2018, PlaNet, Dreamer V1/V2; the mirror is ours.
+    """
+
+    def __init__(self, inputs: int, shape: tuple[int, ...], config: EncoderConfig) -> None:
+        super().__init__()
+        height, width, channels = shape
+        self.act = activation(config.act)
+        if (height, width) == (64, 64):
+            self.base = (32 * config.depth, 1, 1)
+            depths = [32 * config.depth, 4 * config.depth, 2 * config.depth, config.depth, channels]
+            kernels, paddings = [5, 5, 6, 6], [(0, 0)] * 4
+        else:
+            plan = conv_plan(height, width)
+            stages = len(plan) - 1
+            self.base = (config.depth * 2 ** (stages - 1), *plan[-1])
+            depths = [config.depth * 2**i for i in reversed(range(stages))] + [channels]
+            kernels = [4] * stages
+            small, large = plan[:0:-1], plan[-2::-1]
+            paddings = [(b[0] - 2 * a[0] - 2, b[1] - 2 * a[1] - 2) for a, b in zip(small, large, strict=True)]
+        self.linear = nn.Linear(inputs, self.base[0] * self.base[1] * self.base[2])
+        self.deconvs = nn.ModuleList(
+            nn.ConvTranspose2d(i, o, k, 2, output_padding=p)
+            for i, o, k, p in zip(depths[:-1], depths[1:], kernels, paddings, strict=True)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, inputs] -> [N, C, H, W]."""
+        x = self.linear(x).view(-1, *self.base)
+        for i, deconv in enumerate(self.deconvs):
+            x = deconv(self.act(x) if i else x)
+        return x
+
+
+class Decoder(nn.Module):
+    """One `ImageDecoder` per image key and one MLP with a linear output per other key.
+
+    features [*lead, inputs] -> key -> mean: images [*lead, C, H, W], others [*lead, vector_size].
+    Source: DreamerV2 code (one MLP for all vector keys there; the outputs are independent given its last layer).
+    """
+
+    def __init__(self, inputs: int, observation: Mapping[str, spaces.Space], config: EncoderConfig) -> None:
+        super().__init__()
+        self.images = {key: space for key, space in observation.items() if is_image(space)}
+        self.vectors = {key: space for key, space in observation.items() if not is_image(space)}
+        self.cnns = nn.ModuleList(ImageDecoder(inputs, tuple(s.shape or ()), config) for s in self.images.values())
+        if self.vectors:
+            self.mlp = MLP(inputs, config.layers, config.units, config.act, config.norm)
+            self.heads = nn.ModuleList(nn.Linear(self.mlp.outputs, vector_size(s)) for s in self.vectors.values())
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        """[*lead, inputs] -> key -> mean."""
+        lead = features.shape[:-1]
+        flat = features.flatten(0, -2)
+        means = {key: cnn(flat) for key, cnn in zip(self.images, self.cnns, strict=True)}
+        if self.vectors:
+            hidden = self.mlp(flat)
+            means |= {key: head(hidden) for key, head in zip(self.vectors, self.heads, strict=True)}
+        return {key: mean.view(*lead, *mean.shape[1:]) for key, mean in means.items()}

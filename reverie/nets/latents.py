@@ -1,0 +1,105 @@
+"""Stochastic parts of a world model's state: categorical (DreamerV2) and Gaussian (PlaNet, Dreamer V1)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from reverie.ops import distributions as D
+
+Stats = tuple[Tensor, ...]
+"""Parameters of a latent distribution, each [..., ...]; what `Latent.stats` returns and `kl` compares."""
+
+
+class Latent(Protocol):
+    """A family of latent distributions with reparameterised samples."""
+
+    params: int
+    """width of the layer that parameterises it"""
+    size: int
+    """width of a sample"""
+    noise: int
+    """uniform numbers that one sample consumes"""
+
+    def stats(self, x: Tensor) -> Stats:
+        """[..., params] -> distribution parameters."""
+
+    def sample(self, stats: Stats, u: Tensor) -> Tensor:
+        """Parameters and uniform noise [..., noise] -> sample [..., size]."""
+
+    def mode(self, stats: Stats) -> Tensor:
+        """Most likely sample (Gaussian: the mean) [..., size]."""
+
+    def kl(self, *stats: Tensor) -> Tensor:
+        """KL(p || q) of the parameters of p followed by those of q, summed over the variables -> [...]."""
+
+    def entropy(self, stats: Stats) -> Tensor:
+        """Entropy in nats, summed over the variables -> [...]."""
+
+
+class Categorical:
+    """`stoch` independent one-hot variables of `classes` values, straight-through gradients.
+
+    Source: DreamerV2 section 2.1, algorithm 1; unimix as in DreamerV3 (0 in V2).
+    """
+
+    def __init__(self, stoch: int, classes: int, unimix: float = 0.0) -> None:
+        self.stoch, self.classes, self.unimix = stoch, classes, unimix
+        self.params = self.size = stoch * classes
+        self.noise = stoch
+
+    def stats(self, x: Tensor) -> Stats:
+        """[..., stoch * classes] -> (logits [..., stoch, classes],), not normalised unless mixed."""
+        logits = x.float().unflatten(-1, (self.stoch, self.classes))
+        return (D.unimix_logits(logits, self.unimix) if self.unimix else logits,)
+
+    def sample(self, stats: Stats, u: Tensor) -> Tensor:
+        """One-hot sample, flattened; the gradient is that of the probabilities."""
+        return D.one_hot_straight_through(stats[0], u).flatten(-2)
+
+    def mode(self, stats: Stats) -> Tensor:
+        """One-hot of the likeliest classes, flattened."""
+        return D.one_hot_mode(stats[0]).flatten(-2)
+
+    def kl(self, *stats: Tensor) -> Tensor:
+        """KL(p || q), logits p and q [..., stoch, classes] -> [...]."""
+        return D.categorical_kl(*stats).sum(-1)
+
+    def entropy(self, stats: Stats) -> Tensor:
+        """[..., stoch, classes] -> [...]."""
+        return D.categorical_entropy(stats[0]).sum(-1)
+
+
+class Gaussian:
+    """`stoch` independent normals, std = 2 sigmoid(x / 2) + 0.1.
+
+    Source: DreamerV2 code with ``discrete: False`` (its "sigmoid2"); Dreamer V1 uses softplus(x) + 0.1.
+    """
+
+    def __init__(self, stoch: int, min_std: float = 0.1) -> None:
+        self.size = self.noise = stoch
+        self.params = 2 * stoch
+        self.min_std = min_std
+
+    def stats(self, x: Tensor) -> Stats:
+        """[..., 2 stoch] -> (mean, std), each [..., stoch]."""
+        mean, std = x.float().chunk(2, -1)
+        return mean, 2 * torch.sigmoid(std / 2) + self.min_std
+
+    def sample(self, stats: Stats, u: Tensor) -> Tensor:
+        """mean + std * icdf(u)."""
+        return D.normal_sample(*stats, u)
+
+    def mode(self, stats: Stats) -> Tensor:
+        """The mean."""
+        return stats[0]
+
+    def kl(self, *stats: Tensor) -> Tensor:
+        """(mean_p, std_p, mean_q, std_q), each [..., stoch] -> [...]."""
+        return D.normal_kl(*stats).sum(-1)
+
+    def entropy(self, stats: Stats) -> Tensor:
+        """[..., stoch] -> [...]."""
+        return D.normal_entropy(stats[1]).sum(-1)

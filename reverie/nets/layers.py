@@ -1,0 +1,53 @@
+"""Small building blocks shared by every network: activations, Keras-like initialisation, MLPs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"elu": F.elu, "relu": F.relu, "silu": F.silu, "tanh": torch.tanh}
+
+
+def activation(name: str) -> Callable[[Tensor], Tensor]:
+    """The activation function of that name. Raises ValueError for an unknown one."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
+    return ACTIVATIONS[name]
+
+
+def glorot_(module: nn.Module) -> None:
+    """Keras' default initialisation, in place: Glorot-uniform kernels and zero biases.
+
+    Source: the TensorFlow codes of PlaNet and Dreamer V1/V2 leave every layer at this default.
+    """
+    for child in module.modules():
+        if isinstance(child, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.xavier_uniform_(child.weight)
+            if child.bias is not None:
+                nn.init.zeros_(child.bias)
+
+
+class MLP(nn.Module):
+    """`layers` fully connected layers of `units`, each followed by an optional LayerNorm and the activation.
+
+    [..., inputs] -> [..., units]. LayerNorm uses eps 1e-3 (TensorFlow's default; PyTorch's is 1e-5).
+    With layers = 0 it is the identity. Source: DreamerV2, appendix on networks (4 layers of 400, ELU).
+    """
+
+    def __init__(self, inputs: int, layers: int, units: int, act: str = "elu", norm: bool = False) -> None:
+        super().__init__()
+        sizes = [inputs] + [units] * layers
+        self.act = activation(act)
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(sizes))
+        self.norms = nn.ModuleList(nn.LayerNorm(o, eps=1e-3) if norm else nn.Identity() for o in sizes[1:])
+        self.outputs = sizes[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., inputs] -> [..., outputs]."""
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = self.act(norm(layer(x)))
+        return x

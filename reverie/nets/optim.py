@@ -1,0 +1,58 @@
+"""Optimisation: Adam with global-norm clipping and DreamerV2's decoupled weight shrink."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """lr, eps: Adam's. clip: maximum global gradient norm. shrink: w <- (1 - shrink) w per update, not scaled by lr."""
+
+    lr: float = 1e-4
+    eps: float = 1e-5
+    clip: float = 100.0
+    shrink: float = 1e-6
+
+
+class Optimiser:
+    """One Adam for one group of parameters. Host synchronisation never happens: the norm stays a tensor.
+
+    Source: DreamerV2 code, common.Optimizer: clip, Adam(eps=1e-5), then decay of *every* variable (pattern ``.*``).
+    Differs in: Keras' Adam adds eps before bias correction (epsilon hat), PyTorch's after it.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], config: OptimConfig) -> None:
+        self.parameters = list(parameters)
+        self.config = config
+        cuda = self.parameters[0].is_cuda
+        self.adam = torch.optim.Adam(self.parameters, config.lr, eps=config.eps, fused=True, capturable=cuda)
+
+    def step(self) -> Tensor:
+        """Use the gradients that are there, then clear them. Returns the gradient norm before clipping (0-d)."""
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip, foreach=True)
+        self.adam.step()
+        if self.config.shrink:
+            with torch.no_grad():
+                torch._foreach_mul_(self.parameters, 1 - self.config.shrink)
+        for parameter in self.parameters:
+            parameter.grad = None
+        return norm
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Adam's moments and counts, flat: '<index>.<name>' -> tensor."""
+        states = self.adam.state
+        return {f"{i}.{k}": v for i, p in enumerate(self.parameters) for k, v in states.get(p, {}).items()}
+
+    def load_state_dict(self, flat: dict[str, Tensor]) -> None:
+        """Inverse of `state_dict`."""
+        for key, value in flat.items():
+            index, name = key.split(".", 1)
+            parameter = self.parameters[int(index)]
+            # 'step' stays a float32 scalar on the CPU unless captured on the device.
+            target = value.clone() if name == "step" and not parameter.is_cuda else value.to(parameter.device).clone()
+            self.adam.state[parameter][name] = target

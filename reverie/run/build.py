@@ -1,0 +1,88 @@
+"""From a configuration to the parts of a run: device, environment, learner, replay. Seeds are derived by name."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import torch
+
+from reverie.agents import agent
+from reverie.agents.agent import Learner
+from reverie.config import Config
+from reverie.data.replay import Replay
+from reverie.data.rows import Field, RowSpec, row_spec
+from reverie.data.selectors import EpisodeEnds, Prioritised, Recency, Selector, Uniform
+from reverie.data.sequences import SequenceSpec
+from reverie.envs.env import EnvSpec, VectorEnv
+from reverie.envs.make import make_env
+from reverie.errors import UserError
+
+SELECTORS: dict[str, type[Selector]] = {
+    "uniform": Uniform,
+    "ends": EpisodeEnds,
+    "recency": Recency,
+    "prioritised": Prioritised,
+}
+
+
+def derive(seed: int, name: str) -> int:
+    """A seed for one user of randomness, independent between names: SeedSequence of (seed, crc32 of the name)."""
+    return int(np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1)[0])
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto``: the GPU when there is one. Raises UserError for a device that torch does not have."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"unknown device {name!r}; expected auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device {name!r} was asked for but torch {torch.__version__} sees no GPU; use --device cpu")
+    return device
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype:
+    """``auto``: bfloat16 on a GPU, float32 on a CPU."""
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+
+
+def build_env(config: Config, num_envs: int | None = None) -> VectorEnv:
+    """Fresh environments of the run's kind and protocol."""
+    env = config.env
+    return make_env(env.id, num_envs=num_envs or env.num_envs, protocol=env.protocol, **env.options)
+
+
+def build_learner(config: Config, env: EnvSpec, device: torch.device) -> Learner:
+    """The learner with freshly initialised networks (seeded)."""
+    replay = config.replay
+    learner, _ = agent(config.name).load()
+    spec = SequenceSpec(replay.context, replay.learn, 0, replay.period, replay.state)
+    torch.manual_seed(derive(config.run.seed, "networks"))
+    seed = derive(config.run.seed, "learner")
+    try:
+        return learner(config.agent, env, spec, seed, device, pick_precision(config.run.precision, device))
+    except ValueError as error:
+        raise UserError(f"{config.name} cannot be built for {env.id}: {error}") from error
+
+
+def build_replay(config: Config, env: EnvSpec, learner: Learner) -> Replay:
+    """The replay of the run, in host memory."""
+    return Replay(
+        row_spec(env.observation, env.action),
+        learner.spec,
+        config.env.num_envs,
+        config.replay.budget,
+        SELECTORS[config.replay.selector](),
+        derive(config.run.seed, "replay"),
+        states=_state_spec(learner) if learner.spec.state == "stored" else None,
+    )
+
+
+def _state_spec(learner: Learner) -> RowSpec:
+    state = learner.policy.initial_state(1)
+    return {name: Field(tuple(v.shape[1:]), v.cpu().numpy().dtype) for name, v in state.items()}

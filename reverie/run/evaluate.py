@@ -1,0 +1,58 @@
+"""Evaluation of a run directory: the newest policy, its mode, on fresh environments with the training protocol."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reverie.config import load_config
+from reverie.data.rows import OBS, Rows
+from reverie.nets.encoders import is_image
+from reverie.report.video import write_video
+from reverie.run.build import build_env, derive
+from reverie.run.load import load
+from reverie.run.roles import Evaluator
+
+
+def evaluate(
+    run_dir: str | Path, *, episodes: int = 10, video: bool = False, seed: int = 0, device: str = "cpu"
+) -> dict[str, Any]:
+    """Play `episodes` episodes; returns scores, lengths (env_steps) and their mean, and writes ``evaluation.json``.
+
+    video: also write the first stream's frames to ``videos/`` (needs image observations).
+    """
+    run_dir = Path(run_dir)
+    config = load_config(run_dir)
+    loaded = load(run_dir, device)
+    env = build_env(config, min(config.run.eval_envs, episodes))
+    images = [OBS + key for key, space in env.spec.observation.items() if is_image(space)]
+    frames: list[np.ndarray] = []
+
+    def watch(rows: Rows) -> None:
+        frames.append(rows[images[0]][0].copy())
+
+    evaluator = Evaluator(env, loaded.policy, episodes, derive(seed, "evaluation"))
+    played = evaluator.run(watch if video and images else None)
+    env.close()
+    scores = played["scores"]
+    result = {
+        "env": config.env.id,
+        "env_steps": loaded.env_steps,
+        "episodes": len(scores),
+        "score": float(np.mean(scores)),
+        "score_std": float(np.std(scores)),
+        "score_median": float(np.median(scores)),
+        "scores": scores,
+        "lengths": played["lengths"],
+        "seed": seed,
+    }
+    if frames:
+        path = run_dir / "videos" / f"evaluation_{loaded.env_steps}.mp4"
+        path.parent.mkdir(exist_ok=True)
+        write_video(path, np.stack(frames), fps=60 // env.spec.action_repeat if env.spec.action_repeat > 1 else 15)
+        result["video"] = str(path)
+    (run_dir / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
+    return result

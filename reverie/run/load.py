@@ -1,0 +1,94 @@
+"""``reverie.load(run)``: a trained policy to play with, in three lines of Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from reverie.agents.agent import Mode, Policy
+from reverie.config import load_config
+from reverie.data.rows import OBS, State, row_spec
+from reverie.envs.env import EnvSpec
+from reverie.errors import UserError
+from reverie.run.build import build_env, build_learner, pick_device
+from reverie.run.checkpoint import Checkpoints
+
+
+class LoadedPolicy:
+    """A policy with observations in and actions out.
+
+    ::
+
+        policy = reverie.load("runs/pong")
+        state = policy.initial_state(1)
+        action, state = policy.act(obs, state)          # again and again; policy.initial_state(1) for a new episode
+
+    The state holds what the policy remembers, its previous action and whether an episode begins.
+    """
+
+    def __init__(self, policy: Policy, spec: EnvSpec, env_steps: int, seed: int = 0) -> None:
+        self.policy, self.spec, self.env_steps = policy, spec, env_steps
+        self.device = next(policy.parameters()).device
+        self.generator = torch.Generator().manual_seed(seed)
+        self.fields = row_spec(spec.observation, spec.action)
+
+    def initial_state(self, batch: int) -> State:
+        """The state of `batch` streams before their first observation."""
+        field = self.fields["action"]
+        prev = torch.from_numpy(np.zeros((batch, *field.shape), field.dtype)).to(self.device)
+        first = torch.ones(batch, dtype=torch.bool, device=self.device)
+        return {**self.policy.initial_state(batch), "prev_action": prev, "is_first": first}
+
+    def act(
+        self, obs: Any, state: State, *, reward: Any = 0.0, is_first: Any = None, mode: Mode = "mode"
+    ) -> tuple[np.ndarray, State]:
+        """One decision per stream.
+
+        obs: an array, or key -> array for dict spaces; [B, ...], or without the batch axis if the state has B = 1
+            (the action then comes without it too). Observations are as the adapter gives them (`reverie check-env`).
+        reward: earned on the way to obs; is_first: bool [B], where a stream begins anew (default: never, but after
+        `initial_state`). Raises UserError if an observation has the wrong shape.
+        """
+        batch = state["is_first"].shape[0]
+        given = obs if isinstance(obs, Mapping) else {next(iter(self.spec.observation)): obs}
+        rows: dict[str, torch.Tensor] = {}
+        single = False
+        for key in self.spec.observation:
+            field = self.fields[OBS + key]
+            if key not in given:
+                raise UserError(f"observation {key!r} is missing; got {', '.join(given)}")
+            value = np.asarray(given[key], field.dtype)
+            if batch == 1 and value.shape == field.shape:
+                value, single = value[None], True
+            if value.shape != (batch, *field.shape):
+                raise UserError(f"observation {key!r} has shape {value.shape}, expected {(batch, *field.shape)}")
+            rows[OBS + key] = torch.from_numpy(value).to(self.device)
+        first = state["is_first"]
+        if is_first is not None:
+            first = first | torch.as_tensor(is_first, dtype=torch.bool, device=self.device).expand(batch)
+        rows["is_first"] = first
+        rows["prev_action"] = state["prev_action"]
+        rows["reward"] = torch.as_tensor(reward, dtype=torch.float32, device=self.device).expand(batch)
+        u = torch.rand(batch, self.policy.noise, generator=self.generator).to(self.device)
+        memory = {name: value for name, value in state.items() if name not in ("prev_action", "is_first")}
+        with torch.inference_mode():
+            action, memory, _ = self.policy.step(memory, rows, u, mode)
+        after = {**memory, "prev_action": action, "is_first": torch.zeros_like(first)}
+        out = action.cpu().numpy()
+        return (out[0] if single else out), after
+
+
+def load(run_dir: str | Path, device: str = "cpu") -> LoadedPolicy:
+    """The policy of a run's newest checkpoint. Raises UserError if there is none."""
+    run_dir = Path(run_dir)
+    config = load_config(run_dir)
+    env = build_env(config, 1)
+    learner = build_learner(config, env.spec, pick_device(device))
+    env.close()
+    tree = Checkpoints(run_dir).load()
+    learner.load_state_dict(tree["learner"]["modules"])
+    return LoadedPolicy(learner.policy.eval(), env.spec, tree["env_steps"])

@@ -1,0 +1,167 @@
+"""Roles: Actor, Trainer, Evaluator. Each has a `step()` and does not know where it lives or who calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from reverie.agents.agent import Learner, Mode, Policy
+from reverie.data.replay import Replay
+from reverie.data.rows import EXTRA, Rows, RowSpec, State, row_spec
+from reverie.envs.env import VectorEnv
+from reverie.run.meter import Meter
+
+Sink = Callable[[Rows, np.ndarray | None, dict[str, np.ndarray] | None], None]
+"""Takes rows [M, ...], their streams [M] (None: all), and the recurrent states before them."""
+
+
+class Episodes:
+    """Scores and lengths of the episodes in N streams of rows. score: sum of rewards; length: env_steps."""
+
+    def __init__(self, streams: int) -> None:
+        self.score = np.zeros(streams)
+        self.length = np.zeros(streams, np.int64)
+
+    def add(self, rows: Rows, streams: np.ndarray) -> list[tuple[int, float, int]]:
+        """Account for rows of these streams; returns (stream, score, length) of the episodes that end with them."""
+        first = rows["is_first"]
+        self.score[streams] = np.where(first, 0.0, self.score[streams] + rows["reward"])
+        self.length[streams] = np.where(first, 0, self.length[streams] + 1)
+        return [(int(s), float(self.score[s]), int(self.length[s])) for s in streams[rows["is_last"]]]
+
+
+class Actor:
+    """Steps a vector environment with a policy and hands on complete rows.
+
+    `step` takes one decision per stream: act on the rows that were seen last, complete them with the action, pass them
+    to the sink, step the environment. Where a stream has just ended (is_last), the action is not taken and the row
+    carries zeros for it.
+    """
+
+    def __init__(self, env: VectorEnv, policy: Policy, sink: Sink | None, seed: int, mode: Mode = "sample") -> None:
+        self.env, self.policy, self.sink, self.mode = env, policy, sink, mode
+        self.device = next(policy.parameters()).device
+        self.seed = seed
+        self.generator = torch.Generator().manual_seed(seed)
+        self.spec: RowSpec = row_spec(env.spec.observation, env.spec.action)
+        self.streams = np.arange(env.num_envs)
+        self.episodes = Episodes(env.num_envs)
+        self.rows: Rows = {}
+        self.state: State = policy.initial_state(env.num_envs)
+
+    def start(self) -> list[tuple[int, float, int]]:
+        """Reset the environment; must precede the first `step`."""
+        return self._see(self.env.reset(self.seed), self._no_action())
+
+    def step(self, random: bool = False) -> tuple[int, list[tuple[int, float, int]]]:
+        """One decision per stream; returns (env_steps taken, episodes that ended). random: act uniformly."""
+        before = self.state
+        u = torch.rand(self.env.num_envs, self.policy.noise, generator=self.generator).to(self.device)
+        with torch.inference_mode():
+            seen = {name: torch.from_numpy(value).to(self.device) for name, value in self.rows.items()}
+            action, self.state, extras = self.policy.step(self.state, seen, u, self.mode)
+            if random:
+                action = self.policy.random(self.env.num_envs, u)
+        taken = action.cpu().numpy().astype(self.spec["action"].dtype, copy=False)
+        over = self.rows["is_last"]
+        taken = np.where(over.reshape(-1, *[1] * (taken.ndim - 1)), np.zeros_like(taken), taken)
+        complete = self.rows | {"action": taken} | {EXTRA + name: v.cpu().numpy() for name, v in extras.items()}
+        self._pass(complete, None, before)
+        result = self.env.step(taken)
+        ended = []
+        if result.ends is not None and result.streams is not None and len(result.streams):
+            closing = result.ends | {
+                "prev_action": taken[result.streams],
+                "action": np.zeros_like(taken[result.streams]),
+            }
+            after = {name: value[torch.from_numpy(result.streams)] for name, value in self.state.items()}
+            self._pass(closing, result.streams, after)
+            ended = self.episodes.add(closing, result.streams)
+        ended += self._see(result.rows, taken)
+        return int((~over).sum()), ended
+
+    def _see(self, rows: Rows, action: np.ndarray) -> list[tuple[int, float, int]]:
+        first = rows["is_first"].reshape(-1, *[1] * (action.ndim - 1))
+        self.rows = rows | {"prev_action": np.where(first, np.zeros_like(action), action)}
+        return self.episodes.add(self.rows, self.streams)
+
+    def _pass(self, rows: Rows, streams: np.ndarray | None, state: State) -> None:
+        if self.sink is not None:
+            self.sink(rows, streams, {name: value.cpu().numpy() for name, value in state.items()})
+
+    def _no_action(self) -> np.ndarray:
+        field = self.spec["action"]
+        return np.zeros((self.env.num_envs, *field.shape), field.dtype)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows seen but not acted on, recurrent state, episode sums, generator."""
+        return {
+            "rows": dict(self.rows),
+            "state": dict(self.state),
+            "score": self.episodes.score,
+            "length": self.episodes.length,
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.rows = state["rows"]
+        self.state = {name: value.to(self.device) for name, value in state["state"].items()}
+        self.episodes.score, self.episodes.length = state["score"], state["length"]
+        self.generator.set_state(state["generator"])
+
+
+class Trainer:
+    """Samples, updates, and sends feedback."""
+
+    def __init__(self, learner: Learner, replay: Replay, batch: int) -> None:
+        self.learner, self.replay, self.batch = learner, replay, batch
+        self.learner_steps = 0
+        self.meter = Meter()
+
+    @property
+    def trained_rows(self) -> int:
+        """Rows that one learner_step trains on."""
+        return self.batch * self.learner.spec.learn
+
+    def step(self) -> None:
+        """One learner_step."""
+        batch = self.replay.sample(self.batch)
+        result = self.learner.update(batch)
+        if result.feedback is not None:
+            self.replay.feedback(result.feedback)
+        self.meter.add(result.metrics)
+        self.meter.add({"age": batch.ages.double().mean()})
+        self.learner_steps += 1
+
+
+class Evaluator:
+    """Plays whole episodes with the policy's mode, on a fresh environment; each stream plays its share of them.
+
+    Equal shares, not the first to finish: otherwise short episodes would count too often.
+    """
+
+    def __init__(self, env: VectorEnv, policy: Policy, episodes: int, seed: int) -> None:
+        self.actor = Actor(env, policy, None, seed, "mode")
+        self.share = -(-episodes // env.num_envs)
+        self.wanted = episodes
+        self.scores: list[list[float]] = [[] for _ in range(env.num_envs)]
+        self.lengths: list[list[int]] = [[] for _ in range(env.num_envs)]
+
+    def run(self, watch: Callable[[Rows], None] | None = None) -> dict[str, Any]:
+        """Returns scores and lengths of `episodes` episodes; `watch` sees the rows before each decision."""
+        self.actor.start()
+        while any(len(scores) < self.share for scores in self.scores):
+            if watch is not None:
+                watch(self.actor.rows)
+            _, ended = self.actor.step()
+            for stream, score, length in ended:
+                if len(self.scores[stream]) < self.share:
+                    self.scores[stream].append(score)
+                    self.lengths[stream].append(length)
+        scores = [s for turn in zip(*self.scores, strict=True) for s in turn][: self.wanted]
+        lengths = [n for turn in zip(*self.lengths, strict=True) for n in turn][: self.wanted]
+        return {"scores": scores, "lengths": lengths}
