@@ -32,7 +32,7 @@ def unimix_logits(logits: Tensor, mix: float) -> Tensor:
 
     logits: [..., K]. mix: in [0, 1], share of the uniform part; 0 returns log_softmax(logits).
     Returns normalised log-probabilities [..., K], at least log(mix / K).
-    Source: Hafner et al. 2023 (DreamerV3), section "World model learning": 1 % uniform.
+    Source: Hafner et al. 2023 (DreamerV3), "World model learning": 1 % uniform.
     """
     if mix == 0.0:
         return F.log_softmax(_full(logits), -1)

@@ -1,0 +1,133 @@
+"""Invertible squashings of values and rewards, and two-hot encodings of numbers.
+
+The squashings are elementwise, odd, and have their true slope at 0 (a network that starts by predicting exactly 0 must
+learn). Half precision is computed in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def _full(x: Tensor) -> Tensor:
+    """Half precision becomes float32; float32 and float64 stay."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _odd(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """sign(x) function(|x|) for function(0) = 0.
+
+    The two ways to cut at 0 have slopes 1 and 0 there, so that they add up to the slope of the function, where
+    sign(x) function(|x|) itself would give 0.
+    """
+    return function(x.clamp(min=0.0)) - function(F.relu(-x))
+
+
+def symlog(x: Tensor) -> Tensor:
+    """sign(x) log(1 + |x|). Source: Hafner et al. 2023 (DreamerV3), "Robust predictions"."""
+    return _odd(torch.log1p, _full(x))
+
+
+def symexp(x: Tensor) -> Tensor:
+    """sign(x) (exp(|x|) - 1), the inverse of `symlog`. Source: Hafner et al. 2023 (DreamerV3), "Robust predictions"."""
+    return _odd(torch.expm1, _full(x))
+
+
+def rescale(x: Tensor, eps: float = 1e-3) -> Tensor:
+    """h(x) = sign(x) (sqrt(|x| + 1) - 1) + eps x.
+
+    Computed as x / (sqrt(|x| + 1) + 1) + eps x, which is the same and does not subtract near equals around 0.
+    x: any shape. eps: at least 0, keeps the inverse Lipschitz.
+    Source: Pohlen et al. 2018; Kapturowski et al. 2019 (R2D2), section 2.3.
+    """
+    x = _full(x)
+    return x / ((x.abs() + 1.0).sqrt() + 1.0) + eps * x
+
+
+def rescale_inverse(y: Tensor, eps: float = 1e-3) -> Tensor:
+    """h^-1(y) = sign(y) (((sqrt(1 + 4 eps (|y| + 1 + eps)) - 1) / (2 eps))^2 - 1).
+
+    That subtracts near equals twice. Put w = sqrt(|x| + 1) - 1, so |x| = w (w + 2) and |y| = w + eps w (w + 2): w
+    solves eps w^2 + b w - |y| = 0 with b = 1 + 2 eps. The root without subtraction is
+    w = 2 |y| / (b + sqrt(b^2 + 4 eps |y|)), and x = sign(y) w (w + 2) is exact to rounding for every y, and for eps = 0.
+    Source: Pohlen et al. 2018, proposition A.2; Kapturowski et al. 2019 (R2D2), section 2.3.
+    """
+    y = _full(y)
+    b = 1.0 + 2.0 * eps
+    slope = 2.0 / (b + (b * b + 4.0 * eps * y.abs()).sqrt())
+    return y * slope * (y.abs() * slope + 2.0)
+
+
+def two_hot(x: Tensor, bins: Tensor) -> Tensor:
+    """Weights on the two bins around x whose mean is x.
+
+    With b_k <= x <= b_{k+1}: weight (x - b_k) / (b_{k+1} - b_k) on bin k+1 and the rest on bin k. Values beyond the
+    outermost bins are clipped to them.
+
+    x: [...]. bins: [K], increasing, K >= 2. Returns [..., K], at least 0, summing to 1.
+    Source: Bellemare et al. 2017 (C51) for the projection; Hafner et al. 2023 (DreamerV3), "Robust predictions".
+    """
+    x, bins = _full(x), _full(bins)
+    x = x.clamp(bins[0], bins[-1])
+    count = bins.shape[0]
+    below = (torch.searchsorted(bins, x.detach(), right=True) - 1).clamp(0, count - 2)
+    low, high = bins[below], bins[below + 1]
+    upper = ((x - low) / (high - low)).unsqueeze(-1)
+    k = torch.arange(count, device=x.device) - below.unsqueeze(-1)
+    return torch.where(k == 0, 1.0 - upper, torch.where(k == 1, upper, 0.0))
+
+
+def two_hot_mean(probs: Tensor, bins: Tensor) -> Tensor:
+    """sum_k p_k b_k, summed in mirrored pairs so that equal weights on symmetric bins give exactly 0.
+
+    probs: [..., K]. bins: [K]. Returns [...].
+    Source: Hafner et al. 2023 (DreamerV3), "Critic learning".
+    """
+    terms = _full(probs) * _full(bins)
+    return 0.5 * (terms + terms.flip(-1)).sum(-1)
+
+
+def symexp_bins(count: int, limit: float = 20.0, device: torch.device | str | None = None) -> Tensor:
+    """Bins symexp(linspace(-limit, limit, count)), exactly symmetric. Returns float32 [count].
+
+    count: odd and at least 3, so that 0 is a bin. Raises ValueError otherwise.
+    Source: Hafner et al. 2023 (DreamerV3), "Critic learning".
+    """
+    if count < 3 or count % 2 == 0:
+        raise ValueError(f"count must be odd and at least 3, got {count}")
+    half = torch.expm1(torch.linspace(0.0, limit, count // 2 + 1, device=device))
+    return torch.cat([-half[1:].flip(0), half])
+
+
+def identity_reward(reward: Tensor) -> Tensor:
+    """The reward itself."""
+    return _full(reward)
+
+
+def tanh_reward(reward: Tensor) -> Tensor:
+    """tanh(r), DreamerV2's choice on Atari. Source: Hafner et al. 2021 (DreamerV2), appendix on hyper-parameters."""
+    return torch.tanh(_full(reward))
+
+
+def sign_reward(reward: Tensor) -> Tensor:
+    """sign(r), in {-1, 0, 1}. Source: Mnih et al. 2015 (DQN), Methods ("clipped all positive rewards at 1")."""
+    return torch.sign(_full(reward))
+
+
+_REWARDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "identity": identity_reward,
+    "tanh": tanh_reward,
+    "sign": sign_reward,
+    "symlog": symlog,
+}
+
+
+def reward_transform(name: str) -> Callable[[Tensor], Tensor]:
+    """The function called identity, tanh, sign or symlog. Raises ValueError for any other name."""
+    if name not in _REWARDS:
+        raise ValueError(f"reward transform must be one of {', '.join(_REWARDS)}; got {name!r}")
+    return _REWARDS[name]
