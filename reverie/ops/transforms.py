@@ -53,7 +53,7 @@ def rescale_inverse(y: Tensor, eps: float = 1e-3) -> Tensor:
 
     That subtracts near equals twice. Put w = sqrt(|x| + 1) - 1, so |x| = w (w + 2) and |y| = w + eps w (w + 2): w
     solves eps w^2 + b w - |y| = 0 with b = 1 + 2 eps. The root without subtraction is
-    w = 2 |y| / (b + sqrt(b^2 + 4 eps |y|)), and x = sign(y) w (w + 2) is exact to rounding for every y, and for eps = 0.
+    w = 2 |y| / (b + sqrt(b^2 + 4 eps |y|)), and x = sign(y) w (w + 2) is exact to rounding for every y and eps.
     Source: Pohlen et al. 2018, proposition A.2; Kapturowski et al. 2019 (R2D2), section 2.3.
     """
     y = _full(y)

@@ -78,6 +78,13 @@ def test_underflowing_probabilities_are_never_drawn():
     assert set(sample.tolist()) == {1, 2}
 
 
+def test_impossible_classes_survive_a_scan_that_rounds(monkeypatch: pytest.MonkeyPatch):
+    # On a GPU equal partial sums may come out an ulp apart; noise that falls into that gap must not choose its class.
+    apart = torch.tensor([0.5, 0.5 + 2.0**-24, 1.0])
+    monkeypatch.setattr(Tensor, "cumsum", lambda self, dim: apart)
+    assert D.sample_categorical(torch.tensor([0.0, -INF, 0.0]), torch.tensor(0.5)).item() == 2
+
+
 def test_one_hot_sample_is_exact_and_agrees_with_the_index():
     logits = 3 * torch.randn(50, 32, 32, generator=seeded())
     u = torch.rand(50, 32, generator=seeded(1))
