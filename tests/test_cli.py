@@ -1,0 +1,302 @@
+"""The command line with stand-ins for what runs: what reaches them, and that slips are one line and code 2."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from reverie import overrides
+from reverie.cli import cli
+from reverie.errors import UserError, suggest
+
+
+@dataclass(frozen=True)
+class Agent:
+    gamma: float = 0.99
+    double: bool = False
+
+
+@dataclass(frozen=True)
+class Env:
+    id: str = "toy/catch"
+
+
+@dataclass(frozen=True)
+class Run:
+    seed: int = 0
+    frames: int = 1000
+    env_steps: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.frames < 1:
+            raise ValueError(f"frames must be positive,\ngot {self.frames}")
+
+
+@dataclass(frozen=True)
+class Config:
+    name: str = "dreamerv2"
+    preset: str = "cpu"
+    agent: Agent = field(default_factory=Agent)
+    env: Env = field(default_factory=Env)
+    run: Run = field(default_factory=Run)
+
+
+class Calls(list[tuple[str, Any]]):
+    """What the stand-ins were called with."""
+
+    def note(self, name: str, answer: Any = None) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.append((name, (*args, kwargs) if kwargs else args))
+            return answer
+
+        return call
+
+
+def make_config(agent: str, preset: str | None, env: str | None) -> Config:
+    if preset not in (None, "cpu", "atari"):
+        raise UserError(f"unknown preset {preset!r}{suggest(preset or '', ['cpu', 'atari'])}")
+    return Config(name=agent, preset=preset or "cpu", env=Env(env or "toy/catch"))
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
+    noted = Calls()
+    saved: dict[str, Config] = {}
+
+    def train(config: Config, run_dir: Path) -> dict[str, Any]:
+        run_dir.mkdir(parents=True)
+        (run_dir / "config.json").touch()
+        saved[str(run_dir)] = config
+        noted.append(("train", (config, run_dir)))
+        return {"score": 0.123456789, "frames": 1000}
+
+    entry = SimpleNamespace(paper="a paper", summary="a summary")
+    report = SimpleNamespace(ok=True, lines=lambda: ["ok: flags", "ok: seeds"])
+    stand_ins: dict[str, dict[str, Any]] = {
+        "reverie.agents": {"AGENTS": {"dreamerv2": entry, "r2d2": entry}},
+        "reverie.presets": {
+            "make_config": make_config,
+            "presets": lambda: {"dreamerv2": ["cpu", "atari"]},
+            "describe": lambda agent, preset: f"{agent} as in {preset}",
+        },
+        "reverie.config": {"load_config": lambda run_dir: saved[str(run_dir)]},
+        "reverie.run.local": {"train": train, "resume": noted.note("resume", {"score": 1.0})},
+        "reverie.run.evaluate": {"evaluate": noted.note("evaluate", {"score": 2.0, "scores": [2.0] * 20})},
+        "reverie.run.dream": {"dream": noted.note("dream", {"error": 0.5})},
+        "reverie.run.demo": {"demo": noted.note("demo")},
+        "reverie.envs.make": {"env_names": lambda: {"toy": ["toy/catch"], "ALE": []}},
+        "reverie.envs.check": {"check_env": noted.note("check_env", report)},
+        "reverie.doctor": {"report": lambda echo: (echo("ok"), 1)[1]},
+    }
+    for name, members in stand_ins.items():
+        module = ModuleType(name)
+        module.__dict__.update(members)
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.chdir(tmp_path)
+    return noted
+
+
+def reverie(*words: str) -> Result:
+    return CliRunner().invoke(cli, words)
+
+
+def refused(*words: str) -> str:
+    """The one line of an error; fails unless it is one line on standard error, nothing else, and code 2."""
+    result = reverie(*words)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("reverie: error: ")
+    return result.stderr
+
+
+def test_train_passes_the_whole_configuration(calls: Calls) -> None:
+    words = "train dreamerv2 --preset atari --env ALE/Pong-v5 --logdir there --frames 1e6 --seed 3 --device cpu"
+    result = reverie(*words.split(), "--agent.gamma", "0.5", "--agent.double")
+    assert result.exit_code == 0, result.output
+    ((name, (config, run_dir)),) = calls
+    expected = Config(
+        preset="atari", agent=Agent(0.5, True), env=Env("ALE/Pong-v5"), run=Run(seed=3, frames=10**6, device="cpu")
+    )
+    assert (name, config, run_dir) == ("train", expected, Path("there"))
+    assert result.stdout == "dreamerv2 (atari) on ALE/Pong-v5, in there\nscore   0.1235\nframes  1000\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--agent.gamma 0.5 --seed 3",
+        "--seed=3 --agent.gamma=0.5",
+        "agent.gamma=0.5 --seed 3",
+        "--run.seed 3 agent.gamma=0.5",
+        "--agent.gamma 0.9 --seed 3 --agent.gamma 0.5",
+    ],
+)
+def test_every_spelling_of_overrides_reaches_the_run(calls: Calls, words: str) -> None:
+    assert reverie("train", "dreamerv2", *words.split()).exit_code == 0
+    assert calls[0][1][0] == Config(agent=Agent(0.5), run=Run(seed=3))
+
+
+def test_negative_values_and_env_steps(calls: Calls) -> None:
+    assert reverie("train", "r2d2", "--agent.gamma", "-1e-3", "--env_steps", "50").exit_code == 0
+    assert calls[0][1][0] == Config("r2d2", agent=Agent(-1e-3), run=Run(env_steps=50))
+
+
+def test_the_environment_may_be_given_as_a_key(calls: Calls) -> None:
+    assert reverie("train", "dreamerv2", "env.id=toy/memory").exit_code == 0
+    assert calls[0][1][0].env.id == "toy/memory"
+
+
+def test_the_same_command_resumes(calls: Calls) -> None:
+    command = ("train", "dreamerv2", "--env", "ALE/Pong-v5", "--seed", "1")
+    assert reverie(*command).exit_code == 0
+    run_dir = Path("runs/dreamerv2-ALE_Pong-v5-cpu-seed1")
+    assert calls[-1][1][1] == run_dir
+    result = reverie(*command)
+    assert result.exit_code == 0
+    assert calls[-1] == ("resume", (run_dir,))
+    assert result.stdout == f"resuming {run_dir}\nscore  1\n"
+
+
+def test_another_run_in_the_directory_is_left_alone(calls: Calls) -> None:
+    assert reverie("train", "dreamerv2", "--logdir", "there").exit_code == 0
+    error = refused("train", "dreamerv2", "--logdir", "there", "--agent.gamma", "0.5", "--frames", "7")
+    assert "agent.gamma is 0.99 there, 0.5 here, run.frames is 1000 there, 7 here" in error
+    assert "reverie resume there" in error
+    assert [name for name, _ in calls] == ["train"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("trian dreamerv2", ["unknown command 'trian'", "did you mean train?"]),
+        ("train", ["Missing argument 'AGENT'"]),
+        ("train dremerv2", ["unknown agent 'dremerv2'", "did you mean dreamerv2?"]),
+        ("train --agent.gamma 1 dreamerv2", ["the agent comes first"]),
+        ("train dreamerv2 --preset atary", ["unknown preset 'atary'", "did you mean atari?"]),
+        ("train dreamerv2 --agent.gama 1", ["unknown key 'agent.gama'", "did you mean agent.gamma,"]),
+        ("train dreamerv2 --sead 1", ["unknown key 'sead'", "run.seed"]),
+        ("train dreamerv2 --agent.gamma high", ["agent.gamma = 'high' is not a float"]),
+        ("train dreamerv2 --frames many", ["run.frames = 'many' is not an int"]),
+        ("train dreamerv2 --frames 0", ["run.frames = 0: frames must be positive, got 0"]),
+        ("train dreamerv2 --frames 1 --env_steps 1", ["give one of them"]),
+        ("train dreamerv2 stray", ["unexpected argument 'stray'"]),
+        ("resume nowhere", ["nowhere is not a run directory"]),
+        ("eval nowhere", ["nowhere is not a run directory"]),
+        ("dream nowhere", ["nowhere is not a run directory"]),
+        ("eval nowhere --episodes 0", ["'--episodes'", "x>=1"]),
+        ("eval nowhere --epsodes 3", ["--epsodes"]),
+        ("list agnts", ["'agnts'", "agents"]),
+        ("--verson", ["--verson"]),
+    ],
+)
+def test_slips_are_one_line(calls: Calls, words: str, expected: list[str]) -> None:
+    error = refused(*words.split())
+    for part in expected:
+        assert part in error
+    assert calls == []
+
+
+def test_a_file_is_not_a_run_directory(calls: Calls) -> None:
+    Path("there").touch()
+    assert "there is a file" in refused("train", "dreamerv2", "--logdir", "there")
+
+
+def _raise(error: BaseException) -> Callable[..., None]:
+    def call(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    return call
+
+
+def test_errors_while_running(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails_with(error: BaseException) -> None:
+        monkeypatch.setattr(sys.modules["reverie.run.demo"], "demo", _raise(error))
+
+    fails_with(UserError("two\nlines"))
+    assert refused("demo") == "reverie: error: two lines\n"
+    fails_with(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/a/replay"))
+    assert refused("demo") == "reverie: error: No space left on device: runs/a/replay\n"
+    fails_with(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    assert refused("demo") == "reverie: error: No space left on device; free some space\n"
+    fails_with(PermissionError(errno.EACCES, "Permission denied", "/runs"))
+    assert refused("demo") == "reverie: error: Permission denied: /runs\n"
+    fails_with(KeyboardInterrupt())
+    assert reverie("demo").exit_code == 130
+    for ours in (RuntimeError("a bug"), OSError(errno.EBADF, "Bad file descriptor")):  # keep their traceback
+        fails_with(ours)
+        assert reverie("demo").exception is ours
+
+
+def test_commands_on_a_run(calls: Calls) -> None:
+    Path("there").mkdir()
+    Path("there/config.json").touch()
+    there = Path("there")
+    assert reverie("resume", "there").stdout == "score  1\n"
+    assert reverie("eval", "there", "--episodes", "3", "--video").stdout == "score  2\n"
+    assert '"scores": [' in reverie("eval", "there", "--json").stdout
+    assert reverie("dream", "there", "--horizon", "9", "--out", "a").stdout == "error  0.5\n"
+    assert reverie("demo").exit_code == 0
+    assert calls == [
+        ("resume", (there,)),
+        ("evaluate", (there, {"episodes": 3, "video": True, "seed": 0})),
+        ("evaluate", (there, {"episodes": 10, "video": False, "seed": 0})),
+        ("dream", (there, {"context": 5, "horizon": 9, "episodes": 6, "out": Path("a")})),
+        ("demo", (Path("demo-run"),)),
+    ]
+
+
+def test_listings(calls: Calls) -> None:
+    assert reverie("list", "agents").stdout.splitlines()[1] == "  r2d2       a summary (a paper)"
+    assert reverie("list", "envs").stdout == "  toy  toy/catch\n  ALE  not installed\n"
+    assert reverie("list", "presets").stdout.splitlines()[0] == "  dreamerv2 cpu    dreamerv2 as in cpu"
+    everything = reverie("list").stdout
+    for part in ("agents\n", "envs\n", "presets\n", "toy/catch"):
+        assert part in everything
+
+
+def test_checks_answer_with_their_exit_code(calls: Calls) -> None:
+    result = reverie("check-env", "toy/catch", "--steps", "9")
+    assert (result.exit_code, result.stdout) == (0, "ok: flags\nok: seeds\n")
+    assert calls == [("check_env", ("toy/catch", 9, 0))]
+    assert reverie("doctor").exit_code == 1
+
+
+def test_help_needs_nothing_heavy() -> None:
+    code = (
+        "import sys; from reverie.cli import cli\n"
+        "try: cli.main(['train', '--help'])\n"
+        "except SystemExit as end: print(end.code, sorted({'torch', 'numpy', 'pydantic', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
+    assert "Any key of the configuration can be set" in done.stdout
+    assert reverie().exit_code == 0
+    assert reverie("--version").stdout.startswith("reverie, version ")
+
+
+@pytest.mark.parametrize("words", [["train", "dreamerv22"], ["resume", "/nonexistent/run"], ["tarin"]])
+def test_the_installed_command_ends_with_one_line_and_code_2(words: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", "reverie.cli", *words], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("reverie: error: ")
+
+
+def test_short_options_stand_for_keys_of_real_configurations() -> None:
+    from reverie.config import EnvConfig, RunConfig
+
+    assert {"seed", "frames", "device"} <= set(overrides.flatten(RunConfig()))
+    assert "id" in overrides.flatten(EnvConfig())
