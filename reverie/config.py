@@ -1,4 +1,4 @@
-"""The configuration of a run: one tree of frozen dataclasses, resolved, saved beside the run, never edited by an agent."""
+"""The configuration of a run: one tree of frozen dataclasses, saved beside the run, never edited by an agent."""
 
 from __future__ import annotations
 
@@ -58,6 +58,8 @@ class RunConfig:
 
     seed: int = 0
     frames: int = 1_000_000
+    env_steps: int | None = None
+    """length of the run in env_steps instead of frames"""
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool = False

@@ -36,7 +36,7 @@ AGENTS: dict[str, Entry] = {
 }
 
 
-def agent(name: str) -> Entry:
+def find(name: str) -> Entry:
     """The entry of an agent. Raises UserError for an unknown name."""
     if name not in AGENTS:
         raise UserError(f"unknown agent {name!r}{suggest(name, AGENTS)}")

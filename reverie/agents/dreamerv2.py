@@ -237,7 +237,7 @@ class DreamerV2(Learner):
         return (dream.weights[:-1] * unit_normal_nll(returns.detach(), value, 0)).mean()
 
     def update_slow_critic(self) -> None:
-        """Copy the critic after update 0, target_every, ...; a lerp by 0 or more, so that the work is the same each time."""
+        """Copy the critic after update 0, target_every, ...; a lerp by 0 otherwise, so that shapes are static."""
         due = (self.updates % self.config.target_every == 0).float() * self.config.target_fraction
         with torch.no_grad():
             slow, fast = list(self.slow_critic.parameters()), list(self.critic.parameters())

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 
-from reverie.agents import agent as entry
+from reverie.agents import find
 from reverie.config import Config
 from reverie.errors import UserError, suggest
 
@@ -36,7 +36,7 @@ def make_config(agent: str, preset: str | None = None, env: str | None = None) -
 
     Raises UserError for an unknown agent or preset.
     """
-    entry(agent)
+    find(agent)
     known = presets()[agent]
     chosen = preset or known[0]
     if chosen not in known:

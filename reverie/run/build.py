@@ -7,12 +7,12 @@ import zlib
 import numpy as np
 import torch
 
-from reverie.agents import agent
+from reverie.agents import find
 from reverie.agents.agent import Learner
 from reverie.config import Config
 from reverie.data.replay import Replay
 from reverie.data.rows import Field, RowSpec, row_spec
-from reverie.data.selectors import EpisodeEnds, Prioritised, Recency, Selector, Uniform
+from reverie.data.selectors import Prioritised, Recency, Selector, Uniform
 from reverie.data.sequences import SequenceSpec
 from reverie.envs.env import EnvSpec, VectorEnv
 from reverie.envs.make import make_env
@@ -20,7 +20,6 @@ from reverie.errors import UserError
 
 SELECTORS: dict[str, type[Selector]] = {
     "uniform": Uniform,
-    "ends": EpisodeEnds,
     "recency": Recency,
     "prioritised": Prioritised,
 }
@@ -60,7 +59,7 @@ def build_env(config: Config, num_envs: int | None = None) -> VectorEnv:
 def build_learner(config: Config, env: EnvSpec, device: torch.device) -> Learner:
     """The learner with freshly initialised networks (seeded)."""
     replay = config.replay
-    learner, _ = agent(config.name).load()
+    learner, _ = find(config.name).load()
     spec = SequenceSpec(replay.context, replay.learn, 0, replay.period, replay.state)
     torch.manual_seed(derive(config.run.seed, "networks"))
     seed = derive(config.run.seed, "learner")

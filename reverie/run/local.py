@@ -71,13 +71,22 @@ class LocalRun:
         self.repeat = self.env.spec.action_repeat
         self.learner = build_learner(config, self.env.spec, self.device)
         self.replay = build_replay(config, self.env.spec, self.learner)
-        self.writer = ChunkWriter(run_dir / "replay", self.replay.spec, config.env.num_envs, config.replay.chunk)
+        self.writer = ChunkWriter(
+            run_dir / "replay",
+            self.replay.spec,
+            config.env.num_envs,
+            config.replay.chunk,
+            self.replay.state_spec,
+            self.learner.spec.period,
+        )
         self.actor = Actor(self.env, self.learner.policy, self._store, derive(options.seed, "actor"))
         self.trainer = Trainer(self.learner, self.replay, config.replay.batch)
         self.limiter = Limiter(options.train_ratio, options.prefill)
         self.checkpoints = Checkpoints(run_dir, options.keep_checkpoints)
         self.env_steps = 0
         self.pretrained = False
+        self.finished_at = -1
+        self.summary: dict[str, Any] = {}
         self.resumed: dict[str, Any] | None = None
         self.safe_to_evict = np.zeros(config.env.num_envs, np.int64)
 
@@ -89,10 +98,12 @@ class LocalRun:
     def run(self, stop: dict[str, bool]) -> dict[str, Any]:
         """Train until `run.frames` or until stopped, checkpointing on the way and at the end."""
         options = self.config.run
-        total = -(-options.frames // self.repeat)
+        total = options.env_steps or -(-options.frames // self.repeat)
         title = f"{self.config.name} on {self.config.env.id}"
         resumed_at = self.resumed["frames"] if self.resumed else None
-        with Logger(self.run_dir, [TensorBoard(self.run_dir, resumed_at), Console(options.frames, title)]) as logger:
+        with Logger(
+            self.run_dir, [TensorBoard(self.run_dir, resumed_at), Console(total * self.repeat, title)]
+        ) as logger:
             self.logger = logger
             if self.resumed:
                 logger.truncate_after(self.resumed["offset"])
@@ -116,9 +127,6 @@ class LocalRun:
                 self.finished_at = self.env_steps
             self.checkpoint()
         return {"env_steps": self.env_steps, "frames": self.frames, "finished": finished, **self.summary}
-
-    finished_at = -1
-    summary: dict[str, Any] = {}
 
     def act(self) -> None:
         """One decision per stream."""
@@ -161,7 +169,7 @@ class LocalRun:
         metrics = self.trainer.meter.flush("train/")
         metrics["replay/ratio"] = trained / max(self.env_steps - self.config.run.prefill, 1)
         metrics["replay/rows"] = len(self.replay)
-        metrics["replay/bytes"] = self.replay.nbytes
+        metrics["replay/bytes"] = len(self.replay) * sum(field.nbytes for field in self.replay.spec.values())
         metrics["speed/env_steps_per_s"] = (self.env_steps - self._at[0]) / seconds
         metrics["speed/learner_steps_per_s"] = (self.trainer.learner_steps - self._at[1]) / seconds
         self._log(metrics)

@@ -1,0 +1,177 @@
+"""Encoders, decoders, heads, actions and the optimiser."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import nn
+
+from reverie.nets.actions import ContinuousActions, DiscreteActions, make_actions
+from reverie.nets.decoders import Decoder, ImageDecoder
+from reverie.nets.encoders import Encoder, EncoderConfig, ImageEncoder, pixels
+from reverie.nets.heads import Head, HeadConfig
+from reverie.nets.layers import MLP, glorot_
+from reverie.nets.optim import OptimConfig, Optimiser
+
+SMALL = EncoderConfig(depth=2, layers=1, units=8)
+
+
+def image(*shape: int) -> spaces.Box:
+    return spaces.Box(0, 255, shape, np.uint8)
+
+
+def test_paper_sizes() -> None:
+    """64x64: 2*2*8*48 = 1536 features; parameters of encoder and decoder as the facts of the paper's code give them."""
+    encoder = ImageEncoder((64, 64, 1), EncoderConfig())
+    assert encoder.outputs == 1536
+    assert (
+        sum(p.numel() for p in encoder.parameters()) == 16 * (48 + 48 * 96 + 96 * 192 + 192 * 384) + 48 + 96 + 192 + 384
+    )
+    decoder = ImageDecoder(1624, (64, 64, 1), EncoderConfig())
+    kernels = 25 * 1536 * 192 + 25 * 192 * 96 + 36 * 96 * 48 + 36 * 48
+    assert sum(p.numel() for p in decoder.parameters()) == 1625 * 1536 + kernels + 192 + 96 + 48 + 1
+
+
+@pytest.mark.parametrize(
+    "shape", [(64, 64, 3), (32, 32, 1), (84, 84, 1), (96, 96, 3), (10, 10, 1), (40, 64, 3), (5, 4, 2)]
+)
+def test_any_image_size_comes_back(shape: tuple[int, int, int]) -> None:
+    space = {"image": image(*shape)}
+    encoder, decoder = Encoder(space, SMALL), Decoder(11, space, SMALL)
+    obs = {"image": torch.randint(0, 256, (3, 2, *shape), dtype=torch.uint8)}
+    assert encoder(obs).shape == (3, 2, encoder.outputs)
+    assert decoder(torch.randn(3, 2, 11))["image"].shape == (3, 2, shape[2], *shape[:2])
+
+
+def test_too_small_images_are_refused() -> None:
+    with pytest.raises(ValueError, match="both sides >= 4, got 3x9"):
+        Encoder({"image": image(3, 9, 1)}, SMALL)
+
+
+def test_pixels_range_and_layout() -> None:
+    x = torch.zeros(2, 5, 4, 3, dtype=torch.uint8)
+    x[0, 1, 2, 0] = 255
+    y = pixels(x)
+    assert y.shape == (2, 3, 5, 4)
+    assert y[0, 0, 1, 2].item() == pytest.approx(0.5)
+    assert y[1].max().item() == pytest.approx(-0.5)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_mixed_observations_use_every_key() -> None:
+    space = {
+        "image": image(16, 16, 1),
+        "vector": spaces.Box(-1, 1, (3,), np.float32),
+        "index": spaces.Discrete(4),
+        "multi": spaces.MultiDiscrete([2, 3]),
+    }
+    encoder, decoder = Encoder(space, SMALL), Decoder(5, space, SMALL)
+    obs = {
+        "image": torch.zeros(2, 16, 16, 1, dtype=torch.uint8),
+        "vector": torch.zeros(2, 3),
+        "index": torch.tensor([1, 2]),
+        "multi": torch.tensor([[0, 2], [1, 0]]),
+    }
+    base = encoder(obs)
+    for key, value in (("image", obs["image"] + 90), ("vector", obs["vector"] + 1), ("index", obs["index"] - 1)):
+        assert not torch.allclose(encoder(obs | {key: value}), base)
+    means = decoder(torch.randn(2, 5))
+    assert {k: tuple(v.shape[1:]) for k, v in means.items()} == {
+        "image": (1, 16, 16),
+        "vector": (3,),
+        "index": (4,),
+        "multi": (5,),
+    }
+
+
+def test_glorot_bounds_and_zero_biases() -> None:
+    mlp = MLP(30, 2, 50)
+    glorot_(mlp)
+    assert mlp.layers[0].weight.abs().max() <= math.sqrt(6 / 80)
+    assert mlp.layers[0].weight.std().item() == pytest.approx(math.sqrt(2 / 80), rel=0.1)
+    assert not any(layer.bias.any() for layer in mlp.layers)
+
+
+def test_scalar_head_has_no_last_axis() -> None:
+    assert Head(4, None, HeadConfig(1, 8))(torch.randn(3, 2, 4)).shape == (3, 2)
+    assert Head(4, 5, HeadConfig(0, 8))(torch.randn(3, 2, 4)).shape == (3, 2, 5)
+
+
+def test_discrete_actions_by_hand() -> None:
+    actions = make_actions(spaces.Discrete(3))
+    assert isinstance(actions, DiscreteActions)
+    x = torch.log(torch.tensor([[0.2, 0.5, 0.3]]))
+    assert actions.decode(actions.sample(x, torch.tensor([[0.19]]))).tolist() == [0]
+    assert actions.decode(actions.sample(x, torch.tensor([[0.21]]))).tolist() == [1]
+    assert actions.decode(actions.sample(x, torch.tensor([[0.71]]))).tolist() == [2]
+    assert actions.decode(actions.mode(x)).tolist() == [1]
+    assert actions.log_prob(x, actions.encode(torch.tensor([2]))).item() == pytest.approx(math.log(0.3), abs=1e-6)
+    assert actions.entropy(x).item() == pytest.approx(-sum(p * math.log(p) for p in (0.2, 0.5, 0.3)), abs=1e-6)
+
+
+def test_multidiscrete_factors_are_independent() -> None:
+    actions = make_actions(spaces.MultiDiscrete([2, 3]))
+    action = torch.tensor([[1, 2], [0, 1]])
+    encoded = actions.encode(action)
+    assert encoded.tolist() == [[0, 1, 0, 0, 1], [1, 0, 0, 1, 0]]
+    assert torch.equal(actions.decode(encoded), action)
+    x = torch.randn(2, 5)
+    first, second = x.split([2, 3], -1)
+    expected = first.log_softmax(-1)[[0, 1], [1, 0]] + second.log_softmax(-1)[[0, 1], [2, 1]]
+    assert torch.allclose(actions.log_prob(x, encoded), expected, atol=1e-6)
+    u = torch.rand(1000, 2, generator=torch.Generator().manual_seed(0))
+    drawn = actions.decode(actions.uniform(u))
+    assert drawn[:, 0].unique().tolist() == [0, 1]
+    assert drawn[:, 1].unique().tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", ["trunc_normal", "tanh_normal"])
+def test_continuous_actions_stay_inside_and_carry_gradients(kind: str) -> None:
+    actions = make_actions(spaces.Box(-1, 1, (2,), np.float32), continuous=kind)
+    assert isinstance(actions, ContinuousActions)
+    x = torch.randn(64, 4, requires_grad=True)
+    sample = actions.sample(x, torch.rand(64, 2))
+    assert sample.abs().max() < 1
+    sample.sum().backward()
+    assert (x.grad.abs().sum(0) > 0).all()
+    assert torch.isfinite(actions.log_prob(x, sample.detach())).all()
+    assert actions.entropy(x).shape == (64,)
+
+
+def test_truncated_normal_std_by_hand() -> None:
+    _, std = ContinuousActions(1)._stats(torch.tensor([[0.0, 0.0]]))
+    assert std.item() == pytest.approx(1.1)
+
+
+def test_unknown_spaces_are_refused() -> None:
+    with pytest.raises(ValueError, match="no policy for action space"):
+        make_actions(spaces.Box(-1, 1, (2, 2), np.float32))
+
+
+def test_optimiser_clips_then_shrinks_by_hand() -> None:
+    """First Adam step is lr * sign(gradient) (up to eps); then every weight is multiplied by 1 - shrink."""
+    weight = nn.Parameter(torch.tensor([1.0, -2.0]))
+    optimiser = Optimiser([weight], OptimConfig(lr=0.1, eps=1e-8, clip=1.0, shrink=0.01))
+    weight.grad = torch.tensor([30.0, -40.0])
+    assert optimiser.step().item() == pytest.approx(50.0)
+    assert weight.tolist() == pytest.approx([0.9 * 0.99, -1.9 * 0.99], abs=1e-5)
+    assert weight.grad is None
+
+
+def test_optimiser_state_round_trip_is_exact() -> None:
+    def train(weight: nn.Parameter, optimiser: Optimiser, steps: range) -> None:
+        for i in steps:
+            weight.grad = torch.sin(weight.detach() * (i + 1))
+            optimiser.step()
+
+    a = nn.Parameter(torch.linspace(-1, 1, 7))
+    first = Optimiser([a], OptimConfig())
+    train(a, first, range(5))
+    b = nn.Parameter(a.detach().clone())
+    second = Optimiser([b], OptimConfig())
+    second.load_state_dict({k: v.clone() for k, v in first.state_dict().items()})
+    train(a, first, range(5, 10))
+    train(b, second, range(5, 10))
+    assert torch.equal(a, b)
