@@ -12,19 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from reverie.ops.precision import full
+
 # Stands in for log 0, so that 0 * log 0 is 0 and not NaN; p * 1e30 still tells a true zero-probability event.
 _LOG_ZERO = -1e30
 # The largest float32 below 1.
 _BELOW_ONE = 1.0 - 2.0**-24
 
 
-def _full(x: Tensor) -> Tensor:
-    """Half precision becomes float32; float32 and float64 stay."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
 def _log_softmax(logits: Tensor) -> Tensor:
-    return F.log_softmax(_full(logits), -1).clamp(min=_LOG_ZERO)
+    return F.log_softmax(full(logits), -1).clamp(min=_LOG_ZERO)
 
 
 def unimix_logits(logits: Tensor, mix: float) -> Tensor:
@@ -35,8 +32,8 @@ def unimix_logits(logits: Tensor, mix: float) -> Tensor:
     Source: Hafner et al. 2023 (DreamerV3), "World model learning": 1 % uniform.
     """
     if mix == 0.0:
-        return F.log_softmax(_full(logits), -1)
-    probs = F.softmax(_full(logits), -1)
+        return F.log_softmax(full(logits), -1)
+    probs = F.softmax(full(logits), -1)
     return ((1.0 - mix) * probs + mix / logits.shape[-1]).log()
 
 
@@ -60,7 +57,7 @@ def sample_categorical(logits: Tensor, u: Tensor) -> Tensor:
     logits: [..., K]. u: [...], uniform in [0, 1), one number per variable.
     Returns int64 [...], in [0, K). A class of probability zero is never drawn. No gradient.
     """
-    return _sample_index(F.softmax(_full(logits), -1).detach(), u)
+    return _sample_index(F.softmax(full(logits), -1).detach(), u)
 
 
 def one_hot_straight_through(logits: Tensor, u: Tensor) -> Tensor:
@@ -69,7 +66,7 @@ def one_hot_straight_through(logits: Tensor, u: Tensor) -> Tensor:
     logits: [..., K]. u: [...], uniform in [0, 1). Returns [..., K], exactly one-hot.
     Source: Bengio et al. 2013 (straight-through); Hafner et al. 2021 (DreamerV2), algorithm 1.
     """
-    probs = F.softmax(_full(logits), -1)
+    probs = F.softmax(full(logits), -1)
     sample = _one_hot(_sample_index(probs.detach(), u), probs)
     # The brackets keep the value exact: p - sg(p) is 0, while (sample + p) - sg(p) would round.
     return sample + (probs - probs.detach())
@@ -80,7 +77,7 @@ def one_hot_mode(logits: Tensor) -> Tensor:
 
     logits: [..., K]. Returns [..., K], exactly one-hot.
     """
-    probs = F.softmax(_full(logits), -1)
+    probs = F.softmax(full(logits), -1)
     return _one_hot(logits.argmax(-1), probs) + (probs - probs.detach())
 
 
@@ -89,7 +86,7 @@ def categorical_log_prob(logits: Tensor, one_hot: Tensor) -> Tensor:
 
     logits, one_hot: [..., K]. Returns [...]. Gradients reach both arguments: detach a straight-through sample first.
     """
-    return (_full(one_hot) * _log_softmax(logits)).sum(-1)
+    return (full(one_hot) * _log_softmax(logits)).sum(-1)
 
 
 def categorical_entropy(logits: Tensor) -> Tensor:
@@ -112,9 +109,9 @@ def bernoulli_log_prob(logits: Tensor, target: Tensor) -> Tensor:
 
     logits, target: the same shape; target in [0, 1], soft targets allowed (a continuation times the discount).
     """
-    return -F.binary_cross_entropy_with_logits(_full(logits), target.to(_full(logits).dtype), reduction="none")
+    return -F.binary_cross_entropy_with_logits(full(logits), target.to(full(logits).dtype), reduction="none")
 
 
 def bernoulli_mean(logits: Tensor) -> Tensor:
     """Probability of 1, sigmoid(logits), elementwise."""
-    return torch.sigmoid(_full(logits))
+    return torch.sigmoid(full(logits))

@@ -13,17 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from reverie.ops.precision import full
+
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 # The largest float32 below 1, and a floor for noise that was drawn from [0, 1).
 _BELOW_ONE = 1.0 - 2.0**-24
 _ABOVE_ZERO = 2.0**-25
 # Bounded actions stay this far inside, where their log-probability is finite.
 _BOUND = 1.0 - 1e-6
-
-
-def _full(x: Tensor) -> Tensor:
-    """Half precision becomes float32; float32 and float64 stay."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _log(std: Tensor | float) -> Tensor | float:
@@ -45,8 +42,8 @@ def normal_log_prob(x: Tensor, mean: Tensor, std: Tensor | float) -> Tensor:
 
     x, mean: broadcastable. std: positive tensor or number.
     """
-    x, mean = _full(x), _full(mean)
-    std = _full(std) if isinstance(std, Tensor) else std
+    x, mean = full(x), full(mean)
+    std = full(std) if isinstance(std, Tensor) else std
     return -0.5 * ((x - mean) / std).square() - _log(std) - _HALF_LOG_2PI
 
 
@@ -60,7 +57,7 @@ def unit_normal_nll(x: Tensor, mean: Tensor, dims: int, constant: bool = True) -
     """
     if x.shape != mean.shape:
         raise ValueError(f"x and mean must have one shape, got {tuple(x.shape)} and {tuple(mean.shape)}")
-    error = F.mse_loss(_full(mean), _full(x), reduction="none")
+    error = F.mse_loss(full(mean), full(x), reduction="none")
     count = math.prod(x.shape[x.ndim - dims :])
     total = 0.5 * (error.sum(tuple(range(-dims, 0))) if dims else error)
     return total + count * _HALF_LOG_2PI if constant else total
@@ -68,17 +65,17 @@ def unit_normal_nll(x: Tensor, mean: Tensor, dims: int, constant: bool = True) -
 
 def normal_sample(mean: Tensor, std: Tensor | float, u: Tensor) -> Tensor:
     """mean + std Phi^-1(u). mean, std, u: broadcastable; u uniform in (0, 1). Gradients reach mean and std."""
-    return _full(mean) + (_full(std) if isinstance(std, Tensor) else std) * _gauss(_full(u))
+    return full(mean) + (full(std) if isinstance(std, Tensor) else std) * _gauss(full(u))
 
 
 def normal_entropy(std: Tensor) -> Tensor:
     """log std + log(2 pi e) / 2, elementwise, nats."""
-    return _full(std).log() + (_HALF_LOG_2PI + 0.5)
+    return full(std).log() + (_HALF_LOG_2PI + 0.5)
 
 
 def normal_kl(mean_p: Tensor, std_p: Tensor, mean_q: Tensor, std_q: Tensor) -> Tensor:
     """KL(p || q) = log(std_q / std_p) + (std_p^2 + (mean_p - mean_q)^2) / (2 std_q^2) - 1 / 2, elementwise, nats."""
-    mean_p, std_p, mean_q, std_q = _full(mean_p), _full(std_p), _full(mean_q), _full(std_q)
+    mean_p, std_p, mean_q, std_q = full(mean_p), full(std_p), full(mean_q), full(std_q)
     ratio = std_p / std_q
     return 0.5 * (ratio.square() + ((mean_p - mean_q) / std_q).square() - 1.0) - ratio.log()
 
@@ -98,10 +95,10 @@ def trunc_normal_sample(mean: Tensor, std: Tensor, u: Tensor) -> Tensor:
     Returns [...], clipped to +-(1 - 1e-6) with the gradient of the unclipped sample.
     Source: Hafner et al. 2021 (DreamerV2), appendix on continuous control (truncated normal actor).
     """
-    mean, std = _full(mean), _full(std)
+    mean, std = full(mean), full(std)
     a, _, mass = _bounds(mean, std)
     # At both ends of float32 the quantile is infinite and its slope with it.
-    level = torch.special.ndtr(a) + _full(u).clamp(_ABOVE_ZERO, _BELOW_ONE) * mass
+    level = torch.special.ndtr(a) + full(u).clamp(_ABOVE_ZERO, _BELOW_ONE) * mass
     return _inside(mean + std * torch.special.ndtri(level.clamp(_ABOVE_ZERO / 4, _BELOW_ONE)))
 
 
@@ -110,13 +107,13 @@ def trunc_normal_log_prob(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
     x: [...] in [-1, 1]; outside, where the density is 0, the formula is returned unchanged.
     """
-    mean, std = _full(mean), _full(std)
+    mean, std = full(mean), full(std)
     return normal_log_prob(x, mean, std) - _bounds(mean, std)[2].log()
 
 
 def trunc_normal_entropy(mean: Tensor, std: Tensor) -> Tensor:
     """log(sqrt(2 pi e) std Z) + (a phi(a) - b phi(b)) / (2 Z) with Z = Phi(b) - Phi(a), elementwise, nats."""
-    mean, std = _full(mean), _full(std)
+    mean, std = full(mean), full(std)
     a, b, mass = _bounds(mean, std)
     phi_a, phi_b = (torch.exp(-0.5 * end.square() - _HALF_LOG_2PI) for end in (a, b))
     return (std * mass).log() + (_HALF_LOG_2PI + 0.5) + (a * phi_a - b * phi_b) / (2.0 * mass)
@@ -124,7 +121,7 @@ def trunc_normal_entropy(mean: Tensor, std: Tensor) -> Tensor:
 
 def trunc_normal_mode(mean: Tensor) -> Tensor:
     """The mean of the untruncated normal, clipped to +-(1 - 1e-6) with the gradient of the mean."""
-    return _inside(_full(mean))
+    return _inside(full(mean))
 
 
 def tanh_normal_sample(mean: Tensor, std: Tensor | float, u: Tensor) -> Tensor:
@@ -138,10 +135,10 @@ def tanh_normal_sample(mean: Tensor, std: Tensor | float, u: Tensor) -> Tensor:
 
 def tanh_normal_log_prob(x: Tensor, mean: Tensor, std: Tensor | float) -> Tensor:
     """log N(atanh x | mean, std^2) - log(1 - x^2), elementwise; x is clipped to +-(1 - 1e-6) first."""
-    x = _full(x).clamp(-_BOUND, _BOUND)
+    x = full(x).clamp(-_BOUND, _BOUND)
     return normal_log_prob(torch.atanh(x), mean, std) - torch.log1p(-x.square())
 
 
 def tanh_normal_mode(mean: Tensor) -> Tensor:
     """tanh(mean): the median; the true mode has no closed form and runs to the bounds for wide distributions."""
-    return _inside(torch.tanh(_full(mean)))
+    return _inside(torch.tanh(full(mean)))

@@ -11,13 +11,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from reverie.ops.precision import full
+
 Params = Sequence[Tensor] | Mapping[str, Tensor]
 """Parameters of a distribution: (logits,), (mean, std), or a mapping of them."""
-
-
-def _full(x: Tensor) -> Tensor:
-    """Half precision becomes float32; float32 and float64 stay."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _aligned(post: Params, prior: Params) -> tuple[list[Tensor], list[Tensor]]:
@@ -40,7 +37,7 @@ def kl_halves(kl_fn: Callable[..., Tensor], post: Params, prior: Params) -> tupl
     Raises ValueError if post and prior do not have the same parameters.
     Source: Hafner et al. 2021 (DreamerV2), algorithm 2; Hafner et al. 2023 (DreamerV3), "World model learning".
     """
-    ours, theirs = ([_full(x) for x in side] for side in _aligned(post, prior))
+    ours, theirs = ([full(x) for x in side] for side in _aligned(post, prior))
     to_posterior = kl_fn(*ours, *(x.detach() for x in theirs))
     to_prior = kl_fn(*(x.detach() for x in ours), *theirs)
     return to_posterior, to_prior
@@ -72,7 +69,7 @@ def balanced_kl(
         return kl.mean().clamp(min=free_nats) if free == "mean" else kl.clamp(min=free_nats).mean()
 
     if balance is None:
-        ours, theirs = ([_full(x) for x in side] for side in _aligned(post, prior))
+        ours, theirs = ([full(x) for x in side] for side in _aligned(post, prior))
         kl = kl_fn(*ours, *theirs)
         return clipped(kl), kl.detach().mean()
     to_posterior, to_prior = kl_halves(kl_fn, post, prior)
@@ -85,7 +82,7 @@ def _error(prediction: Tensor, target: Tensor) -> Tensor:
         raise ValueError(
             f"prediction and target must have one shape, got {tuple(prediction.shape)} and {tuple(target.shape)}"
         )
-    return _full(target).detach() - _full(prediction)
+    return full(target).detach() - full(prediction)
 
 
 def td_squared(prediction: Tensor, target: Tensor) -> Tensor:
@@ -121,8 +118,8 @@ def quantile_huber(quantiles: Tensor, taus: Tensor, targets: Tensor, kappa: floa
     if quantiles.shape[:-1] != targets.shape[:-1] or taus.shape[-1] != quantiles.shape[-1]:
         shapes = ", ".join(str(tuple(x.shape)) for x in (quantiles, taus, targets))
         raise ValueError(f"quantiles [..., N], taus [..., N] and targets [..., M] must agree, got {shapes}")
-    error = _full(targets).detach().unsqueeze(-2) - _full(quantiles).unsqueeze(-1)
-    weight = (_full(taus).unsqueeze(-1) - (error < 0).to(error.dtype)).abs().detach()
+    error = full(targets).detach().unsqueeze(-2) - full(quantiles).unsqueeze(-1)
+    weight = (full(taus).unsqueeze(-1) - (error < 0).to(error.dtype)).abs().detach()
     return (weight * _huber(error, kappa) / kappa).mean(-1).sum(-1)
 
 
@@ -135,4 +132,4 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     if x.shape != mask.shape:
         raise ValueError(f"x and mask must have one shape, got {tuple(x.shape)} and {tuple(mask.shape)}")
     keep = mask.bool()
-    return torch.where(keep, _full(x), 0.0).sum() / keep.sum().clamp(min=1)
+    return torch.where(keep, full(x), 0.0).sum() / keep.sum().clamp(min=1)

@@ -19,10 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-
-def _full(x: Tensor) -> Tensor:
-    """Half precision becomes float32; float32 and float64 stay."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+from reverie.ops.precision import full
 
 
 def _check(**rows: Tensor) -> None:
@@ -42,7 +39,7 @@ def imagined_returns(reward: Tensor, discount: Tensor, value: Tensor, lam: float
     Source: Hafner et al. 2021 (DreamerV2), equation 4.
     """
     _check(reward=reward, discount=discount, value=value)
-    reward, discount, value = _full(reward), _full(discount), _full(value)
+    reward, discount, value = full(reward), full(discount), full(value)
     one_step = torch.addcmul(reward[:-1], discount[:-1], value[1:], value=1.0 - lam).unbind(0)
     decay = (discount[:-1] * lam).unbind(0)
     later = value[-1]
@@ -59,7 +56,7 @@ def trajectory_weights(discount: Tensor) -> Tensor:
     discount: [H+1, N]; its last row is not read. Returns [H+1, N] without gradient.
     Source: Hafner et al. 2021 (DreamerV2), section 2.2: loss terms are weighted by the cumulative predicted discounts.
     """
-    discount = _full(discount).detach()
+    discount = full(discount).detach()
     return torch.cat([torch.ones_like(discount[:1]), discount[:-1]]).cumprod(0)
 
 
@@ -80,8 +77,8 @@ def n_step_returns(
     _check(reward=reward, is_last=is_last, is_terminal=is_terminal, bootstrap=bootstrap)
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
-    reward, last = _full(reward), is_last.bool()[:-1]
-    end = torch.where(is_terminal.bool(), 0.0, _full(bootstrap))
+    reward, last = full(reward), is_last.bool()[:-1]
+    end = torch.where(is_terminal.bool(), 0.0, full(bootstrap))
     # After k rounds: the k-step return. Rows with is_last and row T keep their own value, as if they led to themselves.
     returns = end
     for _ in range(min(n, reward.shape[0] - 1)):
@@ -103,8 +100,8 @@ def lambda_returns(
     """
     _check(reward=reward, is_last=is_last, is_terminal=is_terminal, value=value)
     last = is_last.bool()
-    end = torch.where(is_terminal.bool(), 0.0, _full(value))
-    one_step = _full(reward)[1:] + (gamma * (1.0 - lam)) * end[1:]
+    end = torch.where(is_terminal.bool(), 0.0, full(value))
+    one_step = full(reward)[1:] + (gamma * (1.0 - lam)) * end[1:]
     later = end[-1]
     returns: list[Tensor] = []
     for t in range(reward.shape[0] - 2, -1, -1):
@@ -124,7 +121,7 @@ def gae(
     Source: Schulman et al. 2016, equation 16.
     """
     returns = lambda_returns(reward, is_last, is_terminal, value, gamma, lam)
-    return torch.where(is_last.bool()[:-1], 0.0, returns - _full(value)[:-1]), returns
+    return torch.where(is_last.bool()[:-1], 0.0, returns - full(value)[:-1]), returns
 
 
 def vtrace(
@@ -154,10 +151,10 @@ def vtrace(
     """
     _check(reward=reward, is_last=is_last, is_terminal=is_terminal, value=value)
     rows = reward.shape[0] - 1
-    log_ratio = (_full(target_log_prob)[:rows] - _full(behaviour_log_prob)[:rows]).detach()
+    log_ratio = (full(target_log_prob)[:rows] - full(behaviour_log_prob)[:rows]).detach()
     if log_ratio.shape != reward[1:].shape:
         raise ValueError(f"log-probabilities must have {rows} or {rows + 1} rows, got {tuple(log_ratio.shape)}")
-    reward, value, last = _full(reward).detach(), _full(value).detach(), is_last.bool()
+    reward, value, last = full(reward).detach(), full(value).detach(), is_last.bool()
     terminal = is_terminal.bool()
 
     ratio = torch.where(last[:-1], 0.0, log_ratio.exp())

@@ -12,10 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-
-def _full(x: Tensor) -> Tensor:
-    """Half precision becomes float32; float32 and float64 stay."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+from reverie.ops.precision import full
 
 
 def _odd(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -29,12 +26,12 @@ def _odd(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 def symlog(x: Tensor) -> Tensor:
     """sign(x) log(1 + |x|). Source: Hafner et al. 2023 (DreamerV3), "Robust predictions"."""
-    return _odd(torch.log1p, _full(x))
+    return _odd(torch.log1p, full(x))
 
 
 def symexp(x: Tensor) -> Tensor:
     """sign(x) (exp(|x|) - 1), the inverse of `symlog`. Source: Hafner et al. 2023 (DreamerV3), "Robust predictions"."""
-    return _odd(torch.expm1, _full(x))
+    return _odd(torch.expm1, full(x))
 
 
 def rescale(x: Tensor, eps: float = 1e-3) -> Tensor:
@@ -44,7 +41,7 @@ def rescale(x: Tensor, eps: float = 1e-3) -> Tensor:
     x: any shape. eps: at least 0, keeps the inverse Lipschitz.
     Source: Pohlen et al. 2018; Kapturowski et al. 2019 (R2D2), section 2.3.
     """
-    x = _full(x)
+    x = full(x)
     return x / ((x.abs() + 1.0).sqrt() + 1.0) + eps * x
 
 
@@ -56,7 +53,7 @@ def rescale_inverse(y: Tensor, eps: float = 1e-3) -> Tensor:
     w = 2 |y| / (b + sqrt(b^2 + 4 eps |y|)), and x = sign(y) w (w + 2) is exact to rounding for every y and eps.
     Source: Pohlen et al. 2018, proposition A.2; Kapturowski et al. 2019 (R2D2), section 2.3.
     """
-    y = _full(y)
+    y = full(y)
     b = 1.0 + 2.0 * eps
     slope = 2.0 / (b + (b * b + 4.0 * eps * y.abs()).sqrt())
     return y * slope * (y.abs() * slope + 2.0)
@@ -71,7 +68,7 @@ def two_hot(x: Tensor, bins: Tensor) -> Tensor:
     x: [...]. bins: [K], increasing, K >= 2. Returns [..., K], at least 0, summing to 1.
     Source: Bellemare et al. 2017 (C51) for the projection; Hafner et al. 2023 (DreamerV3), "Robust predictions".
     """
-    x, bins = _full(x), _full(bins)
+    x, bins = full(x), full(bins)
     x = x.clamp(bins[0], bins[-1])
     count = bins.shape[0]
     below = (torch.searchsorted(bins, x.detach(), right=True) - 1).clamp(0, count - 2)
@@ -87,7 +84,7 @@ def two_hot_mean(probs: Tensor, bins: Tensor) -> Tensor:
     probs: [..., K]. bins: [K]. Returns [...].
     Source: Hafner et al. 2023 (DreamerV3), "Critic learning".
     """
-    terms = _full(probs) * _full(bins)
+    terms = full(probs) * full(bins)
     return 0.5 * (terms + terms.flip(-1)).sum(-1)
 
 
@@ -105,17 +102,17 @@ def symexp_bins(count: int, limit: float = 20.0, device: torch.device | str | No
 
 def identity_reward(reward: Tensor) -> Tensor:
     """The reward itself."""
-    return _full(reward)
+    return full(reward)
 
 
 def tanh_reward(reward: Tensor) -> Tensor:
     """tanh(r), DreamerV2's choice on Atari. Source: Hafner et al. 2021 (DreamerV2), appendix on hyper-parameters."""
-    return torch.tanh(_full(reward))
+    return torch.tanh(full(reward))
 
 
 def sign_reward(reward: Tensor) -> Tensor:
     """sign(r), in {-1, 0, 1}. Source: Mnih et al. 2015 (DQN), Methods ("clipped all positive rewards at 1")."""
-    return torch.sign(_full(reward))
+    return torch.sign(full(reward))
 
 
 _REWARDS: dict[str, Callable[[Tensor], Tensor]] = {
