@@ -66,6 +66,8 @@ class Learner(nn.Module, ABC):
     spec: SequenceSpec
     policy: Policy
     optimisers: dict[str, Optimiser]
+    updates: Tensor
+    """learner_steps so far, int64 [], on the device"""
 
     def __init__(self, seed: int, device: torch.device, precision: torch.dtype) -> None:
         super().__init__()

@@ -238,7 +238,7 @@ class DreamerV2(Learner):
 
     def update_slow_critic(self) -> None:
         """Copy the critic after update 0, target_every, ...; a lerp by 0 otherwise, so that shapes are static."""
-        due = (self.updates % self.config.target_every == 0).float() * self.config.target_fraction
+        due = torch.eq(self.updates % self.config.target_every, 0).float() * self.config.target_fraction
         with torch.no_grad():
-            slow, fast = list(self.slow_critic.parameters()), list(self.critic.parameters())
-            torch._foreach_lerp_(slow, fast, due)
+            for slow, fast in zip(self.slow_critic.parameters(), self.critic.parameters(), strict=True):
+                slow.lerp_(fast, due)

@@ -45,7 +45,8 @@ def vector(space: spaces.Space, x: Tensor) -> Tensor:
         return F.one_hot(x, int(space.n)).float()
     if isinstance(space, spaces.MultiDiscrete):
         return torch.cat([F.one_hot(x[..., i], int(n)).float() for i, n in enumerate(space.nvec)], -1)
-    return x.float().flatten(-len(space.shape)) if len(space.shape or ()) > 1 else x.float()
+    axes = len(space.shape or ())
+    return x.float().flatten(-axes) if axes > 1 else x.float()
 
 
 def pixels(image: Tensor) -> Tensor:

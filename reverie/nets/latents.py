@@ -90,7 +90,8 @@ class Gaussian:
 
     def sample(self, stats: Stats, u: Tensor) -> Tensor:
         """mean + std * icdf(u)."""
-        return D.normal_sample(*stats, u)
+        mean, std = stats
+        return D.normal_sample(mean, std, u)
 
     def mode(self, stats: Stats) -> Tensor:
         """The mean."""

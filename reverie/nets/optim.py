@@ -28,6 +28,7 @@ class Optimiser:
 
     def __init__(self, parameters: Iterable[nn.Parameter], config: OptimConfig) -> None:
         self.parameters = list(parameters)
+        self.tensors: list[Tensor] = list(self.parameters)
         self.config = config
         cuda = self.parameters[0].is_cuda
         self.adam = torch.optim.Adam(self.parameters, config.lr, eps=config.eps, fused=True, capturable=cuda)
@@ -38,7 +39,7 @@ class Optimiser:
         self.adam.step()
         if self.config.shrink:
             with torch.no_grad():
-                torch._foreach_mul_(self.parameters, 1 - self.config.shrink)
+                torch._foreach_mul_(self.tensors, 1 - self.config.shrink)
         for parameter in self.parameters:
             parameter.grad = None
         return norm

@@ -14,7 +14,7 @@ from reverie.data.rows import EXTRA, Rows, RowSpec, State, row_spec
 from reverie.envs.env import VectorEnv
 from reverie.run.meter import Meter
 
-Sink = Callable[[Rows, np.ndarray | None, dict[str, np.ndarray] | None], None]
+Sink = Callable[[Rows, np.ndarray | None, State], None]
 """Takes rows [M, ...], their streams [M] (None: all), and the recurrent states before them."""
 
 
@@ -90,7 +90,7 @@ class Actor:
 
     def _pass(self, rows: Rows, streams: np.ndarray | None, state: State) -> None:
         if self.sink is not None:
-            self.sink(rows, streams, {name: value.cpu().numpy() for name, value in state.items()})
+            self.sink(rows, streams, state)
 
     def _no_action(self) -> np.ndarray:
         field = self.spec["action"]
