@@ -18,8 +18,8 @@ class Limiter:
     floor(debt before sampling / b) + 1 of them afterwards; the rows of the start earn none. Ask `may_sample` in a loop
     after every insert. It paces only: whether a replay *can* give a batch is the replay's to say.
 
-    samples_per_insert: trained rows per env_step, >= 1e-6 (None: no pacing, as with a queue that is used once). min_size:
-        rows. slack: trained rows by which actors may run ahead of the learner, >= 0.
+    samples_per_insert: trained rows per env_step, >= 1e-6 (None: no pacing, as with a queue that is used once).
+    min_size: rows. slack: trained rows by which actors may run ahead of the learner, >= 0.
     Sums are exact: the ratio is the fraction with the smallest denominator (at most a million) nearest to the number.
     Raises ValueError for arguments out of range.
     """

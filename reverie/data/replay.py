@@ -406,7 +406,9 @@ class Replay:
         self._rings.check(rows, int(keep.sum()))
         base = chunk.stream * self.rows_per_stream
         self._rings.write(base + indices[keep] % self.rows_per_stream, rows)
-        if self.state_spec and chunk.states:
+        if self.state_spec:
+            if not chunk.states:
+                raise ValueError(f"the sequence stores states: chunks need {sorted(self.state_spec)}, got none")
             grid = self._state_grid(chunk)
             slots = self._slots_of_states(np.full(len(grid), chunk.stream, np.int64), grid)
             kept = (grid >= self.oldest[chunk.stream]) & (grid < self._count[chunk.stream]) & ~self._refreshed[slots]

@@ -1,0 +1,79 @@
+"""Chunk files as a dataset: chunks, streams and episodes in order of time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from reverie.data.chunks import SUFFIX, read_chunk, read_header
+from reverie.data.rows import Rows
+from reverie.data.sequences import Chunk
+from reverie.errors import UserError
+
+
+class Dataset:
+    """The chunk files of a folder, per stream in order of time. Headers are read at once, rows when asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._files: dict[int, list[tuple[int, int, Path]]] = {}
+        for path in sorted(folder.glob(f"*{SUFFIX}")):
+            header = read_header(path)
+            files = self._files.setdefault(header["stream"], [])
+            if files and files[-1][0] + files[-1][1] != header["start"]:
+                missing = files[-1][0] + files[-1][1]
+                raise UserError(f"{folder} lacks rows {missing} to {header['start']} of stream {header['stream']}")
+            files.append((header["start"], header["length"], path))
+        if not self._files:
+            raise UserError(f"{folder} has no chunk files (*{SUFFIX}): give the replay folder of a run")
+
+    @property
+    def streams(self) -> list[int]:
+        """Streams with rows."""
+        return sorted(self._files)
+
+    def __len__(self) -> int:
+        """Rows in all streams."""
+        return sum(length for files in self._files.values() for _, length, _ in files)
+
+    def chunks(self, stream: int | None = None) -> Iterator[Chunk]:
+        """Chunks of one stream, or of all streams one after another."""
+        for name in self.streams if stream is None else [stream]:
+            for _, _, path in self._files.get(name, []):
+                yield read_chunk(path)
+
+    def rows(self, stream: int) -> Rows:
+        """All rows of a stream at once: field -> [rows, ...]."""
+        return _join([chunk.rows for chunk in self.chunks(stream)])
+
+    def episodes(self, stream: int | None = None) -> Iterator[Rows]:
+        """Complete episodes, from an is_first to an is_last row: field -> [rows, ...].
+
+        The beginning of a stream whose first rows were evicted, and an episode that is still open, are left out.
+        """
+        for name in self.streams if stream is None else [stream]:
+            parts: list[Rows] = []
+            for chunk in self.chunks(name):
+                begin = 0
+                for end in (np.flatnonzero(chunk.rows["is_last"]) + 1).tolist():
+                    episode = _join([*parts, _cut(chunk.rows, begin, end)])
+                    parts, begin = [], end
+                    if episode["is_first"][0]:
+                        yield episode
+                if begin < len(chunk):
+                    parts.append(_cut(chunk.rows, begin, len(chunk)))
+
+
+def open_dataset(folder: Path | str) -> Dataset:
+    """Open the chunk files of a folder. Raises UserError if there are none, or if rows are missing between them."""
+    return Dataset(Path(folder))
+
+
+def _cut(rows: Rows, begin: int, end: int) -> Rows:
+    return {name: value[begin:end] for name, value in rows.items()}
+
+
+def _join(parts: list[Rows]) -> Rows:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
