@@ -10,6 +10,7 @@ import errno
 import json
 import re
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -273,7 +274,11 @@ def _envs() -> list[str]:
 
     names = env_names()
     width = max(map(len, names))
-    return [f"{family:<{width}}  {', '.join(ids) or 'not installed'}" for family, ids in names.items()]
+    lines: list[str] = []
+    for family, ids in names.items():
+        wrapped = textwrap.wrap(", ".join(ids) or "not installed", 96 - width, break_on_hyphens=False)
+        lines += [f"{family if number == 0 else '':<{width}}  {part}" for number, part in enumerate(wrapped)]
+    return lines
 
 
 def _presets() -> list[str]:

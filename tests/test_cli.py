@@ -261,8 +261,13 @@ def test_listings(calls: Calls) -> None:
     assert reverie("list", "agents").stdout.splitlines()[1] == "  r2d2       a summary (a paper)"
     assert reverie("list", "envs").stdout == "  toy  toy/catch\n  ALE  not installed\n"
     assert reverie("list", "presets").stdout.splitlines()[0] == "  dreamerv2 cpu    dreamerv2 as in cpu"
+    many = [f"ALE/Game{number}-v5" for number in range(40)]
+    sys.modules["reverie.envs.make"].__dict__["env_names"] = lambda: {"ALE": many}
+    lines = reverie("list", "envs").stdout.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert ", ".join(line.strip().removeprefix("ALE  ").rstrip(",") for line in lines) == ", ".join(many)
     everything = reverie("list").stdout
-    for part in ("agents\n", "envs\n", "presets\n", "toy/catch"):
+    for part in ("agents\n", "envs\n", "presets\n", "ALE/Game7-v5"):
         assert part in everything
 
 

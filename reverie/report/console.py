@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 
 from rich.console import Console as Terminal
@@ -18,12 +19,15 @@ from reverie.report.record import Record
 PINNED = {
     "episode/score": "score",
     "episode/length": "episode length",
+    "eval/score": "eval score",
     "speed/env_steps_per_s": "env_steps/s",
     "speed/learner_steps_per_s": "learner_steps/s",
     "replay/ratio": "replay ratio",
     "replay/bytes": "replay",
 }
 """Metrics shown by these names, in this order; after them come all ``train/*loss``."""
+WINDOW = 120.0
+"""Seconds over which the speed is taken that tells the time left."""
 
 
 class Console:
@@ -48,7 +52,7 @@ class Console:
         self._clock = clock
         self._terminal = terminal or Terminal()
         self._latest: Record = {}
-        self._begun: tuple[float, int] | None = None  # (seconds, frames) at the first record of this process
+        self._past: deque[tuple[float, int]] = deque()  # (seconds, frames) of the records of the last minutes
         self._shown: float | None = None
         self._stale = False
         self._live: Live | None = None
@@ -60,7 +64,9 @@ class Console:
         """Take the record in, and show it if the last one has been shown long enough."""
         now = self._clock()
         self._latest |= record
-        self._begun = self._begun or (now, int(record["frames"]))
+        self._past.append((now, int(record["frames"])))
+        while len(self._past) > 2 and now - self._past[1][0] >= WINDOW:
+            self._past.popleft()
         self._stale = True
         if self._shown is None or now - self._shown >= (0.2 if self._live else self._every):
             self._show(now)
@@ -102,12 +108,11 @@ class Console:
         return f"frames {frames:,} of {self._total:,} ({frames / max(self._total, 1):.1%})"
 
     def _left(self, now: float) -> str:
-        """Time to the last frame at the speed of this process so far (an earlier part may have had other hardware)."""
-        assert self._begun is not None
-        seconds, frames = now - self._begun[0], int(self._latest["frames"]) - self._begun[1]
+        """Time to the last frame at the speed of the last minutes: filling the replay goes faster than training."""
+        seconds, frames = now - self._past[0][0], self._past[-1][1] - self._past[0][1]
         if frames <= 0 or seconds <= 0:
             return "?"
-        return duration((self._total - int(self._latest["frames"])) * seconds / frames)
+        return duration((self._total - self._past[-1][1]) * seconds / frames)
 
     def _values(self) -> list[tuple[str, str]]:
         losses = [name for name in self._latest if name.startswith("train/") and name.endswith("loss")]

@@ -40,6 +40,17 @@ def test_plain_lines_now_and_then_without_a_terminal() -> None:
     assert "\x1b" not in out.getvalue()
 
 
+def test_the_time_left_follows_the_speed_of_the_last_minutes() -> None:
+    out, clock = io.StringIO(), Clock()
+    console = Console(10_000, every=0, terminal=Terminal(file=out), clock=clock)
+    frames = 0
+    for second in range(0, 400, 10):
+        clock.now = second
+        frames += 1000 if second < 50 else 10  # a fast prefill, then one frame a second
+        console.write(record(frames))
+    assert out.getvalue().splitlines()[-1] == f"frames 5,350 of 10,000 (53.5%)    left {duration(10_000 - 5350)}"
+
+
 def test_closing_before_the_first_record_shows_nothing() -> None:
     out = io.StringIO()
     Console(10, terminal=Terminal(file=out)).close()
