@@ -47,8 +47,7 @@ def _sample_index(probs: Tensor, u: Tensor) -> Tensor:
 
 
 def _one_hot(index: Tensor, like: Tensor) -> Tensor:
-    classes = torch.arange(like.shape[-1], device=like.device)
-    return (index.unsqueeze(-1) == classes).to(like.dtype)
+    return torch.zeros_like(like).scatter_(-1, index.unsqueeze(-1), 1.0)
 
 
 def sample_categorical(logits: Tensor, u: Tensor) -> Tensor:
