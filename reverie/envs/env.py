@@ -71,7 +71,7 @@ class VectorEnv(ABC):
 
     @abstractmethod
     def reset(self, seed: int) -> Rows:
-        """Begin every stream anew. Stream i's k-th episode is a function of (seed, i, k) and its actions alone."""
+        """Begin every stream anew. Stream i is a function of (seed, i) and its actions, whatever the others do."""
 
     @abstractmethod
     def step(self, action: np.ndarray) -> Step:

@@ -29,3 +29,8 @@ def parameters(factory: Callable[..., Any]) -> dict[str, Any]:
     """The named parameters of a factory and their defaults (`inspect.Parameter.empty` if there is none)."""
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {p.name: p.default for p in inspect.signature(factory).parameters.values() if p.kind in named}
+
+
+def takes_any(factory: Callable[..., Any]) -> bool:
+    """Whether a factory has ``**options``, so that its options cannot be checked by name."""
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(factory).parameters.values())

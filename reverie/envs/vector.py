@@ -106,8 +106,8 @@ class SyncVector(VectorEnv):
         for i, row in enumerate(self._rows):
             if row_checksum(row) != int(state["checksum"][i]):
                 raise ResumeError(
-                    f"{self.spec.id}: stream {i} did not come back after {len(state['actions'][i])} env_steps of episode "
-                    f"{len(state['actions'][i])} env_steps of episode {self._episode[i]}; the environment is not deterministic under reset(seed)"
+                    f"{self.spec.id}: stream {i} is elsewhere after {len(self._log[i])} env_steps of episode "
+                    f"{self._episode[i]}; the environment is not deterministic under reset(seed)"
                 )
 
     def close(self) -> None:

@@ -1,0 +1,199 @@
+"""One suite for every environment: what the rows of a stream promise, whatever their source."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import gymnasium
+import numpy as np
+import pytest
+
+from reverie.data.rows import Rows, row_spec
+from reverie.envs import atari
+from reverie.envs.env import ResumeError, VectorEnv
+from reverie.envs.make import make_env
+from reverie.envs.native import NativeVector
+
+NUM_ENVS = 3
+
+
+def native(id: str, mode: str) -> VectorEnv:
+    """Gymnasium's own in-process vector environment, in one of its three reset conventions."""
+    fns = [lambda: gymnasium.make(id, max_episode_steps=23) for _ in range(NUM_ENVS)]
+    return NativeVector(id, gymnasium.vector.SyncVectorEnv(fns, autoreset_mode=mode))
+
+
+ENVS: dict[str, Callable[[], VectorEnv]] = {
+    "toy/count": lambda: make_env("toy/count", num_envs=NUM_ENVS, length=3, max_length=9, end="mixed"),
+    "toy/catch": lambda: make_env("toy/catch", num_envs=NUM_ENVS),
+    "toy/noisy-catch": lambda: make_env("toy/noisy-catch", num_envs=NUM_ENVS),
+    "toy/tmaze": lambda: make_env("toy/tmaze", num_envs=NUM_ENVS, length=4),
+    "toy/tmaze pixels": lambda: make_env("toy/tmaze", num_envs=NUM_ENVS, length=4, pixels=True),
+    "CartPole-v1": lambda: make_env("CartPole-v1", num_envs=NUM_ENVS),
+    "Pendulum-v1": lambda: make_env("Pendulum-v1", num_envs=NUM_ENVS, max_episode_steps=30),
+    "CartPole native": lambda: make_env("CartPole-v1", num_envs=NUM_ENVS, native=True),
+    "NextStep": lambda: native("CartPole-v1", "NextStep"),
+    "SameStep": lambda: native("CartPole-v1", "SameStep"),
+    "Disabled": lambda: native("CartPole-v1", "Disabled"),
+    "ALE/Pong-v5 atari": lambda: make_env("ALE/Pong-v5", num_envs=NUM_ENVS, max_frames=160),
+    "ALE/Breakout-v5 atari-dqn2015": lambda: make_env(
+        "ALE/Breakout-v5", num_envs=NUM_ENVS, protocol="atari-dqn2015", max_frames=400
+    ),
+    "ALE/MsPacman-v5 atari100k": lambda: make_env(
+        "ALE/MsPacman-v5", num_envs=NUM_ENVS, protocol="atari100k", max_frames=160
+    ),
+}
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:gymnasium")
+
+
+@pytest.fixture(params=list(ENVS))
+def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[], VectorEnv]:
+    if request.param.startswith("ALE/"):
+        pytest.importorskip("ale_py")
+        # Small enough that streams are seeded and go on unseeded within a test.
+        monkeypatch.setattr(atari, "RESEED", 60)
+    return ENVS[request.param]
+
+
+def sample(env: VectorEnv, rng: np.random.Generator) -> np.ndarray:
+    """Random row actions [N, ...]."""
+    space = env.spec.action
+    if isinstance(space, gymnasium.spaces.Box):
+        return rng.uniform(-1.0, 1.0, (env.num_envs, *space.shape)).astype(np.float32)
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return rng.integers(0, int(space.n), env.num_envs)
+    return rng.integers(0, space.nvec, (env.num_envs, len(space.nvec)))
+
+
+def streams(env: VectorEnv, rows: Rows | None, env_steps: int, rng: np.random.Generator) -> list[list[Rows]]:
+    """Play at random; returns per stream its rows [...] in time, closing rows of same-step sources in their places."""
+    out: list[list[Rows]] = [[] for _ in range(env.num_envs)]
+
+    def put(rows: Rows, ids: np.ndarray) -> None:
+        for at, i in enumerate(ids):
+            out[i].append({name: value[at] for name, value in rows.items()})
+
+    if rows is not None:
+        put(rows, np.arange(env.num_envs))
+    for _ in range(env_steps):
+        step = env.step(sample(env, rng))
+        if step.ends is not None:
+            assert step.streams is not None
+            assert step.streams.dtype == np.int64
+            put(step.ends, step.streams)
+        put(step.rows, np.arange(env.num_envs))
+    return out
+
+
+def assert_same(a: list[list[Rows]], b: list[list[Rows]]) -> None:
+    for ours, theirs in zip(a, b, strict=True):
+        assert len(ours) == len(theirs)
+        for x, y in zip(ours, theirs, strict=True):
+            for name in x:
+                np.testing.assert_array_equal(x[name], y[name], err_msg=name)
+
+
+def test_rows_are_well_formed(make: Callable[[], VectorEnv]) -> None:
+    env = make()
+    seen = row_spec(env.spec.observation, env.spec.action)
+    del seen["prev_action"], seen["action"]
+    episodes = 0
+    for rows in streams(env, env.reset(0), 120, np.random.default_rng(0)):
+        assert rows[0]["is_first"]
+        for row in rows:
+            assert set(row) == set(seen)
+            for name, field in seen.items():
+                assert (row[name].shape, row[name].dtype) == (field.shape, field.dtype), name
+            assert row["is_last"] or not row["is_terminal"]
+            assert not (row["is_first"] and row["is_last"])
+            assert not row["is_first"] or row["reward"] == 0.0
+            assert np.isfinite(row["reward"])
+            for key, space in env.spec.observation.items():
+                assert space.contains(row["obs." + key]) or isinstance(space, gymnasium.spaces.Discrete)
+        for before, after in itertools.pairwise(rows):
+            assert before["is_last"] == after["is_first"]
+        episodes += sum(int(row["is_last"]) for row in rows)
+    assert episodes >= 3
+    env.close()
+
+
+def test_same_seed_same_streams_and_other_seed_others(make: Callable[[], VectorEnv]) -> None:
+    played = [
+        streams(env, env.reset(seed), 60, np.random.default_rng(1))
+        for env, seed in ((make(), 7), (make(), 7), (make(), 8))
+    ]
+    assert_same(played[0], played[1])
+    with pytest.raises(AssertionError):
+        assert_same(played[0], played[2])
+
+
+def test_a_second_reset_begins_anew(make: Callable[[], VectorEnv]) -> None:
+    env = make()
+    first = streams(env, env.reset(3), 40, np.random.default_rng(2))
+    assert_same(first, streams(env, env.reset(3), 40, np.random.default_rng(2)))
+
+
+def test_streams_differ_from_each_other(make: Callable[[], VectorEnv]) -> None:
+    env = make()
+    a, b, _ = streams(env, env.reset(0), 60, np.random.default_rng(3))
+    with pytest.raises(AssertionError):
+        assert_same([a], [b])
+
+
+@pytest.mark.parametrize("env_steps", [0, 1, 45, 83])
+def test_a_stream_goes_on_as_if_it_had_not_been_interrupted(make: Callable[[], VectorEnv], env_steps: int) -> None:
+    env = make()
+    if env.spec.resume == "truncate":
+        with pytest.raises(NotImplementedError):
+            env.state_dict()
+        return
+    rng = np.random.default_rng(4)
+    streams(env, env.reset(5), env_steps, rng)
+    state, later = env.state_dict(), rng.bit_generator.state
+    expected = streams(env, None, 50, rng)
+    other = make()
+    other.load_state_dict(state)
+    rng.bit_generator.state = later
+    again = other.state_dict()
+    np.testing.assert_array_equal(again["checksum"], state["checksum"])
+    assert_same(expected, streams(other, None, 50, rng))
+
+
+def test_a_return_to_elsewhere_is_refused(make: Callable[[], VectorEnv]) -> None:
+    env = make()
+    if env.spec.resume != "replay":
+        pytest.skip("not resumed by replay")
+    streams(env, env.reset(5), 10, np.random.default_rng(4))
+    state = env.state_dict()
+    state["checksum"] = state["checksum"] + np.array([0, 1, 0])
+    with pytest.raises(ResumeError):
+        make().load_state_dict(state)
+
+
+def test_counted_rows_are_neither_lost_nor_doubled_nor_shifted() -> None:
+    env = make_env("toy/count", num_envs=2, length=2, max_length=5, end="mixed")
+    ends = set()
+    for rows in streams(env, env.reset(0), 200, np.random.default_rng(0)):
+        count = episode = 0
+        for row in rows:
+            assert row["obs.vector"].tolist() == [count, episode]
+            assert row["reward"] == count
+            count, episode = (0, episode + 1) if row["is_last"] else (count + 1, episode)
+            if row["is_last"]:
+                ends.add((int(row["obs.vector"][0]), bool(row["is_terminal"])))
+    assert ends == {(length, terminal) for length in (2, 3, 4, 5) for terminal in (False, True)}
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
+@pytest.mark.parametrize("end", ["terminal", "limit"])
+def test_native_modes_give_the_counting_rows(mode: str, end: str) -> None:
+    from reverie.envs.toys import Count
+
+    fns = [lambda: Count(length=3, end=end) for _ in range(2)]  # type: ignore[arg-type]
+    env = NativeVector("count", gymnasium.vector.SyncVectorEnv(fns, autoreset_mode=mode))
+    for rows in streams(env, env.reset(0), 21, np.random.default_rng(0)):
+        expected = [(t, k, float(t), t == 0, t == 3, t == 3 and end == "terminal") for k in range(5) for t in range(4)]
+        got = [(*row["obs.vector"], row["reward"], row["is_first"], row["is_last"], row["is_terminal"]) for row in rows]
+        assert got[:20] == expected
