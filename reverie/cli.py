@@ -196,7 +196,8 @@ def check_env(ctx: click.Context, env: str, steps: int, seed: int) -> None:
     from reverie.envs.check import check_env as check
 
     found = check(env, steps, seed)
-    for line in found.lines():
+    lines = found.lines() if hasattr(found, "lines") else [f"{name}: {value}" for name, value in vars(found).items()]
+    for line in lines:
         click.echo(line)
     ctx.exit(0 if found.ok else 1)
 

@@ -14,6 +14,9 @@ def suggest(name: str, known: Iterable[str]) -> str:
     """'; did you mean a, b?' with the known names nearest to `name`, or the list of them if none is near."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    tails = [k for k in names if name.split(".")[-1] and k.split(".")[-1] == name.split(".")[-1]]
-    near += [k for k in tails[:3] if k not in near]
+    # Of a dotted key, people often know the last part only, or nearly: batch_size for replay.batch.
+    last = {k: k.rpartition(".")[2] for k in names}
+    for part in difflib.get_close_matches(name.rpartition(".")[2], sorted(set(last.values())), n=3, cutoff=0.6):
+        near += [k for k in names if last[k] == part][:3]
+    near = list(dict.fromkeys(near))[:5]
     return f"; did you mean {', '.join(near)}?" if near else f"; known: {', '.join(names[:30])}"

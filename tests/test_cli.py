@@ -275,6 +275,9 @@ def test_checks_answer_with_their_exit_code(calls: Calls) -> None:
     result = reverie("check-env", "toy/catch", "--steps", "9")
     assert (result.exit_code, result.stdout) == (0, "ok: flags\nok: seeds\n")
     assert calls == [("check_env", ("toy/catch", 9, 0))]
+    sys.modules["reverie.envs.check"].__dict__["check_env"] = lambda *_: SimpleNamespace(ok=False, steps=3)
+    result = reverie("check-env", "toy/catch")
+    assert (result.exit_code, result.stdout) == (1, "ok: False\nsteps: 3\n")
     assert reverie("doctor").exit_code == 1
 
 

@@ -152,6 +152,8 @@ def test_whole_groups_and_python_values() -> None:
     [
         ({"agent.rssm.dter": "600"}, ["agent.rssm.dter", "did you mean", "agent.rssm.deter"]),
         ({"deter": "600"}, ["'deter'", "did you mean", "agent.rssm.deter"]),
+        ({"frame_count": "600"}, ["'frame_count'", "did you mean frames?"]),
+        ({"layer": "600"}, ["'layer'", "did you mean agent.layers"]),
         ({"agent.lr.x": "600"}, ["agent.lr.x"]),
         ({"agnt.rssm.deter": "600"}, ["agnt.rssm.deter", "agent.rssm.deter"]),
         ({"agent.rssm": "600"}, ["agent.rssm is a group", "agent.rssm.deter"]),
