@@ -1,0 +1,66 @@
+"""``make demo``: a DreamerV2 learns a small game from pixels in a few minutes, and shows what it dreams."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from reverie.config import Config
+from reverie.presets import make_config
+from reverie.report.curves import learning_curve
+from reverie.run.build import build_env, build_learner, derive, pick_device
+from reverie.run.dream import dream
+from reverie.run.evaluate import evaluate
+from reverie.run.local import train
+from reverie.run.roles import Evaluator
+
+GAME = "toy/catch"
+EPISODES = 100
+
+
+def demo(out: Path) -> None:
+    """Train the `cpu` preset on Catch, then print a table of scores and the paths of a curve and of a dream."""
+    out = Path(out)
+    config = make_config("dreamerv2", "cpu", GAME)
+    shutil.rmtree(out / "run", ignore_errors=True)
+    console = Console()
+    console.print(f"[bold]DreamerV2 learns {GAME} from pixels[/bold]: catch the falling ball, +1 or -1 at the end.")
+    before = _untrained(config)
+    began = time.perf_counter()
+    train(config, out / "run")
+    minutes = (time.perf_counter() - began) / 60
+    after = evaluate(out / "run", episodes=EPISODES, video=True)
+    spec = build_env(config, 1).spec
+    references = {"random": spec.random_score or 0.0, "optimal": spec.optimal_score or 0.0}
+    curve = learning_curve(
+        [out / "run"], out / "learning_curve.png", references=references, title=f"DreamerV2 on {GAME}"
+    )
+    dreamed = dream(out / "run", context=2, horizon=8, out=out)
+    table = Table(title=f"{GAME}, mean return over {EPISODES} episodes")
+    for column in ("random", "before", "after", "optimal"):
+        table.add_column(column, justify="right")
+    scores = (references["random"], before, after["score"], references["optimal"])
+    table.add_row(*(f"{score:+.2f}" for score in scores))
+    console.print(table)
+    console.print(f"trained for {after['env_steps']} env_steps in {minutes:.1f} minutes")
+    for name, path in (
+        ("learning curve", curve),
+        ("dream", dreamed["files"]["gif"]),
+        ("dream, as a strip", dreamed["files"]["strip"]),
+        ("it plays", after["video"]),
+    ):
+        console.print(f"{name:>18}  {path}", soft_wrap=True, highlight=False)
+    console.print("next: reverie train dreamerv2 --preset cpu --env ALE/Pong-v5 --frames 80000 --logdir runs/pong")
+
+
+def _untrained(config: Config) -> float:
+    env = build_env(config, 10)
+    learner = build_learner(config, env.spec, pick_device(config.run.device))
+    played = Evaluator(env, learner.policy, EPISODES, derive(config.run.seed, "before")).run()
+    env.close()
+    return float(np.mean(played["scores"]))
