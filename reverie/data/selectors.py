@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from reverie.data.episode_ends import EpisodeEnds
 from reverie.data.selector import Drawn, Layout, Selector
 from reverie.data.sum_tree import SumTree
 
-__all__ = ["Drawn", "Fifo", "Layout", "Prioritised", "Recency", "Selector", "Uniform"]
+__all__ = ["Drawn", "EpisodeEnds", "Fifo", "Layout", "Prioritised", "Recency", "Selector", "Uniform"]
 
 
 class Uniform(Selector):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,22 @@ from reverie.data import chunks
 from reverie.data.chunks import read_header, write_chunk
 from reverie.data.disk import ChunkWriter, open_dataset, read_chunk, refill
 from reverie.data.replay import Replay
-from reverie.data.selectors import Fifo, Prioritised, Recency, Selector, Uniform
+from reverie.data.selectors import EpisodeEnds, Fifo, Prioritised, Recency, Selector, Uniform
 from reverie.data.sequences import Batch, Chunk, Feedback, SequenceSpec
 from reverie.errors import UserError
 
 SEQUENCE = SequenceSpec(context=1, learn=3, lookahead=1, period=2, state="stored")
+EVERY_ROW = replace(SEQUENCE, period=1)
 
 
 def make_selector(kind: str) -> Selector:
-    return {"uniform": Uniform(), "prioritised": Prioritised(0.7), "recency": Recency(0.5, 4), "fifo": Fifo()}[kind]
+    return {
+        "uniform": Uniform(),
+        "prioritised": Prioritised(0.7),
+        "recency": Recency(0.5, 4),
+        "fifo": Fifo(),
+        "ends": EpisodeEnds(),
+    }[kind]
 
 
 class Run:
@@ -38,8 +46,9 @@ class Run:
     ) -> None:
         self.streams = streams
         self.source = Source(streams, seed=1)
-        self.replay = Replay(SPEC, SEQUENCE, streams, None, make_selector(kind), 5, STATES, capacity=capacity * streams)
-        self.writer = ChunkWriter(folder, SPEC, streams, length, STATES, SEQUENCE.period)
+        sequence = EVERY_ROW if kind == "ends" else SEQUENCE
+        self.replay = Replay(SPEC, sequence, streams, None, make_selector(kind), 5, STATES, capacity=capacity * streams)
+        self.writer = ChunkWriter(folder, SPEC, streams, length, STATES, sequence.period)
 
     def add(self, chosen: list[int] | None = None) -> None:
         ids = list(range(self.streams)) if chosen is None else chosen
@@ -98,7 +107,7 @@ def same(left: Batch, right: Batch) -> None:
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
-    kind=st.sampled_from(["uniform", "prioritised", "recency", "fifo"]),
+    kind=st.sampled_from(["uniform", "prioritised", "recency", "fifo", "ends"]),
     length=st.integers(1, 12),
     capacity=st.integers(5, 25),
     before=st.lists(st.sampled_from(["add", "add", "one", "train", "truncate", "evict"]), min_size=10, max_size=60),
