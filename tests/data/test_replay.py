@@ -240,6 +240,12 @@ def test_refreshed_states_reach_any_row_of_a_window() -> None:
     assert batch.start is not None
     found = dict(zip((batch.keys & 0xFF).tolist(), batch.start["n"].tolist(), strict=True))
     assert found == {0: 0, 2: 20, 4: 40}
+    # Of an entry that occurs twice the last counts.
+    twice = {"h": torch.zeros(3, 3), "n": torch.tensor([1, 2, 3])}
+    replay.feedback(Feedback(torch.tensor([key, key + 2, key + 2]), states=twice))
+    batch = replay.sample(50)
+    assert batch.start is not None
+    assert dict(zip((batch.keys & 0xFF).tolist(), batch.start["n"].tolist(), strict=True)) == {0: 0, 2: 1, 4: 3}
     with pytest.raises(ValueError, match="multiples of the period 2"):
         replay.feedback(Feedback(torch.tensor([key + 1, key]), states=fresh))
 
@@ -347,3 +353,25 @@ def test_the_same_seed_draws_the_same_windows() -> None:
             add(replay, model, [0, 1])
         keys.append(replay.sample(20).keys.tolist())
     assert keys[0] == keys[1] != keys[2]
+
+
+def test_the_path_for_other_devices_stores_the_same_rows() -> None:
+    shape = dict(streams=2, context=1, learn=3, lookahead=0, period=2, spare=9, kind="uniform", stored=True)
+    replay, model = build(shape)
+    # Without numpy views the rings are written as tensors, as on a GPU.
+    replay._rings._numpy.clear()
+    replay._states._numpy.clear()
+    for _ in range(31):
+        add(replay, model, [0, 1])
+    check_batch(replay, model, 30)
+    if torch.cuda.is_available():
+        sequence = model.sequence
+        on_gpu = Replay(SPEC, sequence, 2, None, Uniform(), 3, STATES, capacity=2 * model.capacity, device="cuda")
+        gpu_model = Model(Source(2), sequence, 2, model.capacity)
+        for _ in range(31):
+            add(on_gpu, gpu_model, [0, 1])
+        batch = on_gpu.sample(30)
+        assert all(value.is_cuda for value in batch.rows.values())
+        streams, starts = split_keys(batch.keys.numpy())
+        want = streams * 10_000 + starts + np.arange(sequence.length)[:, None]
+        np.testing.assert_array_equal(batch.rows["action"].cpu().numpy(), want)
