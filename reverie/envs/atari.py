@@ -14,6 +14,9 @@ Where losing a life is a true end for learning (``life_loss``), the game goes on
     step(a) -> ends: frame o, is_last, is_terminal       rows: the same frame o, is_first, reward 0
 
 The score of the whole game is then in `Step.episode_info`, as ``game_return``.
+
+Where a game ends within an env_step the emulator pools what frames it has: the picture of a closing row shows the
+env_step before, or both at once. Nobody acts on it.
 """
 
 from __future__ import annotations

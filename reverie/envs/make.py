@@ -62,6 +62,10 @@ def env_names() -> dict[str, list[str]]:
     return listing
 
 
+def family_of(id: str) -> str:
+    """The module of the family that an id belongs to."""
+    return next((module for prefix, module in FAMILIES.items() if id.startswith(prefix)), GYM)
+
+
 def _family(id: str) -> ModuleType:
-    module = next((module for prefix, module in FAMILIES.items() if id.startswith(prefix)), GYM)
-    return importlib.import_module(module)
+    return importlib.import_module(family_of(id))

@@ -1,0 +1,294 @@
+"""`check_env`: play an environment at random, see whether it keeps the rules, and say what was found in plain lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from reverie.data.rows import observations
+from reverie.envs.env import ResumeError, VectorEnv
+from reverie.envs.findings import Findings, leaves
+from reverie.envs.gym import make_single
+from reverie.envs.make import GYM, family_of, make_env
+from reverie.envs.spaces import ActionAdapter, ObservationAdapter
+from reverie.envs.vector import SyncVector
+from reverie.errors import UserError
+
+REPLAYED = 50
+"""env_steps that are played twice, to see whether seed and actions determine them."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `check_env` found.
+
+    observation: key -> (adapted space, encoder it leads to); empty if the space cannot be adapted.
+    action: the adapted action space. env_steps: how many were played. reward_min, reward_max, reward_mean: per env_step.
+    episode_lengths: of finished episodes (env_steps). terminal_ends, limit_ends: how many of them were true ends and
+    time limits. resume: ``replay`` if playing the same seed and actions twice gave the same rows, else ``truncate``.
+    problems: broken rules, which must be mended before training. warnings: probably not meant, or good to know.
+    """
+
+    id: str
+    observation: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    action: str = ""
+    env_steps: int = 0
+    reward_min: float = 0.0
+    reward_max: float = 0.0
+    reward_mean: float = 0.0
+    episode_lengths: tuple[int, ...] = ()
+    terminal_ends: int = 0
+    limit_ends: int = 0
+    resume: str = "unknown"
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether no rule was broken."""
+        return not self.problems
+
+    def lines(self) -> list[str]:
+        """The report as text, one finding a line."""
+        out = [self.id]
+        out += [f"  observation {key}: {space} -> {encoder}" for key, (space, encoder) in self.observation.items()]
+        if self.action:
+            out.append(f"  action: {self.action}")
+        out.append(f"  reward: {self.reward_min:g} .. {self.reward_max:g}, mean {self.reward_mean:.4g} per env_step")
+        lengths = self.episode_lengths
+        span = f" of {min(lengths)} .. {max(lengths)} env_steps, mean {np.mean(lengths):.4g}" if lengths else ""
+        out.append(f"  {self.env_steps} env_steps, {len(lengths)} finished episodes{span}")
+        out.append(f"  ends: {self.terminal_ends} terminal, {self.limit_ends} at a time limit")
+        out.append(f"  resume: {self.resume}")
+        out += [f"  problem: {line}" for line in self.problems]
+        out += [f"  warning: {line}" for line in self.warnings]
+        out.append("  ok" if self.ok else f"  {len(self.problems)} problem{'s' * (len(self.problems) > 1)}")
+        return out
+
+
+def check_env(id: str | Callable[[], gymnasium.Env], env_steps: int = 1000, seed: int = 0, **options: Any) -> Report:
+    """Play `env_steps` random actions and report what the environment is and which rules it breaks.
+
+    id: anything `make_env` takes, or a callable that returns a gymnasium.Env. options: as for `make_env`.
+    What the environment itself raises becomes a problem in the report. Raises UserError if there is no such id.
+    """
+    found = Findings()
+    if callable(id):
+        name = getattr(id, "__name__", type(id).__name__)
+        make: Callable[[], Any] = id
+    else:
+        name, make = id, lambda: _source(id, options)
+    try:
+        env = make()
+    except UserError:
+        raise
+    except Exception as error:  # Whatever a user's constructor raises is what this report is for.
+        found.problem("make", f"it cannot be made: {_told(error)}")
+        return Report(name, problems=tuple(found.problems))
+    if isinstance(env, VectorEnv):
+        described, resume = _check_rows(env, make, found, env_steps, seed)
+    else:
+        described, resume = _check_single(env, found, env_steps, seed)
+    found.conclude()
+    rewards = found.rewards or [0.0]
+    return Report(
+        name,
+        **described,
+        env_steps=len(found.rewards),
+        reward_min=float(np.min(rewards)),
+        reward_max=float(np.max(rewards)),
+        reward_mean=float(np.mean(rewards)),
+        episode_lengths=tuple(found.lengths),
+        terminal_ends=found.terminal_ends,
+        limit_ends=found.limit_ends,
+        resume=resume,
+        problems=tuple(found.problems),
+        warnings=tuple(found.warnings),
+    )
+
+
+def _source(id: str, options: Mapping[str, Any]) -> gymnasium.Env | VectorEnv:
+    """The environment as its author wrote it, where there is a single one beneath; else its rows."""
+    if family_of(id) == GYM and not options.get("native"):
+        return make_single(id, options)
+    env = make_env(id, num_envs=1, **options)
+    return env.envs[0] if isinstance(env, SyncVector) else env
+
+
+def _describe(observation: Mapping[str, spaces.Space], action: spaces.Space) -> dict[str, Any]:
+    return {"observation": {k: (str(s), _encoder(s)) for k, s in observation.items()}, "action": str(action)}
+
+
+def _encoder(space: spaces.Space) -> str:
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        return "one-hot, MLP"
+    return "CNN" if isinstance(space, spaces.Box) and space.dtype == np.uint8 else "MLP"
+
+
+def _check_single(env: gymnasium.Env, found: Findings, env_steps: int, seed: int) -> tuple[dict[str, Any], str]:
+    declared = [getattr(env, name, None) for name in ("observation_space", "action_space")]
+    for name, space in zip(("observation_space", "action_space"), declared, strict=True):
+        if not isinstance(space, spaces.Space):
+            found.problem(name, f"{name} is {space!r}; set it to a gymnasium space in the constructor")
+    if found.problems:
+        return {}, "unknown"
+    described: dict[str, Any] = {}
+    try:
+        described = _describe(ObservationAdapter(env.observation_space).spaces, env.action_space)
+    except UserError as error:
+        found.problem("observation space", str(error))
+    try:
+        described["action"] = str(ActionAdapter(env.action_space).space)
+    except UserError as error:
+        found.problem("action space", str(error))
+    for key, (_, encoder) in described.get("observation", {}).items():
+        sides = ObservationAdapter(env.observation_space).spaces[key].shape
+        if encoder == "CNN" and sides is not None and min(sides[:2]) < 16:
+            found.warning(f"observation {key!r} is an image of only {sides[0]}x{sides[1]} pixels")
+    _check_action_bounds(env.action_space, found)
+    env.action_space.seed(seed)
+    try:
+        _play(env, found, env_steps, seed)
+        return described, _replayed(env, found, seed)
+    except _RuleBroken:
+        return described, "unknown"
+
+
+def _check_action_bounds(space: spaces.Space, found: Findings) -> None:
+    if isinstance(space, spaces.Box) and np.all(np.isfinite(space.low)) and np.all(np.isfinite(space.high)):
+        if (space.low >= space.high).any():
+            found.problem("action bounds", f"action space {space} has a dimension whose low is not below its high")
+        elif (space.low != -1).any() or (space.high != 1).any():
+            found.warning(f"action bounds {space} are normalised: agents act in [-1, 1]")
+
+
+class _RuleBroken(Exception):
+    """The environment cannot be played on; the reason is in the findings."""
+
+
+def _call(found: Findings, name: str, function: Callable[..., Any], size: int, *args: Any, **kwargs: Any) -> Any:
+    try:
+        out = function(*args, **kwargs)
+    except Exception as error:  # Whatever the user's environment raises is what this report is for.
+        found.problem(name, f"{name} raised {_told(error)}")
+        raise _RuleBroken from error
+    if not isinstance(out, tuple) or len(out) != size:
+        want = "(observation, info)" if size == 2 else "(observation, reward, terminated, truncated, info)"
+        got = f"{len(out)} values" if isinstance(out, tuple) else f"a {type(out).__name__}"
+        found.problem(name, f"{name} returned {got}; it must return {want}, as in Gymnasium 1.0")
+        raise _RuleBroken
+    return out
+
+
+def _play(env: gymnasium.Env, found: Findings, env_steps: int, seed: int) -> None:
+    observation, _ = _call(found, "reset()", env.reset, 2, seed=seed)
+    found.observe(dict(leaves(env.observation_space, observation, found)), is_first=True)
+    for _ in range(env_steps):
+        action = env.action_space.sample()
+        observation, reward, terminated, truncated, _ = _call(found, "step()", env.step, 5, action)
+        for name, flag in (("terminated", terminated), ("truncated", truncated)):
+            if not isinstance(flag, bool | np.bool_):
+                found.problem(name, f"{name} is {flag!r}; return a bool")
+        found.observe(dict(leaves(env.observation_space, observation, found)), is_first=False)
+        found.reward(reward, bool(terminated or truncated), bool(terminated))
+        if terminated or truncated:
+            observation, _ = _call(found, "reset()", env.reset, 2)
+            found.observe(dict(leaves(env.observation_space, observation, found)), is_first=True)
+
+
+def _replayed(env: gymnasium.Env, found: Findings, seed: int) -> str:
+    """Play one episode twice from the same seed with the same actions."""
+    actions = [env.action_space.sample() for _ in range(REPLAYED)]
+
+    def episode() -> list[Any]:
+        out = [_copy(_call(found, "reset()", env.reset, 2, seed=seed)[0])]
+        for action in actions:
+            observation, reward, terminated, truncated, _ = _call(found, "step()", env.step, 5, action)
+            out.append((_copy(observation), reward))
+            if terminated or truncated:
+                break
+        return out
+
+    first, second = episode(), episode()
+    if not _equal(first[0], second[0]):
+        found.problem(
+            "seed",
+            "two resets with the same seed gave different observations; draw all randomness from self.np_random after "
+            "super().reset(seed=seed)",
+        )
+        return "truncate"
+    if len(first) != len(second) or not all(_equal(a, b) for a, b in zip(first, second, strict=True)):
+        found.warning(
+            "the same seed and actions gave different episodes: runs cannot be repeated, and interrupted episodes are "
+            "closed as truncated"
+        )
+        return "truncate"
+    return "replay"
+
+
+def _check_rows(
+    env: VectorEnv, make: Callable[[], Any], found: Findings, env_steps: int, seed: int
+) -> tuple[dict[str, Any], str]:
+    """The same statistics for sources that have no single environment beneath, from their rows."""
+    rng = np.random.default_rng(seed)
+    rows, played = env.reset(seed), 0
+    found.observe({k: v[0] for k, v in observations(rows).items()}, is_first=True)
+    over = False
+    while played < env_steps:
+        step = env.step(_sample(env, rng))
+        for rows in [step.rows] if step.ends is None else [step.ends, step.rows]:
+            first = bool(rows["is_first"][0])
+            found.observe({k: v[0] for k, v in observations(rows).items()}, is_first=first)
+            if not first:
+                over = bool(rows["is_last"][0])
+                found.reward(rows["reward"][0], over, bool(rows["is_terminal"][0]))
+                played += 1
+    return _describe(env.spec.observation, env.spec.action), _resumed(env, make, found)
+
+
+def _sample(env: VectorEnv, rng: np.random.Generator) -> np.ndarray:
+    space = env.spec.action
+    if isinstance(space, spaces.Discrete):
+        return rng.integers(0, int(space.n), env.num_envs)
+    if isinstance(space, spaces.MultiDiscrete):
+        return rng.integers(0, space.nvec, (env.num_envs, len(space.nvec)))
+    return rng.uniform(-1.0, 1.0, (env.num_envs, *(space.shape or ()))).astype(np.float32)
+
+
+def _resumed(env: VectorEnv, make: Callable[[], Any], found: Findings) -> str:
+    if env.spec.resume == "truncate":
+        return "truncate"
+    other = make()
+    try:
+        other.load_state_dict(env.state_dict())
+    except ResumeError as error:
+        found.problem("resume", str(error))
+        return "truncate"
+    finally:
+        other.close()
+    return str(env.spec.resume)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
+    if isinstance(a, tuple | list):
+        return isinstance(b, tuple | list) and len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
+    return bool(np.array_equal(np.asarray(a), np.asarray(b)))
+
+
+def _copy(observation: Any) -> Any:
+    if isinstance(observation, dict):
+        return {key: _copy(value) for key, value in observation.items()}
+    if isinstance(observation, tuple | list):
+        return tuple(_copy(value) for value in observation)
+    return np.array(observation)
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
