@@ -73,10 +73,14 @@ class DreamerV2Config:
 
 @dataclass(frozen=True)
 class Dream:
-    """N imagined trajectories. features, reward, discount, value: [H+1, N(, F)]; actions a_1..a_H: [H, N, A]."""
+    """N imagined trajectories. features, reward, discount, value: [H+1, N(, F)]; actions a_1..a_H: [H, N, A].
+
+    policy: outputs of the actor's head that drew those actions, [H, N, P], with gradients to the actor.
+    """
 
     features: Tensor
     actions: Tensor
+    policy: Tensor
     reward: Tensor
     discount: Tensor
     value: Tensor
@@ -149,7 +153,7 @@ class DreamerV2(Learner):
         glorot_(self)
         self.model.rssm.reset_parameters()
         self.slow_critic.load_state_dict(self.critic.state_dict())
-        self.to(device)
+        self.to(device=device, memory_format=torch.channels_last)
         self.policy = DreamerPolicy(self.model, self.actor, self.actions)
         self.optimisers = {
             "model": Optimiser(self.model.parameters(), config.model_opt),
@@ -187,16 +191,19 @@ class DreamerV2(Learner):
         """Roll the model forward for H steps from N states; is_terminal: bool [N], of the rows they came from.
 
         The actor reads detached features; with dynamics gradients the actions' gradients flow through the model,
-        whose own parameters are frozen meanwhile. With reinforce nothing here needs a gradient.
+        whose own parameters are frozen meanwhile. With reinforce only the actor's outputs need a gradient.
         """
         horizon, count = self.config.horizon, is_terminal.shape[0]
         u = self.uniform(horizon, count, self.policy.noise)
-        with torch.set_grad_enabled(self.actor_grad != "reinforce"), frozen(self.model), self.autocast():
+        pathwise = self.actor_grad != "reinforce"
+        with torch.set_grad_enabled(pathwise), frozen(self.model), self.autocast():
             state = start
-            features, actions = [self.model.rssm.feature(state)], []
+            features, actions, policy = [self.model.rssm.feature(state)], [], []
             for i in range(horizon):
                 u_latent, u_action = u[i].split([self.model.rssm.latent.noise, self.actions.noise], -1)
-                actions.append(self.actions.sample(self.actor(features[-1].detach()), u_action))
+                with torch.enable_grad():
+                    policy.append(self.actor(features[-1].detach()))
+                actions.append(self.actions.sample(policy[-1] if pathwise else policy[-1].detach(), u_action))
                 state = self.model.rssm.imagine_step(state, actions[-1], u_latent)
                 features.append(self.model.rssm.feature(state))
             feats = torch.stack(features)
@@ -205,15 +212,15 @@ class DreamerV2(Learner):
             # The first state is real: whether the episode ended there is known.
             first = self.config.gamma * (~is_terminal).float()
             discount = torch.cat([first.unsqueeze(0), discount[1:]])
-            return Dream(feats, torch.stack(actions), reward, discount, self.slow_critic(feats))
+            value = self.slow_critic(feats)
+        return Dream(feats, torch.stack(actions), torch.stack(policy), reward, discount, value)
 
     def actor_loss(self, dream: Dream, returns: Tensor, metrics: dict[str, Tensor]) -> Tensor:
         """Equation 6: mix of REINFORCE and dynamics backpropagation, plus entropy, weighted by `Dream.weights`.
 
         The action a_{i+1}, taken at s_i, is credited with R_{i+1}; its baseline is the slow critic at s_i.
         """
-        with self.autocast():
-            out = self.actor(dream.features[:-2].detach())
+        out = dream.policy[:-1]
         entropy = self.actions.entropy(out)
         if self.actor_grad == "dynamics":
             objective = returns[1:]

@@ -6,9 +6,34 @@ from collections.abc import Mapping
 
 from gymnasium import spaces
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from reverie.nets.encoders import EncoderConfig, conv_plan, is_image, vector_size
 from reverie.nets.layers import MLP, activation
+
+
+class UpConv(nn.ConvTranspose2d):
+    """A stride-2 transposed convolution, computed on a CPU by the cheaper of three equal forms.
+
+    A 1x1 input is a matrix product. An even kernel is four ordinary convolutions, one for each parity of the output
+    pixel, done as one and interleaved: y[2m+p] = sum_i w[2i+p] x[m-i]. Both spare the scatter of the general form,
+    which is what libraries compute on a CPU (1.3 to 3 times slower here). The parameters are those of the parent.
+    """
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """[N, in, h, w] -> [N, out, 2h + k - 2 (+ padding), 2w + k - 2 (+ padding)]."""
+        kernel = self.kernel_size[0]
+        if x.is_cuda or any(self.output_padding) or self.bias is None:
+            return super().forward(x, output_size)
+        if x.shape[-2:] == (1, 1):
+            y = x.flatten(1) @ self.weight.flatten(1)
+            return y.view(-1, self.out_channels, kernel, kernel) + self.bias[:, None, None]
+        if kernel % 2:
+            return super().forward(x, output_size)
+        taps = kernel // 2
+        weight = self.weight.reshape(self.in_channels, self.out_channels, taps, 2, taps, 2).flip(2, 4)
+        weight = weight.permute(1, 3, 5, 0, 2, 4).reshape(4 * self.out_channels, self.in_channels, taps, taps)
+        return F.pixel_shuffle(F.conv2d(x, weight, self.bias.repeat_interleave(4), padding=taps - 1), 2)
 
 
 class ImageDecoder(nn.Module):
@@ -37,7 +62,7 @@ class ImageDecoder(nn.Module):
             paddings = [(b[0] - 2 * a[0] - 2, b[1] - 2 * a[1] - 2) for a, b in zip(small, large, strict=True)]
         self.linear = nn.Linear(inputs, self.base[0] * self.base[1] * self.base[2])
         self.deconvs = nn.ModuleList(
-            nn.ConvTranspose2d(i, o, k, 2, output_padding=p)
+            UpConv(i, o, k, 2, output_padding=p)
             for i, o, k, p in zip(depths[:-1], depths[1:], kernels, paddings, strict=True)
         )
 

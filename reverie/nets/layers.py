@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"elu": F.elu, "relu": F.relu, "silu": F.silu, "tanh": torch.tanh}
+# In place where the gradient needs the output only: activations here always follow a fresh result.
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "elu": partial(F.elu, inplace=True),
+    "relu": partial(F.relu, inplace=True),
+    "silu": F.silu,
+    "tanh": torch.tanh,
+}
 
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:

@@ -54,6 +54,6 @@ class Optimiser:
         for key, value in flat.items():
             index, name = key.split(".", 1)
             parameter = self.parameters[int(index)]
-            # 'step' stays a float32 scalar on the CPU unless captured on the device.
-            target = value.clone() if name == "step" and not parameter.is_cuda else value.to(parameter.device).clone()
-            self.adam.state[parameter][name] = target
+            # Moments must have their parameter's memory layout: the fused kernel walks them together.
+            like = parameter if value.shape == parameter.shape else torch.empty_like(value, device=parameter.device)
+            self.adam.state[parameter][name] = torch.empty_like(like, dtype=value.dtype).copy_(value)

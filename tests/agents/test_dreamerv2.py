@@ -98,7 +98,7 @@ def dream(agent: DreamerV2, steps: int = 4, count: int = 6) -> Dream:
     features = torch.randn(steps + 1, count, agent.model.rssm.features, generator=g)
     action = torch.nn.functional.one_hot(torch.randint(0, 3, (steps, count), generator=g), 3).float()
     rest = [torch.rand(steps + 1, count, generator=g) for _ in range(3)]
-    return Dream(features, action, *rest)
+    return Dream(features, action, agent.actor(features[:-1]), *rest)
 
 
 def test_actor_and_critic_losses_are_the_slow_sums() -> None:

@@ -9,7 +9,7 @@ from gymnasium import spaces
 from torch import nn
 
 from reverie.nets.actions import ContinuousActions, DiscreteActions, make_actions
-from reverie.nets.decoders import Decoder, ImageDecoder
+from reverie.nets.decoders import Decoder, ImageDecoder, UpConv
 from reverie.nets.encoders import Encoder, EncoderConfig, ImageEncoder, pixels
 from reverie.nets.heads import Head, HeadConfig
 from reverie.nets.layers import MLP, glorot_
@@ -43,6 +43,28 @@ def test_any_image_size_comes_back(shape: tuple[int, int, int]) -> None:
     obs = {"image": torch.randint(0, 256, (3, 2, *shape), dtype=torch.uint8)}
     assert encoder(obs).shape == (3, 2, encoder.outputs)
     assert decoder(torch.randn(3, 2, 11))["image"].shape == (3, 2, shape[2], *shape[:2])
+
+
+@pytest.mark.parametrize("kernel", [4, 5, 6])
+@pytest.mark.parametrize("size", [(1, 1), (3, 4)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_fast_transposed_convolution_equals_the_general_one(
+    kernel: int, size: tuple[int, int], layout: torch.memory_format
+) -> None:
+    torch.manual_seed(0)
+    fast = UpConv(5, 3, kernel, 2).to(memory_format=layout)
+    slow = nn.ConvTranspose2d(5, 3, kernel, 2)
+    slow.load_state_dict(fast.state_dict())
+    x = torch.randn(2, 5, *size)
+    target = torch.randn_like(slow(x))
+    results = []
+    for layer in (fast, slow):
+        inputs = x.clone().to(memory_format=layout).requires_grad_()
+        y = layer(inputs)
+        ((y - target) ** 2).sum().backward()
+        results.append([y, inputs.grad, layer.weight.grad, layer.bias.grad])
+    for a, b in zip(*results, strict=True):
+        assert torch.allclose(a, b, atol=1e-4)
 
 
 def test_too_small_images_are_refused() -> None:

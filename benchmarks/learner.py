@@ -1,0 +1,169 @@
+"""DreamerV2's learner update at the size at which other implementations were measured; see docs/performance.md.
+
+    python benchmarks/learner.py --out results/performance/learner.json
+
+Batch 16 x 64 of 64x64x3 images, 6 actions, deter 256, hidden 256, 16x16 latents, CNN depth 16, heads of 256 units,
+imagination of 15 steps from all 1024 posterior states. Reports seconds per update (median and best of N), where the
+time goes, how much of it lies inside torch operations, peak memory, and the floor: the same matrix products and
+convolutions, forward and backward, replayed alone on tensors of the same shapes and layouts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from reverie.agents.dreamerv2 import DreamerV2, DreamerV2Config
+from reverie.agents.worldmodel import WorldModelConfig
+from reverie.data.sequences import Batch, SequenceSpec
+from reverie.envs.env import EnvSpec
+from reverie.nets.encoders import EncoderConfig
+from reverie.nets.heads import HeadConfig
+from reverie.nets.rssm import RSSMConfig
+
+TIME, BATCH, ACTIONS = 64, 16, 6
+
+
+def build(device: torch.device, precision: torch.dtype, compiled: bool) -> DreamerV2:
+    """The learner of the comparison."""
+    head = HeadConfig(layers=4, units=256)
+    code = EncoderConfig(depth=16)
+    model = WorldModelConfig(
+        encoder=code,
+        decoder=code,
+        rssm=RSSMConfig(deter=256, hidden=256, stoch=16, classes=16),
+        reward=head,
+        discount=head,
+    )
+    env = EnvSpec("benchmark", {"image": spaces.Box(0, 255, (64, 64, 3), np.uint8)}, spaces.Discrete(ACTIONS))
+    torch.manual_seed(0)
+    config = DreamerV2Config(model=model, actor=head, critic=head)
+    learner = DreamerV2(config, env, SequenceSpec(learn=TIME), 0, device, precision)
+    if compiled:
+        learner.compile_parts()
+    return learner
+
+
+def make_batch(device: torch.device) -> Batch:
+    """Random rows; one in fifty ends an episode."""
+    g = torch.Generator().manual_seed(0)
+    last = torch.rand(TIME, BATCH, generator=g) < 0.02
+    rows = {
+        "obs.image": torch.randint(0, 256, (TIME, BATCH, 64, 64, 3), dtype=torch.uint8, generator=g),
+        "prev_action": torch.randint(0, ACTIONS, (TIME, BATCH), generator=g),
+        "action": torch.randint(0, ACTIONS, (TIME, BATCH), generator=g),
+        "reward": torch.randn(TIME, BATCH, generator=g),
+        "is_last": last,
+        "is_terminal": last,
+        "is_first": torch.cat([torch.ones(1, BATCH, dtype=torch.bool), last[:-1]]),
+    }
+    rows = {name: value.to(device) for name, value in rows.items()}
+    return Batch(rows, None, torch.arange(BATCH), torch.ones(BATCH), torch.zeros(BATCH, dtype=torch.int64))
+
+
+class Contractions(TorchDispatchMode):
+    """Records every matrix product and convolution with its tensors' shapes, strides and dtypes."""
+
+    NAMES = ("mm", "addmm", "bmm", "convolution", "convolution_backward")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket.__name__ in self.NAMES:
+            self.calls.append((func, args, dict(kwargs or {})))
+        return func(*args, **(kwargs or {}))
+
+
+def floor(learner: DreamerV2, batch: Batch, repeats: int) -> dict[str, Any]:
+    """Seconds that the recorded contractions take when nothing else runs (on the very tensors of one update)."""
+    with Contractions() as recorded:
+        learner.update(batch)
+    seconds = []
+    with torch.no_grad():
+        for _ in range(repeats):
+            began = time.perf_counter()
+            for func, args, kwargs in recorded.calls:
+                func(*args, **kwargs)
+            seconds.append(time.perf_counter() - began)
+    return {"calls": len(recorded.calls), "seconds_median": float(np.median(seconds)), "seconds_best": min(seconds)}
+
+
+def where(learner: DreamerV2, batch: Batch) -> dict[str, Any]:
+    """Share of one update's wall time inside torch operations (main thread), and the costliest of them."""
+    with profile(activities=[ProfilerActivity.CPU]) as trace:
+        began = time.perf_counter()
+        learner.update(batch)
+        wall = time.perf_counter() - began
+    events = trace.key_averages()
+    inside = sum(e.self_cpu_time_total for e in events if e.key.startswith("aten::") or "Adam" in e.key) / 1e6
+    top = sorted(events, key=lambda e: -e.self_cpu_time_total)[:12]
+    return {
+        "profiled_seconds": wall,
+        "share_in_torch_operations": inside / wall,
+        "top": {e.key: round(e.self_cpu_time_total / 1e6 / wall, 4) for e in top},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--threads", type=int, default=0)
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    precision = getattr(torch, options.precision)
+    learner, batch = build(device, precision, options.compile), make_batch(device)
+    began = time.perf_counter()
+    learner.update(batch)
+    first = time.perf_counter() - began
+    learner.update(batch)
+    seconds = []
+    for _ in range(options.repeats):
+        began = time.perf_counter()
+        result = learner.update(batch)
+        float(result.metrics["model_loss"])
+        seconds.append(time.perf_counter() - began)
+    document: dict[str, Any] = {
+        "what": "DreamerV2 learner update, 16 x 64 rows of 64x64x3, deter 256, 16x16 latents, depth 16, horizon 15",
+        "precision": options.precision,
+        "compile": options.compile,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "machine": platform.processor() or platform.machine(),
+        "first_update_seconds": first,
+        "seconds": seconds,
+        "seconds_median": float(np.median(seconds)),
+        "seconds_best": min(seconds),
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+    if not options.compile:
+        document["profile"] = where(learner, batch)
+        document["floor_contractions"] = floor(learner, batch, options.repeats)
+    text = json.dumps(document, indent=2)
+    print(text)
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
