@@ -97,7 +97,10 @@ def save_config(config: Config, run_dir: Path) -> None:
         "numpy": np.__version__,
     }
     document = {"config": overrides.to_dict(config), "versions": versions}
-    (run_dir / "config.json").write_text(json.dumps(document, indent=2) + "\n")
+    # In one step, so that a run killed at its very beginning has a whole file or none.
+    partial = run_dir / ".config.json"
+    partial.write_text(json.dumps(document, indent=2) + "\n")
+    partial.rename(run_dir / "config.json")
 
 
 def load_config(run_dir: Path) -> Config:
@@ -110,6 +113,6 @@ def load_config(run_dir: Path) -> Config:
     try:
         data = json.loads(path.read_text())["config"]
         default = make_config(data["name"], data["preset"], data["env"]["id"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); restore it from a copy") from error
     return overrides.from_dict(default, data)

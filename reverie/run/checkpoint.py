@@ -27,23 +27,31 @@ from safetensors.torch import load_file, save_file
 from reverie.errors import UserError
 
 FORMAT = 1
+TENSOR, ARRAY = "$tensor", "$array"
+"""Keys that stand for a tensor or an array in ``state.json``."""
 
 
 def save_tree(folder: Path, tree: dict[str, Any]) -> None:
     """Write a tree into a new folder, synced to disk. Leaves: tensors, arrays, int, float, bool, str, None, lists."""
     tensors: dict[str, torch.Tensor] = {}
 
+    def keep(tensor: torch.Tensor, path: str, kind: str) -> dict[str, str]:
+        if path in tensors:  # {"a/b": x, "a": {"b": y}}
+            raise ValueError(f"two arrays of a checkpoint have the path {path!r}")
+        tensors[path] = tensor
+        return {kind: path}
+
     def strip(value: Any, path: str) -> Any:
         if isinstance(value, torch.Tensor):
             # safetensors refuses shared storage, and a checkpoint must not change while it is written.
-            tensors[path] = value.detach().to("cpu", copy=True).contiguous()
-            return {"$tensor": path}
+            return keep(value.detach().to("cpu", copy=True).contiguous(), path, TENSOR)
         if isinstance(value, np.ndarray):
-            tensors[path] = torch.from_numpy(np.array(value, order="C", copy=True))
-            return {"$array": path}
+            return keep(torch.from_numpy(np.array(value, order="C", copy=True)), path, ARRAY)
         if isinstance(value, dict):
-            if not all(isinstance(key, str) for key in value):
-                raise TypeError(f"keys of a checkpoint are strings, got {list(value)!r} at {path!r}")
+            if not all(isinstance(key, str) and key not in (TENSOR, ARRAY) for key in value):
+                raise TypeError(
+                    f"keys of a checkpoint are strings other than {TENSOR} and {ARRAY}, got {list(value)!r} at {path!r}"
+                )
             return {key: strip(item, f"{path}/{key}" if path else key) for key, item in value.items()}
         if isinstance(value, list | tuple):
             return [strip(item, f"{path}/{i}") for i, item in enumerate(value)]
@@ -63,52 +71,68 @@ def save_tree(folder: Path, tree: dict[str, Any]) -> None:
 
 
 def load_tree(folder: Path) -> dict[str, Any]:
-    """Inverse of `save_tree`. Raises UserError, naming the file, if it is missing, cut or of another format."""
+    """Inverse of `save_tree`. Raises UserError, naming the folder, if it is missing, cut or of another format."""
+    fix = "delete that folder to go on from the one before it"
     try:
         document = json.loads((folder / "state.json").read_text())
         tensors = load_file(folder / "arrays.safetensors")
-    except (OSError, json.JSONDecodeError, SafetensorError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, SafetensorError) as error:  # ValueError: neither JSON nor text
         raise UserError(
-            f"checkpoint {folder} is unreadable ({type(error).__name__}: {str(error)[:100]}); "
-            f"delete that folder to go on from the one before it"
+            f"checkpoint {folder} is unreadable ({type(error).__name__}: {str(error)[:100]}); {fix}"
         ) from error
+    if not isinstance(document, dict) or not isinstance(document.get("tree"), dict):
+        raise UserError(f"checkpoint {folder} is damaged: state.json holds no tree; {fix}")
     if document.get("format") != FORMAT:
-        raise UserError(f"checkpoint {folder} has format {document.get('format')!r}, this version reads {FORMAT}")
+        raise UserError(
+            f"checkpoint {folder} has format {document.get('format')!r}, this version reads {FORMAT}: "
+            f"read it with the version of the package that wrote it"
+        )
 
     def fill(value: Any) -> Any:
         if isinstance(value, dict):
-            if "$tensor" in value:
-                return tensors[value["$tensor"]]
-            if "$array" in value:
-                return tensors[value["$array"]].numpy()
+            if TENSOR in value:
+                return tensors[value[TENSOR]]
+            if ARRAY in value:
+                return tensors[value[ARRAY]].numpy()
             return {key: fill(item) for key, item in value.items()}
         return [fill(item) for item in value] if isinstance(value, list) else value
 
     try:
-        return fill(document["tree"])
+        tree: dict[str, Any] = fill(document["tree"])
+        return tree
     except KeyError as error:
-        raise UserError(f"checkpoint {folder} lacks the array {error}; delete that folder") from error
+        raise UserError(f"checkpoint {folder} lacks the array {error}; {fix}") from error
 
 
 class Checkpoints:
-    """The checkpoints of a run directory; keeps the newest `keep`."""
+    """The checkpoints of a run directory; keeps the newest `keep`. Raises UserError if that is less than 1.
+
+    A checkpoint that is saved again at the same env_steps steps aside as ``.<env_steps>.replaced`` until the new one is
+    in its place, and counts as complete there.
+    """
 
     def __init__(self, run_dir: Path, keep: int = 2) -> None:
+        if keep < 1:
+            raise UserError(f"a run keeps at least 1 checkpoint, got {keep}; set run.keep_checkpoints to 1 or more")
         self.folder = run_dir / "checkpoints"
         self.keep = keep
 
     def save(self, env_steps: int, tree: dict[str, Any]) -> None:
         """Make a checkpoint durable. Raises UserError if the disk is full; older checkpoints stay as they are."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         final = self.folder / str(env_steps)
         partial = self.folder / f".{env_steps}.partial"
         try:
-            shutil.rmtree(partial, ignore_errors=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for left in self.folder.glob(".*.partial"):  # by a process that was killed while it saved
+                if left.is_dir():
+                    shutil.rmtree(left)
             save_tree(partial, tree)
+            replaced = self._replaced(env_steps)
             if final.exists():
-                shutil.rmtree(final)
+                shutil.rmtree(replaced, ignore_errors=True)
+                final.rename(replaced)
             partial.rename(final)
-            latest = self.folder / ".latest.partial"
+            latest = self.folder / ".latest"
             latest.write_text(final.name)
             _sync(latest)
             latest.rename(self.folder / "latest")
@@ -118,25 +142,44 @@ class Checkpoints:
             full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
             reason = "no space left on the disk" if full else str(error)
             raise UserError(
-                f"could not write checkpoint {final}: {reason}; the run resumes from the one before"
+                f"could not write checkpoint {final}: {reason}; free space or permissions there and run the same "
+                f"command again: it goes on from the checkpoint before"
             ) from error
-        for old in self.names()[: -self.keep]:
-            shutil.rmtree(self.folder / str(old), ignore_errors=True)
+        self._forget(env_steps)
+
+    def _forget(self, newest: int) -> None:
+        """Remove checkpoints that are too old, and those of a future that this run was taken back from."""
+        names = self.names()
+        kept = [name for name in names if name <= newest][-self.keep :]
+        for name in names:
+            final = self.folder / str(name)
+            if name not in kept or final.exists():
+                shutil.rmtree(self._replaced(name), ignore_errors=True)
+            if name not in kept:
+                shutil.rmtree(final, ignore_errors=True)
+
+    def _replaced(self, env_steps: int) -> Path:
+        return self.folder / f".{env_steps}.replaced"
 
     def names(self) -> list[int]:
         """env_steps of the complete checkpoints, oldest first."""
         if not self.folder.exists():
             return []
-        return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit())
+        found = {path.name.removeprefix(".").removesuffix(".replaced") for path in self.folder.iterdir()}
+        return sorted(int(name) for name in found if name.isdigit())
 
     def latest(self) -> Path | None:
-        """The newest complete checkpoint, or None. ``latest`` may be gone: folder names decide then."""
+        """The newest complete checkpoint, or None. ``latest`` may be gone or wrong: folder names decide then."""
         names = self.names()
         if not names:
             return None
-        pointer = self.folder / "latest"
-        named = pointer.read_text().strip() if pointer.exists() else ""
-        return self.folder / (named if named.isdigit() and int(named) in names else str(names[-1]))
+        try:
+            named = (self.folder / "latest").read_text().strip()
+        except (OSError, UnicodeDecodeError):
+            named = ""
+        chosen = int(named) if named.isdigit() and int(named) in names else names[-1]
+        folder = self.folder / str(chosen)
+        return folder if folder.exists() else self._replaced(chosen)
 
     def load(self) -> dict[str, Any]:
         """The newest checkpoint's tree. Raises UserError if there is none or it is damaged."""
@@ -144,6 +187,15 @@ class Checkpoints:
         if folder is None:
             raise UserError(f"{self.folder.parent} has no checkpoint yet; start it again with `reverie train`")
         return load_tree(folder)
+
+
+def misfit(folder: Path | None, error: Exception) -> UserError:
+    """What to tell the user when a checkpoint that could be read does not fit the parts of its run."""
+    reason = " ".join(str(error).split())[:200]
+    return UserError(
+        f"checkpoint {folder} does not fit this run's config.json ({type(error).__name__}: {reason}); "
+        f"restore the config.json that it was made with"
+    )
 
 
 def _sync(path: Path) -> None:

@@ -29,7 +29,7 @@ from reverie.nets.encoders import is_image
 from reverie.report.curves import error_by_horizon
 from reverie.report.video import enlarge, side_by_side, strip, write_image, write_video
 from reverie.run.build import build_env, build_learner, derive, pick_device
-from reverie.run.checkpoint import Checkpoints
+from reverie.run.load import load_modules
 from reverie.run.roles import Actor
 
 
@@ -146,8 +146,7 @@ def dream(
     learner = build_learner(config, env.spec, pick_device(device))
     if not isinstance(learner, DreamerV2) or not isinstance(learner.policy, DreamerPolicy):
         raise UserError(f"{config.name} has no world model to dream with")
-    tree = Checkpoints(run_dir).load()
-    learner.load_state_dict(tree["learner"]["modules"])
+    env_steps = load_modules(learner, run_dir)
     learner.generator.manual_seed(derive(seed, "dream"))
     held = held_out(env, learner, max(sequences, episodes), context + horizon, derive(seed, "held-out"))
     env.close()
@@ -178,7 +177,7 @@ def dream(
     result = {
         "env": config.env.id,
         "agent": config.name,
-        "env_steps": tree["env_steps"],
+        "env_steps": env_steps,
         "context": context,
         "horizon": reach,
         "sequences": len(held),

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from reverie.agents.agent import Mode, Policy
+from reverie.agents.agent import Learner, Mode, Policy
 from reverie.config import load_config
 from reverie.data.rows import OBS, State, row_spec
 from reverie.envs.env import EnvSpec
 from reverie.errors import UserError
 from reverie.run.build import build_env, build_learner, pick_device
-from reverie.run.checkpoint import Checkpoints
+from reverie.run.checkpoint import Checkpoints, misfit
 
 
 class LoadedPolicy:
@@ -89,6 +89,19 @@ def load(run_dir: str | Path, device: str = "cpu") -> LoadedPolicy:
     env = build_env(config, 1)
     learner = build_learner(config, env.spec, pick_device(device))
     env.close()
-    tree = Checkpoints(run_dir).load()
-    learner.load_state_dict(tree["learner"]["modules"])
-    return LoadedPolicy(learner.policy.eval(), env.spec, tree["env_steps"])
+    env_steps = load_modules(learner, run_dir)
+    return LoadedPolicy(learner.policy.eval(), env.spec, env_steps)
+
+
+def load_modules(learner: Learner, run_dir: Path) -> int:
+    """Give a learner the networks of a run's newest checkpoint; returns its env_steps.
+
+    Raises UserError if there is none, it is damaged, or its networks have other shapes.
+    """
+    checkpoints = Checkpoints(run_dir)
+    tree = checkpoints.load()
+    try:
+        learner.load_state_dict(tree["learner"]["modules"])
+        return int(tree["env_steps"])
+    except (KeyError, RuntimeError) as error:
+        raise misfit(checkpoints.latest(), error) from error

@@ -27,7 +27,7 @@ from reverie.errors import UserError
 from reverie.report.console import Console
 from reverie.report.log import Logger, TensorBoard
 from reverie.run.build import build_env, build_learner, build_replay, derive, pick_device
-from reverie.run.checkpoint import Checkpoints
+from reverie.run.checkpoint import Checkpoints, misfit
 from reverie.run.roles import Actor, Evaluator, Trainer
 
 
@@ -37,6 +37,10 @@ def train(config: Config, run_dir: str | Path) -> dict[str, Any]:
     if (run_dir / "config.json").exists():
         raise UserError(
             f"{run_dir} already holds a run; go on with `reverie resume {run_dir}` or name another --logdir"
+        )
+    if (run_dir / "checkpoints").exists() or (run_dir / "metrics.jsonl").exists():
+        raise UserError(
+            f"{run_dir} holds what a run has recorded but no config.json; restore that file or name another --logdir"
         )
     with _interruptible() as stop:
         run = LocalRun(config, run_dir)
@@ -86,6 +90,7 @@ class LocalRun:
         self.env_steps = 0
         self.pretrained = False
         self.finished_at = -1
+        self.saved_at = -1
         self.summary: dict[str, Any] = {}
         self.resumed: dict[str, Any] | None = None
         self.safe_to_evict = np.zeros(config.env.num_envs, np.int64)
@@ -125,7 +130,10 @@ class LocalRun:
             if finished and self.finished_at != self.env_steps:
                 self.evaluate()
                 self.finished_at = self.env_steps
-            self.checkpoint()
+                self.checkpoint()
+            elif self.saved_at != self.env_steps:
+                self.checkpoint()
+        self.env.close()
         return {"env_steps": self.env_steps, "frames": self.frames, "finished": finished, **self.summary}
 
     def act(self) -> None:
@@ -165,15 +173,21 @@ class LocalRun:
     def log(self) -> None:
         """One line of means since the last one."""
         seconds = time.perf_counter() - self._clock
-        trained = self.trainer.learner_steps * self.trainer.trained_rows
         metrics = self.trainer.meter.flush("train/")
-        metrics["replay/ratio"] = trained / max(self.env_steps - self.config.run.prefill, 1)
+        metrics["replay/ratio"] = self._ratio()
         metrics["replay/rows"] = len(self.replay)
         metrics["replay/bytes"] = len(self.replay) * sum(field.nbytes for field in self.replay.spec.values())
         metrics["speed/env_steps_per_s"] = (self.env_steps - self._at[0]) / seconds
         metrics["speed/learner_steps_per_s"] = (self.trainer.learner_steps - self._at[1]) / seconds
         self._log(metrics)
         self._mark()
+
+    def _ratio(self) -> float:
+        """Trained rows per env_step since the prefill, `run.pretrain` left out: what `run.train_ratio` asks for."""
+        options = self.config.run
+        paced = self.trainer.learner_steps - (options.pretrain if self.pretrained else 0)
+        since = self.env_steps - options.prefill
+        return paced * self.trainer.trained_rows / since if since > 0 else 0.0
 
     def _mark(self) -> None:
         self._clock = time.perf_counter()
@@ -220,6 +234,7 @@ class LocalRun:
                 "meter": self.trainer.meter.state_dict(),
             },
         )
+        self.saved_at = self.env_steps
         # The checkpoint before this one stays usable: only what it does not need either is removed.
         self.writer.evict(self.safe_to_evict)
         self.safe_to_evict = self.replay.oldest
@@ -232,22 +247,21 @@ class LocalRun:
         tree = self.checkpoints.load()
         try:
             self._restore(tree)
-        except (KeyError, RuntimeError, ValueError) as error:
-            folder = self.checkpoints.latest()
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
-            raise UserError(f"checkpoint {folder} does not fit this run's config.json: {reason}") from error
+        except (KeyError, IndexError, RuntimeError, ValueError) as error:
+            raise misfit(self.checkpoints.latest(), error) from error
 
     def _restore(self, tree: dict[str, Any]) -> None:
         self.env_steps, self.pretrained = tree["env_steps"], tree["pretrained"]
-        self.finished_at, self.summary = tree["finished_at"], tree["summary"]
+        self.finished_at, self.summary, self.saved_at = tree["finished_at"], tree["summary"], tree["env_steps"]
         self.trainer.learner_steps = tree["learner_steps"]
         self.learner.restore(tree["learner"])
         self.replay.load_state_dict(tree["replay"])
-        self.writer.load_state_dict(tree["writer"])
         refill(self.replay, self.run_dir / "replay", tree["writer"])
         self.limiter.load_state_dict(tree["limiter"])
         self.trainer.meter.load_state_dict(tree["meter"])
         self.actor.load_state_dict(tree["actor"])
+        # Last, because it deletes the chunk files that are newer than the checkpoint.
+        self.writer.load_state_dict(tree["writer"])
         self.safe_to_evict = self.replay.oldest
         self.resumed = tree
         if tree["env"] is not None:
@@ -259,10 +273,21 @@ class LocalRun:
         self._begin_episodes_anew(tree["env_steps"])
 
     def _begin_episodes_anew(self, env_steps: int) -> None:
-        """For environments that cannot be brought back: close open episodes as time limits and reset all streams."""
-        for stream in range(self.env.num_envs):
-            self.replay.truncate(stream)
-            self.writer.truncate(stream)
+        """For environments that cannot be brought back: close open episodes as time limits and reset all streams.
+
+        ::
+
+            stored   ...  t-1  |  t      the row that was seen last becomes the closing row, with the reward that
+            seen                  t      action t-1 earned; a row that begins an episode is dropped instead
+        """
+        seen = self.actor.rows
+        streams = np.flatnonzero(~seen["is_first"])
+        if len(streams):
+            blank = {n: np.zeros((len(streams), *field.shape), field.dtype) for n, field in self.replay.spec.items()}
+            closing = blank | {name: value[streams] for name, value in seen.items()}
+            closing["is_last"] = np.ones(len(streams), bool)
+            index = torch.from_numpy(streams)
+            self._store(closing, streams, {name: value[index] for name, value in self.actor.state.items()})
         self.actor.state = self.learner.policy.initial_state(self.env.num_envs)
         self.actor.seed = derive(self.config.run.seed, f"actor {env_steps}")
         self.actor.start()

@@ -68,15 +68,13 @@ class Actor:
         taken = action.cpu().numpy().astype(self.spec["action"].dtype, copy=False)
         over = self.rows["is_last"]
         taken = np.where(over.reshape(-1, *[1] * (taken.ndim - 1)), np.zeros_like(taken), taken)
-        complete = self.rows | {"action": taken} | {EXTRA + name: v.cpu().numpy() for name, v in extras.items()}
-        self._pass(complete, None, before)
+        added = {EXTRA + name: value.cpu().numpy() for name, value in extras.items()}
+        self._pass(self.rows | {"action": taken} | added, None, before)
         result = self.env.step(taken)
         ended = []
         if result.ends is not None and result.streams is not None and len(result.streams):
-            closing = result.ends | {
-                "prev_action": taken[result.streams],
-                "action": np.zeros_like(taken[result.streams]),
-            }
+            none = {name: np.zeros_like(value[result.streams]) for name, value in ({"action": taken} | added).items()}
+            closing = result.ends | {"prev_action": taken[result.streams]} | none
             after = {name: value[torch.from_numpy(result.streams)] for name, value in self.state.items()}
             self._pass(closing, result.streams, after)
             ended = self.episodes.add(closing, result.streams)
