@@ -83,6 +83,10 @@ class Learner(nn.Module, ABC):
         Fills `metrics` with detached 0-d tensors. May return a `Feedback` (as a generator's return value).
         """
 
+    def compile_parts(self) -> None:
+        """Compile what is worth compiling (``run.compile``). Raises NotImplementedError where nothing is."""
+        raise NotImplementedError(f"{type(self).__name__} has no compiled form")
+
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision for the networks; distributions and losses stay float32."""
         return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reverie.agents.agent import Learner, Mode, Policy
 from reverie.agents.recurrent import start_state
@@ -153,7 +153,8 @@ class DreamerV2(Learner):
         glorot_(self)
         self.model.rssm.reset_parameters()
         self.slow_critic.load_state_dict(self.critic.state_dict())
-        self.to(device=device, memory_format=torch.channels_last)
+        self.to(device)
+        nn.Module.to(self, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.policy = DreamerPolicy(self.model, self.actor, self.actions)
         self.optimisers = {
             "model": Optimiser(self.model.parameters(), config.model_opt),
@@ -162,6 +163,15 @@ class DreamerV2(Learner):
         }
         auto = "reinforce" if self.actions.discrete else "dynamics"
         self.actor_grad = auto if config.actor_grad == "auto" else config.actor_grad
+
+    def compile_parts(self) -> None:
+        """Compile the steps that loops repeat, and the losses of the heads; the loops themselves stay Python.
+
+        Unrolling 50 to 64 posterior and 15 prior steps into one graph takes a compiler minutes; a step takes seconds.
+        """
+        rssm = self.model.rssm
+        for owner, name in ((rssm, "observe_embedded"), (rssm, "imagine_step"), (self.model, "head_losses")):
+            setattr(owner, name, torch.compile(getattr(owner, name), dynamic=False))
 
     def losses(self, batch: Batch, metrics: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
         """Model first; the behaviour then dreams in the updated model, from the states seen before the update."""

@@ -9,6 +9,7 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.nn import functional as F
 
+from reverie.nets.layers import one_hot
 from reverie.ops import distributions as D
 
 ContinuousKind = Literal["trunc_normal", "tanh_normal"]
@@ -34,7 +35,7 @@ class DiscreteActions:
     def encode(self, action: Tensor) -> Tensor:
         """int64 [...] or [..., K] -> float32 [..., size]."""
         parts = [action] if self.scalar else list(action.unbind(-1))
-        return torch.cat([F.one_hot(part, n) for part, n in zip(parts, self.nvec, strict=True)], -1).float()
+        return torch.cat([one_hot(part, n) for part, n in zip(parts, self.nvec, strict=True)], -1)
 
     def decode(self, encoded: Tensor) -> Tensor:
         """Inverse of `encode`."""

@@ -9,9 +9,8 @@ from itertools import pairwise
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from reverie.nets.layers import MLP, activation
+from reverie.nets.layers import MLP, activation, one_hot
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,9 @@ def vector_size(space: spaces.Space) -> int:
 def vector(space: spaces.Space, x: Tensor) -> Tensor:
     """Expand an observation to float32 [..., vector_size]: indices to one-hot, boxes flattened."""
     if isinstance(space, spaces.Discrete):
-        return F.one_hot(x, int(space.n)).float()
+        return one_hot(x, int(space.n))
     if isinstance(space, spaces.MultiDiscrete):
-        return torch.cat([F.one_hot(x[..., i], int(n)).float() for i, n in enumerate(space.nvec)], -1)
+        return torch.cat([one_hot(x[..., i], int(n)) for i, n in enumerate(space.nvec)], -1)
     axes = len(space.shape or ())
     return x.float().flatten(-axes) if axes > 1 else x.float()
 

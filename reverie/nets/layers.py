@@ -26,6 +26,11 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
     return ACTIVATIONS[name]
 
 
+def one_hot(index: Tensor, classes: int) -> Tensor:
+    """int64 [...] -> float32 [..., classes]. (torch's own checks the range on the host and makes a GPU wait.)"""
+    return (index.unsqueeze(-1) == torch.arange(classes, device=index.device)).float()
+
+
 def glorot_(module: nn.Module) -> None:
     """Keras' default initialisation, in place: Glorot-uniform kernels and zero biases.
 

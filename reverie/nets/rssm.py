@@ -116,11 +116,12 @@ class RSSM(nn.Module):
         self, state: State, action: Tensor, is_first: Tensor, embed: Tensor, u: Tensor
     ) -> tuple[State, Stats]:
         """One posterior step. action: [B, action] that led here, is_first: bool [B], embed: [B, E], u: [B, noise]."""
-        return self._observe(state, action, is_first, self.post_embed(embed), u)
+        return self.observe_embedded(state, action, is_first, self.post_embed(embed), u)
 
-    def _observe(
+    def observe_embedded(
         self, state: State, action: Tensor, is_first: Tensor, embedded: Tensor, u: Tensor
     ) -> tuple[State, Stats]:
+        """`observe_step` with the observation's half of the posterior layer already computed."""
         keep = (~is_first).to(action.dtype).unsqueeze(-1)
         deter = self.advance({name: value * keep for name, value in state.items()}, action * keep)
         stats = self.posterior(deter, embedded)
@@ -137,7 +138,7 @@ class RSSM(nn.Module):
         embedded = self.post_embed(embed)
         states, stats = [], []
         for t in range(len(action)):
-            state, stat = self._observe(state, action[t], is_first[t], embedded[t], u[t])
+            state, stat = self.observe_embedded(state, action[t], is_first[t], embedded[t], u[t])
             states.append(state)
             stats.append(stat)
         stacked = {name: torch.stack([s[name] for s in states]) for name in state}

@@ -12,7 +12,7 @@ from reverie.agents.agent import Learner
 from reverie.config import Config
 from reverie.data.replay import Replay
 from reverie.data.rows import Field, RowSpec, row_spec
-from reverie.data.selectors import Prioritised, Recency, Selector, Uniform
+from reverie.data.selectors import EpisodeEnds, Prioritised, Recency, Selector, Uniform
 from reverie.data.sequences import SequenceSpec
 from reverie.envs.env import EnvSpec, VectorEnv
 from reverie.envs.make import make_env
@@ -20,6 +20,7 @@ from reverie.errors import UserError
 
 SELECTORS: dict[str, type[Selector]] = {
     "uniform": Uniform,
+    "ends": EpisodeEnds,
     "recency": Recency,
     "prioritised": Prioritised,
 }
@@ -64,9 +65,12 @@ def build_learner(config: Config, env: EnvSpec, device: torch.device) -> Learner
     torch.manual_seed(derive(config.run.seed, "networks"))
     seed = derive(config.run.seed, "learner")
     try:
-        return learner(config.agent, env, spec, seed, device, pick_precision(config.run.precision, device))
+        built: Learner = learner(config.agent, env, spec, seed, device, pick_precision(config.run.precision, device))
     except ValueError as error:
         raise UserError(f"{config.name} cannot be built for {env.id}: {error}") from error
+    if config.run.compile:
+        built.compile_parts()
+    return built
 
 
 def build_replay(config: Config, env: EnvSpec, learner: Learner) -> Replay:

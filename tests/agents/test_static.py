@@ -1,0 +1,51 @@
+"""The update has static shapes and never waits for the device: what a CUDA graph needs."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.agents.test_dreamerv2 import CONFIG, CONTINUOUS, DISCRETE, batch, learner
+
+# Operations that copy a value to the host or make the size of a result depend on data.
+WAITING = {"_local_scalar_dense", "item", "nonzero", "masked_select", "unique_dim", "_unique2", "is_nonzero", "equal"}
+
+
+class Watch(TorchDispatchMode):
+    """Records operations by name and the shapes of their results."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trace: list[tuple[str, tuple[int, ...]]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        shape = tuple(result.shape) if isinstance(result, torch.Tensor) else ()
+        self.trace.append((func.overloadpacket.__name__, shape))
+        return result
+
+
+@pytest.mark.parametrize("env", [DISCRETE, CONTINUOUS])
+@pytest.mark.parametrize("how", ["auto", "both"])
+def test_update_is_static_and_never_waits(env: Any, how: str) -> None:
+    agent = learner(replace(CONFIG, actor_grad=how, target_every=2), env)
+    agent.update(batch(env))  # Adam makes its moments in the first update
+    traces = []
+    for seed in range(1, 4):
+        data = batch(env, seed=seed)
+        with Watch() as watch:
+            agent.update(data)
+        traces.append(watch.trace)
+    assert len(traces[0]) > 100
+    assert traces[0] == traces[1] == traces[2]
+    # The fused CPU kernel of Adam reads its step counter on the host; the capturable one on a GPU does not.
+    waits = [name for name, _ in traces[0] if name in WAITING]
+    assert waits == []
+
+
+def test_the_watch_sees_a_wait() -> None:
+    with Watch() as watch:
+        torch.ones(2).sum().item()
+    assert any(name in WAITING for name, _ in watch.trace)
