@@ -19,9 +19,10 @@ import numpy as np
 import torch
 
 from reverie.data.rings import Rings
-from reverie.data.rows import Rows, RowSpec
+from reverie.data.rows import Rows, RowSpec, State
 from reverie.data.selectors import Layout, Selector
 from reverie.data.sequences import Batch, Chunk, Feedback, SequenceSpec
+from reverie.data.states import StateStore
 from reverie.errors import UserError
 
 KEY_BITS = 40
@@ -79,9 +80,7 @@ class Replay:
         layout = Layout(streams, self.rows_per_stream, sequence.length, sequence.period)
         selector.bind(layout)
         self._rings = Rings(self.spec, streams * self.rows_per_stream, self.device)
-        self._state_slots = layout.windows if self.state_spec else 0
-        self._states = Rings(self.state_spec, streams * self._state_slots, self.device)
-        self._refreshed = np.zeros(streams * self._state_slots, bool)
+        self._states = StateStore(self.state_spec, streams, layout.windows, sequence.period, self.device)
         self._count = np.zeros(streams, np.int64)
         self._ended = np.zeros(streams, bool)
         self._all = np.arange(streams)
@@ -167,7 +166,10 @@ class Replay:
         ids = self._all if streams is None else np.asarray(streams, np.int64)
         if ids is not self._all and len(set(ids.tolist())) != len(ids):
             raise ValueError(f"add takes one row per stream, got streams {ids.tolist()}")
-        self._append(ids, self._count[ids], rows, states, None, priorities)
+        indices = self._count[ids]
+        self._check(ids, indices, rows)
+        self._states.add(ids, indices, states)
+        self._append(ids, indices, rows, priorities)
 
     def add_chunk(self, chunk: Chunk) -> None:
         """Append the rows of a chunk; its start must be the next index of its stream.
@@ -182,25 +184,14 @@ class Replay:
         for first in range(0, len(chunk), step):
             last = min(first + step, len(chunk))
             rows = {name: value[first:last] for name, value in chunk.rows.items()}
-            indices = np.arange(chunk.start + first, chunk.start + last)
-            grid = self._state_grid(chunk)
-            self._append(np.full(last - first, stream, np.int64), indices, rows, chunk.states, grid, None)
+            ids, indices = np.full(last - first, stream, np.int64), np.arange(chunk.start + first, chunk.start + last)
+            self._check(ids, indices, rows)
+            self._states.add_chunk(chunk, chunk.start + first, chunk.start + last)
+            self._append(ids, indices, rows, None)
 
-    def _append(
-        self,
-        ids: np.ndarray,
-        indices: np.ndarray,
-        rows: Rows,
-        states: dict[str, np.ndarray] | None,
-        grid: np.ndarray | None,
-        priorities: np.ndarray | None,
-    ) -> None:
-        """Write rows at ids[i], indices[i]. grid: row indices of `states`, or None if they are one per row."""
-        self._rings.check(rows, len(ids))
-        self._check_order(ids, indices, rows)
+    def _append(self, ids: np.ndarray, indices: np.ndarray, rows: Rows, priorities: np.ndarray | None) -> None:
+        """Write checked rows at ids[i], indices[i]: forget the windows they overwrite, announce those they complete."""
         period, length, capacity = self.sequence.period, self.sequence.length, self.rows_per_stream
-        if self.state_spec:
-            self._write_states(ids, indices, states, grid)
         gone = indices - capacity
         mask = (gone >= 0) & (gone % period == 0)
         if mask.any():
@@ -214,7 +205,8 @@ class Replay:
         if mask.any():
             self.selector.appear(ids[mask], starts[mask], None if priorities is None else priorities[mask])
 
-    def _check_order(self, ids: np.ndarray, indices: np.ndarray, rows: Rows) -> None:
+    def _check(self, ids: np.ndarray, indices: np.ndarray, rows: Rows) -> None:
+        self._rings.check(rows, len(ids))
         first, last = rows["is_first"], rows["is_last"]
         ended = self._ended[ids]
         if len(ids) > 1 and ids[0] == ids[1]:
@@ -237,37 +229,6 @@ class Replay:
         self._ended[stream] = True
         self.selector.close(stream, index)
 
-    # Recurrent states
-
-    def _state_grid(self, chunk: Chunk) -> np.ndarray:
-        return np.arange(chunk.start, chunk.start + len(chunk), self.sequence.period)
-
-    def _slots_of_states(self, ids: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        return ids * self._state_slots + (indices // self.sequence.period) % self._state_slots
-
-    def _write_states(
-        self, ids: np.ndarray, indices: np.ndarray, states: dict[str, np.ndarray] | None, grid: np.ndarray | None
-    ) -> None:
-        where = indices if grid is None else grid
-        mask = where % self.sequence.period == 0
-        if grid is not None:
-            mask &= (grid >= indices[0]) & (grid <= indices[-1])
-            if (indices % self.sequence.period == 0).sum() != mask.sum():
-                raise ValueError(
-                    f"a chunk that carries states must start at a multiple of the period "
-                    f"{self.sequence.period}, got {grid[0]}"
-                )
-        if not mask.any():
-            return
-        if states is None:
-            raise ValueError(f"the sequence stores states: rows need {sorted(self.state_spec)}, got none")
-        chosen = {name: value[mask] for name, value in states.items()}
-        self._states.check(chosen, int(mask.sum()))
-        streams = ids[mask] if grid is None else np.full(int(mask.sum()), ids[0], np.int64)
-        slots = self._slots_of_states(streams, where[mask])
-        self._states.write(slots, chosen)
-        self._refreshed[slots] = False
-
     # Reading
 
     def sample(self, batch_size: int) -> Batch:
@@ -286,15 +247,11 @@ class Replay:
         self._rings.gather(
             torch.from_numpy(slots.reshape(-1)).to(self.device), {k: v.flatten(0, 1) for k, v in out.items()}
         )
-        start = None
-        if self.state_spec:
-            index = torch.from_numpy(self._slots_of_states(drawn.streams, drawn.starts)).to(self.device)
-            start = {name: ring.index_select(0, index) for name, ring in self._states.data.items()}
         self.sampled_rows += batch_size * self.sequence.learn
         ages = (self._count[drawn.streams] - drawn.starts - length) * self.streams
         return Batch(
             rows=dict(out),
-            start=start,
+            start=self._states.get(drawn.streams, drawn.starts),
             keys=torch.from_numpy(window_keys(drawn.streams, drawn.starts)),
             probabilities=torch.from_numpy(drawn.probabilities.astype(np.float32)),
             ages=torch.from_numpy(ages),
@@ -325,25 +282,14 @@ class Replay:
         if feedback.states is not None:
             self._refresh(keys, feedback.states)
 
-    def _refresh(self, keys: np.ndarray, states: dict[str, torch.Tensor]) -> None:
-        if set(states) != set(self.state_spec):
-            raise ValueError(f"refreshed states {sorted(states)} are not the stored ones {sorted(self.state_spec)}")
+    def _refresh(self, keys: np.ndarray, states: State) -> None:
         # Keep the last entry of each key, so that the result does not depend on how a copy is divided over threads.
         _, last = np.unique(keys[::-1], return_index=True)
-        picked = len(keys) - 1 - last
-        streams, rows = split_keys(keys[picked])
-        if (rows % self.sequence.period != 0).any():
-            raise ValueError(f"states are stored at multiples of the period {self.sequence.period} only")
+        take = len(keys) - 1 - last
+        streams, rows = split_keys(keys[take])
         stored = (rows >= self.oldest[streams]) & (rows < self._count[streams])
         self.stale_keys += int(len(rows) - stored.sum())
-        slots = self._slots_of_states(streams[stored], rows[stored])
-        source = torch.from_numpy(picked[stored])
-        target = torch.from_numpy(slots).to(self.device)
-        for name, ring in self._states.data.items():
-            value = states[name].detach()
-            value = value.index_select(0, source.to(value.device)).to(self.device, ring.dtype)
-            ring.index_copy_(0, target, value)
-        self._refreshed[slots] = True
+        self._states.refresh(streams[stored], rows[stored], states, take[stored])
 
     # Saving
 
@@ -353,7 +299,6 @@ class Replay:
         Rows are not in it: they are on disk already (see `reverie.data.disk`). States that learners refreshed are,
         because no file has them.
         """
-        slots = np.flatnonzero(self._refreshed)
         return {
             "streams": self.streams,
             "rows_per_stream": self.rows_per_stream,
@@ -365,7 +310,7 @@ class Replay:
             "stale_keys": self.stale_keys,
             "generator": _generator_state(self._rng),
             "selector": self.selector.state_dict(),
-            "refreshed": {"slots": slots, **{f"state.{k}": v for k, v in self._states.read(slots).items()}},
+            "refreshed": self._states.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -387,10 +332,7 @@ class Replay:
         self.stale_keys = int(state["stale_keys"])
         _set_generator_state(self._rng, state["generator"])
         self.selector.load_state_dict(state["selector"])
-        slots = np.asarray(state["refreshed"]["slots"], np.int64)
-        self._states.write(slots, {k: np.asarray(state["refreshed"][f"state.{k}"]) for k in self.state_spec})
-        self._refreshed[:] = False
-        self._refreshed[slots] = True
+        self._states.load_state_dict(state["refreshed"])
         self._awaits_rows = bool(self._count.any())
 
     def restore_rows(self, chunk: Chunk) -> None:
@@ -406,13 +348,7 @@ class Replay:
         self._rings.check(rows, int(keep.sum()))
         base = chunk.stream * self.rows_per_stream
         self._rings.write(base + indices[keep] % self.rows_per_stream, rows)
-        if self.state_spec:
-            if not chunk.states:
-                raise ValueError(f"the sequence stores states: chunks need {sorted(self.state_spec)}, got none")
-            grid = self._state_grid(chunk)
-            slots = self._slots_of_states(np.full(len(grid), chunk.stream, np.int64), grid)
-            kept = (grid >= self.oldest[chunk.stream]) & (grid < self._count[chunk.stream]) & ~self._refreshed[slots]
-            self._states.write(slots[kept], {name: value[kept] for name, value in chunk.states.items()})
+        self._states.restore(chunk, int(self.oldest[chunk.stream]), int(self._count[chunk.stream]))
 
     def restored(self) -> None:
         """Say that every row has been put back, so that sampling may go on."""

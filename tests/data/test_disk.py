@@ -142,7 +142,7 @@ def test_a_resumed_run_draws_what_the_uninterrupted_run_draws(
         return drawn
 
     play(run, before, np.random.default_rng(fixed))
-    state = run.save()
+    state, sealed_before = run.save(), list(files(folder))
     source = Source(run.streams)
     for name, value in vars(run.source).items():
         setattr(source, name, value if not isinstance(value, list | np.ndarray) else _copy(value))
@@ -154,6 +154,8 @@ def test_a_resumed_run_draws_what_the_uninterrupted_run_draws(
 
     twin = Run(folder, kind, length=length, capacity=capacity)
     twin.load(state, folder)
+    assert equal(twin.save(), state)
+    assert list(files(folder)) == sealed_before
     twin.source = source
     resumed = play(twin, after, np.random.default_rng(fixed + 1))
     assert len(straight) == len(resumed)
@@ -161,6 +163,13 @@ def test_a_resumed_run_draws_what_the_uninterrupted_run_draws(
         same(left, right)
     twin.writer.flush()
     assert files(folder) == expected
+
+
+def equal(left: Any, right: Any) -> bool:
+    """Whether two trees of arrays and plain values are the same."""
+    if isinstance(left, dict):
+        return set(left) == set(right) and all(equal(left[name], right[name]) for name in left)
+    return bool(np.array_equal(left, right))
 
 
 def _copy(value: Any) -> Any:
@@ -240,6 +249,18 @@ def test_missing_rows_are_named(tmp_path: Path) -> None:
     (tmp_path / "notes.chunk").write_text("x")
     with pytest.raises(UserError, match=r"notes.chunk is not named like a chunk file"):
         Run(tmp_path, length=4, streams=1).load(state, tmp_path)
+
+
+def test_restoring_rows_that_were_overwritten_changes_nothing(tmp_path: Path) -> None:
+    run = Run(tmp_path, length=6, streams=1, capacity=10)
+    for _ in range(40):
+        run.add()
+    twin = Run(tmp_path, length=6, streams=1, capacity=10)
+    twin.load(run.save(), tmp_path)
+    twin.replay.restore_rows(read_chunk(tmp_path / "00000-000000000024.chunk"))
+    twin.replay.restore_rows(read_chunk(tmp_path / "00000-000000000018.chunk"))
+    for left, right in zip([run.train() for _ in range(9)], [twin.train() for _ in range(9)], strict=True):
+        same(left[0], right[0])
 
 
 def test_a_run_and_its_files_must_belong_together(tmp_path: Path) -> None:

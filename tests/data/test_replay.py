@@ -246,8 +246,12 @@ def test_refreshed_states_reach_any_row_of_a_window() -> None:
     batch = replay.sample(50)
     assert batch.start is not None
     assert dict(zip((batch.keys & 0xFF).tolist(), batch.start["n"].tolist(), strict=True)) == {0: 0, 2: 1, 4: 3}
+    assert len(replay.state_dict()["refreshed"]["slots"]) == 2
     with pytest.raises(ValueError, match="multiples of the period 2"):
         replay.feedback(Feedback(torch.tensor([key + 1, key]), states=fresh))
+    for _ in range(12):
+        add(replay, model, [0])
+    assert len(replay.state_dict()["refreshed"]["slots"]) == 0, "states of new rows are not refreshed ones"
 
 
 def test_batches_live_until_the_pool_comes_round() -> None:
@@ -360,7 +364,7 @@ def test_the_path_for_other_devices_stores_the_same_rows() -> None:
     replay, model = build(shape)
     # Without numpy views the rings are written as tensors, as on a GPU.
     replay._rings._numpy.clear()
-    replay._states._numpy.clear()
+    replay._states._rings._numpy.clear()
     for _ in range(31):
         add(replay, model, [0, 1])
     check_batch(replay, model, 30)
