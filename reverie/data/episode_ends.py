@@ -72,7 +72,7 @@ class EpisodeEnds(Selector):
         """Draw episodes, then starts."""
         table = self._drawable()
         stream, begin, windows = table[rng.integers(0, len(table), n)].T
-        extra = np.where((windows > 1) & self.favour_ends, self.layout.length, 0)
+        extra = self.layout.length if self.favour_ends else 0
         place = np.minimum(rng.integers(0, windows + extra), windows - 1)
         favour = np.where(place == windows - 1, 1 + extra, 1)
         return Drawn(stream, begin + place, favour / (windows + extra) / len(table))
