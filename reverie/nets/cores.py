@@ -1,0 +1,130 @@
+"""Recurrent cores: one step, and an unroll that is a loop of it. Resets happen inside `step` and nowhere else.
+
+A core keeps nothing between calls. Where a row is_first, the state is replaced by the initial one before the step.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from reverie.data.rows import State
+
+
+class Core(nn.Module, ABC):
+    """The memory of a policy: (state, input) -> (output, state)."""
+
+    outputs: int
+
+    @abstractmethod
+    def initial_state(self, batch: int, device: torch.device | None = None) -> State:
+        """name -> zeros [B, ...]."""
+
+    @abstractmethod
+    def advance(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        """One step without resets: x [B, ...] -> (output [B, ...], state)."""
+
+    def step(self, state: State, x: Tensor, is_first: Tensor) -> tuple[Tensor, State]:
+        """x: [B, ...], is_first: bool [B]. Initial states are zeros, so a reset is a product with 0 or 1."""
+        return self.advance({name: reset(value, is_first) for name, value in state.items()}, x)
+
+    def unroll(self, state: State, x: Tensor, is_first: Tensor) -> tuple[Tensor, State]:
+        """x: [T, B, ...], is_first: bool [T, B] -> (outputs [T, B, ...], state after the last row)."""
+        outputs = []
+        for t in range(len(x)):
+            output, state = self.step(state, x[t], is_first[t])
+            outputs.append(output)
+        return torch.stack(outputs), state
+
+
+def reset(value: Tensor, is_first: Tensor) -> Tensor:
+    """Zero the entries of a state [B, ...] where is_first [B]."""
+    return torch.where(is_first.view(-1, *[1] * (value.dim() - 1)), torch.zeros_like(value), value)
+
+
+class Identity(Core):
+    """No memory: the output is the input."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.outputs = inputs
+
+    def initial_state(self, batch: int, device: torch.device | None = None) -> State:
+        """Empty."""
+        return {}
+
+    def advance(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        """x, unchanged."""
+        return x, {}
+
+
+class LSTM(Core):
+    """Long short-term memory, PyTorch's cell. State: ``hidden`` and ``cell``, [B, units].
+
+    Source: Hochreiter & Schmidhuber 1997, with forget gates; the core of R2D2 and IMPALA.
+    """
+
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(inputs, units)
+        self.outputs = units
+
+    def initial_state(self, batch: int, device: torch.device | None = None) -> State:
+        """Zeros."""
+        zeros = torch.zeros(batch, self.outputs, device=device)
+        return {"hidden": zeros, "cell": zeros.clone()}
+
+    def advance(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        """[B, inputs] -> ([B, units], state)."""
+        hidden, cell = self.cell(x, (state["hidden"], state["cell"]))
+        return hidden, {"hidden": hidden, "cell": cell}
+
+
+class GRU(Core):
+    """Gated recurrent unit, PyTorch's cell (not the RSSM's; see `reverie.nets.rssm.GRUCell`). State: ``hidden``.
+
+    Source: Cho et al. 2014.
+    """
+
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(inputs, units)
+        self.outputs = units
+
+    def initial_state(self, batch: int, device: torch.device | None = None) -> State:
+        """Zeros."""
+        return {"hidden": torch.zeros(batch, self.outputs, device=device)}
+
+    def advance(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        """[B, inputs] -> ([B, units], state)."""
+        hidden = self.cell(x, state["hidden"])
+        return hidden, {"hidden": hidden}
+
+
+class FrameStack(Core):
+    """The last k frames, channels concatenated, oldest first; frames before an episode are black.
+
+    State: ``frames`` uint8 [B, H, W, (k-1) C]. So replay stores each frame once, and k - 1 context rows rebuild a stack.
+    Source: Mnih et al. 2015 (k = 4); as a core, so that stacked DQN is a recurrent agent with an exactly known state.
+    Raises ValueError if k < 1.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], k: int) -> None:
+        super().__init__()
+        if k < 1:
+            raise ValueError(f"a stack has at least one frame, got k = {k}")
+        self.shape, self.k = shape, k
+        self.outputs = shape[2] * k
+
+    def initial_state(self, batch: int, device: torch.device | None = None) -> State:
+        """Black frames."""
+        height, width, channels = self.shape
+        frames = torch.zeros(batch, height, width, channels * (self.k - 1), dtype=torch.uint8, device=device)
+        return {"frames": frames}
+
+    def advance(self, state: State, x: Tensor) -> tuple[Tensor, State]:
+        """uint8 [B, H, W, C] -> (uint8 [B, H, W, k C], state)."""
+        stack = torch.cat([state["frames"], x], -1)
+        return stack, {"frames": stack[..., self.shape[2] :]}

@@ -1,0 +1,75 @@
+"""Cores: unroll is a loop of step, resets forget, and the frame stack has an exactly known state."""
+
+import pytest
+import torch
+
+from reverie.nets.cores import GRU, LSTM, Core, FrameStack, Identity
+
+TIME, BATCH = 9, 4
+
+
+def make(kind: str) -> tuple[Core, torch.Tensor]:
+    torch.manual_seed(0)
+    if kind == "stack":
+        x = torch.arange(1, TIME * BATCH + 1, dtype=torch.uint8).view(TIME, BATCH, 1, 1, 1).expand(-1, -1, 2, 3, 1)
+        return FrameStack((2, 3, 1), 4), x.clone()
+    x = torch.randn(TIME, BATCH, 5)
+    return {"lstm": LSTM(5, 6), "gru": GRU(5, 6), "identity": Identity(5)}[kind], x
+
+
+KINDS = ["lstm", "gru", "identity", "stack"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unroll_is_a_loop_of_step(kind: str) -> None:
+    core, x = make(kind)
+    first = torch.rand(TIME, BATCH, generator=torch.Generator().manual_seed(0)) < 0.3
+    outputs, last = core.unroll(core.initial_state(BATCH), x, first)
+    state = core.initial_state(BATCH)
+    for t in range(TIME):
+        output, state = core.step(state, x[t], first[t])
+        assert torch.equal(output, outputs[t])
+    assert all(torch.equal(state[name], last[name]) for name in last)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru", "stack"])
+def test_a_reset_forgets_everything_before_it(kind: str) -> None:
+    core, x = make(kind)
+    first = torch.zeros(TIME, BATCH, dtype=torch.bool)
+    first[5, 1] = True
+    outputs, _ = core.unroll(core.initial_state(BATCH), x, first)
+    fresh, _ = core.unroll(core.initial_state(BATCH), x[5:], torch.zeros_like(first[5:]))
+    assert torch.equal(outputs[5:, 1], fresh[:, 1])
+    assert not torch.equal(outputs[5:, 0], fresh[:, 0])
+
+
+def test_frame_stack_by_hand() -> None:
+    core, x = make("stack")
+    first = torch.zeros(TIME, BATCH, dtype=torch.bool)
+    first[6] = True
+    outputs, state = core.unroll(core.initial_state(BATCH), x, first)
+    pixel = outputs[:, 0, 0, 0].tolist()
+    assert pixel[0] == [0, 0, 0, 1]
+    assert pixel[2] == [0, 1, 5, 9]
+    assert pixel[5] == [9, 13, 17, 21]
+    assert pixel[6] == [0, 0, 0, 25]
+    assert pixel[8] == [0, 25, 29, 33]
+    assert state["frames"][0, 0, 0].tolist() == [25, 29, 33]
+    assert outputs.dtype == torch.uint8
+
+
+def test_lstm_equals_torch_sequence() -> None:
+    """A fused LSTM without resets is the slow path's reference."""
+    core, x = make("lstm")
+    fused = torch.nn.LSTM(5, 6)
+    with torch.no_grad():
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            getattr(fused, name + "_l0").copy_(getattr(core.cell, name))
+    expected, _ = fused(x)
+    outputs, _ = core.unroll(core.initial_state(BATCH), x, torch.zeros(TIME, BATCH, dtype=torch.bool))
+    assert torch.allclose(outputs, expected, atol=1e-6)
+
+
+def test_a_stack_of_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="k = 0"):
+        FrameStack((2, 2, 1), 0)
