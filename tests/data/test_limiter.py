@@ -24,7 +24,7 @@ def test_batches_by_hand() -> None:
     assert batches == [0, 0, 0, 0, 1, 0, 0, 1, 0, 1, 0, 0]
 
 
-@pytest.mark.parametrize("ratio", [0.1, 1 / 3, 0.7, 1.1, 2.5, 1024.0])
+@pytest.mark.parametrize("ratio", [0.1, 1 / 3, 0.123, 1 / 128, 2.5, 1024.0])
 def test_no_drift(ratio: float) -> None:
     limiter = Limiter(ratio, min_size=7)
     trained = 0

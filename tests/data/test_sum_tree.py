@@ -53,11 +53,14 @@ def test_every_leaf_is_found_at_its_place() -> None:
 
 
 def test_rounding_does_not_lead_out_of_a_node() -> None:
-    # Three nodes of mass 0.1: 0.1 + 0.1 + 0.1 is more than 0.3, so the last node is entered with more than its mass.
+    # Two nodes with one leaf each. The largest mass below first + second, less the first, rounds up to the second
+    # itself: without a guard the search would leave the node.
+    first = float.fromhex("0x1.549539b62edf8p+6")
+    second = 16 * first
+    assert np.nextafter(first + second, 0.0) - first == second
     tree = SumTree(48)
-    tree.set(np.array([5, 21, 37]), 0.1)
-    assert tree.total() > 0.3
-    assert tree.find(np.array([np.nextafter(tree.total(), 0.0), 0.3])).tolist() == [37, 37]
+    tree.set(np.array([5, 21]), np.array([first, second]))
+    assert tree.find(np.array([np.nextafter(tree.total(), 0.0)])).tolist() == [21]
 
 
 def test_sums_do_not_drift() -> None:
