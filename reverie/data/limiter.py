@@ -20,7 +20,7 @@ class Limiter:
 
     samples_per_insert: trained rows per env_step, >= 1e-6 (None: no pacing, as with a queue that is used once).
     min_size: rows. slack: trained rows by which actors may run ahead of the learner, >= 0.
-    Sums are exact: the ratio is the fraction with the smallest denominator (at most a million) nearest to the number.
+    Sums are exact: the ratio is the nearest fraction whose denominator is at most a million (0.1 is one tenth).
     Raises ValueError for arguments out of range.
     """
 
