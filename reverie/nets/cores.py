@@ -40,8 +40,8 @@ class Core(nn.Module, ABC):
 
 
 def reset(value: Tensor, is_first: Tensor) -> Tensor:
-    """Zero the entries of a state [B, ...] where is_first [B]."""
-    return torch.where(is_first.view(-1, *[1] * (value.dim() - 1)), torch.zeros_like(value), value)
+    """Zero the entries of a state [B, ...] where is_first [B]; a product, which unlike `where` is fast on a CPU."""
+    return value * (~is_first).to(value.dtype).view(-1, *[1] * (value.dim() - 1))
 
 
 class Identity(Core):
