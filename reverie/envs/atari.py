@@ -139,8 +139,13 @@ class AtariVector(VectorEnv):
         """
         if len(state["actions"]) != self.num_envs:
             raise ResumeError(f"{self.spec.id}: {len(state['actions'])} streams were saved, {self.num_envs} are here")
-        self.reset(int(state["seed"]))
+        self._seed = int(state["seed"])
         self._game = np.array(state["seeded_episode"], np.int64)
+        # The emulators refuse to reset some of them before all were reset once.
+        self._env.reset()
+        self._rows = self._empty()
+        for log in self._log:
+            log.clear()
         lengths = np.array([len(actions) for actions in state["actions"]])
         nobody = np.zeros(self.num_envs, bool)
         for left in range(int(lengths.max()), 0, -1):

@@ -28,9 +28,10 @@ class Report:
     """What `check_env` found.
 
     observation: key -> (adapted space, encoder it leads to); empty if the space cannot be adapted.
-    action: the adapted action space. env_steps: how many were played. reward_min, reward_max, reward_mean: per env_step.
-    episode_lengths: of finished episodes (env_steps). terminal_ends, limit_ends: how many of them were true ends and
-    time limits. resume: ``replay`` if playing the same seed and actions twice gave the same rows, else ``truncate``.
+    action: the adapted action space. env_steps: how many were played. reward_min, reward_max, reward_mean: of one
+    env_step. episode_lengths: of finished episodes (env_steps). terminal_ends, limit_ends: how many of them were true
+    ends and time limits. resume: ``replay`` if playing the same seed and actions twice gave the same rows, else
+    ``truncate``.
     problems: broken rules, which must be mended before training. warnings: probably not meant, or good to know.
     """
 
@@ -204,9 +205,10 @@ def _play(env: gymnasium.Env, found: Findings, env_steps: int, seed: int) -> Non
 def _replayed(env: gymnasium.Env, found: Findings, seed: int) -> str:
     """Play one episode twice from the same seed with the same actions."""
     actions = [env.action_space.sample() for _ in range(REPLAYED)]
+    options = {"episode": 0} if getattr(env.unwrapped, "counts_episodes", False) else None
 
     def episode() -> list[Any]:
-        out = [_copy(_call(found, "reset()", env.reset, 2, seed=seed)[0])]
+        out = [_copy(_call(found, "reset()", env.reset, 2, seed=seed, options=options)[0])]
         for action in actions:
             observation, reward, terminated, truncated, _ = _call(found, "step()", env.step, 5, action)
             out.append((_copy(observation), reward))

@@ -128,7 +128,7 @@ def _box(
         low, high = float(space.low.min()), float(space.high.max())
         found.problem(
             f"bounds {name}",
-            f"{what} leaves its declared bounds [{low:g}, {high:g}]: values {observation.min():g} .. {observation.max():g}",
+            f"{what} has values {observation.min():g} .. {observation.max():g} outside its bounds [{low:g}, {high:g}]",
         )
     yield name, observation
 

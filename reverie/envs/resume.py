@@ -50,6 +50,11 @@ class ActionLog:
     def __len__(self) -> int:
         return self._size
 
+    @property
+    def dtype(self) -> np.dtype:
+        """What actions are recorded as."""
+        return self._data.dtype
+
     def clear(self) -> None:
         """Begin a new episode."""
         self._size = 0

@@ -65,6 +65,8 @@ class SyncVector(VectorEnv):
 
     def step(self, action: np.ndarray) -> Step:
         """Act in every environment; see `VectorEnv.step` for the action and `Step` for what comes back."""
+        # As it is recorded: float64 actions would not be replayed to the last bit.
+        action = np.asarray(action).astype(self._log[0].dtype)
         native = self._action.batch(action)
         ends: list[Rows] = []
         streams: list[int] = []

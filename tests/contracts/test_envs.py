@@ -36,12 +36,12 @@ ENVS: dict[str, Callable[[], VectorEnv]] = {
     "NextStep": lambda: native("CartPole-v1", "NextStep"),
     "SameStep": lambda: native("CartPole-v1", "SameStep"),
     "Disabled": lambda: native("CartPole-v1", "Disabled"),
-    "ALE/Pong-v5 atari": lambda: make_env("ALE/Pong-v5", num_envs=NUM_ENVS, max_frames=160),
+    "ALE/Pong-v5 atari": lambda: make_env("ALE/Pong-v5", num_envs=2, max_frames=160, threads=1),
     "ALE/Breakout-v5 atari-dqn2015": lambda: make_env(
-        "ALE/Breakout-v5", num_envs=NUM_ENVS, protocol="atari-dqn2015", max_frames=400
+        "ALE/Breakout-v5", num_envs=2, protocol="atari-dqn2015", max_frames=400, threads=1
     ),
     "ALE/MsPacman-v5 atari100k": lambda: make_env(
-        "ALE/MsPacman-v5", num_envs=NUM_ENVS, protocol="atari100k", max_frames=160
+        "ALE/MsPacman-v5", num_envs=2, protocol="atari100k", max_frames=160, threads=1
     ),
 }
 
@@ -137,12 +137,12 @@ def test_a_second_reset_begins_anew(make: Callable[[], VectorEnv]) -> None:
 
 def test_streams_differ_from_each_other(make: Callable[[], VectorEnv]) -> None:
     env = make()
-    a, b, _ = streams(env, env.reset(0), 60, np.random.default_rng(3))
+    a, b, *_ = streams(env, env.reset(0), 60, np.random.default_rng(3))
     with pytest.raises(AssertionError):
         assert_same([a], [b])
 
 
-@pytest.mark.parametrize("env_steps", [0, 1, 45, 83])
+@pytest.mark.parametrize("env_steps", [0, 7, 83])
 def test_a_stream_goes_on_as_if_it_had_not_been_interrupted(make: Callable[[], VectorEnv], env_steps: int) -> None:
     env = make()
     if env.spec.resume == "truncate":
@@ -167,7 +167,7 @@ def test_a_return_to_elsewhere_is_refused(make: Callable[[], VectorEnv]) -> None
         pytest.skip("not resumed by replay")
     streams(env, env.reset(5), 10, np.random.default_rng(4))
     state = env.state_dict()
-    state["checksum"] = state["checksum"] + np.array([0, 1, 0])
+    state["checksum"] = state["checksum"] + (np.arange(env.num_envs) == 1)
     with pytest.raises(ResumeError):
         make().load_state_dict(state)
 

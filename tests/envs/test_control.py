@@ -1,0 +1,115 @@
+"""DeepMind Control: spaces, action repeat, time limits, exact resumption, and both ways of rendering."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("dm_control")
+
+from reverie.envs.control import Control, choose_gl
+from reverie.envs.env import VectorEnv
+from reverie.envs.make import env_names, make_env, protocols
+from reverie.errors import UserError
+
+needs_gl = pytest.mark.skipif(choose_gl() is None, reason="no OSMesa or EGL library to render with")
+
+
+def actions(env: VectorEnv, env_steps: int, seed: int) -> np.ndarray:
+    shape = env.spec.action.shape or ()
+    return np.random.default_rng(seed).uniform(-1, 1, (env_steps, env.num_envs, *shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("id", "shapes"),
+    [
+        ("dmc/walker-walk", {"obs.orientations": (14,), "obs.height": (1,), "obs.velocity": (9,)}),
+        ("dmc/quadruped-walk", {"obs.torso_upright": (1,), "obs.imu": (6,)}),
+    ],
+)
+def test_proprioception_is_a_dictionary_of_vectors(id: str, shapes: dict[str, tuple[int, ...]]) -> None:
+    env = make_env(id, num_envs=2, protocol="dmc-proprio")
+    rows = env.reset(0)
+    assert {name: rows[name].shape[1:] for name in shapes} == shapes
+    assert all(value.dtype == np.float32 for name, value in rows.items() if name.startswith("obs."))
+    assert env.spec.action_repeat == 2
+
+
+def test_rewards_are_summed_over_the_repeat_and_the_limit_is_no_end() -> None:
+    env = make_env("dmc/cheetah-run", protocol="dmc-proprio")
+    env.reset(3)
+    assert isinstance(env, VectorEnv)
+    plain = make_env("dmc/cheetah-run", protocol="dmc-proprio", action_repeat=1)
+    plain.reset(3)
+    played = actions(env, 500, 0)
+    for t, action in enumerate(played):
+        reward = sum(
+            float((plain_step.rows if plain_step.ends is None else plain_step.ends)["reward"][0])
+            for plain_step in (plain.step(action), plain.step(action))
+        )
+        step = env.step(action)
+        rows = step.rows if step.ends is None else step.ends
+        assert rows["reward"][0] == pytest.approx(reward, abs=1e-6)
+        assert rows["is_last"][0] == (t == 499)
+        assert not rows["is_terminal"][0]
+
+
+def test_an_interrupted_episode_goes_on_exactly() -> None:
+    env = make_env("dmc/finger-spin", num_envs=2, protocol="dmc-proprio")
+    env.reset(1)
+    played = actions(env, 60, 1)
+    for action in played[:40]:
+        env.step(action)
+    other = make_env("dmc/finger-spin", num_envs=2, protocol="dmc-proprio")
+    other.load_state_dict(env.state_dict())
+    for action in played[40:]:
+        a, b = env.step(action).rows, other.step(action).rows
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name])
+
+
+@needs_gl
+@pytest.mark.parametrize("render", ["published", "cheap"])
+def test_pictures_change_with_every_env_step(render: str) -> None:
+    env = make_env("dmc/walker-walk", render=render)
+    assert env.spec.protocol == "dmc-vision"
+    assert env.spec.flags["render"] == render
+    frames = [env.reset(0)["obs.image"][0]]
+    frames += [env.step(action).rows["obs.image"][0] for action in actions(env, 6, 0)]
+    assert frames[0].shape == (64, 64, 3)
+    assert frames[0].dtype == np.uint8
+    assert len({frame.tobytes() for frame in frames}) == 7
+    env.close()
+
+
+@needs_gl
+def test_quadrupeds_are_seen_by_their_own_camera() -> None:
+    env = make_env("dmc/quadruped-walk", render="cheap")
+    other = make_env("dmc/quadruped-walk", render="cheap", camera=2)
+    zero = make_env("dmc/quadruped-walk", render="cheap", camera=0)
+    np.testing.assert_array_equal(env.reset(0)["obs.image"], other.reset(0)["obs.image"])
+    assert (env.reset(0)["obs.image"] != zero.reset(0)["obs.image"]).any()
+
+
+def test_mistakes_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for options, words in (
+        ({"id": "dmc/walker-wlak"}, "dmc/walker-walk"),
+        ({"id": "dmc/walker-walk", "rendr": "cheap"}, "did you mean render"),
+        ({"id": "dmc/walker-walk", "render": "nice"}, "'nice'"),
+    ):
+        with pytest.raises(UserError, match=words):
+            make_env(**options)  # type: ignore[arg-type]
+    for name in ("MUJOCO_GL", "DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("ctypes.util.find_library", lambda name: None)
+    with pytest.raises(UserError, match="libosmesa6"):
+        make_env("dmc/walker-walk")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"reverie-rl\[dmc\]"):
+        make_env("dmc/walker-walk")
+
+
+def test_listing() -> None:
+    assert protocols("dmc/walker-walk") == ("dmc-vision", "dmc-proprio")
+    assert {"dmc/walker-walk", "dmc/ball_in_cup-catch", "dmc/quadruped-run"} <= set(env_names()["dmc"])
+    assert Control.__doc__

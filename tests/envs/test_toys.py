@@ -1,0 +1,206 @@
+"""Toys: exact scores by enumerating every play, rules by hand, seeds and resumption of in-process vectors."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from reverie.envs.background import Plaids
+from reverie.envs.env import ResumeError
+from reverie.envs.make import env_names, make_env, protocols
+from reverie.envs.resume import ActionLog, compact_dtype, episode_seed
+from reverie.envs.toys import Catch, Count, NoisyCatch, TMaze
+from reverie.envs.vector import SyncVector
+from reverie.errors import UserError
+
+
+def find(env: gymnasium.Env, image: np.ndarray, cells: int) -> tuple[list[int], list[int]]:
+    """Columns that are white on any line above the last, and on the last line, read from the picture."""
+    edges = np.arange(cells + 1) * len(image) // cells
+    white = np.array([[(image[a, b] == 255).all() for b in edges[:-1]] for a in edges[:-1]])
+    return np.flatnonzero(white[:-1].any(0)).tolist(), np.flatnonzero(white[-1]).tolist()
+
+
+@pytest.mark.parametrize("make", [lambda: Catch(size=20, cells=5), lambda: NoisyCatch(size=20, cells=5)])
+def test_catch_is_solved_from_its_pictures(make: Any) -> None:
+    env = make()
+    returns = []
+    for seed in range(20):
+        image, _ = env.reset(seed=seed)
+        total, over = 0.0, False
+        while not over:
+            ball, paddle = find(env, image, 5)
+            image, reward, over, truncated, _ = env.step(1 + np.sign(ball[0] - paddle[0]))
+            assert not truncated
+            total += reward
+        returns.append(total)
+    assert set(returns) == {env.optimal_score} == {1.0}
+
+
+def test_random_catch_scores_exactly_what_it_says() -> None:
+    env = Catch(size=8, cells=4)
+    total = {}
+    for seed in range(60):
+        env.reset(seed=seed)
+        column = env._column
+        if column in total:
+            continue
+        scores = []
+        for actions in itertools.product(range(3), repeat=3):
+            env.reset(seed=seed)
+            scores.append(sum(env.step(np.int64(a))[1] for a in actions))
+        total[column] = np.mean(scores)
+    # Columns are uniform, actions too: the mean over all plays is the random score.
+    assert sorted(total) == [0, 1, 2, 3]
+    assert np.mean(list(total.values())) == pytest.approx(env.random_score) == pytest.approx(-0.5)
+
+
+def test_the_background_moves_fills_the_frame_and_depends_on_the_seed() -> None:
+    env = NoisyCatch()
+    first, _ = env.reset(seed=1)
+    second = env.step(np.int64(1))[0]
+    again, _ = env.reset(seed=1)
+    other, _ = env.reset(seed=2)
+    np.testing.assert_array_equal(first, again)
+    assert (first != second).mean() > 0.5
+    assert (first != other).mean() > 0.5
+    # Only ball and paddle are white: two of 64 cells.
+    assert (first == 255).all(-1).mean() == 2 / 64
+    plain, _ = NoisyCatch(strength=0.0).reset(seed=1)
+    assert set(np.unique(plain)) == {0, 255}
+
+
+def test_plaids_are_their_formula() -> None:
+    plaids = Plaids(np.random.default_rng(3), 6, 5, waves=2)
+    rng = np.random.default_rng(3)
+    u, v = rng.uniform(-4.0, 4.0, (2, 3, 2))
+    w, phase = rng.uniform(-0.15, 0.15, (3, 2)), rng.uniform(0.0, 1.0, (3, 2))
+    for y, x, c in itertools.product(range(6), range(5), range(3)):
+        angle = 2 * np.pi * (u[c] * x / 5 + v[c] * y / 6 + w[c] * 7 + phase[c])
+        assert plaids.frame(7)[y, x, c] == pytest.approx(255 * (0.5 + np.sin(angle).sum() / 4))
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+def test_tmaze_shows_its_cue_once_and_pays_for_remembering(pixels: bool) -> None:
+    env = TMaze(length=3, pixels=pixels)
+    cues: dict[int, set[bytes]] = {0: set(), 1: set()}
+    rest: dict[int, set[bytes]] = {0: set(), 1: set()}
+    for seed in range(20):
+        observation, _ = env.reset(seed=seed)
+        cue = env._cue
+        cues[cue].add(observation.tobytes())
+        for t in range(4):
+            observation, reward, over, truncated, _ = env.step(np.int64(cue if seed % 4 < 2 else 1 - cue))
+            rest[cue].add(observation.tobytes())
+            assert (reward, over, truncated) == ((1.0 if seed % 4 < 2 else -1.0) if t == 3 else 0.0, t == 3, False)
+    assert len(cues[0]) == len(cues[1]) == 1
+    assert cues[0] != cues[1]
+    # After the first row nothing tells the two cues apart.
+    assert rest[0] == rest[1]
+    assert (env.random_score, env.optimal_score) == (0.0, 1.0)
+
+
+def test_count_scores() -> None:
+    assert Count(length=4).optimal_score == 10.0
+    assert Count(length=2, max_length=3).random_score == (3 + 6) / 2
+
+
+@pytest.mark.parametrize("id", ["toy/catch", "toy/count", "toy/tmaze", "toy/noisy-catch"])
+def test_specs_carry_the_scores_that_random_play_has(id: str) -> None:
+    env = make_env(id, num_envs=8)
+    env.reset(0)
+    rng = np.random.default_rng(0)
+    total, episodes = 0.0, 0
+    for _ in range(400):
+        step = env.step(rng.integers(0, int(env.spec.action.n), 8))
+        total += float(step.rows["reward"].sum())
+        if step.ends is not None:
+            total += float(step.ends["reward"].sum())
+            episodes += len(step.ends["reward"])
+    assert env.spec.random_score is not None
+    spread = 1.0 if id != "toy/count" else 28.0 * 8
+    assert total / episodes == pytest.approx(env.spec.random_score, abs=4 * spread / np.sqrt(episodes))
+    assert env.spec.optimal_score >= env.spec.random_score
+
+
+def test_episode_seeds_are_numpys_and_all_different() -> None:
+    assert episode_seed(3, 1, 2) == int(np.random.SeedSequence(3, spawn_key=(1, 2)).generate_state(1)[0]) // 2
+    seeds = {episode_seed(a, b, c) for a in range(10) for b in range(10) for c in range(10)}
+    assert len(seeds) == 1000
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_the_action_log_is_compact_and_grows() -> None:
+    assert compact_dtype(spaces.Discrete(256)) == np.uint8
+    assert compact_dtype(spaces.Discrete(257)) == np.uint16
+    assert compact_dtype(spaces.MultiDiscrete([2, 300])) == np.uint16
+    assert compact_dtype(spaces.Box(-1, 1, (2,))) == np.float32
+    log = ActionLog(spaces.MultiDiscrete([4, 200]))
+    data = np.random.default_rng(0).integers(0, [4, 200], (200, 2))
+    for action in data:
+        log.append(action)
+    np.testing.assert_array_equal(log.actions(), data)
+    log.clear()
+    assert log.actions().shape == (0, 2)
+
+
+class Drifting(gymnasium.Env[np.ndarray, int]):
+    """Breaks the rule that resumption rests on: draws from a generator that no seed reaches."""
+
+    observation_space = spaces.Box(0, 1, (1,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        return np.random.default_rng().random(1).astype(np.float32), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        return np.random.default_rng().random(1).astype(np.float32), 0.0, False, False, {}
+
+
+def test_an_environment_that_ignores_its_seed_cannot_be_resumed() -> None:
+    env = SyncVector("drifting", [Drifting()])
+    env.reset(0)
+    env.step(np.array([0]))
+    with pytest.raises(ResumeError, match="not deterministic"):
+        SyncVector("drifting", [Drifting()]).load_state_dict(env.state_dict())
+
+
+def test_a_vector_of_another_size_is_refused() -> None:
+    env = make_env("toy/catch", num_envs=2)
+    with pytest.raises(RuntimeError, match="not reset"):
+        env.state_dict()
+    env.reset(0)
+    with pytest.raises(ResumeError, match="2 streams"):
+        make_env("toy/catch", num_envs=3).load_state_dict(env.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("id", "options", "words"),
+    [
+        ("toy/cath", {}, "toy/catch"),
+        ("toy/catch", {"cell": 8}, "did you mean cells"),
+        ("toy/catch", {"protocol": "dreamer"}, "protocol 'dreamer'"),
+        ("toy/catch", {"cells": 2}, "cells 2"),
+        ("toy/count", {"length": 3, "max_length": 2}, "max_length 2"),
+        ("toy/count", {"end": "never"}, "'never'"),
+        ("toy/tmaze", {"length": 0}, "length 0"),
+        ("toy/noisy-catch", {"strength": 1.0}, "strength 1.0"),
+        ("toy/catch", {"num_envs": 0}, "num_envs is 0"),
+    ],
+)
+def test_mistakes_are_named_in_one_line(id: str, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words) as error:
+        make_env(id, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_listing() -> None:
+    names = env_names()
+    assert names["toy"] == ["toy/catch", "toy/count", "toy/noisy-catch", "toy/tmaze"]
+    assert "CartPole-v1" in names["gymnasium"]
+    assert protocols("toy/catch") == ("default",)
