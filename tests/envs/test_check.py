@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -11,6 +13,7 @@ import pytest
 from gymnasium import spaces
 
 from reverie.envs.check import Report, check_env
+from reverie.envs.make import make_env
 
 
 class Good(gymnasium.Env[Any, Any]):
@@ -219,3 +222,14 @@ def test_sources_without_a_single_environment() -> None:
     assert report.ok, report.problems
     assert (report.resume, report.limit_ends, report.terminal_ends) == ("replay", 2, 0)
     assert report.episode_lengths == (40, 40)
+
+
+def test_the_example_in_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "environments.md").read_text()
+    code = page[page.index("    # corridor.py") : page.index('    make_env("corridor:Corridor"')]
+    (tmp_path / "corridor.py").write_text(textwrap.dedent(code))
+    monkeypatch.syspath_prepend(tmp_path)
+    report = check_env("corridor:Corridor")
+    assert report.ok, report.problems
+    assert report.warnings == ()
+    assert make_env("corridor:Corridor", num_envs=4, length=12).reset(0)["obs.image"].shape == (4, 64, 64, 3)
