@@ -219,9 +219,10 @@ class DreamerV2(Learner):
             feats = torch.stack(features)
             reward = self.model.reward(feats)
             discount = self.model.predicted_discount(feats, self.config.gamma)
-            # The first state is real: whether the episode ended there is known.
-            first = self.config.gamma * (~is_terminal).float()
-            discount = torch.cat([first.unsqueeze(0), discount[1:]])
+            if self.model.discount is not None:
+                # The first state is real: whether the episode ended there is known.
+                first = self.config.gamma * (~is_terminal).float()
+                discount = torch.cat([first.unsqueeze(0), discount[1:]])
             value = self.slow_critic(feats)
         return Dream(feats, torch.stack(actions), torch.stack(policy), reward, discount, value)
 

@@ -106,7 +106,7 @@ class GRU(Core):
 class FrameStack(Core):
     """The last k frames, channels concatenated, oldest first; frames before an episode are black.
 
-    State: ``frames`` uint8 [B, H, W, (k-1) C]. So replay stores each frame once, and k - 1 context rows rebuild a stack.
+    State: ``frames`` uint8 [B, H, W, (k-1) C]. Replay stores each frame once; k - 1 context rows rebuild a stack.
     Source: Mnih et al. 2015 (k = 4); as a core, so that stacked DQN is a recurrent agent with an exactly known state.
     Raises ValueError if k < 1.
     """

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reverie.nets.encoders import EncoderConfig, conv_plan, is_image, vector_size
-from reverie.nets.layers import MLP, activation
+from reverie.nets.layers import MLP, ChannelNorm, activation
 
 
 class UpConv(nn.ConvTranspose2d):
@@ -65,13 +65,14 @@ class ImageDecoder(nn.Module):
             UpConv(i, o, k, 2, output_padding=p)
             for i, o, k, p in zip(depths[:-1], depths[1:], kernels, paddings, strict=True)
         )
+        self.norms = nn.ModuleList(ChannelNorm(o) if config.norm else nn.Identity() for o in depths[1:-1])
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, inputs] -> [N, C, H, W]."""
         x = self.linear(x).view(-1, *self.base)
-        for i, deconv in enumerate(self.deconvs):
-            x = deconv(self.act(x) if i else x)
-        return x
+        for deconv, norm in zip(self.deconvs, self.norms, strict=False):
+            x = self.act(norm(deconv(x)))
+        return self.deconvs[-1](x)
 
 
 class Decoder(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from reverie.nets.layers import MLP, activation, one_hot
+from reverie.nets.layers import MLP, ChannelNorm, activation, one_hot
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,15 @@ class ImageEncoder(nn.Module):
             raise ValueError(f"images need both sides >= 4, got {height}x{width}")
         depths = [channels] + [config.depth * 2**i for i in range(len(plan) - 1)]
         self.convs = nn.ModuleList(nn.Conv2d(i, o, 4, 2) for i, o in pairwise(depths))
+        self.norms = nn.ModuleList(ChannelNorm(o) if config.norm else nn.Identity() for o in depths[1:])
         self.act = activation(config.act)
         self.outputs = depths[-1] * plan[-1][0] * plan[-1][1]
 
     def forward(self, image: Tensor) -> Tensor:
         """uint8 [N, H, W, C] -> [N, outputs]."""
         x = pixels(image)
-        for conv in self.convs:
-            x = self.act(conv(x))
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = self.act(norm(conv(x)))
         return x.flatten(1)
 
 

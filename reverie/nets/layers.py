@@ -26,6 +26,20 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
     return ACTIVATIONS[name]
 
 
+class ChannelNorm(nn.LayerNorm):
+    """LayerNorm over the channels of every pixel, [N, C, H, W] -> the same; free of copies where channels are last.
+
+    Source: Keras' LayerNormalization on NHWC pictures, as DreamerV2's code has it with ``norm: layer``.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-3)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise each pixel."""
+        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 def one_hot(index: Tensor, classes: int) -> Tensor:
     """int64 [...] -> float32 [..., classes]. (torch's own checks the range on the host and makes a GPU wait.)"""
     return (index.unsqueeze(-1) == torch.arange(classes, device=index.device)).float()

@@ -22,7 +22,7 @@ class OptimConfig:
 class Optimiser:
     """One Adam for one group of parameters. Host synchronisation never happens: the norm stays a tensor.
 
-    Source: DreamerV2 code, common.Optimizer: clip, Adam(eps=1e-5), then decay of *every* variable (pattern ``.*``).
+    Source: DreamerV2 code, common.Optimizer: clip, decay of *every* variable (pattern ``.*``), Adam(eps=1e-5).
     Differs in: Keras' Adam adds eps before bias correction (epsilon hat), PyTorch's after it.
     """
 
@@ -36,10 +36,10 @@ class Optimiser:
     def step(self) -> Tensor:
         """Use the gradients that are there, then clear them. Returns the gradient norm before clipping (0-d)."""
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip, foreach=True)
-        self.adam.step()
         if self.config.shrink:
             with torch.no_grad():
                 torch._foreach_mul_(self.tensors, 1 - self.config.shrink)
+        self.adam.step()
         for parameter in self.parameters:
             parameter.grad = None
         return norm

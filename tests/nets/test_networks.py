@@ -12,7 +12,7 @@ from reverie.nets.actions import ContinuousActions, DiscreteActions, make_action
 from reverie.nets.decoders import Decoder, ImageDecoder, UpConv
 from reverie.nets.encoders import Encoder, EncoderConfig, ImageEncoder, pixels
 from reverie.nets.heads import Head, HeadConfig
-from reverie.nets.layers import MLP, glorot_
+from reverie.nets.layers import MLP, ChannelNorm, glorot_
 from reverie.nets.optim import OptimConfig, Optimiser
 
 SMALL = EncoderConfig(depth=2, layers=1, units=8)
@@ -70,6 +70,26 @@ def test_fast_transposed_convolution_equals_the_general_one(
 def test_too_small_images_are_refused() -> None:
     with pytest.raises(ValueError, match="both sides >= 4, got 3x9"):
         Encoder({"image": image(3, 9, 1)}, SMALL)
+
+
+def test_channel_norm_by_hand() -> None:
+    """Two channels 1 and 3 at one pixel: mean 2, variance 1 -> -1 and 1, up to eps 1e-3."""
+    x = torch.zeros(1, 2, 2, 2)
+    x[0, :, 1, 0] = torch.tensor([1.0, 3.0])
+    y = ChannelNorm(2)(x)
+    assert y[0, :, 1, 0].tolist() == pytest.approx([-1 / math.sqrt(1.001), 1 / math.sqrt(1.001)])
+    assert not y[0, :, 0].any()
+
+
+def test_norm_reaches_the_convolutions() -> None:
+    config = EncoderConfig(depth=2, layers=1, units=8, norm=True)
+    space = {"image": image(64, 64, 3)}
+    encoder, decoder = Encoder(space, config), Decoder(11, space, config)
+    assert sum(isinstance(m, ChannelNorm) for m in encoder.modules()) == 4
+    assert sum(isinstance(m, ChannelNorm) for m in decoder.modules()) == 3
+    obs = {"image": torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)}
+    assert decoder(torch.randn(2, 11))["image"].shape == (2, 3, 64, 64)
+    assert encoder(obs).shape == (2, encoder.outputs)
 
 
 def test_pixels_range_and_layout() -> None:
@@ -172,13 +192,13 @@ def test_unknown_spaces_are_refused() -> None:
         make_actions(spaces.Box(-1, 1, (2, 2), np.float32))
 
 
-def test_optimiser_clips_then_shrinks_by_hand() -> None:
-    """First Adam step is lr * sign(gradient) (up to eps); then every weight is multiplied by 1 - shrink."""
+def test_optimiser_clips_shrinks_and_steps_by_hand() -> None:
+    """Every weight is multiplied by 1 - shrink; then the first Adam step is lr * sign(gradient) (up to eps)."""
     weight = nn.Parameter(torch.tensor([1.0, -2.0]))
     optimiser = Optimiser([weight], OptimConfig(lr=0.1, eps=1e-8, clip=1.0, shrink=0.01))
     weight.grad = torch.tensor([30.0, -40.0])
     assert optimiser.step().item() == pytest.approx(50.0)
-    assert weight.tolist() == pytest.approx([0.9 * 0.99, -1.9 * 0.99], abs=1e-5)
+    assert weight.tolist() == pytest.approx([0.99 - 0.1, -2 * 0.99 + 0.1], abs=1e-5)
     assert weight.grad is None
 
 
