@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reverie.nets.encoders import EncoderConfig, conv_plan, is_image, vector_size
+from reverie.nets.encoders import PAPER, EncoderConfig, halvings, is_image, padded, vector_size
 from reverie.nets.layers import MLP, ChannelNorm, activation
 
 
@@ -21,49 +22,49 @@ class UpConv(nn.ConvTranspose2d):
     """
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """[N, in, h, w] -> [N, out, 2h + k - 2 (+ padding), 2w + k - 2 (+ padding)]."""
+        """[N, in, h, w] -> [N, out, 2h + k - 2 - 2 padding, 2w + k - 2 - 2 padding]."""
         kernel = self.kernel_size[0]
-        if x.is_cuda or any(self.output_padding) or self.bias is None:
+        single = x.shape[-2:] == (1, 1)
+        if x.is_cuda or any(self.output_padding) or self.bias is None or (kernel % 2 and not single):
             return super().forward(x, output_size)
-        if x.shape[-2:] == (1, 1):
+        if single:
             y = x.flatten(1) @ self.weight.flatten(1)
-            return y.view(-1, self.out_channels, kernel, kernel) + self.bias[:, None, None]
-        if kernel % 2:
-            return super().forward(x, output_size)
+            return self.crop(y.view(-1, self.out_channels, kernel, kernel) + self.bias[:, None, None])
         taps = kernel // 2
         weight = self.weight.reshape(self.in_channels, self.out_channels, taps, 2, taps, 2).flip(2, 4)
         weight = weight.permute(1, 3, 5, 0, 2, 4).reshape(4 * self.out_channels, self.in_channels, taps, taps)
-        return F.pixel_shuffle(F.conv2d(x, weight, self.bias.repeat_interleave(4), padding=taps - 1), 2)
+        return self.crop(F.pixel_shuffle(F.conv2d(x, weight, self.bias.repeat_interleave(4), padding=taps - 1), 2))
+
+    def crop(self, y: Tensor) -> Tensor:
+        """Padding of a transposed convolution takes away border pixels."""
+        top, left = int(self.padding[0]), int(self.padding[1])
+        return y[..., top : y.shape[-2] - top, left : y.shape[-1] - left]
 
 
 class ImageDecoder(nn.Module):
     """Transposed convolutions, stride 2, valid. [N, inputs] -> [N, C, H, W], the mean in [-0.5, 0.5] units.
 
-    For 64x64: linear to 1x1x(32 depth), kernels 5, 5, 6, 6 to 4 depth, 2 depth, depth, C channels (1, 5, 13, 30, 64).
-    For other sizes: the mirror image of `ImageEncoder`, kernel 4, with output padding where a stage rounded down.
-    Source: Ha & Schmidhuber 2018, PlaNet, Dreamer V1/V2; the mirror is ours.
+    64x64: linear to 1x1x(32 depth), kernels 5, 5, 6, 6 to 4 depth, 2 depth, depth, C channels (1, 5, 13, 30, 64).
+    Other sizes: the mirror image of `ImageEncoder`: kernels 4 that double exactly, then the padding is cut off.
+    Source: Ha & Schmidhuber 2018, PlaNet, Dreamer V1/V2 for 64x64; the mirror is ours.
     """
 
     def __init__(self, inputs: int, shape: tuple[int, ...], config: EncoderConfig) -> None:
         super().__init__()
-        height, width, channels = shape
+        height, width, channels = self.shape = shape
         self.act = activation(config.act)
-        if (height, width) == (64, 64):
+        if (height, width) == PAPER:
             self.base = (32 * config.depth, 1, 1)
             depths = [32 * config.depth, 4 * config.depth, 2 * config.depth, config.depth, channels]
-            kernels, paddings = [5, 5, 6, 6], [(0, 0)] * 4
+            kernels, padding = [5, 5, 6, 6], 0
         else:
-            plan = conv_plan(height, width)
-            stages = len(plan) - 1
-            self.base = (config.depth * 2 ** (stages - 1), *plan[-1])
+            stages = halvings(height, width)
             depths = [config.depth * 2**i for i in reversed(range(stages))] + [channels]
-            kernels = [4] * stages
-            small, large = plan[:0:-1], plan[-2::-1]
-            paddings = [(b[0] - 2 * a[0] - 2, b[1] - 2 * a[1] - 2) for a, b in zip(small, large, strict=True)]
+            self.base = (depths[0], padded(height, stages) >> stages, padded(width, stages) >> stages)
+            kernels, padding = [4] * stages, 1
         self.linear = nn.Linear(inputs, self.base[0] * self.base[1] * self.base[2])
         self.deconvs = nn.ModuleList(
-            UpConv(i, o, k, 2, output_padding=p)
-            for i, o, k, p in zip(depths[:-1], depths[1:], kernels, paddings, strict=True)
+            UpConv(i, o, k, 2, padding=padding) for (i, o), k in zip(pairwise(depths), kernels, strict=True)
         )
         self.norms = nn.ModuleList(ChannelNorm(o) if config.norm else nn.Identity() for o in depths[1:-1])
 
@@ -72,7 +73,7 @@ class ImageDecoder(nn.Module):
         x = self.linear(x).view(-1, *self.base)
         for deconv, norm in zip(self.deconvs, self.norms, strict=False):
             x = self.act(norm(deconv(x)))
-        return self.deconvs[-1](x)
+        return self.deconvs[-1](x)[..., : self.shape[0], : self.shape[1]]
 
 
 class Decoder(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,6 +10,7 @@ from itertools import pairwise
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from reverie.nets.layers import MLP, ChannelNorm, activation, one_hot
 
@@ -56,42 +58,50 @@ def pixels(image: Tensor) -> Tensor:
     return image.movedim(-1, -3).float().mul_(1 / 255).sub_(0.5)
 
 
-def conv_sizes(size: int, stages: int = 4) -> list[int]:
-    """Side lengths through kernel-4 stride-2 valid convolutions: 64 -> [64, 31, 14, 6, 2]; stops before side < 4."""
-    sizes = [size]
-    while len(sizes) <= stages and sizes[-1] >= 4:
-        sizes.append((sizes[-1] - 4) // 2 + 1)
-    return sizes
+PAPER = (64, 64)
+"""Side lengths for which the papers' own convolutions are used."""
 
 
-def conv_plan(height: int, width: int) -> list[tuple[int, int]]:
-    """(height, width) before and after each stage; images of any size from 4x4, deeper for larger ones (96: 5)."""
-    stages = 4 if min(height, width) < 96 else 5
-    return list(zip(conv_sizes(height, stages), conv_sizes(width, stages), strict=False))
+def halvings(height: int, width: int) -> int:
+    """Stages for images of another size than the papers': as many as leave the shorter side at 4 pixels or more."""
+    return min(max(int(math.log2(min(height, width) / 4)), 1), 5)
+
+
+def padded(side: int, stages: int) -> int:
+    """The side rounded up to a multiple of 2**stages, so that no stage drops a row of pixels."""
+    return -(-side // 2**stages) * 2**stages
 
 
 class ImageEncoder(nn.Module):
-    """Kernel-4 stride-2 valid convolutions with depth, 2 depth, 4 depth, ... channels.
+    """Kernel-4 stride-2 convolutions with depth, 2 depth, 4 depth, ... channels. uint8 [N, H, W, C] -> [N, outputs].
 
-    uint8 [N, H, W, C] -> float [N, outputs]; 64x64 gives 2*2*8*depth = 1536 for depth 48.
-    Source: Ha & Schmidhuber 2018, as used by PlaNet and Dreamer V1/V2. Raises ValueError for sides under 4.
+    64x64: four valid convolutions, 31, 14, 6, 2 pixels: 2*2*8*depth = 1536 features for depth 48.
+    Other sizes: padded at the bottom and right to a multiple of 2**stages, then halved exactly by each stage, down to
+    4 to 7 pixels of the shorter side. (Valid convolutions would never see the last pixels of most sizes.)
+    Source: Ha & Schmidhuber 2018, as used by PlaNet and Dreamer V1/V2, for 64x64; the rest is ours.
+    Raises ValueError for sides under 4.
     """
 
     def __init__(self, shape: tuple[int, ...], config: EncoderConfig) -> None:
         super().__init__()
         height, width, channels = shape
-        plan = conv_plan(height, width)
-        if len(plan) < 2:
+        if min(height, width) < 4:
             raise ValueError(f"images need both sides >= 4, got {height}x{width}")
-        depths = [channels] + [config.depth * 2**i for i in range(len(plan) - 1)]
-        self.convs = nn.ModuleList(nn.Conv2d(i, o, 4, 2) for i, o in pairwise(depths))
+        paper = (height, width) == PAPER
+        stages = 4 if paper else halvings(height, width)
+        self.pad = (0, 0) if paper else (padded(width, stages) - width, padded(height, stages) - height)
+        depths = [channels] + [config.depth * 2**i for i in range(stages)]
+        self.convs = nn.ModuleList(nn.Conv2d(i, o, 4, 2, padding=0 if paper else 1) for i, o in pairwise(depths))
         self.norms = nn.ModuleList(ChannelNorm(o) if config.norm else nn.Identity() for o in depths[1:])
         self.act = activation(config.act)
-        self.outputs = depths[-1] * plan[-1][0] * plan[-1][1]
+        pixels_left = 4 if paper else padded(height, stages) * padded(width, stages) // 4**stages
+        self.outputs = depths[-1] * pixels_left
 
     def forward(self, image: Tensor) -> Tensor:
         """uint8 [N, H, W, C] -> [N, outputs]."""
         x = pixels(image)
+        if any(self.pad):
+            x = F.pad(x, (0, self.pad[0], 0, self.pad[1]))
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = self.act(norm(conv(x)))
         return x.flatten(1)

@@ -48,12 +48,13 @@ def test_any_image_size_comes_back(shape: tuple[int, int, int]) -> None:
 @pytest.mark.parametrize("kernel", [4, 5, 6])
 @pytest.mark.parametrize("size", [(1, 1), (3, 4)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("padding", [0, 1])
 def test_fast_transposed_convolution_equals_the_general_one(
-    kernel: int, size: tuple[int, int], layout: torch.memory_format
+    kernel: int, size: tuple[int, int], layout: torch.memory_format, padding: int
 ) -> None:
     torch.manual_seed(0)
-    fast = UpConv(5, 3, kernel, 2).to(memory_format=layout)
-    slow = nn.ConvTranspose2d(5, 3, kernel, 2)
+    fast = UpConv(5, 3, kernel, 2, padding=padding).to(memory_format=layout)
+    slow = nn.ConvTranspose2d(5, 3, kernel, 2, padding=padding)
     slow.load_state_dict(fast.state_dict())
     x = torch.randn(2, 5, *size)
     target = torch.randn_like(slow(x))
@@ -65,6 +66,21 @@ def test_fast_transposed_convolution_equals_the_general_one(
         results.append([y, inputs.grad, layer.weight.grad, layer.bias.grad])
     for a, b in zip(*results, strict=True):
         assert torch.allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 1), (84, 84, 1), (10, 10, 1), (41, 67, 1)])
+def test_every_pixel_is_seen_and_can_be_drawn(shape: tuple[int, int, int]) -> None:
+    """Also the last rows and columns of sizes that halve unevenly."""
+    torch.manual_seed(0)
+    height, width, _ = shape
+    encoder, decoder = ImageEncoder(shape, SMALL), ImageDecoder(6, shape, SMALL)
+    base = torch.full((1, *shape), 128, dtype=torch.uint8)
+    for y, x in ((0, 0), (height - 1, width - 1), (height - 1, 0), (0, width - 1)):
+        spot = base.clone()
+        spot[0, y, x] = 255
+        assert not torch.allclose(encoder(spot), encoder(base), atol=1e-6)
+    drawn = decoder(torch.randn(8, 6))
+    assert (drawn.std(0) > 1e-6).all()
 
 
 def test_too_small_images_are_refused() -> None:
