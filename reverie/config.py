@@ -13,7 +13,7 @@ import torch
 
 import reverie
 from reverie import overrides
-from reverie.data.sequences import StateKind
+from reverie.data.sequences import SequenceSpec, StateKind
 from reverie.errors import UserError
 
 Selector = Literal["uniform", "ends", "recency", "prioritised"]
@@ -46,6 +46,12 @@ class ReplayConfig:
     chunk: int = 1024
     """rows of one stream per sealed file on disk"""
 
+    def __post_init__(self) -> None:
+        SequenceSpec(self.context, self.learn, 0, self.period, self.state)
+        _at_least(1, budget=self.budget, batch=self.batch, chunk=self.chunk)
+        if self.selector == "ends" and self.period != 1:
+            raise ValueError(f"the selector 'ends' needs period = 1, got {self.period}")
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -74,6 +80,21 @@ class RunConfig:
     eval_episodes: int = 10
     eval_envs: int = 1
     keep_checkpoints: int = 2
+
+    def __post_init__(self) -> None:
+        _at_least(1, frames=self.frames, eval_envs=self.eval_envs, keep_checkpoints=self.keep_checkpoints)
+        _at_least(1, env_steps=1 if self.env_steps is None else self.env_steps)
+        _at_least(0, seed=self.seed, threads=self.threads, prefill=self.prefill, pretrain=self.pretrain)
+        _at_least(0, log_every=self.log_every, checkpoint_every=self.checkpoint_every)
+        _at_least(0, eval_every=self.eval_every, eval_episodes=self.eval_episodes)
+        if not 1e-6 <= self.train_ratio < float("inf"):
+            raise ValueError(f"train_ratio must be finite and at least 1e-6, got {self.train_ratio}")
+
+
+def _at_least(least: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,10 +20,11 @@ from reverie.envs.env import EnvSpec, VectorEnv
 from reverie.envs.make import make_env
 from reverie.errors import UserError
 
-SELECTORS: dict[str, type[Selector]] = {
+SELECTORS: dict[str, Callable[[], Selector]] = {
     "uniform": Uniform,
     "ends": EpisodeEnds,
-    "recency": Recency,
+    # Half of the windows are recent: about 1000 windows old, or the whole stream where it is shorter.
+    "recency": partial(Recency, 0.5, 1000),
     "prioritised": Prioritised,
 }
 

@@ -1,0 +1,405 @@
+"""Interruptions of every kind leave no trace: metrics, parameters and rows are those of a run that was left alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import Crash, Stop, again, assert_same_run, begin, config, files, final, lines, words
+
+from reverie.data.disk import open_dataset
+from reverie.data.rows import Rows
+from reverie.envs.env import ResumeError
+from reverie.envs.vector import SyncVector
+from reverie.report.log import read_metrics
+from reverie.run.checkpoint import Checkpoints
+from reverie.run.local import LocalRun, resume
+
+ENVS = ("toy/catch", "CartPole-v1")
+POLL = 0.0003
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One run of each environment that nobody interrupts."""
+    folder = tmp_path_factory.mktemp("alone")
+    for env in ENVS:
+        run = begin(config(env), folder / env)
+        run.run({"now": False})
+    return {env: folder / env for env in ENVS}
+
+
+def test_a_run_logs_what_it_should(alone: dict[str, Path]) -> None:
+    for env in ENVS:
+        records = read_metrics(alone[env])
+        evaluations = [record["env_steps"] for record in records if "eval/score" in record]
+        assert evaluations == [60, 120, 160]
+        trained = [record for record in records if "replay/ratio" in record]
+        assert [record["env_steps"] for record in trained] == list(range(10, 161, 10))
+        assert [record["replay/ratio"] for record in trained[:4]] == [0.0] * 4
+        assert all(record["replay/ratio"] == pytest.approx(1.0, abs=0.81) for record in trained[4:])
+        assert trained[-1]["replay/ratio"] == pytest.approx(1.0, abs=0.07)
+        # 120 env_steps after the prefill, 8 trained rows each learner_step, one at once, and two of pretraining.
+        assert records[-1]["learner_steps"] == 120 // 8 + 1 + 2
+        assert "train/model_loss" in trained[-1]
+        assert not any("train/model_loss" in record for record in trained[:3])
+        assert Checkpoints(alone[env]).names() == [140, 160]
+
+
+STOPS = (0, 1, 20, 33, 40, 41, 60, 61, 85, 86, 119, 158, 160)
+
+
+@pytest.mark.parametrize("env", ENVS)
+def test_stopped_again_and_again(tmp_path: Path, alone: dict[str, Path], env: str) -> None:
+    settings = config(env)
+    run = begin(settings, tmp_path / "run")
+    for env_steps in STOPS:
+        summary = run.run(Stop(run, env_steps))
+        assert summary["finished"] == (env_steps == 160)
+        assert Checkpoints(tmp_path / "run").names()[-1] == summary["env_steps"]
+        run = again(settings, tmp_path / "run")
+    assert_same_run(alone[env], tmp_path / "run")
+
+
+@pytest.mark.parametrize("env", ENVS)
+def test_crashed_again_and_again(tmp_path: Path, alone: dict[str, Path], env: str) -> None:
+    """The process disappears between two decisions; the first times before there is any checkpoint."""
+    settings = config(env)
+    run = begin(settings, tmp_path / "run")
+    for env_steps in (0, 1, 15, 21, 39, 52, 75, 99, 100, 131, 157):
+        with pytest.raises(Crash):
+            run.run(Stop(run, env_steps, crash=True))
+        run = again(settings, tmp_path / "run")
+        assert run.env_steps == (env_steps + 1) // 20 * 20  # two streams: an odd number is passed by one
+    run.run({"now": False})
+    assert_same_run(alone[env], tmp_path / "run")
+
+
+def learner_generator(run: LocalRun) -> None:
+    run.learner.generator.manual_seed(1)
+
+
+def actor_generator(run: LocalRun) -> None:
+    run.actor.generator.manual_seed(1)
+
+
+def replay_generator(run: LocalRun) -> None:
+    run.replay._rng = np.random.Generator(np.random.PCG64(1))
+
+
+def recurrent_state(run: LocalRun) -> None:
+    run.actor.state = run.learner.policy.initial_state(run.env.num_envs)
+
+
+def moments(run: LocalRun) -> None:
+    for value in run.learner.optimisers["critic"].state_dict().values():
+        value.mul_(0.5)
+
+
+def parameters(run: LocalRun) -> None:
+    with torch.no_grad():
+        next(run.learner.policy.actor.parameters())[0] += 1e-6  # type: ignore[union-attr, operator]
+
+
+def slow_critic(run: LocalRun) -> None:
+    with torch.no_grad():
+        next(run.learner.slow_critic.parameters()).mul_(1.01)  # type: ignore[union-attr, operator]
+
+
+def meter(run: LocalRun) -> None:
+    run.trainer.meter.flush()
+
+
+def limiter(run: LocalRun) -> None:
+    run.limiter._sampled += 1
+
+
+def episode_sums(run: LocalRun) -> None:
+    run.actor.episodes.score += 1
+
+
+def updates(run: LocalRun) -> None:
+    run.learner.updates += 1
+
+
+PARTS = [learner_generator, actor_generator, replay_generator, recurrent_state, moments, parameters, slow_critic, meter]
+PARTS += [limiter, episode_sums, updates]
+
+
+@pytest.fixture(scope="module")
+def halfway(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of Catch that was stopped at 88 env_steps, between a learner_step and the log line that tells of it."""
+    run = begin(config("toy/catch"), tmp_path_factory.mktemp("halfway") / "run")
+    run.run(Stop(run, 88))
+    return run.run_dir
+
+
+@pytest.mark.parametrize("disturb", PARTS, ids=lambda part: part.__name__)
+def test_everything_that_is_saved_matters(
+    tmp_path: Path, alone: dict[str, Path], halfway: Path, disturb: Callable[[LocalRun], None]
+) -> None:
+    """The negative control: with one part not brought back, the comparison fails."""
+    shutil.copytree(halfway, tmp_path / "run")
+    run = again(config("toy/catch"), tmp_path / "run")
+    disturb(run)
+    run.run({"now": False})
+    assert lines(tmp_path / "run") != lines(alone["toy/catch"]) or final(tmp_path / "run") != final(alone["toy/catch"])
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path, alone: dict[str, Path]) -> None:
+    shutil.copytree(alone["CartPole-v1"], tmp_path / "run")
+    before = files(tmp_path / "run")
+    first = resume(tmp_path / "run")
+    second = resume(tmp_path / "run")
+    assert first == second
+    assert first["finished"]
+    assert first["env_steps"] == 160
+    after = files(tmp_path / "run")
+    assert {name: data for name, data in after.items() if not name.startswith("tensorboard")} == {
+        name: data for name, data in before.items() if not name.startswith("tensorboard")
+    }
+
+
+def test_a_finished_run_can_be_made_longer(tmp_path: Path) -> None:
+    """The line of the shorter run's last evaluation stays; all others are those of the longer run."""
+    run = begin(config("toy/catch", run__env_steps=100), tmp_path / "run")
+    run.run({"now": False})
+    document = json.loads((tmp_path / "run" / "config.json").read_text())
+    document["config"]["run"]["env_steps"] = 160
+    (tmp_path / "run" / "config.json").write_text(json.dumps(document))
+    assert resume(tmp_path / "run")["env_steps"] == 160
+    run = begin(config("toy/catch"), tmp_path / "long")
+    run.run({"now": False})
+    longer = [line for line in lines(tmp_path / "run") if not ("eval/score'" in line and "'env_steps': 100," in line)]
+    assert longer == lines(tmp_path / "long")
+
+
+# Environments that cannot be brought back
+
+
+def test_open_episodes_of_a_vector_environment_are_closed_as_truncated(tmp_path: Path) -> None:
+    settings = config("CartPole-v1", env__options={"native": True}, replay__budget=1_000_000, replay__chunk=8)
+    run = begin(settings, tmp_path / "run")
+    assert run.env.spec.resume == "truncate"
+    cuts = []
+    for env_steps in (7, 50, 90):
+        run.run(Stop(run, env_steps))
+        cuts.append(run.replay.counts)
+        written = lines(tmp_path / "run")
+        run = again(settings, tmp_path / "run")
+    summary = run.run({"now": False})
+    assert summary["finished"]
+    assert lines(tmp_path / "run")[: len(written)] == written
+    assert run.trainer.learner_steps == 120 // 8 + 1 + 2
+    run.writer.flush()
+    for stream in range(2):
+        rows = open_dataset(tmp_path / "run" / "replay").rows(stream)
+        assert len(rows["reward"]) == run.replay.counts[stream]
+        check_flags(rows)
+        # Every row but an episode's first carries the reward of the decision before it, the closing row too.
+        np.testing.assert_array_equal(rows["reward"], (~rows["is_first"]).astype(np.float32))
+        for k, count in enumerate(cuts):
+            # Each earlier cut has added one row.
+            at = int(count[stream]) if not rows["is_last"][int(count[stream]) - 1] else int(count[stream]) - 1
+            assert rows["is_last"][at], k
+            assert not rows["is_terminal"][at] or rows["is_last"][at - 1]
+
+
+def check_flags(rows: Rows) -> None:
+    first, last = rows["is_first"], rows["is_last"]
+    assert first[0]
+    np.testing.assert_array_equal(first[1:], last[:-1])
+    assert not (rows["is_terminal"] & ~last).any()
+    assert not rows["action"][last].any()
+    np.testing.assert_array_equal(rows["prev_action"][1:], np.where(first[1:], 0, rows["action"][:-1]))
+
+
+def test_an_environment_that_comes_back_elsewhere_goes_on_with_new_episodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = config("CartPole-v1", replay__budget=1_000_000)
+    run = begin(settings, tmp_path / "run")
+    run.run(Stop(run, 50))
+    before = run.replay.counts
+    real = SyncVector.load_state_dict
+
+    def elsewhere(self: SyncVector, state: dict[str, Any]) -> None:
+        real(self, state)
+        raise ResumeError("CartPole-v1: stream 1 is elsewhere")
+
+    monkeypatch.setattr(SyncVector, "load_state_dict", elsewhere)
+    run = again(settings, tmp_path / "run")
+    assert "stream 1 is elsewhere; its open episodes are closed as truncated" in capsys.readouterr().out
+    assert set((run.replay.counts - before).tolist()) <= {0, 1}
+    assert run.env_steps == 50
+    run.run({"now": False})
+    run.writer.flush()
+    for stream in range(2):
+        check_flags(open_dataset(tmp_path / "run" / "replay").rows(stream))
+
+
+# Processes
+
+
+def play(command: list[str], output: str) -> None:
+    """The command line in a process of its own."""
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    from reverie.cli import cli
+
+    cli.main(command)
+
+
+@pytest.fixture(scope="module")
+def launch() -> Callable[[list[str], Path], BaseProcess]:
+    """Starts the command line in a fresh process, forked from one that has imported everything: 20 kills in time."""
+    context = multiprocessing.get_context("forkserver")
+    modules = ("cli", "run.local", "presets", "presets.cpu", "agents.dreamerv2", "envs.toys", "envs.gym")
+    context.set_forkserver_preload([f"reverie.{name}" for name in modules])
+
+    def start(command: list[str], output: Path) -> BaseProcess:
+        process = context.Process(target=play, args=(command, str(output)), daemon=True)
+        process.start()
+        return process
+
+    return start
+
+
+def names(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except FileNotFoundError:
+        return set()
+
+
+def moment(kind: str, run_dir: Path, rng: np.random.Generator) -> Callable[[], bool]:
+    """Tells when to kill."""
+    begun = time.monotonic()
+    if kind == "early":
+        delay = rng.uniform(0, 0.3)
+        return lambda: time.monotonic() - begun > delay
+    if kind == "later":
+        # From the lines of the checkpoint on: a run that goes on first cuts the lines after it.
+        pointer = Checkpoints(run_dir).latest()
+        offset = json.loads((pointer / "state.json").read_text())["tree"]["offset"] if pointer else 0
+        target = offset + int(rng.integers(1, 5000))
+        metrics = run_dir / "metrics.jsonl"
+        cut = metrics.stat().st_size if metrics.exists() else 0
+        seen = {"small": cut <= offset}
+
+        def grown() -> bool:
+            size = metrics.stat().st_size if metrics.exists() else 0
+            seen["small"] = seen["small"] or size < cut or size <= offset
+            return seen["small"] and size >= target
+
+        return grown
+    if kind == "in a checkpoint":
+        folder = run_dir / "checkpoints"
+        old = names(folder)
+        return lambda: any(name.endswith(".partial") for name in names(folder) - old)
+    if kind == "after a checkpoint":
+        folder = run_dir / "checkpoints"
+        old = names(folder)
+        return lambda: any(name.isdigit() for name in names(folder) - old)
+    assert kind == "in a chunk"
+    return lambda: any(name.endswith(".tmp") for name in names(run_dir / "replay"))
+
+
+KINDS = ["early", "later", "in a checkpoint", "after a checkpoint", "in a chunk", "later", "in a checkpoint"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("env", "seed", "kills"), [("toy/catch", 0, 7), ("CartPole-v1", 1, 7), ("toy/catch", 2, 6)])
+def test_killed_at_random(
+    tmp_path: Path,
+    alone: dict[str, Path],
+    launch: Callable[[list[str], Path], BaseProcess],
+    env: str,
+    seed: int,
+    kills: int,
+) -> None:
+    """kill -9 at some moments of a run, then the same command or `reverie resume`: 20 kills in all."""
+    rng = np.random.default_rng(seed)
+    run_dir, output = tmp_path / "run", tmp_path / "output"
+    kinds = [KINDS[i] for i in rng.permutation(len(KINDS))][:kills]
+    done = 0
+    while done < kills:
+        command = words(env, run_dir)
+        if (run_dir / "config.json").exists() and rng.integers(2):
+            command = ["resume", str(run_dir)]
+        now = moment(kinds[done], run_dir, rng)
+        process = launch(command, output)
+        while process.is_alive() and not now():
+            time.sleep(POLL)
+        process.kill()
+        process.join()
+        if process.exitcode == 0:  # it was faster: compare, and use the kills that are left on another run
+            assert_same_run(alone[env], run_dir)
+            shutil.rmtree(run_dir)
+        assert process.exitcode in (0, -signal.SIGKILL), output.read_text()
+        done += process.exitcode != 0
+    process = launch(words(env, run_dir), output)
+    process.join()
+    assert process.exitcode == 0, output.read_text()
+    assert_same_run(alone[env], run_dir)
+    assert "Traceback" not in output.read_text()
+    assert not [name for name in names(run_dir / "checkpoints") | names(run_dir / "replay") if "partial" in name]
+
+
+@pytest.mark.slow
+def test_the_real_command_killed_and_terminated(tmp_path: Path, alone: dict[str, Path]) -> None:
+    run_dir = tmp_path / "run"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "300"}
+
+    def reverie(command: list[str]) -> subprocess.Popen[str]:
+        start = [sys.executable, "-m", "reverie.cli", *command]
+        return subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+    def wait_for(process: subprocess.Popen[str], env_steps: int) -> None:
+        while process.poll() is None:
+            with contextlib.suppress(FileNotFoundError, IndexError):
+                text = (run_dir / "metrics.jsonl").read_text()
+                if int(re.findall(r'"env_steps": (\d+)', text)[-1]) >= env_steps:
+                    return
+            time.sleep(POLL)
+
+    process = reverie(words("toy/catch", run_dir))
+    wait_for(process, 50)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    process.communicate()
+    saved = Checkpoints(run_dir).names()
+    assert saved
+
+    process = reverie(words("toy/catch", run_dir))
+    wait_for(process, 90)
+    process.terminate()
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert "resuming" in out
+    summary = Checkpoints(run_dir).load()
+    if "finished  True" not in re.sub(" +", "  ", out):
+        assert summary["env_steps"] > saved[-1]
+        assert read_metrics(run_dir)[-1]["env_steps"] <= summary["env_steps"] < 160
+
+    process = reverie(["resume", str(run_dir)])
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert err == ""
+    assert_same_run(alone["toy/catch"], run_dir)
