@@ -99,8 +99,8 @@ class Actor:
         return {
             "rows": dict(self.rows),
             "state": dict(self.state),
-            "score": self.episodes.score,
-            "length": self.episodes.length,
+            "score": self.episodes.score.copy(),
+            "length": self.episodes.length.copy(),
             "generator": self.generator.get_state(),
         }
 
@@ -108,7 +108,7 @@ class Actor:
         """Inverse of `state_dict`."""
         self.rows = state["rows"]
         self.state = {name: value.to(self.device) for name, value in state["state"].items()}
-        self.episodes.score, self.episodes.length = state["score"], state["length"]
+        self.episodes.score, self.episodes.length = state["score"].copy(), state["length"].copy()
         self.generator.set_state(state["generator"])
 
 
