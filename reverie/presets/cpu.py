@@ -1,6 +1,14 @@
-"""Honest small sizes that learn on two CPU cores. Every number here is ours, chosen by measurement."""
+"""Honest small sizes that learn on two CPU cores. Every number here is ours, chosen by measurement.
+
+Three sizes, by the kind of environment: games of a few cells (``toy/``), pixels (``ALE/``, ``dmc/``, ``crafter/``), and
+vectors (everything else). What moved the scores, and what is therefore the same in all three: 1 % uniform mixture in
+the latents (without it they freeze in the first hundred updates, when the decoder's gradients are largest), small
+batches often rather than large ones rarely, and a slow critic that is copied every 20 updates instead of 100.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from reverie.agents.dreamerv2 import DreamerV2Config
 from reverie.agents.worldmodel import WorldModelConfig
@@ -10,37 +18,105 @@ from reverie.nets.heads import HeadConfig
 from reverie.nets.optim import OptimConfig
 from reverie.nets.rssm import RSSMConfig
 
+PIXELS = ("ALE/", "dmc/", "crafter/")
+
 
 def dreamerv2(env: str) -> Config:
-    """DreamerV2 with small networks, for images and vectors, discrete and continuous."""
-    head = HeadConfig(layers=2, units=128)
-    code = EncoderConfig(depth=16, layers=2, units=128)
+    """DreamerV2 with small networks for two CPU cores: toy games, pixels and vectors, discrete and continuous."""
+    env = env or "toy/catch"
+    if env.startswith("toy/"):
+        return _toy(env)
+    return _pixels(env) if env.startswith(PIXELS) else _vectors(env)
+
+
+def _base(env: str, width: int, depth: int, stoch: int) -> Config:
+    head = HeadConfig(layers=2, units=width)
+    code = EncoderConfig(depth=depth, layers=2, units=width)
     agent = DreamerV2Config(
         model=WorldModelConfig(
             encoder=code,
             decoder=code,
-            rssm=RSSMConfig(deter=128, hidden=128, stoch=16, classes=16),
+            rssm=RSSMConfig(deter=width, hidden=width, stoch=stoch, classes=stoch, unimix=0.01),
             reward=head,
             discount=head,
             reward_transform="identity",
-            kl_scale=1.0,
+            kl_scale=0.3,
             discount_scale=1.0,
         ),
         actor=head,
         critic=head,
-        gamma=0.97,
-        entropy=3e-3,
+        target_every=20,
         model_opt=OptimConfig(lr=1e-3),
-        actor_opt=OptimConfig(lr=3e-4),
-        critic_opt=OptimConfig(lr=3e-4),
+        actor_opt=OptimConfig(lr=5e-4),
+        critic_opt=OptimConfig(lr=1e-3),
     )
-    return Config(
-        name="dreamerv2",
-        preset="cpu",
+    return Config(name="dreamerv2", preset="cpu", agent=agent, env=EnvConfig(id=env, num_envs=4))
+
+
+def _toy(env: str) -> Config:
+    config = _base(env, width=96, depth=8, stoch=8)
+    return replace(
+        config,
+        agent=replace(config.agent, gamma=0.97, horizon=8, entropy=0.02),
+        replay=ReplayConfig(budget=500_000_000, batch=8, learn=16),
+        run=RunConfig(
+            frames=14_000,
+            prefill=800,
+            pretrain=200,
+            train_ratio=32,
+            log_every=500,
+            checkpoint_every=5000,
+            eval_episodes=100,
+            eval_envs=10,
+        ),
+    )
+
+
+def _vectors(env: str) -> Config:
+    config = _base(env, width=128, depth=16, stoch=16)
+    return replace(
+        config,
+        agent=replace(config.agent, gamma=0.99, horizon=15, entropy=1e-3),
+        replay=ReplayConfig(budget=500_000_000, batch=8, learn=32),
+        run=RunConfig(
+            frames=20_000,
+            prefill=1000,
+            pretrain=100,
+            train_ratio=32,
+            log_every=500,
+            checkpoint_every=5000,
+            eval_episodes=100,
+            eval_envs=10,
+        ),
+    )
+
+
+def _pixels(env: str) -> Config:
+    config = _base(env, width=200, depth=16, stoch=16)
+    model = replace(config.agent.model, kl_scale=0.1, reward_transform="tanh")
+    agent = replace(
+        config.agent,
+        model=model,
+        gamma=0.99,
+        horizon=10,
+        entropy=1e-3,
+        model_opt=OptimConfig(lr=6e-4),
+        actor_opt=OptimConfig(lr=2e-4),
+        critic_opt=OptimConfig(lr=4e-4),
+    )
+    return replace(
+        config,
         agent=agent,
-        env=EnvConfig(id=env or "toy/catch", num_envs=4),
-        replay=ReplayConfig(budget=1_000_000_000, batch=16, learn=16),
-        run=RunConfig(frames=20_000, prefill=500, pretrain=50, train_ratio=64, eval_episodes=100, eval_envs=10),
+        replay=ReplayConfig(budget=2_000_000_000, batch=8, learn=32),
+        run=RunConfig(
+            frames=400_000,
+            prefill=2000,
+            pretrain=100,
+            train_ratio=32,
+            log_every=500,
+            checkpoint_every=5000,
+            eval_episodes=4,
+        ),
     )
 
 
