@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from reverie.data.rows import State, observations
 from reverie.nets.decoders import Decoder
-from reverie.nets.encoders import Encoder, EncoderConfig, is_image, pixels, vector
+from reverie.nets.encoders import Encoder, EncoderConfig
 from reverie.nets.heads import Head, HeadConfig
 from reverie.nets.rssm import RSSM, RSSMConfig
 from reverie.ops.distributions import bernoulli_log_prob, bernoulli_mean, unit_normal_nll
@@ -66,7 +66,6 @@ class WorldModel(nn.Module):
     def __init__(self, config: WorldModelConfig, observation: Mapping[str, spaces.Space], action: int) -> None:
         super().__init__()
         self.config = config
-        self.observation = observation
         self.encoder = Encoder(observation, config.encoder)
         self.rssm = RSSM(self.encoder.outputs, action, config.rssm)
         self.decoder = Decoder(self.rssm.features, observation, config.decoder)
@@ -85,12 +84,12 @@ class WorldModel(nn.Module):
         Returns (loss, posterior states name -> [T, B, ...], metrics). Source: DreamerV2 equations 2 and 3.
         """
         config = self.config
-        obs = observations(rows)
-        embed = self.encoder(obs)
+        targets = self.encoder.prepare(observations(rows))
+        embed = self.encoder.encode(targets)
         states, post, _ = self.rssm.observe(state, action, rows["is_first"], embed, u[..., : self.rssm.latent.noise])
         prior = self.rssm.prior(states["deter"])
         features = self.rssm.feature(states)
-        losses = self.head_losses(features, obs, rows, gamma)
+        losses = self.head_losses(features, targets, rows, gamma)
         losses["kl"], kl = balanced_kl(
             self.rssm.latent.kl, post, prior, config.kl_balance, config.kl_free, config.kl_free_per
         )
@@ -101,15 +100,13 @@ class WorldModel(nn.Module):
         return self.balance(losses), states, metrics
 
     def head_losses(
-        self, features: Tensor, obs: Mapping[str, Tensor], rows: Mapping[str, Tensor], gamma: float
+        self, features: Tensor, targets: Mapping[str, Tensor], rows: Mapping[str, Tensor], gamma: float
     ) -> dict[str, Tensor]:
-        """Mean negative log-likelihood of each observation key, of the reward and of the discount."""
+        """Mean negative log-likelihood of each (prepared) observation key, of the reward and of the discount."""
         reads = {name: features if name in self.config.grad_heads else features.detach() for name in HEADS}
         losses = {}
         for key, mean in self.decoder(reads["decoder"]).items():
-            space = self.observation[key]
-            target = pixels(obs[key]) if is_image(space) else vector(space, obs[key])
-            losses[key] = unit_normal_nll(target, mean.float(), target.dim() - 2).mean()
+            losses[key] = unit_normal_nll(targets[key], mean.float(), mean.dim() - 2).mean()
         target = self.reward_transform(rows["reward"])
         losses["reward"] = unit_normal_nll(target, self.reward(reads["reward"]), 0).mean()
         if self.discount is not None:

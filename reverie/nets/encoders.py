@@ -73,7 +73,7 @@ def padded(side: int, stages: int) -> int:
 
 
 class ImageEncoder(nn.Module):
-    """Kernel-4 stride-2 convolutions with depth, 2 depth, 4 depth, ... channels. uint8 [N, H, W, C] -> [N, outputs].
+    """Kernel-4 stride-2 convolutions with depth, 2 depth, 4 depth, ... channels: `pixels` [N, C, H, W] -> [N, outputs].
 
     64x64: four valid convolutions, 31, 14, 6, 2 pixels: 2*2*8*depth = 1536 features for depth 48.
     Other sizes: padded at the bottom and right to a multiple of 2**stages, then halved exactly by each stage, down to
@@ -97,9 +97,8 @@ class ImageEncoder(nn.Module):
         pixels_left = 4 if paper else padded(height, stages) * padded(width, stages) // 4**stages
         self.outputs = depths[-1] * pixels_left
 
-    def forward(self, image: Tensor) -> Tensor:
-        """uint8 [N, H, W, C] -> [N, outputs]."""
-        x = pixels(image)
+    def forward(self, x: Tensor) -> Tensor:
+        """float [N, C, H, W] in [-0.5, 0.5] -> [N, outputs]."""
         if any(self.pad):
             x = F.pad(x, (0, self.pad[0], 0, self.pad[1]))
         for conv, norm in zip(self.convs, self.norms, strict=True):
@@ -126,12 +125,20 @@ class Encoder(nn.Module):
             self.outputs += self.mlp.outputs
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """obs: key -> [*lead, ...] with any leading axes -> [*lead, outputs]."""
+        """Observations as they travel, key -> [*lead, ...] with any leading axes -> [*lead, outputs]."""
+        return self.encode(self.prepare(obs))
+
+    def prepare(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Observations as floats: what the networks read and what a decoder's means are compared with."""
+        prepared = {key: pixels(obs[key]) for key in self.images}
+        return prepared | {key: vector(space, obs[key]) for key, space in self.vectors.items()}
+
+    def encode(self, prepared: Mapping[str, Tensor]) -> Tensor:
+        """Prepared observations [*lead, ...] -> [*lead, outputs]."""
         features = []
-        for (key, space), cnn in zip(self.images.items(), self.cnns, strict=True):
-            image = obs[key]
-            lead = image.shape[: -len(space.shape or ())]
-            features.append(cnn(image.reshape(-1, *image.shape[len(lead) :])).view(*lead, -1))
+        for key, cnn in zip(self.images, self.cnns, strict=True):
+            image = prepared[key]
+            features.append(cnn(image.flatten(0, -4)).unflatten(0, image.shape[:-3]))
         if self.mlp is not None:
-            features.append(self.mlp(torch.cat([vector(space, obs[key]) for key, space in self.vectors.items()], -1)))
+            features.append(self.mlp(torch.cat([prepared[key] for key in self.vectors], -1)))
         return torch.cat(features, -1) if len(features) > 1 else features[0]

@@ -62,6 +62,8 @@ def test_world_model_loss_is_the_slow_sum() -> None:
     noise = torch.Generator().manual_seed(3)
     loss, states, terminal = agent.world_model_loss(data, {})
     u = torch.rand(5, 3, agent.policy.noise, generator=noise)[..., :3]
+    for parameter in agent.parameters():
+        parameter.requires_grad_(False)
     total = {"image": 0.0, "reward": 0.0, "discount": 0.0, "post": 0.0}
     for b in range(3):
         state = {"deter": torch.zeros(1, 6), "stoch": torch.zeros(1, 12)}

@@ -78,7 +78,7 @@ def test_every_pixel_is_seen_and_can_be_drawn(shape: tuple[int, int, int]) -> No
     for y, x in ((0, 0), (height - 1, width - 1), (height - 1, 0), (0, width - 1)):
         spot = base.clone()
         spot[0, y, x] = 255
-        assert not torch.allclose(encoder(spot), encoder(base), atol=1e-6)
+        assert not torch.allclose(encoder(pixels(spot)), encoder(pixels(base)), atol=1e-6)
     drawn = decoder(torch.randn(8, 6))
     assert (drawn.std(0) > 1e-6).all()
 
