@@ -3,7 +3,7 @@
 ::
 
     checkpoints/120000/arrays.safetensors    every tensor and array of the tree, under its path
-                      state.json             the rest of the tree, and which paths were arrays or tensors
+                      state.json             the rest of the tree, which paths were arrays or tensors, a checksum
     checkpoints/latest                       the name of the newest complete checkpoint
 
 A checkpoint appears by renaming a finished, synced folder, and ``latest`` by renaming a finished file: a crash at any
@@ -13,6 +13,7 @@ moment leaves the previous checkpoint in force.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -61,9 +62,10 @@ def save_tree(folder: Path, tree: dict[str, Any]) -> None:
             return value
         raise TypeError(f"a checkpoint cannot hold {type(value).__name__} at {path!r}")
 
-    document = {"format": FORMAT, "tree": strip(tree, "")}
+    stripped = strip(tree, "")
     folder.mkdir(parents=True)
     save_file(tensors, folder / "arrays.safetensors")
+    document = {"format": FORMAT, "checksum": _checksum(folder / "arrays.safetensors"), "tree": stripped}
     (folder / "state.json").write_text(json.dumps(document))
     for name in ("arrays.safetensors", "state.json"):
         _sync(folder / name)
@@ -71,11 +73,12 @@ def save_tree(folder: Path, tree: dict[str, Any]) -> None:
 
 
 def load_tree(folder: Path) -> dict[str, Any]:
-    """Inverse of `save_tree`. Raises UserError, naming the folder, if it is missing, cut or of another format."""
+    """Inverse of `save_tree`. Raises UserError, naming the folder, if it is missing, damaged or of another format."""
     fix = "delete that folder to go on from the one before it"
     try:
         document = json.loads((folder / "state.json").read_text())
         tensors = load_file(folder / "arrays.safetensors")
+        checksum = _checksum(folder / "arrays.safetensors")
     except (OSError, ValueError, SafetensorError) as error:  # ValueError: neither JSON nor text
         raise UserError(
             f"checkpoint {folder} is unreadable ({type(error).__name__}: {str(error)[:100]}); {fix}"
@@ -87,6 +90,8 @@ def load_tree(folder: Path) -> dict[str, Any]:
             f"checkpoint {folder} has format {document.get('format')!r}, this version reads {FORMAT}: "
             f"read it with the version of the package that wrote it"
         )
+    if document.get("checksum", checksum) != checksum:  # early checkpoints have none
+        raise UserError(f"checkpoint {folder} is damaged: its arrays do not match their checksum; {fix}")
 
     def fill(value: Any) -> Any:
         if isinstance(value, dict):
@@ -196,6 +201,11 @@ def misfit(folder: Path | None, error: Exception) -> UserError:
         f"checkpoint {folder} does not fit this run's config.json ({type(error).__name__}: {reason}); "
         f"restore the config.json that it was made with"
     )
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -7,6 +7,8 @@ uninterrupted one writes (clock readings aside). Rows are sealed to disk as they
 
 from __future__ import annotations
 
+import fcntl
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -44,12 +46,12 @@ def train(config: Config, run_dir: str | Path) -> dict[str, Any]:
         )
     with _interruptible() as stop:
         run = LocalRun(config, run_dir)
-        try:
-            run_dir.mkdir(parents=True, exist_ok=True)
-            save_config(config, run_dir)
-        except OSError as error:
-            raise UserError(f"cannot write {run_dir}/config.json: {error.strerror}") from error
-        return run.run(stop)
+        with _alone(run_dir):
+            try:
+                save_config(config, run_dir)
+            except OSError as error:
+                raise UserError(f"cannot write {run_dir}/config.json: {error.strerror}") from error
+            return run.run(stop)
 
 
 def resume(run_dir: str | Path) -> dict[str, Any]:
@@ -58,8 +60,9 @@ def resume(run_dir: str | Path) -> dict[str, Any]:
     config = load_config(run_dir)
     with _interruptible() as stop:
         run = LocalRun(config, run_dir)
-        run.restore()
-        return run.run(stop)
+        with _alone(run_dir):
+            run.restore()
+            return run.run(stop)
 
 
 class LocalRun:
@@ -75,14 +78,17 @@ class LocalRun:
         self.repeat = self.env.spec.action_repeat
         self.learner = build_learner(config, self.env.spec, self.device)
         self.replay = build_replay(config, self.env.spec, self.learner)
-        self.writer = ChunkWriter(
-            run_dir / "replay",
-            self.replay.spec,
-            config.env.num_envs,
-            config.replay.chunk,
-            self.replay.state_spec,
-            self.learner.spec.period,
-        )
+        try:
+            self.writer = ChunkWriter(
+                run_dir / "replay",
+                self.replay.spec,
+                config.env.num_envs,
+                config.replay.chunk,
+                self.replay.state_spec,
+                self.learner.spec.period,
+            )
+        except OSError as error:
+            raise UserError(f"cannot write in {run_dir}: {error.strerror}; name another --logdir") from error
         self.actor = Actor(self.env, self.learner.policy, self._store, derive(options.seed, "actor"))
         self.trainer = Trainer(self.learner, self.replay, config.replay.batch)
         self.limiter = Limiter(options.train_ratio, options.prefill)
@@ -295,6 +301,25 @@ class LocalRun:
 
 def _crosses(before: int, after: int, every: int) -> bool:
     return bool(every) and after // every > before // every
+
+
+@contextmanager
+def _alone(run_dir: Path) -> Iterator[None]:
+    """Nobody else trains in this directory; the lock ends with the process, however that ends."""
+    folder = os.open(run_dir, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"another process is training in {run_dir}; wait for it, or end it (it saves on SIGTERM)"
+            ) from error
+        except OSError as error:
+            # Some network file systems have no locks, and a run there must still be possible.
+            print(f"reverie: {run_dir} cannot be locked ({error.strerror}): let no other process train there")
+        yield
+    finally:
+        os.close(folder)
 
 
 @contextmanager

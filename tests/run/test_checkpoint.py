@@ -117,6 +117,15 @@ def cut(name: str, keep: float) -> Callable[[Path], None]:
     return damage
 
 
+def flip(name: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        data = bytearray((folder / name).read_bytes())
+        data[-3] ^= 1
+        (folder / name).write_bytes(bytes(data))
+
+    return damage
+
+
 def write(name: str, data: bytes) -> Callable[[Path], None]:
     return lambda folder: (folder / name).write_bytes(data) and None
 
@@ -129,6 +138,7 @@ DAMAGES = {
     "arrays cut in half": cut("arrays.safetensors", 0.5),
     "arrays cut by a byte": cut("arrays.safetensors", 0.999),
     "arrays empty": cut("arrays.safetensors", 0.0),
+    "one bit of the arrays": flip("arrays.safetensors"),
     "arrays garbled": write("arrays.safetensors", b"\xff" * 500),
     "arrays missing": remove("arrays.safetensors"),
     "state cut": cut("state.json", 0.5),

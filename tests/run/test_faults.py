@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import importlib
 import json
 import os
@@ -252,6 +253,25 @@ def test_a_damaged_checkpoint_can_be_given_up(run_dir: Path, alone: Path) -> Non
     shutil.rmtree(run_dir / "checkpoints" / "88")
     result = reverie("resume", str(run_dir))
     assert result.exit_code == 0, result.output
+    assert_same_run(alone, run_dir)
+
+
+def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert "Not a directory; name another --logdir" in refused(*words(ENV, tmp_path / "file" / "run"))
+    assert "is a file; name a directory" in refused(*words(ENV, tmp_path / "file"))
+    assert files(tmp_path) == {"file": b"mine"}
+
+
+def test_two_processes_do_not_train_in_one_folder(run_dir: Path, alone: Path) -> None:
+    before = recorded(run_dir)
+    other = os.open(run_dir, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    assert "another process is training" in refused("resume", str(run_dir))
+    assert recorded(run_dir) == before
+    assert reverie("eval", str(run_dir), "--episodes", "1").exit_code == 0
+    os.close(other)
+    assert reverie("resume", str(run_dir)).exit_code == 0
     assert_same_run(alone, run_dir)
 
 
