@@ -47,6 +47,7 @@ def evaluate(
         "score_median": float(np.median(scores)),
         "scores": scores,
         "lengths": played["lengths"],
+        "info": played["info"],
         "seed": seed,
     }
     if frames:

@@ -170,8 +170,10 @@ class LocalRun:
         self.writer.add(rows, streams, kept)
 
     def _episodes(self, ended: list[tuple[int, float, int]]) -> None:
-        for _, score, length in ended:
-            self._log({"episode/score": score, "episode/length": length})
+        for stream, score, length in ended:
+            said = self.actor.episode_info.get(stream, {})
+            info = {f"episode/{name}": value for name, value in said.items()}
+            self._log({"episode/score": score, "episode/length": length, **info})
 
     def _log(self, metrics: dict[str, float]) -> None:
         self.logger.log(metrics, env_steps=self.env_steps, frames=self.frames, learner_steps=self.trainer.learner_steps)

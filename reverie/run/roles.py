@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,8 @@ class Actor:
         self.streams = np.arange(env.num_envs)
         self.episodes = Episodes(env.num_envs)
         self.rows: Rows = {}
+        self.episode_info: Mapping[int, Mapping[str, float]] = {}
+        """what the environment says of episodes that ended with the last `step`, see `reverie.envs.env.Step`"""
         self.state: State = policy.initial_state(env.num_envs)
 
     def start(self) -> list[tuple[int, float, int]]:
@@ -71,6 +73,7 @@ class Actor:
         added = {EXTRA + name: value.cpu().numpy() for name, value in extras.items()}
         self._pass(self.rows | {"action": taken} | added, None, before)
         result = self.env.step(taken)
+        self.episode_info = result.episode_info
         ended = []
         if result.ends is not None and result.streams is not None and len(result.streams):
             none = {name: np.zeros_like(value[result.streams]) for name, value in ({"action": taken} | added).items()}
@@ -148,6 +151,7 @@ class Evaluator:
         self.wanted = episodes
         self.scores: list[list[float]] = [[] for _ in range(env.num_envs)]
         self.lengths: list[list[int]] = [[] for _ in range(env.num_envs)]
+        self.info: dict[str, list[float]] = {}
 
     def run(self, watch: Callable[[Rows], None] | None = None) -> dict[str, Any]:
         """Returns scores and lengths of `episodes` episodes; `watch` sees the rows before each decision."""
@@ -160,6 +164,9 @@ class Evaluator:
                 if len(self.scores[stream]) < self.share:
                     self.scores[stream].append(score)
                     self.lengths[stream].append(length)
+                    for name, value in self.actor.episode_info.get(stream, {}).items():
+                        self.info.setdefault(name, []).append(value)
         scores = [s for turn in zip(*self.scores, strict=True) for s in turn][: self.wanted]
         lengths = [n for turn in zip(*self.lengths, strict=True) for n in turn][: self.wanted]
-        return {"scores": scores, "lengths": lengths}
+        info = {name: float(np.mean(values)) for name, values in self.info.items()}
+        return {"scores": scores, "lengths": lengths, "info": info}
