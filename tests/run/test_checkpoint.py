@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -272,6 +273,31 @@ def test_a_save_that_fails_anywhere_leaves_a_checkpoint_in_force(
     Checkpoints(tmp_path).save(40, {"at": 40})
     Checkpoints(tmp_path).save(50, {"at": 50})
     assert sorted(p.name for p in checkpoints.folder.iterdir()) == ["40", "50", "latest"]
+
+
+def test_a_checkpoint_that_stepped_aside_is_kept_as_long_as_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(20, {"at": 20, "first": True})
+    real, count = Path.rename, itertools.count()
+
+    def fail(self: Path, target: Path) -> Path:
+        if next(count) == 1:
+            raise Crash
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(Crash):
+        checkpoints.save(20, {"at": 20})
+    monkeypatch.undo()
+    checkpoints.save(30, {"at": 30})
+    assert checkpoints.names() == [20, 30]
+    shutil.rmtree(checkpoints.folder / "30")
+    assert checkpoints.load() == {"at": 20, "first": True}
+    checkpoints.save(20, {"at": 20})
+    assert checkpoints.load() == {"at": 20}
+    assert sorted(p.name for p in checkpoints.folder.iterdir()) == ["20", "latest"]
 
 
 def test_a_pickle_is_never_read_or_written() -> None:
