@@ -151,10 +151,13 @@ class Evaluator:
         self.wanted = episodes
         self.scores: list[list[float]] = [[] for _ in range(env.num_envs)]
         self.lengths: list[list[int]] = [[] for _ in range(env.num_envs)]
-        self.info: dict[str, list[float]] = {}
+        self.info: list[list[Mapping[str, float]]] = [[] for _ in range(env.num_envs)]
 
     def run(self, watch: Callable[[Rows], None] | None = None) -> dict[str, Any]:
-        """Returns scores and lengths of `episodes` episodes; `watch` sees the rows before each decision."""
+        """Returns scores and lengths of `episodes` episodes, and means of what the environment says of them (info).
+
+        watch: sees the rows before each decision.
+        """
         self.actor.start()
         while any(len(scores) < self.share for scores in self.scores):
             if watch is not None:
@@ -164,9 +167,10 @@ class Evaluator:
                 if len(self.scores[stream]) < self.share:
                     self.scores[stream].append(score)
                     self.lengths[stream].append(length)
-                    for name, value in self.actor.episode_info.get(stream, {}).items():
-                        self.info.setdefault(name, []).append(value)
+                    self.info[stream].append(self.actor.episode_info.get(stream, {}))
         scores = [s for turn in zip(*self.scores, strict=True) for s in turn][: self.wanted]
         lengths = [n for turn in zip(*self.lengths, strict=True) for n in turn][: self.wanted]
-        info = {name: float(np.mean(values)) for name, values in self.info.items()}
+        said = [i for turn in zip(*self.info, strict=True) for i in turn][: self.wanted]
+        names = dict.fromkeys(name for info in said for name in info)
+        info = {name: float(np.mean([each[name] for each in said if name in each])) for name in names}
         return {"scores": scores, "lengths": lengths, "info": info}

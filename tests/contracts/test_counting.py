@@ -7,7 +7,7 @@ start states and feedback is seen at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -83,7 +83,7 @@ class CountingLearner(Learner):
         self.policy = CountingPolicy(extras=self.strict)
         self.optimisers = {}
 
-    def losses(self, batch: Batch, metrics: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    def losses(self, batch: Batch, metrics: dict[str, Tensor]) -> Generator[dict[str, Tensor], None, Feedback | None]:
         spec, rows = self.spec, batch.rows
         length, width = rows["is_first"].shape
         assert length == spec.length
@@ -249,7 +249,7 @@ def test_every_row_and_state_is_where_it_belongs(
 
 def test_random_actions_are_stored_as_taken(tmp_path: Path) -> None:
     plumbing = Plumbing(same_step(2), tmp_path, SequenceSpec(0, 6, state="stored"))
-    plumbing.learner.losses = lambda batch, metrics: iter(())  # type: ignore[method-assign, assignment, return-value]
+    plumbing.learner.losses = lambda batch, metrics: iter(())  # type: ignore[method-assign]
     plumbing.actor.start()
     for _ in range(60):
         plumbing.actor.step(random=True)

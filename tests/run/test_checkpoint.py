@@ -110,7 +110,7 @@ def test_two_arrays_cannot_have_one_path(tmp_path: Path) -> None:
         save_tree(tmp_path / "c", {"a/b": np.zeros(1), "a": {"b": np.ones(1)}})
 
 
-def cut(name: str, keep: float) -> Callable[[Path], None]:
+def cut(name: str, keep: float) -> Callable[[Path], object]:
     def damage(folder: Path) -> None:
         data = (folder / name).read_bytes()
         (folder / name).write_bytes(data[: int(len(data) * keep)])
@@ -118,7 +118,7 @@ def cut(name: str, keep: float) -> Callable[[Path], None]:
     return damage
 
 
-def flip(name: str) -> Callable[[Path], None]:
+def flip(name: str) -> Callable[[Path], object]:
     def damage(folder: Path) -> None:
         data = bytearray((folder / name).read_bytes())
         data[-3] ^= 1
@@ -127,11 +127,11 @@ def flip(name: str) -> Callable[[Path], None]:
     return damage
 
 
-def write(name: str, data: bytes) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_bytes(data) and None
+def write(name: str, data: bytes) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_bytes(data)
 
 
-def remove(name: str) -> Callable[[Path], None]:
+def remove(name: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).unlink()
 
 
@@ -154,7 +154,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=list(DAMAGES))
-def test_damage_is_one_line_that_names_the_folder_and_the_fix(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+def test_damage_is_one_line_that_names_the_folder_and_the_fix(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(10, {"at": 10, "a": np.zeros(3)})
     checkpoints.save(20, {"at": 20, "a": np.zeros(3)})

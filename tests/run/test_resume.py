@@ -113,12 +113,12 @@ def moments(run: LocalRun) -> None:
 
 def parameters(run: LocalRun) -> None:
     with torch.no_grad():
-        next(run.learner.policy.actor.parameters())[0] += 1e-6  # type: ignore[union-attr, operator]
+        next(run.learner.policy.actor.parameters())[0] += 1e-6  # type: ignore[union-attr]
 
 
 def slow_critic(run: LocalRun) -> None:
     with torch.no_grad():
-        next(run.learner.slow_critic.parameters()).mul_(1.01)  # type: ignore[union-attr, operator]
+        next(run.learner.slow_critic.parameters()).mul_(1.01)  # type: ignore[union-attr]
 
 
 def meter(run: LocalRun) -> None:

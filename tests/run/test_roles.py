@@ -53,13 +53,17 @@ class Script(VectorEnv):
         if self.kind == "next step":
             over = self.clock == self.lengths
             self.clock = np.where(over, 0, self.clock + 1)
-            return Step(self._rows(self.clock, self.clock == self.lengths))
+            last = self.clock == self.lengths
+            return Step(self._rows(self.clock, last), episode_info=self._info(last))
         self.clock += 1
         last = self.clock == self.lengths
         ends = {name: value[last] for name, value in self._rows(self.clock, last).items()}
         self.clock = np.where(last, 0, self.clock)
         rows = self._rows(self.clock, np.zeros(self.num_envs, bool))
-        return Step(rows, ends, np.flatnonzero(last)) if last.any() else Step(rows)
+        return Step(rows, ends, np.flatnonzero(last), self._info(last)) if last.any() else Step(rows)
+
+    def _info(self, last: np.ndarray) -> dict[int, dict[str, float]]:
+        return {i: {"twice": 2.0 * self.lengths[i], f"only_{i}": 1.0} for i in np.flatnonzero(last).tolist()}
 
 
 class Plus(Policy):
@@ -219,7 +223,11 @@ def test_scores_of_episodes() -> None:
 )
 def test_streams_play_equal_shares(kind: str, wanted: int, scores: list[float]) -> None:
     played = Evaluator(Script([2, 10], kind), Plus(), wanted, seed=0).run()
-    assert played == {"scores": scores, "lengths": [int(score) for score in scores]}
+    assert played["scores"] == scores
+    assert played["lengths"] == scores
+    assert played["info"]["twice"] == pytest.approx(2 * np.mean(scores))
+    assert played["info"]["only_0"] == 1.0
+    assert ("only_1" in played["info"]) == (wanted > 1)
 
 
 def test_an_evaluator_takes_the_mode_and_shows_its_rows() -> None:
