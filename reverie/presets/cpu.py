@@ -57,7 +57,14 @@ def _toy(env: str) -> Config:
     config = _base(env, width=96, depth=8, stoch=8)
     return replace(
         config,
-        agent=replace(config.agent, gamma=0.97, horizon=8, entropy=0.02),
+        agent=replace(
+            config.agent,
+            model=replace(config.agent.model, reward_scale=10.0),
+            actor_opt=OptimConfig(lr=1e-3),
+            gamma=0.97,
+            horizon=8,
+            entropy=0.03,
+        ),
         replay=ReplayConfig(budget=500_000_000, batch=8, learn=16),
         run=RunConfig(
             frames=14_000,
@@ -73,11 +80,11 @@ def _toy(env: str) -> Config:
 
 
 def _vectors(env: str) -> Config:
-    config = _base(env, width=128, depth=16, stoch=16)
+    config = _base(env, width=128, depth=16, stoch=8)
     return replace(
         config,
         agent=replace(config.agent, gamma=0.99, horizon=15, entropy=1e-3),
-        replay=ReplayConfig(budget=500_000_000, batch=8, learn=32),
+        replay=ReplayConfig(budget=500_000_000, batch=8, learn=16),
         run=RunConfig(
             frames=20_000,
             prefill=1000,
@@ -93,7 +100,7 @@ def _vectors(env: str) -> Config:
 
 def _pixels(env: str) -> Config:
     config = _base(env, width=200, depth=16, stoch=16)
-    model = replace(config.agent.model, kl_scale=0.1, reward_transform="tanh")
+    model = replace(config.agent.model, kl_scale=0.02, reward_transform="tanh")
     agent = replace(
         config.agent,
         model=model,
