@@ -113,9 +113,7 @@ def test_actor_and_critic_losses_are_the_slow_sums() -> None:
     for n in range(count):
         following = float(d.value[horizon, n])
         for i in reversed(range(horizon)):
-            following = float(
-                d.reward[i, n] + d.discount[i, n] * ((1 - lam) * d.value[i + 1, n] + lam * following)
-            )
+            following = float(d.reward[i, n] + d.discount[i, n] * ((1 - lam) * d.value[i + 1, n] + lam * following))
             returns[i, n] = following
         weight = 1.0
         for i in range(horizon):
