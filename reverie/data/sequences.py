@@ -88,6 +88,20 @@ class Batch:
     probabilities: torch.Tensor
     ages: torch.Tensor
 
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device; without waiting where the replay's memory is pinned."""
+
+        def move(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        return Batch(
+            {name: move(value) for name, value in self.rows.items()},
+            None if self.start is None else {name: move(value) for name, value in self.start.items()},
+            move(self.keys),
+            move(self.probabilities),
+            move(self.ages),
+        )
+
 
 @dataclass(frozen=True)
 class Feedback:

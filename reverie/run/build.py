@@ -86,6 +86,7 @@ def build_replay(config: Config, env: EnvSpec, learner: Learner) -> Replay:
         SELECTORS[config.replay.selector](),
         derive(config.run.seed, "replay"),
         states=_state_spec(learner) if learner.spec.state == "stored" else None,
+        pin_memory=learner.device.type == "cuda",
     )
 
 

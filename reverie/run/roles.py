@@ -130,7 +130,7 @@ class Trainer:
 
     def step(self) -> None:
         """One learner_step."""
-        batch = self.replay.sample(self.batch)
+        batch = self.replay.sample(self.batch).to(self.learner.device)
         result = self.learner.update(batch)
         if result.feedback is not None:
             self.replay.feedback(result.feedback)
