@@ -25,7 +25,6 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reverie.agents.dreamerv2 import DreamerV2, DreamerV2Config
-from reverie.agents.worldmodel import WorldModelConfig
 from reverie.data.sequences import Batch, SequenceSpec
 from reverie.envs.env import EnvSpec
 from reverie.nets.encoders import EncoderConfig
@@ -39,16 +38,17 @@ def build(device: torch.device, precision: torch.dtype, compiled: bool) -> Dream
     """The learner of the comparison."""
     head = HeadConfig(layers=4, units=256)
     code = EncoderConfig(depth=16)
-    model = WorldModelConfig(
+    config = DreamerV2Config(
         encoder=code,
         decoder=code,
         rssm=RSSMConfig(deter=256, hidden=256, stoch=16, classes=16),
         reward=head,
         discount=head,
+        actor=head,
+        critic=head,
     )
     env = EnvSpec("benchmark", {"image": spaces.Box(0, 255, (64, 64, 3), np.uint8)}, spaces.Discrete(ACTIONS))
     torch.manual_seed(0)
-    config = DreamerV2Config(model=model, actor=head, critic=head)
     learner = DreamerV2(config, env, SequenceSpec(learn=TIME), 0, device, precision)
     if compiled:
         learner.compile_parts()

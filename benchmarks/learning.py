@@ -2,7 +2,7 @@
 
     python benchmarks/learning.py --env toy/catch --seeds 0 1 2 --out results/learning/catch
     python benchmarks/learning.py --env toy/catch --seeds 0 1 2 --out results/ablations/latents \\
-        --variant categorical --variant "gaussian agent.model.rssm.latent=gaussian"
+        --variant categorical --variant "gaussian agent.rssm.latent=gaussian"
 
 Each run is `reverie train` followed by `reverie eval` (mode of the policy, 100 fresh episodes). Runs that are complete
 under --work are not repeated, so an interrupted call goes on. `--jobs` runs at a time share the cores. Writes

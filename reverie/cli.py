@@ -1,4 +1,4 @@
-"""The command line: ``reverie train dreamerv2 --env toy/catch --agent.model.rssm.deter 600``.
+"""The command line: ``reverie train dreamerv2 --env toy/catch --agent.rssm.deter 600``.
 
 Errors of the user are one line on standard error and exit code 2. Heavy modules are imported by the commands that need
 them, so that help and slips of the keyboard are answered at once.

@@ -42,15 +42,14 @@ from reverie.ops.returns import imagined_returns, trajectory_weights
 
 
 @dataclass(frozen=True)
-class DreamerV2Config:
-    """Numbers of the paper's Atari agent as the official code released them; see reverie/presets for sources.
+class DreamerV2Config(WorldModelConfig):
+    """The world model's settings and the behaviour's: defaults are the paper's Atari agent as its code released it.
 
     gamma, lam: discount and lambda of the returns. horizon: imagined steps H.
     actor_grad: reinforce, dynamics, both (mixed with actor_mix), or auto (reinforce if discrete, dynamics if not).
     entropy: scale of the actor's entropy. target_every, target_fraction: slow critic (hard copy at fraction 1).
     """
 
-    model: WorldModelConfig = field(default_factory=WorldModelConfig)
     actor: HeadConfig = field(default_factory=HeadConfig)
     critic: HeadConfig = field(default_factory=HeadConfig)
     continuous: ContinuousKind = "trunc_normal"
@@ -145,7 +144,7 @@ class DreamerV2(Learner):
         super().__init__(seed, device, precision)
         self.config, self.spec = config, spec
         self.actions = make_actions(env.action, continuous=config.continuous)
-        self.model = WorldModel(config.model, env.observation, self.actions.size)
+        self.model = WorldModel(config, env.observation, self.actions.size)
         features = self.model.rssm.features
         self.actor = Head(features, self.actions.params, config.actor)
         self.critic = Head(features, None, config.critic)

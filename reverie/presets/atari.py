@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reverie.agents.dreamerv2 import DreamerV2Config
-from reverie.agents.worldmodel import WorldModelConfig
 from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig
 from reverie.nets.optim import OptimConfig
 from reverie.nets.rssm import RSSMConfig
@@ -19,13 +18,11 @@ def dreamerv2(env: str) -> Config:
     env_steps, tanh rewards. The replay there holds 2M env_steps (8.2 GB of frames).
     """
     agent = DreamerV2Config(
-        model=WorldModelConfig(
-            rssm=RSSMConfig(deter=600, hidden=600),
-            kl_scale=0.1,
-            kl_free=0.0,
-            discount_scale=5.0,
-            reward_transform="tanh",
-        ),
+        rssm=RSSMConfig(deter=600, hidden=600),
+        kl_scale=0.1,
+        kl_free=0.0,
+        discount_scale=5.0,
+        reward_transform="tanh",
         gamma=0.999,
         lam=0.95,
         horizon=15,

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reverie.agents.dreamerv2 import DreamerV2Config
-from reverie.agents.worldmodel import WorldModelConfig
 from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig
 from reverie.nets.encoders import EncoderConfig
 from reverie.nets.heads import HeadConfig
@@ -33,16 +32,14 @@ def _base(env: str, width: int, depth: int, stoch: int) -> Config:
     head = HeadConfig(layers=2, units=width)
     code = EncoderConfig(depth=depth, layers=2, units=width)
     agent = DreamerV2Config(
-        model=WorldModelConfig(
-            encoder=code,
-            decoder=code,
-            rssm=RSSMConfig(deter=width, hidden=width, stoch=stoch, classes=stoch, unimix=0.01),
-            reward=head,
-            discount=head,
-            reward_transform="identity",
-            kl_scale=0.3,
-            discount_scale=1.0,
-        ),
+        encoder=code,
+        decoder=code,
+        rssm=RSSMConfig(deter=width, hidden=width, stoch=stoch, classes=stoch, unimix=0.01),
+        reward=head,
+        discount=head,
+        reward_transform="identity",
+        kl_scale=0.3,
+        discount_scale=1.0,
         actor=head,
         critic=head,
         target_every=20,
@@ -72,7 +69,7 @@ def _toy(env: str) -> Config:
     config = _base(env, width=96, depth=8, stoch=8)
     agent = replace(
         config.agent,
-        model=replace(config.agent.model, reward_scale=10.0),
+        reward_scale=10.0,
         actor_opt=OptimConfig(lr=1e-3),
         gamma=0.97,
         horizon=8,
@@ -86,7 +83,9 @@ def _vectors(env: str) -> Config:
     config = _base(env, width=128, depth=16, stoch=8)
     agent = replace(
         config.agent,
-        model=replace(config.agent.model, observation_scale=20.0, discount_scale=5.0, kl_scale=0.05),
+        observation_scale=20.0,
+        discount_scale=5.0,
+        kl_scale=0.05,
         actor_opt=OptimConfig(lr=3e-4),
         gamma=0.99,
         horizon=15,
@@ -97,10 +96,10 @@ def _vectors(env: str) -> Config:
 
 def _pixels(env: str) -> Config:
     config = _base(env, width=200, depth=16, stoch=16)
-    model = replace(config.agent.model, kl_scale=0.02, reward_transform="tanh")
     agent = replace(
         config.agent,
-        model=model,
+        kl_scale=0.02,
+        reward_transform="tanh",
         gamma=0.99,
         horizon=10,
         entropy=1e-3,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from reverie.agents.dreamerv2 import DreamerV2Config
-from reverie.agents.worldmodel import WorldModelConfig
 from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig
 from reverie.nets.encoders import EncoderConfig
 from reverie.nets.heads import HeadConfig
@@ -20,17 +19,15 @@ def dreamerv2(env: str) -> Config:
     head = HeadConfig(norm=True)
     code = EncoderConfig(norm=True)
     agent = DreamerV2Config(
-        model=WorldModelConfig(
-            encoder=code,
-            decoder=code,
-            rssm=RSSMConfig(deter=1024, hidden=1024, norm=True),
-            reward=head,
-            discount=head,
-            kl_scale=1.0,
-            kl_free=0.0,
-            discount_scale=1.0,
-            reward_transform="tanh",
-        ),
+        encoder=code,
+        decoder=code,
+        rssm=RSSMConfig(deter=1024, hidden=1024, norm=True),
+        reward=head,
+        discount=head,
+        kl_scale=1.0,
+        kl_free=0.0,
+        discount_scale=1.0,
+        reward_transform="tanh",
         actor=head,
         critic=head,
         gamma=0.999,

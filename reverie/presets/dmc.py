@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reverie.agents.dreamerv2 import DreamerV2Config
-from reverie.agents.worldmodel import WorldModelConfig
 from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig
 from reverie.nets.optim import OptimConfig
 from reverie.nets.rssm import RSSMConfig
@@ -18,14 +17,12 @@ def vision(env: str) -> Config:
     action repeat 2, 1000 random env_steps, 100 updates before the first decision, one update per 5 env_steps.
     """
     agent = DreamerV2Config(
-        model=WorldModelConfig(
-            rssm=RSSMConfig(deter=200, hidden=200),
-            kl_scale=1.0,
-            kl_free=1.0,
-            predict_discount=False,
-            reward_transform="identity",
-            grad_heads=("decoder", "reward"),
-        ),
+        rssm=RSSMConfig(deter=200, hidden=200),
+        kl_scale=1.0,
+        kl_free=1.0,
+        predict_discount=False,
+        reward_transform="identity",
+        grad_heads=("decoder", "reward"),
         gamma=0.99,
         entropy=1e-4,
         model_opt=OptimConfig(lr=3e-4),

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from reverie.agents.dreamerv2 import Dream, DreamerV2, DreamerV2Config
 from reverie.agents.recurrent import start_state
-from reverie.agents.worldmodel import WorldModelConfig
 from reverie.data.sequences import Batch, SequenceSpec
 from reverie.envs.env import EnvSpec
 from reverie.nets.encoders import EncoderConfig
@@ -21,10 +20,10 @@ from reverie.ops.returns import imagined_returns
 
 HEAD = HeadConfig(layers=1, units=8)
 CODE = EncoderConfig(depth=2, layers=1, units=8)
-MODEL = WorldModelConfig(
-    encoder=CODE, decoder=CODE, rssm=RSSMConfig(deter=6, hidden=6, stoch=3, classes=4), reward=HEAD, discount=HEAD
+RSSM = RSSMConfig(deter=6, hidden=6, stoch=3, classes=4)
+CONFIG = DreamerV2Config(
+    encoder=CODE, decoder=CODE, rssm=RSSM, reward=HEAD, discount=HEAD, actor=HEAD, critic=HEAD, horizon=4
 )
-CONFIG = DreamerV2Config(model=MODEL, actor=HEAD, critic=HEAD, horizon=4)
 DISCRETE = EnvSpec("test", {"image": spaces.Box(0, 255, (8, 8, 1), np.uint8)}, spaces.Discrete(3))
 CONTINUOUS = EnvSpec("test", {"vector": spaces.Box(-1, 1, (4,), np.float32)}, spaces.Box(-1, 1, (2,), np.float32))
 
@@ -154,9 +153,7 @@ def test_each_loss_trains_its_own_part_only(env: EnvSpec, how: str) -> None:
 
 def test_dynamics_gradient_is_the_derivative_of_the_return() -> None:
     """Finite differences through the whole dream: shift one actor parameter, the mean weighted return must follow."""
-    config = replace(
-        CONFIG, entropy=0.0, model=replace(MODEL, rssm=replace(MODEL.rssm, latent="gaussian"), predict_discount=False)
-    )
+    config = replace(CONFIG, entropy=0.0, rssm=replace(RSSM, latent="gaussian"), predict_discount=False)
     agent = learner(config, CONTINUOUS)
     agent.actor_grad = "dynamics"
     start = {"deter": torch.randn(64, 6), "stoch": torch.randn(64, 3)}
@@ -252,7 +249,7 @@ def test_loss_parts_are_named_and_finite() -> None:
 
 
 def test_detached_heads_do_not_shape_the_memory() -> None:
-    agent = learner(replace(CONFIG, model=replace(MODEL, grad_heads=("reward",))))
+    agent = learner(replace(CONFIG, grad_heads=("reward",)))
     losses = next(agent.losses(batch(), {}))
     agent.zero_grad()
     losses["model"].backward()

@@ -15,12 +15,12 @@ from reverie.run.local import train
 
 SMALL = {
     "env.options": {"cells": 4, "size": 8},
-    "agent.model.rssm.deter": 48,
-    "agent.model.rssm.hidden": 48,
-    "agent.model.rssm.stoch": 4,
-    "agent.model.rssm.classes": 4,
-    "agent.model.encoder.depth": 4,
-    "agent.model.decoder.depth": 4,
+    "agent.rssm.deter": 48,
+    "agent.rssm.hidden": 48,
+    "agent.rssm.stoch": 4,
+    "agent.rssm.classes": 4,
+    "agent.encoder.depth": 4,
+    "agent.decoder.depth": 4,
     "agent.horizon": 4,
     "replay.learn": 8,
     "replay.batch": 16,
@@ -37,7 +37,7 @@ def config(cut: bool) -> Config:
     whole = overrides.apply(make_config("dreamerv2", "cpu", "toy/catch"), SMALL)
     if not cut:
         return whole
-    return replace(whole, agent=replace(whole.agent, model=replace(whole.agent.model, reward_scale=0.0)))
+    return replace(whole, agent=replace(whole.agent, reward_scale=0.0))
 
 
 @pytest.mark.slow

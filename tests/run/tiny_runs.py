@@ -18,11 +18,11 @@ from reverie.run.local import LocalRun
 
 SMALL: dict[str, Any] = {
     **{
-        f"agent.model.{part}.{key}": value
+        f"agent.{part}.{key}": value
         for part in ("encoder", "decoder")
         for key, value in {"depth": 2, "layers": 1, "units": 8}.items()
     },
-    **{f"agent.model.rssm.{key}": value for key, value in {"deter": 8, "hidden": 8, "stoch": 2, "classes": 4}.items()},
+    **{f"agent.rssm.{key}": value for key, value in {"deter": 8, "hidden": 8, "stoch": 2, "classes": 4}.items()},
     **{
         f"agent.{head}.{key}": value
         for head in ("actor", "critic", "model.reward", "model.discount")
