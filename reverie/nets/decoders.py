@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import pairwise
 
+import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,13 +33,25 @@ class UpConv(nn.ConvTranspose2d):
             return self.crop(y.view(-1, self.out_channels, kernel, kernel) + self.bias[:, None, None])
         taps = kernel // 2
         weight = self.weight.reshape(self.in_channels, self.out_channels, taps, 2, taps, 2).flip(2, 4)
-        weight = weight.permute(1, 3, 5, 0, 2, 4).reshape(4 * self.out_channels, self.in_channels, taps, taps)
-        return self.crop(F.pixel_shuffle(F.conv2d(x, weight, self.bias.repeat_interleave(4), padding=taps - 1), 2))
+        weight = weight.permute(3, 5, 1, 0, 2, 4).reshape(4 * self.out_channels, self.in_channels, taps, taps)
+        weight = weight.contiguous(memory_format=torch.channels_last)
+        return self.crop(interleave(F.conv2d(x, weight, self.bias.repeat(4), padding=taps - 1)))
 
     def crop(self, y: Tensor) -> Tensor:
         """Padding of a transposed convolution takes away border pixels."""
         top, left = int(self.padding[0]), int(self.padding[1])
-        return y[..., top : y.shape[-2] - top, left : y.shape[-1] - left]
+        return y[..., top : y.shape[-2] - top, left : y.shape[-1] - left] if top or left else y
+
+
+def interleave(y: Tensor) -> Tensor:
+    """[N, (p q c), H, W] -> [N, c, 2H, 2W] with pixel (2h + p, 2w + q) from parity (p, q).
+
+    Channels are last in memory before and after, so that runs of 2 c numbers move at once (torch's pixel_shuffle moves
+    single numbers and leaves channels first, which the next convolution undoes).
+    """
+    count, channels, height, width = y.shape
+    parts = y.permute(0, 2, 3, 1).unflatten(-1, (2, channels // 2)).permute(0, 1, 3, 2, 4)
+    return parts.reshape(count, 2 * height, 2 * width, channels // 4).permute(0, 3, 1, 2)
 
 
 class ImageDecoder(nn.Module):
@@ -73,7 +86,9 @@ class ImageDecoder(nn.Module):
         x = self.linear(x).view(-1, *self.base)
         for deconv, norm in zip(self.deconvs, self.norms, strict=False):
             x = self.act(norm(deconv(x)))
-        return self.deconvs[-1](x)[..., : self.shape[0], : self.shape[1]]
+        x = self.deconvs[-1](x)
+        whole = x.shape[-2:] == self.shape[:2]
+        return x if whole else x[..., : self.shape[0], : self.shape[1]]
 
 
 class Decoder(nn.Module):

@@ -93,7 +93,7 @@ class ImageEncoder(nn.Module):
         depths = [channels] + [config.depth * 2**i for i in range(stages)]
         self.convs = nn.ModuleList(nn.Conv2d(i, o, 4, 2, padding=0 if paper else 1) for i, o in pairwise(depths))
         self.norms = nn.ModuleList(ChannelNorm(o) if config.norm else nn.Identity() for o in depths[1:])
-        self.act = activation(config.act)
+        self.act = activation(config.act, in_place=not config.norm)
         pixels_left = 4 if paper else padded(height, stages) * padded(width, stages) // 4**stages
         self.outputs = depths[-1] * pixels_left
 

@@ -10,20 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# In place where the gradient needs the output only: activations here always follow a fresh result.
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "elu": partial(F.elu, inplace=True),
-    "relu": partial(F.relu, inplace=True),
-    "silu": F.silu,
-    "tanh": torch.tanh,
-}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"elu": F.elu, "relu": F.relu, "silu": F.silu, "tanh": torch.tanh}
+# The gradient of these needs their output only, so they may overwrite a fresh input. Not a view: autograd copies then.
+IN_PLACE = {"elu": partial(F.elu, inplace=True), "relu": partial(F.relu, inplace=True)}
 
 
-def activation(name: str) -> Callable[[Tensor], Tensor]:
-    """The activation function of that name. Raises ValueError for an unknown one."""
+def activation(name: str, in_place: bool = False) -> Callable[[Tensor], Tensor]:
+    """The activation function of that name; in_place: where it can overwrite. Raises ValueError for an unknown one."""
     if name not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
-    return ACTIVATIONS[name]
+    return IN_PLACE.get(name, ACTIVATIONS[name]) if in_place else ACTIVATIONS[name]
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -67,13 +63,15 @@ class MLP(nn.Module):
     def __init__(self, inputs: int, layers: int, units: int, act: str = "elu", norm: bool = False) -> None:
         super().__init__()
         sizes = [inputs] + [units] * layers
-        self.act = activation(act)
+        self.act = activation(act, in_place=True)
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(sizes))
         self.norms = nn.ModuleList(nn.LayerNorm(o, eps=1e-3) if norm else nn.Identity() for o in sizes[1:])
         self.outputs = sizes[-1]
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., inputs] -> [..., outputs]."""
+        lead = x.shape[:-1]
+        x = x.reshape(-1, x.shape[-1])  # two axes: the product of more is a view, which is not overwritten for free
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = self.act(norm(layer(x)))
-        return x
+        return x.view(*lead, self.outputs)
