@@ -25,7 +25,7 @@ SMALL: dict[str, Any] = {
     **{f"agent.rssm.{key}": value for key, value in {"deter": 8, "hidden": 8, "stoch": 2, "classes": 4}.items()},
     **{
         f"agent.{head}.{key}": value
-        for head in ("actor", "critic", "model.reward", "model.discount")
+        for head in ("actor", "critic", "reward", "discount")
         for key, value in {"layers": 1, "units": 8}.items()
     },
     "agent.horizon": 3,
