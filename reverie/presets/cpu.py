@@ -61,6 +61,7 @@ def _short_run(config: Config, frames: int, prefill: int, train_ratio: float) ->
         checkpoint_every=5000,
         eval_episodes=100,
         eval_envs=10,
+        threads=1,  # these networks are too small to share
     )
     return replace(config, replay=ReplayConfig(budget=500_000_000, batch=8, learn=16), run=run)
 
