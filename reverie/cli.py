@@ -231,8 +231,8 @@ def _run_name(config: Config) -> str:
 
 def _check_same(config: Config, run_dir: Path) -> None:
     """Raise UserError, naming what differs, if the run in `run_dir` has another configuration."""
-    from reverie.config import load_config
     from reverie.overrides import flatten
+    from reverie.run.saved_config import load_config
 
     saved = load_config(run_dir)
     if saved == config:

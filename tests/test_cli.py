@@ -90,7 +90,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
             "presets": lambda: {"dreamerv2": ["cpu", "atari"]},
             "describe": lambda agent, preset: f"{agent} as in {preset}",
         },
-        "reverie.config": {"load_config": lambda run_dir: saved[str(run_dir)]},
+        "reverie.run.saved_config": {"load_config": lambda run_dir: saved[str(run_dir)]},
         "reverie.run.local": {"train": train, "resume": noted.note("resume", {"score": 1.0})},
         "reverie.run.evaluate": {"evaluate": noted.note("evaluate", {"score": 2.0, "scores": [2.0] * 20})},
         "reverie.run.dream": {"dream": noted.note("dream", {"error": 0.5})},

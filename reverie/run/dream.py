@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from reverie.agents.dreamerv2 import DreamerPolicy, DreamerV2
-from reverie.config import load_config
 from reverie.data.rows import OBS, Rows
 from reverie.envs.env import VectorEnv
 from reverie.errors import UserError
@@ -31,6 +30,7 @@ from reverie.report.video import enlarge, side_by_side, strip, write_image, writ
 from reverie.run.build import build_env, build_learner, derive, pick_device
 from reverie.run.load import load_modules
 from reverie.run.roles import Actor
+from reverie.run.saved_config import load_config
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from reverie.agents.agent import Learner, Mode, Policy
-from reverie.config import load_config
 from reverie.data.rows import OBS, State, row_spec
 from reverie.envs.env import EnvSpec
 from reverie.errors import UserError
 from reverie.run.build import build_env, build_learner, pick_device
 from reverie.run.checkpoint import Checkpoints, misfit
+from reverie.run.saved_config import load_config
 
 
 class LoadedPolicy:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from reverie.config import Config, load_config, save_config
+from reverie.config import Config
 from reverie.data.disk import ChunkWriter, refill
 from reverie.data.limiter import Limiter
 from reverie.data.rows import Rows, State
@@ -31,6 +31,7 @@ from reverie.report.log import Logger, TensorBoard
 from reverie.run.build import build_env, build_learner, build_replay, derive, pick_device
 from reverie.run.checkpoint import Checkpoints, misfit
 from reverie.run.roles import Actor, Evaluator, Trainer
+from reverie.run.saved_config import load_config, save_config
 
 
 def train(config: Config, run_dir: str | Path) -> dict[str, Any]:

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from reverie import overrides
-from reverie.config import Config, save_config
+from reverie.config import Config
 from reverie.presets import make_config
 from reverie.report.log import comparable, read_metrics
 from reverie.run.checkpoint import Checkpoints
 from reverie.run.local import LocalRun
+from reverie.run.saved_config import save_config
 
 SMALL: dict[str, Any] = {
     **{
