@@ -76,7 +76,7 @@ def _toy(env: str) -> Config:
         horizon=8,
         entropy=0.1,
     )
-    return _short_run(replace(config, agent=agent), frames=12_000, prefill=800, train_ratio=32)
+    return _short_run(replace(config, agent=agent), frames=16_000, prefill=800, train_ratio=32)
 
 
 def _vectors(env: str) -> Config:
