@@ -1,9 +1,10 @@
-"""Honest small sizes that learn on two CPU cores. Every number here is ours, chosen by measurement.
+"""Small sizes for two CPU cores. Every number here is ours.
 
 Three sizes, by the kind of environment: games of a few cells (``toy/``), pixels (``ALE/``, ``dmc/``, ``crafter/``), and
-vectors (everything else). What moved the scores, and what is therefore the same in all three: 1 % uniform mixture in
-the latents (without it they freeze in the first hundred updates, when the decoder's gradients are largest), small
-batches often rather than large ones rarely, and a slow critic that is copied every 20 updates instead of 100.
+vectors (everything else). Those of toy games are measured (results/learning); those of pixels and vectors are where
+measuring goes on (docs/dreamerv2.md says how far it got). Common to all: a 1 % uniform mixture in the latents, without
+which they froze in the first hundreds of updates at a KL scale of 0.1; small batches often; and a slow critic copied
+every 20 updates, because runs have thousands of them, not millions.
 """
 
 from __future__ import annotations
