@@ -82,7 +82,7 @@ def _write_durably(path: Path, pieces: Iterable[bytes], size: int) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -92,9 +92,9 @@ def _write_durably(path: Path, pieces: Iterable[bytes], size: int) -> None:
         ) from error
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames and removals in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file's contents, or renames and removals in a folder, durable."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from reverie.data.chunks import SUFFIX, TEMPORARY, chunk_path, read_chunk, sync_folder, write_chunk
+from reverie.data.chunks import SUFFIX, TEMPORARY, chunk_path, read_chunk, sync, write_chunk
 from reverie.data.dataset import Dataset, open_dataset
 from reverie.data.replay import Replay
 from reverie.data.rings import Rings
@@ -111,7 +111,7 @@ class ChunkWriter:
             return
         for stream, start, _ in gone:
             chunk_path(self.folder, stream, start).unlink(missing_ok=True)
-        sync_folder(self.folder)
+        sync(self.folder)
         self._sealed = [item for item in self._sealed if item[1] + item[2] > keep_from[item[0]]]
 
     def _tail(self, stream: int, peek: Rows | None = None) -> Chunk:
