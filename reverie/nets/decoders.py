@@ -19,7 +19,7 @@ class UpConv(nn.ConvTranspose2d):
 
     A 1x1 input is a matrix product. An even kernel is four ordinary convolutions, one for each parity of the output
     pixel, done as one and interleaved: y[2m+p] = sum_i w[2i+p] x[m-i]. Both spare the scatter of the general form,
-    which is what libraries compute on a CPU (up to 3 times slower here). The parameters are those of the parent.
+    which is what libraries compute on a CPU, and slow there. The parameters are those of the parent.
     """
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
