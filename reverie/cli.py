@@ -186,16 +186,20 @@ def doctor(ctx: click.Context) -> None:
     ctx.exit(report(click.echo))
 
 
-@cli.command("check-env")
+@cli.command("check-env", context_settings={"ignore_unknown_options": True})
 @click.argument("env")
 @click.option("--steps", type=click.IntRange(1), default=1000, show_default=True, help="env_steps to take.")
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--env.options.KEY value]...")
 @click.pass_context
-def check_env(ctx: click.Context, env: str, steps: int, seed: int) -> None:
-    """Step ENV with random actions and check that it keeps the contract."""
+def check_env(ctx: click.Context, env: str, steps: int, seed: int, overrides: tuple[str, ...]) -> None:
+    """Step ENV with random actions and check that it keeps the contract.
+
+    Its protocol and options are set as for training: --env.protocol atari-84, --env.options.flicker 0.5.
+    """
     from reverie.envs.check import check_env as check
 
-    found = check(env, steps, seed)
+    found = check(env, steps, seed, **_env_options(env, overrides))
     lines = found.lines() if hasattr(found, "lines") else [f"{name}: {value}" for name, value in vars(found).items()]
     for line in lines:
         click.echo(line)
@@ -222,6 +226,21 @@ def _configure(
     given |= overrides.parse(words)
     config = make_config(agent, preset, given.pop("env.id", None) or env)
     return overrides.apply(config, given)
+
+
+def _env_options(env: str, words: tuple[str, ...]) -> dict[str, Any]:
+    """The protocol and the options of an environment among overrides, as keyword arguments; nothing else may be set."""
+    if not words:
+        return {}
+    from reverie import overrides
+    from reverie.config import EnvConfig
+
+    given = overrides.parse(words)
+    for key in given:
+        if key != "env.protocol" and not key.startswith("env.options"):
+            raise UserError(f"{key} does not change what is checked; set env.protocol or env.options")
+    config = overrides.apply(EnvConfig(env), {key.removeprefix("env."): value for key, value in given.items()})
+    return {**({} if config.protocol == "auto" else {"protocol": config.protocol}), **config.options}
 
 
 def _run_name(config: Config) -> str:

@@ -275,6 +275,10 @@ def test_checks_answer_with_their_exit_code(calls: Calls) -> None:
     result = reverie("check-env", "toy/catch", "--steps", "9")
     assert (result.exit_code, result.stdout) == (0, "ok: flags\nok: seeds\n")
     assert calls == [("check_env", ("toy/catch", 9, 0))]
+    words = ("--env.options.flicker", "0.5", "--env.options.cells=11", "--env.protocol", "default", "--steps", "9")
+    assert reverie("check-env", "toy/catch", *words).exit_code == 0
+    assert calls[1:] == [("check_env", ("toy/catch", 9, 0, {"protocol": "default", "flicker": 0.5, "cells": 11}))]
+    assert "run.seed does not change what is checked" in refused("check-env", "toy/catch", "--run.seed", "3")
     sys.modules["reverie.envs.check"].__dict__["check_env"] = lambda *_: SimpleNamespace(ok=False, steps=3)
     result = reverie("check-env", "toy/catch")
     assert (result.exit_code, result.stdout) == (1, "ok: False\nsteps: 3\n")

@@ -15,6 +15,7 @@ from reverie.envs.env import ResumeError, VectorEnv
 from reverie.envs.findings import Findings, leaves
 from reverie.envs.gym import make_single
 from reverie.envs.make import GYM, family_of, make_env
+from reverie.envs.partial import RESERVED
 from reverie.envs.spaces import ActionAdapter, ObservationAdapter
 from reverie.envs.vector import SyncVector
 from reverie.errors import UserError
@@ -115,7 +116,7 @@ def check_env(id: str | Callable[[], gymnasium.Env], env_steps: int = 1000, seed
 
 def _source(id: str, options: Mapping[str, Any]) -> gymnasium.Env | VectorEnv:
     """The environment as its author wrote it, where there is a single one beneath; else its rows."""
-    if family_of(id) == GYM and not options.get("native"):
+    if family_of(id) == GYM and not any(name in options for name in ("native", "protocol", *RESERVED)):
         return make_single(id, options)
     env = make_env(id, num_envs=1, **options)
     return env.envs[0] if isinstance(env, SyncVector) else env

@@ -15,6 +15,7 @@ from reverie.envs import atari, toys
 from reverie.envs.env import VectorEnv
 from reverie.envs.native import NativeVector
 from reverie.envs.options import check_options, parameters, takes_any
+from reverie.envs.partial import RESERVED
 from reverie.envs.vector import SyncVector
 from reverie.errors import UserError, suggest
 
@@ -63,6 +64,9 @@ def make_single(id: str, options: Mapping[str, Any] | None = None) -> gymnasium.
 
 
 def _from_factory(id: str, factory: Callable[..., Any], num_envs: int, options: Mapping[str, Any]) -> VectorEnv:
+    for name in RESERVED:
+        if name in parameters(factory):
+            raise UserError(f"{id} takes {name!r}, which hides parts of any environment's observations; rename it")
     if "num_envs" in parameters(factory):
         return _adapt(id, _call(id, factory, {"num_envs": num_envs, **options}), num_envs, options)
     made = _call(id, factory, options)

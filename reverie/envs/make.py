@@ -15,6 +15,7 @@ from typing import Any
 
 from reverie.envs.env import VectorEnv
 from reverie.envs.options import check_protocol
+from reverie.envs.partial import Mask, Partial
 from reverie.errors import UserError
 
 FAMILIES = {
@@ -27,13 +28,16 @@ FAMILIES = {
 GYM = "reverie.envs.gym"
 
 
-def make_env(id: str, *, num_envs: int = 1, protocol: str = "auto", **options: Any) -> VectorEnv:
+def make_env(
+    id: str, *, num_envs: int = 1, protocol: str = "auto", flicker: float = 0.0, mask: Mask = (), **options: Any
+) -> VectorEnv:
     """Make `num_envs` streams of the environment `id`.
 
     id: ``toy/catch``, ``ALE/Pong-v5``, ``dmc/walker-walk``, ``crafter/reward``, ``package.module:factory`` (a callable
     that returns a gymnasium.Env, a Gymnasium vector environment, or a `VectorEnv`), or any Gymnasium id.
-    protocol: one of `protocols(id)`, or ``auto`` for the first of them. options: of the environment; each family says
-    which it takes.
+    protocol: one of `protocols(id)`, or ``auto`` for the first of them.
+    flicker, mask: hide whole observations at random, or entries of a vector; see `reverie.envs.partial.Partial`.
+    options: of the environment; each family says which it takes.
 
     Raises UserError on an unknown id, protocol or option, and where a package of an optional group is missing.
     """
@@ -45,7 +49,7 @@ def make_env(id: str, *, num_envs: int = 1, protocol: str = "auto", **options: A
         protocol = known[0]
     check_protocol(id, protocol, known)
     env: VectorEnv = family.make(id, num_envs, protocol, options)
-    return env
+    return Partial(env, flicker, mask) if flicker or mask else env
 
 
 def protocols(id: str) -> tuple[str, ...]:
@@ -55,10 +59,14 @@ def protocols(id: str) -> tuple[str, ...]:
 
 
 def env_names() -> dict[str, list[str]]:
-    """Family -> its ids, as far as their packages are installed; families of any length give a pattern too."""
+    """Family -> its ids, as far as their packages are installed; families of any length give a pattern too.
+
+    The last entry lists the options with which every environment is seen in part.
+    """
     listing = {prefix.rstrip("/"): _family(prefix).names() for prefix in FAMILIES}
     listing["gymnasium"] = _family("").names()
     listing["your own"] = ["package.module:factory"]
+    listing["any, in part"] = ["--env.options.flicker P", "--env.options.mask [I,J]"]
     return listing
 
 
