@@ -154,24 +154,31 @@ class TMaze(gymnasium.Env[np.ndarray, np.int64]):
 
     The corridor is walked by itself, so that only memory is measured: actions 0 (up) and 1 (down) count at the
     junction alone, where the episode ends (terminal) with reward +1 for the cued way and -1 for the other. Cues are
-    equally likely, so random_score = 0, which is also the best any policy without memory can do; optimal_score = 1.
+    equally likely, so random_score = 0, which is also the best any policy without memory can do (it is right half the
+    time); optimal_score = 1. The last ``info["episode_info"]`` has ``success``: 1 for the cued way, else 0.
 
-    Observation: float32 vector [cue is up, cue is down, at the junction]; or with pixels=True a uint8 image
-    [size, size, 1]: a block above or below (cue) on the first row, the walker's place in the corridor on each row,
-    and a bar across the end at the junction. length: corridor env_steps between cue and junction, at least 1.
+    Observation: float32 vector [cue is up, cue is down, at the junction, distractors...]; or with pixels=True a uint8
+    image [size, size, 1]: a block above or below (cue) on the first row, the walker's place in the corridor on each
+    row, and a bar across the end at the junction. length: corridor env_steps between cue and junction, at least 1.
+    noise: how many distractors the vector has, each drawn anew from [-1, 1] on every row. Without them all that a
+    network's state can hold at the junction is the cue and the time, so that even one that was never trained to
+    remember may turn by what is left of the cue, always right or always wrong; distractors bring it back to chance.
 
     Source: the T-maze of Bakker (2001), "Reinforcement learning with long short-term memory", in its passive form
     (Ni et al. 2023, "When do transformers shine in RL?", section 5.1).
     """
 
-    def __init__(self, length: int = 10, pixels: bool = False, size: int = 32) -> None:
-        if length < 1 or size < 12:
-            raise UserError(f"length {length} must be at least 1 and size {size} at least 12")
+    def __init__(self, length: int = 10, pixels: bool = False, size: int = 32, noise: int = 0) -> None:
+        if length < 1 or size < 12 or noise < 0:
+            raise UserError(f"length {length} must be at least 1, size {size} at least 12 and noise {noise} at least 0")
+        if pixels and noise:
+            raise UserError(f"noise {noise} adds entries to the vector; with pixels=true there is none, set noise=0")
+        low = np.array([0.0] * 3 + [-1.0] * noise, np.float32)
         self.observation_space: spaces.Space[np.ndarray] = (
-            spaces.Box(0, 255, (size, size, 1), np.uint8) if pixels else spaces.Box(0.0, 1.0, (3,), np.float32)
+            spaces.Box(0, 255, (size, size, 1), np.uint8) if pixels else spaces.Box(low, 1.0, dtype=np.float32)
         )
         self.action_space = spaces.Discrete(2)
-        self.length, self._pixels, self._size = length, pixels, size
+        self.length, self._pixels, self._size, self._noise = length, pixels, size, noise
         self.random_score, self.optimal_score = 0.0, 1.0
 
     def reset(
@@ -189,12 +196,14 @@ class TMaze(gymnasium.Env[np.ndarray, np.int64]):
             return self._observe(), 0.0, False, False, {}
         # The closing row shows the corridor without junction or cue: nothing on it gives the answer away.
         self._place += 1
-        return self._observe(), 1.0 if int(action) == self._cue else -1.0, True, False, {}
+        success = float(int(action) == self._cue)
+        return self._observe(), 2.0 * success - 1.0, True, False, {"episode_info": {"success": success}}
 
     def _observe(self) -> np.ndarray:
         at_cue, at_junction = self._place == 0, self._place == self.length
         if not self._pixels:
-            return np.array([at_cue and self._cue == 0, at_cue and self._cue == 1, at_junction], np.float32)
+            signs = [at_cue and self._cue == 0, at_cue and self._cue == 1, at_junction]
+            return np.concatenate([signs, self.np_random.uniform(-1.0, 1.0, self._noise)]).astype(np.float32)
         size, third = self._size, self._size // 3
         image = np.zeros((size, size, 1), np.uint8)
         image[third : size - third] = 64

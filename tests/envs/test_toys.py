@@ -94,15 +94,50 @@ def test_tmaze_shows_its_cue_once_and_pays_for_remembering(pixels: bool) -> None
         observation, _ = env.reset(seed=seed)
         cue = env._cue
         cues[cue].add(observation.tobytes())
+        right = seed % 4 < 2
         for t in range(4):
-            observation, reward, over, truncated, _ = env.step(np.int64(cue if seed % 4 < 2 else 1 - cue))
+            observation, reward, over, truncated, info = env.step(np.int64(cue if right else 1 - cue))
             rest[cue].add(observation.tobytes())
-            assert (reward, over, truncated) == ((1.0 if seed % 4 < 2 else -1.0) if t == 3 else 0.0, t == 3, False)
+            assert (reward, over, truncated) == ((1.0 if right else -1.0) if t == 3 else 0.0, t == 3, False)
+            assert info == ({"episode_info": {"success": float(right)}} if t == 3 else {})
     assert len(cues[0]) == len(cues[1]) == 1
     assert cues[0] != cues[1]
     # After the first row nothing tells the two cues apart.
     assert rest[0] == rest[1]
     assert (env.random_score, env.optimal_score) == (0.0, 1.0)
+
+
+def test_tmaze_distractors_tell_nothing_of_the_cue() -> None:
+    plain, noisy = TMaze(length=3), TMaze(length=3, noise=2)
+    assert noisy.observation_space == spaces.Box(np.float32([0, 0, 0, -1, -1]), 1.0, dtype=np.float32)
+    distractors = []
+    for seed in range(300):
+        quiet, loud = plain.reset(seed=seed)[0], noisy.reset(seed=seed)[0]
+        for t in range(5):
+            assert noisy.observation_space.contains(loud)
+            np.testing.assert_array_equal(loud[:3], quiet)
+            distractors.append([1.0 - 2.0 * plain._cue, *loud[3:]])
+            if t < 4:
+                quiet, loud = plain.step(np.int64(0))[0], noisy.step(np.int64(0))[0]
+    # Uniform on [-1, 1]: variance 1/3. Uncorrelated with the cue and with each other; 1500 rows, so 4 sigma is 0.1.
+    assert np.var(distractors, 0)[1:] == pytest.approx([1 / 3, 1 / 3], abs=0.03)
+    assert np.corrcoef(distractors, rowvar=False) == pytest.approx(np.eye(3), abs=0.1)
+    assert len({row[1] for row in distractors}) == 1500
+
+
+@pytest.mark.parametrize("size", [11, 16, 33, 44, 84])
+def test_catch_of_eleven_cells_has_any_size_from_eleven_on(size: int) -> None:
+    env = Catch(size=size, cells=11)
+    for seed in range(30):
+        image, _ = env.reset(seed=seed)
+        assert image.shape == (size, size, 1)
+        reward, over = 0.0, False
+        while not over:
+            ball, paddle = find(env, image, 11)
+            assert (len(ball), len(paddle)) == (1, 1)
+            assert ((size // 11) ** 2) * 2 <= (image == 255).sum() <= ((size // 11 + 1) ** 2) * 2
+            image, reward, over, _, _ = env.step(1 + np.sign(ball[0] - paddle[0]))
+        assert reward == 1.0
 
 
 def test_count_scores() -> None:
@@ -189,6 +224,8 @@ def test_a_vector_of_another_size_is_refused() -> None:
         ("toy/count", {"length": 3, "max_length": 2}, "max_length 2"),
         ("toy/count", {"end": "never"}, "'never'"),
         ("toy/tmaze", {"length": 0}, "length 0"),
+        ("toy/tmaze", {"noise": -1}, "noise -1"),
+        ("toy/tmaze", {"noise": 1, "pixels": True}, "noise 1"),
         ("toy/noisy-catch", {"strength": 1.0}, "strength 1.0"),
         ("toy/catch", {"num_envs": 0}, "num_envs is 0"),
     ],
