@@ -24,7 +24,10 @@ class EnvConfig:
 class ReplayConfig:
     """What is kept and what a batch is made of; lengths in rows, see `reverie.data.sequences.SequenceSpec`.
 
-    budget: bytes of rows kept in memory. batch: windows per learner_step.
+    budget: bytes of rows kept in memory. batch: windows per learner_step. context: rows of burn-in; what an agent
+    needs beside them (frames of a stack, rows to bootstrap from) it adds itself, see `Learner.sequence`.
+    alpha, priority_floor: of the selector ``prioritised``, P(i) ~ max(p_i, priority_floor)^alpha.
+    recent_fraction, recent_horizon, recent_decay: of the selector ``recency``, see `reverie.data.selectors.Recency`.
     """
 
     budget: int = 2_000_000_000
@@ -34,12 +37,24 @@ class ReplayConfig:
     period: int = 1
     state: StateKind = "zero"
     selector: Selector = "uniform"
+    alpha: float = 0.6
+    priority_floor: float = 1e-6
+    recent_fraction: float = 0.5
+    recent_horizon: int = 1000
+    recent_decay: Literal["exponential", "linear"] = "exponential"
     chunk: int = 1024
     """rows of one stream per sealed file on disk"""
 
     def __post_init__(self) -> None:
         SequenceSpec(self.context, self.learn, 0, self.period, self.state)
         _at_least(1, budget=self.budget, batch=self.batch, chunk=self.chunk)
+        if self.alpha < 0.0 or self.priority_floor <= 0.0:
+            raise ValueError(f"expected alpha >= 0 and priority_floor > 0, got {self.alpha} and {self.priority_floor}")
+        if not 0.0 <= self.recent_fraction <= 1.0 or self.recent_horizon < 1:
+            raise ValueError(
+                "expected 0 <= recent_fraction <= 1 and recent_horizon >= 1, "
+                f"got {self.recent_fraction} and {self.recent_horizon}"
+            )
         if self.selector == "ends" and self.period != 1:
             raise ValueError(f"the selector 'ends' needs period = 1, got {self.period}")
 

@@ -16,8 +16,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from reverie.data.rows import State
+from reverie.data.rows import RowSpec, State
 from reverie.data.sequences import Batch, Feedback, SequenceSpec
+from reverie.envs.env import EnvSpec
 from reverie.nets.optim import Optimiser
 
 Mode = Literal["sample", "mode"]
@@ -28,6 +29,14 @@ class Policy(nn.Module, ABC):
 
     noise: int
     """uniform numbers that one step of one stream consumes"""
+    extras: RowSpec
+    """what `step` returns beside actions and states, stored with each row as ``extra.<name>``; none by default"""
+    lookback: int = 0
+    """rows before a window that only its observations reach back to (k - 1 for a stack of k frames), see `look`"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.extras = {}
 
     @abstractmethod
     def initial_state(self, batch: int) -> State:
@@ -47,9 +56,23 @@ class Policy(nn.Module, ABC):
     def unroll(self, state: State, rows: Mapping[str, Tensor], u: Tensor) -> tuple[Any, State]:
         """Equal to a loop of `step` over rows [T, B, ...], up to the actions; returns (outputs [T, B], state)."""
 
+    def look(self, state: State, rows: Mapping[str, Tensor]) -> State:
+        """Take in rows [T, B, ...] as the past of observations only: frame stacks fill, the memory stays as it is."""
+        return state
+
+    def warm(self, state: State, rows: Mapping[str, Tensor], u: Tensor) -> State:
+        """The state after rows [T, B, ...], without outputs: what `unroll` returns second."""
+        return self.unroll(state, rows, u)[1]
+
     def random(self, batch: int, u: Tensor) -> Tensor:
         """A uniformly random action as the environment takes it, [B, ...]."""
         raise NotImplementedError
+
+    def explore(self, env_steps: int, streams: range, total: int) -> None:
+        """Told before decisions that are to explore (mode ``sample``): env_steps so far, which of `total` streams act.
+
+        A function of these three only, so that nothing of it needs saving. Does nothing by default.
+        """
 
 
 @dataclass(frozen=True)
@@ -75,6 +98,11 @@ class Learner(nn.Module, ABC):
         self.device = device
         self.precision = precision
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+
+    @classmethod
+    def sequence(cls, config: Any, asked: SequenceSpec, env: EnvSpec) -> SequenceSpec:
+        """The windows that this agent needs, given those that ``replay.*`` asks for (which have no lookahead)."""
+        return asked
 
     @abstractmethod
     def losses(self, batch: Batch, metrics: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:

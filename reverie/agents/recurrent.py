@@ -2,8 +2,12 @@
 
 ::
 
-    rows     | context ............ | learn ........ | lookahead |
-    state    s0 --unroll, no grad-->  s               the losses begin from s
+    rows     | lookback | burn-in ............ | learn ........ | lookahead |
+             | ------ context rows ------------ |
+    state    s0  --look--  --warm, no grad------>  s               the losses begin from s
+
+`lookback` rows are there for policies whose observations reach back (frame stacks) and for ``zero`` only: a stored
+state brings its frames along.
 
 Source: R2D2 section 3 (the four strategies); Dreamer V1-V3 are the cases (zero, 0) and (stored, 0).
 """
@@ -28,16 +32,18 @@ def start_state(policy: Policy, batch: Batch, spec: SequenceSpec, u: Tensor) -> 
     ``zero``: the first row of the window is treated as is_first, so that the previous action is not used either
     (DreamerV2 code). ``stored``: the state that the actor had. u: noise [T, B, ...] for the context rows.
     """
-    rows = dict(batch.rows)
+    rows, context = dict(batch.rows), spec.context
     if batch.start is None:
         state = policy.initial_state(rows["is_first"].shape[1])
         first = rows["is_first"].clone()
         first[0] = True
         rows["is_first"] = first
+        back = min(policy.lookback, context)
+        if back:
+            state = policy.look(state, {k: v[:back] for k, v in rows.items()})
     else:
-        state = batch.start
-    if spec.context:
+        state, back = batch.start, 0
+    if context > back:
         with torch.no_grad():
-            _, state = policy.unroll(state, {k: v[: spec.context] for k, v in rows.items()}, u[: spec.context])
-        rows = {k: v[spec.context :] for k, v in rows.items()}
-    return state, rows
+            state = policy.warm(state, {k: v[back:context] for k, v in rows.items()}, u[back:context])
+    return state, {k: v[context:] for k, v in rows.items()} if context else rows

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from reverie.data.rows import State
 
@@ -128,3 +129,20 @@ class FrameStack(Core):
         """uint8 [B, H, W, C] -> (uint8 [B, H, W, k C], state)."""
         stack = torch.cat([state["frames"], x], -1)
         return stack, {"frames": stack[..., self.shape[2] :]}
+
+    def unroll(self, state: State, x: Tensor, is_first: Tensor) -> tuple[Tensor, State]:
+        """All stacks at once: the frame j rows back, black if an episode began in between."""
+        time, channels = len(x), self.shape[2]
+        past = state["frames"].unflatten(-1, (self.k - 1, channels)).movedim(-2, 0) if self.k > 1 else x[:0]
+        frames = torch.cat([past, x])
+        stack = torch.empty(*x.shape[:-1], self.outputs, dtype=x.dtype, device=x.device)
+        same = torch.ones_like(is_first)
+        for j in range(self.k):
+            piece = frames[self.k - 1 - j : self.k - 1 - j + time]
+            if j:
+                # same[t]: no episode begins in rows t-j+1 ... t; what is before the window is in the state already.
+                same = same & F.pad(~is_first, (0, 0, j - 1, 0), value=True)[:time]
+                piece = piece * same.view(*same.shape, 1, 1, 1)
+            at = (self.k - 1 - j) * channels
+            stack[..., at : at + channels] = piece
+        return stack, {"frames": stack[-1, ..., channels:]}

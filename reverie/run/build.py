@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import torch
 
 from reverie.agents import find
 from reverie.agents.agent import Learner
-from reverie.config import Config
+from reverie.config import Config, ReplayConfig
 from reverie.data.replay import Replay
 from reverie.data.rows import Field, RowSpec, row_spec
 from reverie.data.selectors import EpisodeEnds, Prioritised, Recency, Selector, Uniform
@@ -20,12 +19,11 @@ from reverie.envs.env import EnvSpec, VectorEnv
 from reverie.envs.make import make_env
 from reverie.errors import UserError
 
-SELECTORS: dict[str, Callable[[], Selector]] = {
-    "uniform": Uniform,
-    "ends": EpisodeEnds,
-    # Half of the windows are recent: about 1000 windows old, or the whole stream where it is shorter.
-    "recency": partial(Recency, 0.5, 1000),
-    "prioritised": Prioritised,
+SELECTORS: dict[str, Callable[[ReplayConfig], Selector]] = {
+    "uniform": lambda replay: Uniform(),
+    "ends": lambda replay: EpisodeEnds(),
+    "recency": lambda replay: Recency(replay.recent_fraction, replay.recent_horizon, replay.recent_decay),
+    "prioritised": lambda replay: Prioritised(replay.alpha, replay.priority_floor),
 }
 
 
@@ -64,10 +62,11 @@ def build_learner(config: Config, env: EnvSpec, device: torch.device) -> Learner
     """The learner with freshly initialised networks (seeded)."""
     replay = config.replay
     learner, _ = find(config.name).load()
-    spec = SequenceSpec(replay.context, replay.learn, 0, replay.period, replay.state)
+    asked = SequenceSpec(replay.context, replay.learn, 0, replay.period, replay.state)
     torch.manual_seed(derive(config.run.seed, "networks"))
     seed = derive(config.run.seed, "learner")
     try:
+        spec = learner.sequence(config.agent, asked, env)
         built: Learner = learner(config.agent, env, spec, seed, device, pick_precision(config.run.precision, device))
     except ValueError as error:
         raise UserError(f"{config.name} cannot be built for {env.id}: {error}") from error
@@ -79,11 +78,11 @@ def build_learner(config: Config, env: EnvSpec, device: torch.device) -> Learner
 def build_replay(config: Config, env: EnvSpec, learner: Learner) -> Replay:
     """The replay of the run, in host memory."""
     return Replay(
-        row_spec(env.observation, env.action),
+        row_spec(env.observation, env.action, learner.policy.extras),
         learner.spec,
         config.env.num_envs,
         config.replay.budget,
-        SELECTORS[config.replay.selector](),
+        SELECTORS[config.replay.selector](config.replay),
         derive(config.run.seed, "replay"),
         states=_state_spec(learner) if learner.spec.state == "stored" else None,
         pin_memory=learner.device.type == "cuda",

@@ -145,6 +145,8 @@ class LocalRun:
 
     def act(self) -> None:
         """One decision per stream."""
+        streams = self.env.num_envs
+        self.learner.policy.explore(self.env_steps, range(streams), streams)
         taken, ended = self.actor.step(random=self.env_steps < self.config.run.prefill)
         self.env_steps += taken
         self.limiter.inserted(taken)
