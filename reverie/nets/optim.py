@@ -1,26 +1,34 @@
-"""Optimisation: Adam with global-norm clipping and DreamerV2's decoupled weight shrink."""
+"""Optimisation: Adam or RMSProp with global-norm clipping and DreamerV2's decoupled weight shrink."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from reverie.nets.rmsprop import CentredRMSProp
+
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """lr, eps: Adam's. clip: maximum global gradient norm. shrink: w <- (1 - shrink) w per update, not scaled by lr."""
+    """lr, eps: the optimiser's. clip: maximum global gradient norm (inf: none).
+
+    shrink: w <- (1 - shrink) w per update, not scaled by lr. kind: ``adam``, or ``rmsprop`` as DQN's (centred, decay
+    0.95, eps inside the root).
+    """
 
     lr: float = 1e-4
     eps: float = 1e-5
     clip: float = 100.0
     shrink: float = 1e-6
+    kind: Literal["adam", "rmsprop"] = "adam"
 
 
 class Optimiser:
-    """One Adam for one group of parameters. Host synchronisation never happens: the norm stays a tensor.
+    """One optimiser for one group of parameters. Host synchronisation never happens: the norm stays a tensor.
 
     Source: DreamerV2 code, common.Optimizer: clip, decay of *every* variable (pattern ``.*``), Adam(eps=1e-5).
     Differs in: Keras' Adam adds eps before bias correction (epsilon hat), PyTorch's after it.
@@ -31,7 +39,11 @@ class Optimiser:
         self.tensors: list[Tensor] = list(self.parameters)
         self.config = config
         cuda = self.parameters[0].is_cuda
-        self.adam = torch.optim.Adam(self.parameters, config.lr, eps=config.eps, fused=True, capturable=cuda)
+        self.rule: torch.optim.Optimizer = (
+            torch.optim.Adam(self.parameters, config.lr, eps=config.eps, fused=True, capturable=cuda)
+            if config.kind == "adam"
+            else CentredRMSProp(self.parameters, config.lr, eps=config.eps)
+        )
 
     def step(self) -> Tensor:
         """Use the gradients that are there, then clear them. Returns the gradient norm before clipping (0-d)."""
@@ -39,14 +51,14 @@ class Optimiser:
         if self.config.shrink:
             with torch.no_grad():
                 torch._foreach_mul_(self.tensors, 1 - self.config.shrink)
-        self.adam.step()
+        self.rule.step()
         for parameter in self.parameters:
             parameter.grad = None
         return norm
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Adam's moments and counts, flat: '<index>.<name>' -> tensor."""
-        states = self.adam.state
+        """Moments and counts, flat: '<index>.<name>' -> tensor."""
+        states = self.rule.state
         return {f"{i}.{k}": v for i, p in enumerate(self.parameters) for k, v in states.get(p, {}).items()}
 
     def load_state_dict(self, flat: dict[str, Tensor]) -> None:
@@ -56,4 +68,4 @@ class Optimiser:
             parameter = self.parameters[int(index)]
             # Moments must have their parameter's memory layout: the fused kernel walks them together.
             like = parameter if value.shape == parameter.shape else torch.empty_like(value, device=parameter.device)
-            self.adam.state[parameter][name] = torch.empty_like(like, dtype=value.dtype).copy_(value)
+            self.rule.state[parameter][name] = torch.empty_like(like, dtype=value.dtype).copy_(value)
