@@ -26,6 +26,13 @@ class Entry:
 
 
 AGENTS: dict[str, Entry] = {
+    "dqn": Entry(
+        module="reverie.agents.dqn",
+        learner="DQN",
+        config="DQNConfig",
+        paper="Mnih et al. 2015, Nature 518",
+        summary="action values from replayed transitions; double, dueling, n-step and prioritised are settings",
+    ),
     "dreamerv2": Entry(
         module="reverie.agents.dreamerv2",
         learner="DreamerV2",

@@ -1,0 +1,46 @@
+"""Epsilon-greedy exploration: how often each stream acts at random."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """Probability epsilon of a uniformly random action.
+
+    kind: ``anneal``, all streams alike, from `start` down to `end` over `over` env_steps beginning at env_step `after`;
+        or ``ladder``, fixed for all training and different for each stream.
+    base, alpha: of the ladder, eps_i = base^(1 + alpha i / (N - 1)) for stream i of N; a single stream has base.
+    evaluation: in evaluation.
+
+    Source: Mnih et al. 2015 (DQN), Extended Data Table 1; Horgan et al. 2018 (Ape-X), section 4.
+    """
+
+    kind: Literal["anneal", "ladder"] = "anneal"
+    start: float = 1.0
+    end: float = 0.1
+    over: int = 1_000_000
+    after: int = 0
+    base: float = 0.4
+    alpha: float = 7.0
+    evaluation: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("start", "end", "base", "evaluation"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} is a probability, got {getattr(self, name)}")
+        if self.over < 0 or self.after < 0 or self.alpha < 0.0:
+            raise ValueError(f"over, after and alpha must be >= 0, got {self.over}, {self.after} and {self.alpha}")
+
+    def epsilons(self, env_steps: int, streams: range, total: int) -> Tensor:
+        """Epsilon of each of `streams` (of `total`) after that many env_steps, float32 [len(streams)]."""
+        if self.kind == "ladder":
+            place = torch.arange(streams.start, streams.stop, dtype=torch.float64) / max(total - 1, 1)
+            return (self.base ** (1.0 + self.alpha * place)).float()
+        done = min(max((env_steps - self.after) / self.over, 0.0), 1.0) if self.over else 1.0
+        return torch.full((len(streams),), self.start + (self.end - self.start) * done)

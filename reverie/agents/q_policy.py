@@ -1,0 +1,157 @@
+"""The policy of every value-based agent: frame stacks, torso, memory, head, and epsilon-greedy actions.
+
+::
+
+    obs ---> stack ---> torso --+--> core ---> head ---> outputs, q
+             k frames           |    memory    plain, dueling, distributional
+    prev_action, reward --------+ (if fed)
+
+The stack is a core of its own, in front of the torso: its state is the last k - 1 frames, so that replay stores every
+frame once and rows that only fill a stack pass no convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from reverie.agents.agent import Mode, Policy
+from reverie.agents.exploration import Exploration
+from reverie.data.rows import Field, State, observations
+from reverie.nets.cores import Core, FrameStack
+from reverie.nets.encoders import is_image
+from reverie.nets.layers import one_hot
+from reverie.nets.q_heads import QHead
+from reverie.nets.torsos import Torso
+
+Obs = dict[str, Tensor]
+
+
+class Stacks(nn.Module):
+    """A `FrameStack` for each image key; other keys pass. State: ``frames.<key>``, none if k = 1. No parameters."""
+
+    def __init__(self, observation: Mapping[str, spaces.Space], k: int) -> None:
+        super().__init__()
+        self.keys = [key for key, space in observation.items() if is_image(space)] if k > 1 else []
+        self.stacks = nn.ModuleList()
+        for key in self.keys:
+            height, width, colours = observation[key].shape or ()
+            self.stacks.append(FrameStack((height, width, colours), k))
+        self.lookback = k - 1 if self.keys else 0
+
+    def _each(self) -> list[tuple[str, FrameStack]]:
+        pairs = zip(self.keys, self.stacks, strict=True)
+        return [(key, stack) for key, stack in pairs if isinstance(stack, FrameStack)]
+
+    def initial_state(self, batch: int, device: torch.device) -> State:
+        """Black frames."""
+        return {f"frames.{key}": stack.initial_state(batch, device)["frames"] for key, stack in self._each()}
+
+    def step(self, state: State, rows: Mapping[str, Tensor]) -> tuple[Obs, State]:
+        """Rows [B, ...] -> observations with stacked images, state."""
+        obs, after = observations(rows), {}
+        for key, stack in self._each():
+            one = {"frames": state[f"frames.{key}"]}
+            obs[key], one = stack.step(one, obs[key], rows["is_first"])
+            after[f"frames.{key}"] = one["frames"]
+        return obs, after
+
+    def unroll(self, state: State, rows: Mapping[str, Tensor]) -> tuple[Obs, State]:
+        """The same for rows [T, B, ...] at once."""
+        obs, after = observations(rows), {}
+        for key, stack in self._each():
+            obs[key], one = stack.unroll({"frames": state[f"frames.{key}"]}, obs[key], rows["is_first"])
+            after[f"frames.{key}"] = one["frames"]
+        return obs, after
+
+
+class QNetwork(nn.Module):
+    """Torso, core and head. feed: the core also reads the previous action (one-hot) and reward, zeros at first rows."""
+
+    def __init__(self, torso: Torso, core: Core, head: QHead, actions: int, feed: bool) -> None:
+        super().__init__()
+        self.torso, self.core, self.head = torso, core, head
+        self.actions, self.feed = actions, feed
+
+    def features(self, obs: Obs, rows: Mapping[str, Tensor]) -> Tensor:
+        """What the core reads: [*lead, F]."""
+        x = self.torso(obs)
+        if not self.feed:
+            return x
+        first = rows["is_first"]
+        action = one_hot(torch.where(first, -1, rows["prev_action"]), self.actions)
+        reward = torch.where(first, 0.0, rows["reward"])
+        return torch.cat([x, action.to(x.dtype), reward.unsqueeze(-1).to(x.dtype)], -1)
+
+
+class QPolicy(Policy):
+    """Acts greedily on the network's action values, but for a fraction epsilon of random actions.
+
+    Two of the `noise` numbers of a step decide about random actions, the rest are the head's.
+    keep_q: return the action values as the extra ``q`` float32 [A] (for priorities that actors compute).
+    """
+
+    def __init__(self, network: QNetwork, stacks: Stacks, exploration: Exploration, keep_q: bool = False) -> None:
+        super().__init__()
+        self.network, self.stacks, self.exploration = network, stacks, exploration
+        self.noise = 2 + network.head.noise
+        self.lookback = stacks.lookback
+        if keep_q:
+            self.extras = {"q": Field((network.actions,), np.dtype(np.float32))}
+        self.epsilon: Tensor | float = exploration.evaluation
+
+    def initial_state(self, batch: int) -> State:
+        """Black frames and the core's initial state."""
+        device = next(self.parameters()).device
+        core = self.network.core.initial_state(batch, device)
+        return self.stacks.initial_state(batch, device) | {f"core.{name}": value for name, value in core.items()}
+
+    def explore(self, env_steps: int, streams: range, total: int) -> None:
+        """Set epsilon of the streams that act next."""
+        self.epsilon = self.exploration.epsilons(env_steps, streams, total).to(next(self.parameters()).device)
+
+    def step(
+        self, state: State, rows: Mapping[str, Tensor], u: Tensor, mode: Mode
+    ) -> tuple[Tensor, State, dict[str, Tensor]]:
+        """See `Policy.step`. The state advances also where the action is random."""
+        obs, frames = self.stacks.step(state, rows)
+        x = self.network.features(obs, rows)
+        x, core = self.network.core.step(_core(state), x, rows["is_first"])
+        q = self.network.head.q(self.network.head(x, u[..., 2:]))
+        epsilon = self.epsilon if mode == "sample" else self.exploration.evaluation
+        action = torch.where(u[..., 0] < epsilon, self.random(len(u), u), q.argmax(-1))
+        after = frames | {f"core.{name}": value for name, value in core.items()}
+        return action, after, {"q": q} if self.extras else {}
+
+    def look(self, state: State, rows: Mapping[str, Tensor]) -> State:
+        """Fill the stacks; the core's state stays as it is."""
+        return state | self.stacks.unroll(state, rows)[1]
+
+    def warm(self, state: State, rows: Mapping[str, Tensor], u: Tensor) -> State:
+        """Burn in: stacks, torso and core, no head; the stacks alone if the core remembers nothing."""
+        if not _core(state):
+            return self.look(state, rows)
+        return self.remember(state, rows)[1]
+
+    def unroll(self, state: State, rows: Mapping[str, Tensor], u: Tensor) -> tuple[Tensor, State]:
+        """Outputs of the head for rows [T, B, ...] and the last state; u: [T, B, noise]."""
+        x, state = self.remember(state, rows)
+        return self.network.head(x, u[..., 2:]), state
+
+    def remember(self, state: State, rows: Mapping[str, Tensor]) -> tuple[Tensor, State]:
+        """Outputs of the core [T, B, F] and the last state."""
+        obs, frames = self.stacks.unroll(state, rows)
+        x, core = self.network.core.unroll(_core(state), self.network.features(obs, rows), rows["is_first"])
+        return x, frames | {f"core.{name}": value for name, value in core.items()}
+
+    def random(self, batch: int, u: Tensor) -> Tensor:
+        """Uniformly random actions from u[:, 1]."""
+        return (u[..., 1] * self.network.actions).long().clamp(max=self.network.actions - 1)
+
+
+def _core(state: State) -> State:
+    return {name.removeprefix("core."): value for name, value in state.items() if name.startswith("core.")}

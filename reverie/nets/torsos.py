@@ -1,0 +1,116 @@
+"""Torsos of value networks: stacked images through DQN's convolutions, everything else through an MLP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from reverie.nets.encoders import is_image, vector, vector_size
+from reverie.nets.layers import MLP
+
+SMALLEST = 36
+"""Side of the smallest image that DQN's convolutions fit."""
+
+
+@dataclass(frozen=True)
+class TorsoConfig:
+    """channels: of the three convolutions. layers, units: the MLP for what is no image. act: of the MLP.
+
+    dense: units of a fully connected layer after all of them (0: none).
+    """
+
+    channels: tuple[int, int, int] = (32, 64, 64)
+    layers: int = 2
+    units: int = 128
+    act: str = "relu"
+    dense: int = 0
+
+
+class NatureCNN(nn.Module):
+    """DQN's three convolutions with ReLU: uint8 [N, H, W, C] -> [N, outputs].
+
+    ::
+
+        sides >= 36    8x8 stride 4, 4x4 stride 2, 3x3 stride 1, no padding: 84 -> 20 -> 9 -> 7, 7*7*64 = 3136 features
+        smaller        3x3 stride 2, 3x3 stride 2, 3x3 stride 1, padded: 32 -> 16 -> 8 -> 8
+
+    A side that the strides do not fit is padded at the bottom or right with black pixels, to the next side s with
+    s mod 8 = 4, so that every pixel is seen. Pixels are divided by 255 within the first kernel.
+    Source: Mnih et al. 2015 (DQN), Methods, "Model architecture"; the form for smaller sides and the padding are ours.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], channels: tuple[int, int, int]) -> None:
+        super().__init__()
+        height, width, colours = shape
+        nature = min(height, width) >= SMALLEST
+        self.pad = (-(width - 4) % 8, -(height - 4) % 8) if nature else (0, 0)
+        kernels = ((8, 4, 0), (4, 2, 0), (3, 1, 0)) if nature else ((3, 2, 1), (3, 2, 1), (3, 1, 1))
+        sizes = pairwise((colours, *channels))
+        self.convs = nn.ModuleList(
+            nn.Conv2d(i, o, kernel, stride, padding=padding)
+            for (i, o), (kernel, stride, padding) in zip(sizes, kernels, strict=True)
+        )
+        sides = [height + self.pad[1], width + self.pad[0]]
+        for kernel, stride, padding in kernels:
+            sides = [(side + 2 * padding - kernel) // stride + 1 for side in sides]
+        self.outputs = channels[-1] * sides[0] * sides[1]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """uint8 [N, H, W, C] in 0..255 -> [N, outputs]."""
+        x = image.movedim(-1, -3).float()
+        if any(self.pad):
+            x = F.pad(x, (0, self.pad[0], 0, self.pad[1]))
+        first = self.convs[0]
+        assert isinstance(first, nn.Conv2d)
+        x = F.relu_(F.conv2d(x, first.weight * (1 / 255), first.bias, first.stride, first.padding))
+        for conv in self.convs[1:]:
+            x = F.relu_(conv(x))
+        return x.flatten(1)
+
+
+class Torso(nn.Module):
+    """One CNN per image key, one MLP for all other keys together, their features concatenated; then `dense` units.
+
+    observation: key -> space of the unstacked observation. stack: frames that images come as, channels concatenated.
+    Raises ValueError if there is nothing to observe.
+    """
+
+    def __init__(self, observation: Mapping[str, spaces.Space], config: TorsoConfig, stack: int = 1) -> None:
+        super().__init__()
+        self.images = {key: space for key, space in observation.items() if is_image(space)}
+        self.vectors = {key: space for key, space in observation.items() if not is_image(space)}
+        if not observation:
+            raise ValueError("an observation needs at least one key")
+        self.cnns = nn.ModuleList()
+        self.outputs = 0
+        for space in self.images.values():
+            height, width, colours = space.shape or ()
+            cnn = NatureCNN((height, width, colours * stack), config.channels)
+            self.cnns.append(cnn)
+            self.outputs += cnn.outputs
+        self.mlp: MLP | None = None
+        if self.vectors:
+            inputs = sum(vector_size(space) for space in self.vectors.values())
+            self.mlp = MLP(inputs, config.layers, config.units, config.act)
+            self.outputs += self.mlp.outputs
+        self.dense: nn.Linear | None = None
+        if config.dense:
+            self.dense = nn.Linear(self.outputs, config.dense)
+            self.outputs = config.dense
+
+    def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """Observations as they travel, images stacked, key -> [*lead, ...] -> [*lead, outputs]."""
+        features = []
+        for key, cnn in zip(self.images, self.cnns, strict=True):
+            image = obs[key]
+            features.append(cnn(image.flatten(0, -4)).unflatten(0, image.shape[:-3]))
+        if self.mlp is not None:
+            features.append(self.mlp(torch.cat([vector(space, obs[key]) for key, space in self.vectors.items()], -1)))
+        x = torch.cat(features, -1) if len(features) > 1 else features[0]
+        return x if self.dense is None else F.relu(self.dense(x))

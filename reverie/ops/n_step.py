@@ -1,0 +1,65 @@
+"""Uncorrected n-step targets in parts: what was earned, and where and with which weight to bootstrap.
+
+`reverie.ops.returns` gives finished targets. A distribution, or a value on another scale, needs the parts::
+
+    target_t = earned_t + discount_t * boot[t + ahead_t]
+
+    row        t      t+1     t+2     t+3             n = 3
+    reward     .      r_1     r_2     r_3             earned_t = r_1 + gamma r_2 + gamma^2 r_3
+                                      boot            ahead_t = 3, discount_t = gamma^3
+    is_last    0       0       1                      ahead_t = 2, discount_t = gamma^2, or 0 if that row is_terminal
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reverie.ops.precision import full
+
+
+@dataclass(frozen=True)
+class NStep:
+    """Parts of n-step targets of `rows` rows, each [rows, B]; of rows with is_last they mean nothing.
+
+    earned: discounted rewards before the bootstrap. discount: weight of the bootstrap, 0 if the episode really ended.
+    ahead: int64, rows from t to the row that is bootstrapped from.
+    """
+
+    earned: Tensor
+    discount: Tensor
+    ahead: Tensor
+
+    def pick(self, values: Tensor) -> Tensor:
+        """The entries of values [T+1, B, ...] at the rows to bootstrap from, [rows, B, ...]."""
+        rows, batch = self.ahead.shape
+        index = self.ahead + torch.arange(rows, device=self.ahead.device).unsqueeze(-1)
+        return values[index, torch.arange(batch, device=index.device)]
+
+
+def n_step(reward: Tensor, is_last: Tensor, is_terminal: Tensor, gamma: float, n: int, rows: int) -> NStep:
+    """Parts of the targets of the first `rows` rows; earned + discount * boot is `n_step_returns`.
+
+    reward, is_last (bool), is_terminal (bool): [T+1, B], reward[t] earned on arriving at row t and not read where the
+    row before is_last. gamma: in [0, 1]. n: at least 1; returns end at is_last rows and at row T at the latest.
+    Raises ValueError if the shapes differ, n < 1, or rows > T.
+    Source: Hessel et al. 2018 (Rainbow), "Multi-step learning"; Kapturowski et al. 2019 (R2D2), section 2.3.
+    """
+    shapes = {tuple(x.shape) for x in (reward, is_last, is_terminal)}
+    if len(shapes) > 1:
+        raise ValueError(f"rows must be aligned, all of one shape [T+1, B]; got {sorted(shapes)}")
+    time = reward.shape[0] - 1
+    if n < 1 or not 1 <= rows <= time:
+        raise ValueError(f"expected n >= 1 and 1 <= rows <= {time}, got n = {n} and rows = {rows}")
+    reward, last = full(reward), is_last.bool()[:-1]
+    alive = (~is_terminal.bool()).to(reward.dtype)
+    earned, discount = torch.zeros_like(reward), alive
+    ahead = torch.zeros(reward.shape, dtype=torch.int64, device=reward.device)
+    # After k rounds: the k-step parts. Rows with is_last and row T keep their own, as if they led to themselves.
+    for _ in range(min(n, time)):
+        earned = torch.cat([torch.where(last, 0.0, reward[1:] + gamma * earned[1:]), earned[-1:]])
+        discount = torch.cat([torch.where(last, alive[:-1], gamma * discount[1:]), discount[-1:]])
+        ahead = torch.cat([torch.where(last, 0, ahead[1:] + 1), ahead[-1:]])
+    return NStep(earned[:rows], discount[:rows], ahead[:rows])

@@ -1,0 +1,141 @@
+"""Networks of the value-based line: sizes of the convolutions, heads by hand, RMSProp by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from reverie.nets.optim import OptimConfig, Optimiser
+from reverie.nets.q_heads import DuelingQ, PlainQ, gather_actions
+from reverie.nets.torsos import NatureCNN, Torso, TorsoConfig
+
+
+def test_nature_has_the_published_sizes() -> None:
+    """84 -> 20 -> 9 -> 7 pixels, 3136 features; 77 984 weights and biases in three convolutions."""
+    cnn = NatureCNN((84, 84, 4), (32, 64, 64))
+    assert cnn.outputs == 7 * 7 * 64 == 3136
+    assert cnn.pad == (0, 0)
+    assert sum(p.numel() for p in cnn.parameters()) == 8 * 8 * 4 * 32 + 32 + 4 * 4 * 32 * 64 + 64 + 3 * 3 * 64 * 64 + 64
+
+
+@pytest.mark.parametrize(
+    "shape", [(84, 84), (64, 64), (36, 36), (37, 90), (210, 160), (32, 32), (35, 100), (11, 11), (3, 5)]
+)
+def test_every_pixel_of_every_size_is_seen(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    cnn = NatureCNN((*shape, 1), (4, 4, 4))
+    image = torch.randint(0, 256, (2, *shape, 1), dtype=torch.uint8)
+    before = cnn(image)
+    assert before.shape == (2, cnn.outputs)
+    with torch.no_grad():
+        for conv in cnn.convs:
+            conv.bias.fill_(10.0)  # type: ignore[union-attr, operator]  # so that no ReLU hides a change
+    before = cnn(image)
+    for y, x in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
+        changed = image.clone()
+        changed[:, y, x] = 255 - changed[:, y, x]
+        assert not torch.equal(cnn(changed), before)
+
+
+def test_pixels_count_as_fractions_of_255() -> None:
+    cnn = NatureCNN((84, 84, 2), (2, 2, 2))
+    image = torch.randint(0, 256, (3, 84, 84, 2), dtype=torch.uint8)
+    x = image.permute(0, 3, 1, 2).float() / 255
+    for conv in cnn.convs:
+        x = torch.relu(conv(x))
+    assert torch.allclose(cnn(image), x.flatten(1), atol=1e-6)
+
+
+def test_torso_joins_images_vectors_and_indices() -> None:
+    observation = {
+        "image": spaces.Box(0, 255, (12, 12, 3), np.uint8),
+        "vector": spaces.Box(-1, 1, (2, 2), np.float32),
+        "index": spaces.Discrete(3),
+    }
+    torso = Torso(observation, TorsoConfig(channels=(2, 3, 4), layers=1, units=5), stack=2)
+    assert torso.mlp is not None
+    assert torso.mlp.layers[0].in_features == 7
+    obs = {
+        "image": torch.zeros(6, 4, 12, 12, 6, dtype=torch.uint8),
+        "vector": torch.zeros(6, 4, 2, 2),
+        "index": torch.ones(6, 4, dtype=torch.int64),
+    }
+    assert torso(obs).shape == (6, 4, torso.outputs) == (6, 4, 4 * 3 * 3 + 5)
+    assert Torso(observation, TorsoConfig(dense=9)).outputs == 9
+
+
+def test_dueling_subtracts_the_mean_advantage() -> None:
+    head = DuelingQ(1, 3, 0)
+    with torch.no_grad():
+        head.value[0].weight.fill_(2.0)
+        head.value[0].bias.fill_(1.0)
+        head.advantage[0].weight.copy_(torch.tensor([[1.0], [2.0], [6.0]]))
+        head.advantage[0].bias.zero_()
+    # V = 2 * 10 + 1 = 21; A = 10, 20, 60 with mean 30.
+    assert head(torch.tensor([[10.0]]), torch.zeros(1, 0)).tolist() == [[1.0, 11.0, 51.0]]
+
+
+def test_heads_without_a_hidden_layer_are_linear() -> None:
+    assert [tuple(p.shape) for p in PlainQ(5, 3, 0).parameters()] == [(3, 5), (3,)]
+    assert [tuple(p.shape) for p in PlainQ(5, 3, 7).parameters()] == [(7, 5), (7,), (3, 7), (3,)]
+
+
+def test_gather_actions() -> None:
+    outputs = torch.arange(2 * 3 * 4 * 5).view(2, 3, 4, 5)
+    action = torch.tensor([[0, 3, 1], [2, 2, 0]])
+    picked = gather_actions(outputs, action)
+    for t in range(2):
+        for b in range(3):
+            assert torch.equal(picked[t, b], outputs[t, b, action[t, b]])
+    assert torch.equal(gather_actions(outputs[..., 0], action), picked[..., 0])
+
+
+def test_rmsprop_by_hand() -> None:
+    """Two updates of one weight with gradients 1 and 3: epsilon is inside the root, and the mean is subtracted."""
+    weight = torch.nn.Parameter(torch.tensor([1.0]))
+    optimiser = Optimiser([weight], OptimConfig(kind="rmsprop", lr=0.1, eps=0.01, clip=float("inf"), shrink=0.0))
+    mean = square = 0.0
+    expected = 1.0
+    for gradient in (1.0, 3.0):
+        weight.grad = torch.tensor([gradient])
+        assert float(optimiser.step()) == gradient
+        mean = 0.95 * mean + 0.05 * gradient
+        square = 0.95 * square + 0.05 * gradient**2
+        expected -= 0.1 * gradient / math.sqrt(square - mean**2 + 0.01)
+        assert weight.item() == pytest.approx(expected, rel=1e-6)
+        assert weight.grad is None
+
+
+def test_rmsprop_goes_on_where_it_was_saved() -> None:
+    torch.manual_seed(0)
+    start, gradients = torch.randn(3, 4), torch.randn(4, 3, 4)
+    config = OptimConfig(kind="rmsprop", lr=0.1, eps=0.01, shrink=0.0)
+    whole = torch.nn.Parameter(start.clone())
+    optimiser = Optimiser([whole], config)
+    for gradient in gradients[:2]:
+        whole.grad = gradient.clone()
+        optimiser.step()
+    other = torch.nn.Parameter(whole.detach().clone())
+    again = Optimiser([other], config)
+    again.load_state_dict({name: value.clone() for name, value in optimiser.state_dict().items()})
+    for gradient in gradients[2:]:
+        for parameter, rule in ((whole, optimiser), (other, again)):
+            parameter.grad = gradient.clone()
+            rule.step()
+    assert torch.equal(whole, other)
+
+
+def test_the_scale_of_a_loss_and_epsilon_cancel() -> None:
+    """Gradients / 32 with epsilon / 32^2 make the same step: a mean over 32 for the paper's sum."""
+    steps = []
+    for scale in (1.0, 1 / 32):
+        weight = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
+        config = OptimConfig(kind="rmsprop", lr=0.1, eps=0.01 * scale**2, clip=float("inf"), shrink=0.0)
+        optimiser = Optimiser([weight], config)
+        for gradient in ((1.0, -2.0), (0.5, 3.0)):
+            weight.grad = torch.tensor(gradient, dtype=torch.float64) * scale
+            optimiser.step()
+        steps.append(weight.detach())
+    assert torch.allclose(steps[0], steps[1])
