@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reverie.data.rows import State
+from reverie.nets.lstm import lstm_unroll
 
 
 class Core(nn.Module, ABC):
@@ -81,6 +82,12 @@ class LSTM(Core):
         """[B, inputs] -> ([B, units], state)."""
         hidden, cell = self.cell(x, (state["hidden"], state["cell"]))
         return hidden, {"hidden": hidden, "cell": cell}
+
+    def unroll(self, state: State, x: Tensor, is_first: Tensor) -> tuple[Tensor, State]:
+        """One operation for all rows, see `reverie.nets.lstm`; equal to the loop up to rounding."""
+        projected = F.linear(x, self.cell.weight_ih, self.cell.bias_ih + self.cell.bias_hh)
+        outputs, hidden, cell = lstm_unroll(projected, self.cell.weight_hh, state["hidden"], state["cell"], is_first)
+        return outputs, {"hidden": hidden, "cell": cell}
 
 
 class GRU(Core):

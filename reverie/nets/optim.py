@@ -18,6 +18,7 @@ class OptimConfig:
 
     shrink: w <- (1 - shrink) w per update, not scaled by lr. kind: ``adam``, or ``rmsprop`` as DQN's (centred, decay
     0.95, eps inside the root).
+    lr_end, lr_over: the learning rate goes linearly from lr to lr_end over that many learner_steps (0: it stays).
     """
 
     lr: float = 1e-4
@@ -25,6 +26,8 @@ class OptimConfig:
     clip: float = 100.0
     shrink: float = 1e-6
     kind: Literal["adam", "rmsprop"] = "adam"
+    lr_end: float = 0.0
+    lr_over: int = 0
 
 
 class Optimiser:
@@ -38,6 +41,7 @@ class Optimiser:
         self.parameters = list(parameters)
         self.tensors: list[Tensor] = list(self.parameters)
         self.config = config
+        self.steps = 0
         cuda = self.parameters[0].is_cuda
         self.rule: torch.optim.Optimizer = (
             torch.optim.Adam(self.parameters, config.lr, eps=config.eps, fused=True, capturable=cuda)
@@ -45,8 +49,18 @@ class Optimiser:
             else CentredRMSProp(self.parameters, config.lr, eps=config.eps)
         )
 
+    @property
+    def lr(self) -> float:
+        """Of the next step."""
+        config = self.config
+        done = min(self.steps / config.lr_over, 1.0) if config.lr_over else 0.0
+        return config.lr + (config.lr_end - config.lr) * done
+
     def step(self) -> Tensor:
         """Use the gradients that are there, then clear them. Returns the gradient norm before clipping (0-d)."""
+        if self.config.lr_over:
+            self.rule.param_groups[0]["lr"] = self.lr
+            self.steps += 1
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip, foreach=True)
         if self.config.shrink:
             with torch.no_grad():
@@ -57,13 +71,17 @@ class Optimiser:
         return norm
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Moments and counts, flat: '<index>.<name>' -> tensor."""
+        """Moments and counts, flat: '<index>.<name>' -> tensor; and ``steps`` where the learning rate depends on it."""
         states = self.rule.state
-        return {f"{i}.{k}": v for i, p in enumerate(self.parameters) for k, v in states.get(p, {}).items()}
+        flat = {f"{i}.{k}": v for i, p in enumerate(self.parameters) for k, v in states.get(p, {}).items()}
+        return flat | ({"steps": torch.tensor(self.steps)} if self.config.lr_over else {})
 
     def load_state_dict(self, flat: dict[str, Tensor]) -> None:
         """Inverse of `state_dict`."""
         for key, value in flat.items():
+            if key == "steps":
+                self.steps = int(value)
+                continue
             index, name = key.split(".", 1)
             parameter = self.parameters[int(index)]
             # Moments must have their parameter's memory layout: the fused kernel walks them together.

@@ -127,6 +127,26 @@ def test_rmsprop_goes_on_where_it_was_saved() -> None:
     assert torch.equal(whole, other)
 
 
+def test_the_learning_rate_falls_and_goes_on_where_it_was_saved() -> None:
+    config = OptimConfig(kind="rmsprop", lr=1.0, lr_end=0.2, lr_over=4, eps=1.0, clip=float("inf"), shrink=0.0)
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimiser = Optimiser([parameter], config)
+    rates = []
+    for step in range(7):
+        if step == 3:
+            saved = {name: value.clone() for name, value in optimiser.state_dict().items()}
+            optimiser = Optimiser([parameter], config)
+            optimiser.load_state_dict(saved)
+        rates.append(optimiser.lr)
+        parameter.grad = torch.ones(1)
+        before = parameter.item()
+        optimiser.step()
+        state = optimiser.rule.state[parameter]
+        moved = rates[-1] / math.sqrt(float(state["square"] - state["mean"] ** 2) + 1.0)
+        assert before - parameter.item() == pytest.approx(moved, rel=1e-5)
+    assert rates == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2, 0.2, 0.2])
+
+
 def test_the_scale_of_a_loss_and_epsilon_cancel() -> None:
     """Gradients / 32 with epsilon / 32^2 make the same step: a mean over 32 for the paper's sum."""
     steps = []
