@@ -166,6 +166,35 @@ def dream(run_dir: Path, context: int, horizon: int, episodes: int, out: Path | 
     _print(imagine(run_dir, context=context, horizon=horizon, episodes=episodes, out=out), as_json)
 
 
+@cli.command("plot")
+@click.argument("paths", nargs=-1, metavar="RUN_OR_DIR...", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("curves.png"), show_default=True)
+@click.option("--x", type=click.Choice(["frames", "env_steps", "minutes"]), default="frames", show_default=True)
+@click.option("--metric", default="episode/score", show_default=True, help="A name in metrics.jsonl.")
+@click.option(
+    "--group",
+    type=click.Choice(["agent", "env", "config"]),
+    multiple=True,
+    help="What runs of one curve have in common; may be repeated [all three].",
+)
+@click.option(
+    "--normalise",
+    type=click.Choice(["auto", "off", "human"]),
+    default="auto",
+    show_default=True,
+    help="Scores relative to random play and people; auto: if all games have such scores.",
+)
+def plot_(paths: tuple[Path, ...], **options: Any) -> None:
+    """Draw learning curves of runs, or of all runs in a folder: a picture, a CSV beside it, and a table."""
+    from reverie.report.plot import plot as draw
+
+    drawn = draw(paths, **options)
+    for note in drawn.notes:
+        click.echo(f"note: {note}", err=True)
+    for line in (*drawn.table, f"picture  {drawn.picture}", f"numbers  {drawn.csv}"):
+        click.echo(line)
+
+
 @cli.command("list")
 @click.argument("what", type=click.Choice(["agents", "envs", "presets"]), required=False)
 def list_(what: str | None) -> None:

@@ -1,8 +1,10 @@
-"""Pictures of runs: learning curves over seeds, and errors of a dream over its horizon; plain and labelled directly."""
+"""Pictures of runs: curves with intervals over runs, and errors of a dream over its horizon; labelled directly."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,19 +16,138 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from reverie.errors import UserError
 from reverie.report.record import read_metrics
+from reverie.report.statistics import bootstrap_interval, iqm, mean
 
 XAxis = Literal["frames", "env_steps", "minutes"]
+Points = tuple[np.ndarray, np.ndarray]
+"""x [n] ascending, and the value there [n]."""
 
 X_LABELS = {
     "frames": "frames (decisions × action repeat)",
     "env_steps": "env_steps (decisions)",
     "minutes": "wall-clock time (minutes)",
 }
-Y_LABELS = {"episode/score": "episode score (sum of rewards)", "episode/length": "episode length (env_steps)"}
+Y_LABELS = {
+    "episode/score": "episode score (sum of rewards)",
+    "episode/length": "episode length (env_steps)",
+    "eval/score": "evaluation score (mean over episodes)",
+}
 COLOURS = ("#1f5fa8", "#c4512d", "#2f8a57", "#8a5aa8", "#a8842a", "#4d4d4d")
+DASHES = ("-", "--", ":")
+"""One after the other, where there are more lines than colours."""
 GRAY = "#777777"
 BINS = 100
 """A curve has at most this many points; records between two of them are averaged."""
+MIN_SEEDS = 3
+"""Runs that every task needs for an interquartile mean and an interval; with fewer, the mean and each run are drawn."""
+LEVEL = 0.95
+LABEL_WIDTH = 32
+"""Characters of a line of a label."""
+LINE_INCHES = 0.175
+"""Its height."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A statistic over runs, along x.
+
+    label: whose runs. statistic: what `value` is, in words. x: [G]. runs: [R, G] of each run, NaN outside its records.
+    tasks: [R], each run's environment. value: [G], NaN where not all runs have been. low, high: [G] ends of the
+    bootstrap interval, or None with fewer than `MIN_SEEDS` runs of a task.
+    """
+
+    label: str
+    statistic: str
+    x: np.ndarray
+    runs: np.ndarray
+    tasks: tuple[str, ...]
+    value: np.ndarray
+    low: np.ndarray | None
+    high: np.ndarray | None
+
+    @property
+    def drawn(self) -> np.ndarray:
+        """Where on x the value is: indices, ascending."""
+        return np.flatnonzero(np.isfinite(self.value))
+
+    def final(self) -> np.ndarray:
+        """Scores [seeds, tasks]: each run's mean over the last tenth of what is drawn, which must not be nothing."""
+        last = self.drawn[-max(1, round(len(self.drawn) / 10)) :]
+        return score_matrix(self.runs[:, last].mean(1), self.tasks)
+
+
+def aggregate(label: str, points: Sequence[Points], tasks: Sequence[str]) -> Curve:
+    """The curve of runs that have (x, value) `points`, each in the environment named in `tasks`, [R] both.
+
+    Interquartile mean over all runs and stratified bootstrap interval, point by point; the mean over runs and no
+    interval where a task has fewer than `MIN_SEEDS` runs. Neither is there where one of the runs has not been.
+    """
+    x, runs = binned(points)
+    complete = np.flatnonzero(np.isfinite(runs).all(0))
+    matrices = [score_matrix(runs[:, place], tasks) for place in complete]
+    enough = min(tasks.count(task) for task in set(tasks)) >= MIN_SEEDS
+    value, low, high = (np.full(len(x), np.nan) for _ in range(3))
+    for place, scores in zip(complete, matrices, strict=True):
+        value[place] = iqm(scores) if enough else mean(scores)
+        if enough:
+            low[place], high[place] = bootstrap_interval(scores, iqm, level=LEVEL)
+    name = "one run" if len(runs) == 1 else f"{'IQM' if enough else 'mean'} of {len(runs)} runs"
+    if len(set(tasks)) > 1:
+        name += f" of {len(set(tasks))} environments"
+    if enough:
+        name += f", {LEVEL * 100:g} % interval"
+    return Curve(label, name, x, runs, tuple(tasks), value, low if enough else None, high if enough else None)
+
+
+def score_matrix(values: np.ndarray, tasks: Sequence[str]) -> np.ndarray:
+    """Values of runs [R] as [seeds, tasks], tasks in order of appearance; NaN below the last run of a task."""
+    columns = [values[[other == task for other in tasks]] for task in dict.fromkeys(tasks)]
+    scores = np.full((max(map(len, columns)), len(columns)), np.nan)
+    for number, column in enumerate(columns):
+        scores[: len(column), number] = column
+    return scores
+
+
+def draw(
+    curves: Sequence[Curve],
+    out: str | Path,
+    *,
+    xlabel: str,
+    ylabel: str,
+    references: Mapping[str, float] | None = None,
+    title: str = "",
+) -> Path:
+    """Draw curves, each with its interval, or with its single runs thin where it has none; `references` are levels.
+
+    Returns `out`; its ending chooses the format.
+    """
+    labels: list[tuple[str, str]] = []
+    heights: list[float] = []
+    figure, axes = _axes()
+    for number, curve in enumerate(curves):
+        colour, dash = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
+        if curve.low is not None and curve.high is not None:
+            axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
+        else:
+            axes.plot(curve.x, curve.runs.T, color=colour, linewidth=0.8, alpha=0.45)
+        # A single point is no line; a mark shows it.
+        mark = "o" if len(curve.drawn) == 1 else None
+        axes.plot(curve.x, curve.value, dash, color=colour, linewidth=2.2, marker=mark)
+        parts = curve.label.replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
+        lines = textwrap.wrap(parts, LABEL_WIDTH) + textwrap.wrap(curve.statistic, LABEL_WIDTH)
+        labels.append(("\n".join(lines), colour))
+        ends = curve.value[curve.drawn] if len(curve.drawn) else curve.runs[np.isfinite(curve.runs)]
+        heights.append(float(ends[-1]))
+    for name, level in (references or {}).items():
+        axes.axhline(level, color=GRAY, linewidth=1, linestyle=(0, (5, 4)))
+        labels.append((f"{name} {level:g}", GRAY))
+        heights.append(level)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    if axes.get_xlim()[1] >= 1000:
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlim(0, None)
+    return _save(figure, axes, labels, heights, title, out)
 
 
 def learning_curve(
@@ -37,32 +158,15 @@ def learning_curve(
     references: Mapping[str, float] | None = None,
     title: str = "",
 ) -> Path:
-    """Draw `key` of runs that differ in their seed: each run thin, their median thick, `references` as dashed levels.
+    """Draw `key` of runs that differ in their seed as one curve, with `references` as dashed levels.
 
-    Records are averaged within bins of x (all runs share them); the median is drawn where all runs have been. Returns
-    `out_png`. Raises UserError if there are no runs, if one has no metrics, or none with `key`.
+    Returns `out_png`. Raises UserError if there are no runs, if one has no metrics, or none with `key`.
     """
     if not run_dirs:
         raise UserError("no run directories to draw")
-    points = [series(run_dir, key, x) for run_dir in run_dirs]
-    grid, curves = binned(points)
-    figure, axes = _axes()
-    for curve in curves:
-        axes.plot(grid, curve, color=COLOURS[0], linewidth=0.8, alpha=0.45)
-    median = np.median(curves, axis=0)  # NaN, and so not drawn, where a run has no records
-    axes.plot(grid, median, color=COLOURS[0], linewidth=2.2)
-    drawn = np.flatnonzero(np.isfinite(median))
-    labels = [(f"median of {len(curves)} runs" if len(curves) > 1 else "mean of records", COLOURS[0])]
-    heights = [float(median[drawn[-1]] if len(drawn) else curves[0][np.isfinite(curves[0])][-1])]
-    for name, level in (references or {}).items():
-        axes.axhline(level, color=GRAY, linewidth=1, linestyle=(0, (5, 4)))
-        labels.append((f"{name} {level:g}", GRAY))
-        heights.append(level)
-    axes.set_xlabel(X_LABELS[x])
-    axes.set_ylabel(Y_LABELS.get(key, key))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set_xlim(0, None)
-    return _save(figure, axes, labels, heights, title, out_png)
+    curve = aggregate("", [series(run_dir, key, x) for run_dir in run_dirs], [""] * len(run_dirs))
+    ylabel = Y_LABELS.get(key, key)
+    return draw([curve], out_png, xlabel=X_LABELS[x], ylabel=ylabel, references=references, title=title)
 
 
 def error_by_horizon(
@@ -90,7 +194,7 @@ def error_by_horizon(
     return _save(figure, axes, labels, [float(np.asarray(e)[-1]) for e in results.values()], title, out_png)
 
 
-def series(run_dir: str | Path, key: str, x: XAxis) -> tuple[np.ndarray, np.ndarray]:
+def series(run_dir: str | Path, key: str, x: XAxis) -> Points:
     """(x, value) of the records with a finite number under `key`, in order of x. Raises UserError if there are none."""
     column, unit = ("time/elapsed_s", 60.0) if x == "minutes" else (x, 1.0)
     records = read_metrics(run_dir)
@@ -102,25 +206,27 @@ def series(run_dir: str | Path, key: str, x: XAxis) -> tuple[np.ndarray, np.ndar
     return xs, ys
 
 
-def binned(points: Sequence[tuple[np.ndarray, np.ndarray]], bins: int = BINS) -> tuple[np.ndarray, np.ndarray]:
-    """Runs of (x [n_i], y [n_i]) on one grid: (centres [G], means [runs, G]).
+def binned(points: Sequence[Points], bins: int = BINS) -> tuple[np.ndarray, np.ndarray]:
+    """Runs of (x [n_i], y [n_i]) on one grid: (x [G], means [runs, G]).
 
-    The mean of a run's y within each bin; a bin without records lies on the line between its neighbours, and is NaN
-    before the run's first and after its last record. G <= bins, and no more than the longest run has records.
+    If the runs have at most `bins` different x, as evaluations do, those are the grid; else its points are the centres
+    of at most `bins` equal bins, of which a run has the mean of its y. Where a run has no records it lies on the line
+    between its neighbours, and is NaN before its first and after its last record.
     """
-    low, high = min(x[0] for x, _ in points), max(x[-1] for x, _ in points)
-    count = min(bins, max(len(x) for x, _ in points))
-    edges = np.linspace(low, max(high, low + 1e-9), count + 1)
-    centres = (edges[:-1] + edges[1:]) / 2
-    curves = np.full((len(points), count), np.nan)
+    grid = np.unique(np.concatenate([x for x, _ in points]))
+    edges = grid
+    if len(grid) > bins:
+        edges = np.linspace(grid[0], grid[-1], min(bins, max(len(x) for x, _ in points)) + 1)
+        grid = (edges[:-1] + edges[1:]) / 2
+    curves = np.full((len(points), len(grid)), np.nan)
     for curve, (x, y) in zip(curves, points, strict=True):
-        place = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, count - 1)
-        records = np.bincount(place, minlength=count)
+        place = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, len(grid) - 1)
+        records = np.bincount(place, minlength=len(grid))
         filled = np.flatnonzero(records)
-        means = np.bincount(place, weights=y, minlength=count)[filled] / records[filled]
+        means = np.bincount(place, weights=y, minlength=len(grid))[filled] / records[filled]
         inside = slice(filled[0], filled[-1] + 1)
-        curve[inside] = np.interp(centres[inside], centres[filled], means)
-    return centres, curves
+        curve[inside] = np.interp(grid[inside], grid[filled], means)
+    return grid, curves
 
 
 def _axes() -> tuple[Figure, Axes]:
@@ -143,9 +249,12 @@ def _save(
     out_png: str | Path,
 ) -> Path:
     """Write each label (text, colour) at the right end of its line and save; labels that would meet move apart."""
+    slot = LINE_INCHES * (max(text.count("\n") + 1 for text, _ in labels) + 0.3)
+    room = max(figure.get_figheight(), slot * len(labels) + 1) - 1  # of the axes; the rest is text
+    figure.set_figheight(room + 1)
     low, high = axes.get_ylim()
     order = np.argsort(heights)
-    places = spread([(heights[i] - low) / (high - low) for i in order], distance=0.06)
+    places = spread([(heights[i] - low) / (high - low) for i in order], slot / room)
     for i, place in zip(order, places, strict=True):
         text, colour = labels[i]
         axes.annotate(
@@ -160,7 +269,10 @@ def _save(
 
 
 def spread(places: Sequence[float], distance: float) -> list[float]:
-    """Sorted places moved apart to at least `distance`, as little as it takes, around where they were."""
+    """Sorted places moved apart to at least `distance`, as little as it takes, around where they were.
+
+    What leaves [0, 1] is moved back; if there is no room for all, they go beyond 1.
+    """
     groups: list[tuple[float, int]] = []  # (mean place, members): members sit `distance` apart around the mean
     for place in places:
         group = (place, 1)
@@ -168,4 +280,6 @@ def spread(places: Sequence[float], distance: float) -> list[float]:
             (a, m), (b, n) = groups.pop(), group
             group = ((a * m + b * n) / (m + n), m + n)
         groups.append(group)
-    return [mean + (k - (members - 1) / 2) * distance for mean, members in groups for k in range(members)]
+    apart = [mean + (k - (members - 1) / 2) * distance for mean, members in groups for k in range(members)]
+    last = len(apart) - 1
+    return [max(k * distance, min(1 - (last - k) * distance, place)) for k, place in enumerate(apart)]

@@ -49,7 +49,8 @@ def median(scores: np.ndarray) -> np.ndarray:
 def optimality_gap(scores: np.ndarray, target: float = 1.0) -> np.ndarray:
     """How far runs fall short of a target on average: target - mean of min(score, target).
 
-    [..., seeds, tasks] -> [...]. What lies above the target does not count. target: 1 is the human player where scores are human-normalised.
+    [..., seeds, tasks] -> [...]. What lies above the target does not count. target: 1 is the human player where scores
+    are human-normalised.
     """
     return target - _task_means(np.minimum(_check(scores), target)).mean(-1)
 
