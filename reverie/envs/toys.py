@@ -157,6 +157,8 @@ class TMaze(gymnasium.Env[np.ndarray, np.int64]):
     equally likely, so random_score = 0, which is also the best any policy without memory can do (it is right half the
     time); optimal_score = 1. The last ``info["episode_info"]`` has ``success``: 1 for the cued way, else 0.
 
+    A policy that reads its previous action has a memory of one row: it may walk with the action that it will need.
+
     Observation: float32 vector [cue is up, cue is down, at the junction, distractors...]; or with pixels=True a uint8
     image [size, size, 1]: a block above or below (cue) on the first row, the walker's place in the corridor on each
     row, and a bar across the end at the junction. length: corridor env_steps between cue and junction, at least 1.
