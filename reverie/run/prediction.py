@@ -1,0 +1,119 @@
+"""The prediction report of a world model: what it foresees of held-out sequences, and which rewards it makes up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reverie.errors import UserError
+from reverie.report.prediction import Outcomes, reward_threshold, summarise
+from reverie.report.prediction_figure import draw_prediction
+from reverie.report.reward_video import Episode, reward_video
+from reverie.run.open_loop import Dreamer, OpenLoop, frames, held_out, join, load_dreamer, open_loop
+
+BATCH = 16
+"""Sequences dreamed at once."""
+
+
+def measures(dreamer: Dreamer, outcomes: Outcomes, threshold: float | None = None) -> dict[str, Any]:
+    """What `reverie.report.prediction.summarise` says, with the units of it.
+
+    threshold: of a reward, in the model's units; None: half of the smallest magnitude that is not zero in the outcomes.
+    Raises UserError if a prediction is not a finite number.
+    """
+    seen = outcomes.valid
+    if not np.isfinite(outcomes.predicted_reward[seen]).all():
+        raise UserError("the model predicts rewards that are not finite: the run has diverged; train it anew")
+    if threshold is None:
+        threshold = reward_threshold(outcomes.reward[seen])
+    transform = dreamer.learner.config.reward_transform
+    units = {
+        "observations": "mean squared error per number; pixels in [0, 1]",
+        "reward": "reward" if transform == "identity" else f"{transform}(reward), as the model learns it",
+        "continuation": "probability that the episode does not truly end with this row",
+    }
+    return {"units": units, **summarise(outcomes, threshold)}
+
+
+def report(
+    run_dir: str | Path,
+    *,
+    context: int = 5,
+    horizon: int = 45,
+    sequences: int = 100,
+    random_play: bool = False,
+    threshold: float | None = None,
+    gif: bool = False,
+    episodes: int = 3,
+    out: Path | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Predict held-out sequences in open loop; write ``prediction.json`` and ``.png`` to `out` [run_dir/report].
+
+    context: rows seen. horizon: env_steps dreamed at most. sequences: how many, one dream of each. random_play: by
+    uniformly random actions instead of the sampling policy, so that all agents meet the same behaviour. threshold: see
+    `measures`. gif: also ``prediction.gif``, the `episodes` sequences with the most reward made up (the sum of the
+    predicted magnitude over dreamed rows without a reward, or with one of the other sign). Returns what the JSON holds.
+
+    Raises UserError if the agent has no world model, episodes are not longer than `context`, or `gif` has no images.
+    """
+    run_dir = Path(run_dir)
+    out = Path(out) if out else run_dir / "report"
+    if threshold is not None and threshold <= 0:
+        raise UserError(f"--threshold {threshold} must be positive")
+    dreamer = load_dreamer(run_dir, device, seed)
+    if gif and not dreamer.images:
+        raise UserError(f"{dreamer.config.env.id} has no image observations to show; leave out --gif")
+    held = held_out(dreamer, sequences, context, horizon, seed, random_play)
+    dreamer.env.close()
+    outcomes: list[Outcomes] = []
+    shown: list[Episode] = []
+    for begin in range(0, len(held), BATCH):
+        dreamed = open_loop(dreamer.learner, held[begin : begin + BATCH], context)
+        outcomes.append(dreamed.outcomes(horizon))
+        if gif:
+            shown += _episodes(dreamed, dreamer.images[0])
+    whole = join(outcomes)
+    found = measures(dreamer, whole, threshold)
+    config = dreamer.config
+    result = {
+        "env": config.env.id,
+        "agent": config.name,
+        "env_steps": dreamer.env_steps,
+        "context": context,
+        "sequences": len(held),
+        "play": "random" if random_play else "policy",
+        "seed": seed,
+        **found,
+        "files": {"json": str(out / "prediction.json"), "png": str(out / "prediction.png")},
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    draw_prediction(found, out / "prediction.png", f"{config.name} on {config.env.id}: open loop after {context} rows")
+    if gif:
+        limit = None if found["hallucination"] is None else found["hallucination"]["threshold"]
+        worst = np.argsort(-_made_up(whole), kind="stable")[:episodes]
+        reward_video([shown[i] for i in worst], context, limit, out / "prediction.gif")
+        result["files"]["gif"] = str(out / "prediction.gif")
+    (out / "prediction.json").write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def _episodes(dreamed: OpenLoop, key: str) -> list[Episode]:
+    """Each sequence of a batch, cut to its own length."""
+    true, predicted = frames(dreamed.true[key]), frames(dreamed.predicted[key])
+    lengths: Sequence[int] = dreamed.valid.sum(0).tolist()
+    return [
+        Episode(true[:n, i], predicted[:n, i], dreamed.reward[:n, i], dreamed.predicted_reward[:n, i])
+        for i, n in enumerate(lengths)
+    ]
+
+
+def _made_up(outcomes: Outcomes) -> np.ndarray:
+    """Predicted reward (magnitude) of rows that have none or one of the other sign, summed over each sequence, [B]."""
+    false = outcomes.valid & ((outcomes.reward == 0) | (outcomes.reward * outcomes.predicted_reward < 0))
+    return np.where(false, np.abs(outcomes.predicted_reward), 0.0).sum(0)
