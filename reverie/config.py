@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from reverie.data.sequences import SequenceSpec, StateKind
 
-Selector = Literal["uniform", "ends", "recency", "prioritised"]
+Selector = Literal["uniform", "ends", "episodes", "recency", "prioritised"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class ReplayConfig:
     needs beside them (frames of a stack, rows to bootstrap from) it adds itself, see `Learner.sequence`.
     alpha, priority_floor: of the selector ``prioritised``, P(i) ~ max(p_i, priority_floor)^alpha.
     recent_fraction, recent_horizon, recent_decay: of the selector ``recency``, see `reverie.data.selectors.Recency`.
+    drift: measure how far recurrent states drift (``train/drift_first``, ``train/drift_last``); keeps the actor's.
     """
 
     budget: int = 2_000_000_000
@@ -36,6 +37,7 @@ class ReplayConfig:
     learn: int = 50
     period: int = 1
     state: StateKind = "zero"
+    drift: bool = False
     selector: Selector = "uniform"
     alpha: float = 0.6
     priority_floor: float = 1e-6
@@ -46,7 +48,7 @@ class ReplayConfig:
     """rows of one stream per sealed file on disk"""
 
     def __post_init__(self) -> None:
-        SequenceSpec(self.context, self.learn, 0, self.period, self.state)
+        SequenceSpec(self.context, self.learn, 0, self.period, self.state, self.drift)
         _at_least(1, budget=self.budget, batch=self.batch, chunk=self.chunk)
         if self.alpha < 0.0 or self.priority_floor <= 0.0:
             raise ValueError(f"expected alpha >= 0 and priority_floor > 0, got {self.alpha} and {self.priority_floor}")
@@ -55,8 +57,8 @@ class ReplayConfig:
                 "expected 0 <= recent_fraction <= 1 and recent_horizon >= 1, "
                 f"got {self.recent_fraction} and {self.recent_horizon}"
             )
-        if self.selector == "ends" and self.period != 1:
-            raise ValueError(f"the selector 'ends' needs period = 1, got {self.period}")
+        if self.selector in ("ends", "episodes") and self.period != 1:
+            raise ValueError(f"the selector {self.selector!r} needs period = 1, got {self.period}")
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,8 @@ class Learner(nn.Module, ABC):
     optimisers: dict[str, Optimiser]
     updates: Tensor
     """learner_steps so far, int64 [], on the device"""
+    priority_fields: tuple[str, ...] = ()
+    """fields of rows that `initial_priorities` reads; empty: new windows get the replay's own priority"""
 
     def __init__(self, seed: int, device: torch.device, precision: torch.dtype) -> None:
         super().__init__()
@@ -110,6 +112,10 @@ class Learner(nn.Module, ABC):
 
         Fills `metrics` with detached 0-d tensors. May return a `Feedback` (as a generator's return value).
         """
+
+    def initial_priorities(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """Priorities [B] of new windows, from `priority_fields` of their rows [T, B, ...] as the actor left them."""
+        raise NotImplementedError(f"{type(self).__name__} computes no priorities in the actor")
 
     def compile_parts(self) -> None:
         """Compile what is worth compiling (``run.compile``). Raises NotImplementedError where nothing is."""

@@ -13,6 +13,7 @@ stream may be a window's last row.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -41,8 +42,8 @@ def split_keys(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 class Replay:
     """Rows of `streams` streams and the windows that `sequence` allows in them.
 
-    spec: fields of a row. states: fields of a recurrent state, kept (only if ``sequence.state == "stored"``) before
-        the rows whose absolute index is a multiple of the period.
+    spec: fields of a row. states: fields of a recurrent state, kept (only if ``sequence.keeps_states``) before the
+        rows whose absolute index is a multiple of the period.
     budget: bytes for rows, states and selector; or capacity: rows in all streams together. Exactly one of them.
     selector: draws windows. seed: of the replay's own generator, which nothing else uses.
     device: where rows live; batches are made there. pin_memory: batches of a CPU replay in page-locked memory.
@@ -70,10 +71,10 @@ class Replay:
             raise ValueError(f"expected streams >= 1 and buffers >= 1, got {streams} and {buffers}")
         if not {"is_first", "is_last"} <= set(spec):
             raise ValueError(f"a row needs is_first and is_last, got {sorted(spec)}")
-        if sequence.state == "stored" and not states:
-            raise ValueError("sequence.state is 'stored' but the replay was given no state spec")
+        if sequence.keeps_states and not states:
+            raise ValueError("the sequence keeps states but the replay was given no state spec")
         self.spec, self.sequence, self.streams = dict(spec), sequence, streams
-        self.state_spec: RowSpec = dict(states or {}) if sequence.state == "stored" else {}
+        self.state_spec: RowSpec = dict(states or {}) if sequence.keeps_states else {}
         self.selector = selector
         self.device = torch.device(device)
         self.rows_per_stream = self._fit(budget, capacity)
@@ -251,11 +252,35 @@ class Replay:
         ages = (self._count[drawn.streams] - drawn.starts - length) * self.streams
         return Batch(
             rows=dict(out),
-            start=self._states.get(drawn.streams, drawn.starts),
+            start=self._states.get(drawn.streams, drawn.starts) if self.sequence.state == "stored" else None,
             keys=torch.from_numpy(window_keys(drawn.streams, drawn.starts)),
             probabilities=torch.from_numpy(drawn.probabilities.astype(np.float32)),
             ages=torch.from_numpy(ages),
+            probes=self._probe(drawn.streams, drawn.starts),
         )
+
+    def _probe(self, streams: np.ndarray, starts: np.ndarray) -> State | None:
+        """States before the rows `SequenceSpec.probes` of the windows, name -> [probes, n, ...]."""
+        probes = self.sequence.probes
+        if not probes:
+            return None
+        rows = (starts + np.array(probes)[:, None]).reshape(-1)
+        states = self._states.get(np.tile(streams, len(probes)), rows) or {}
+        return {name: value.unflatten(0, (len(probes), len(starts))) for name, value in states.items()}
+
+    def completed(self, streams: np.ndarray | None = None) -> np.ndarray:
+        """Keys int64 [n] of the windows that the newest rows of these streams (None: of all) have just completed."""
+        ids = self._all if streams is None else np.asarray(streams, np.int64)
+        starts = self._count[ids] - self.sequence.length
+        new = (starts >= 0) & (starts % self.sequence.period == 0)
+        return window_keys(ids[new], starts[new])
+
+    def read(self, keys: np.ndarray, fields: Iterable[str]) -> dict[str, torch.Tensor]:
+        """These fields of the windows with those keys, [T, n, ...]; all of them must be stored."""
+        streams, starts = split_keys(keys)
+        slots = streams * self.rows_per_stream + (starts + self._offsets) % self.rows_per_stream
+        index = torch.from_numpy(slots.reshape(-1)).to(self.device)
+        return {name: self._rings.data[name].index_select(0, index).unflatten(0, slots.shape) for name in fields}
 
     def _next_buffers(self, batch_size: int) -> dict[str, torch.Tensor]:
         pool = self._pools.setdefault(batch_size, [])

@@ -27,6 +27,7 @@ class SequenceSpec:
     lookahead: further rows that only targets read (n for n-step returns).
     period: windows start at stream rows that are multiples of this (1: at every row).
     state: ``zero`` starts each window from the policy's initial state, ``stored`` from the state the actor had.
+    drift: batches also carry the states that the actor had at the rows `probes`, to be compared with the learner's.
 
     Raises ValueError if a length is negative, learn or period is not positive.
     """
@@ -36,6 +37,7 @@ class SequenceSpec:
     lookahead: int = 0
     period: int = 1
     state: StateKind = "zero"
+    drift: bool = False
 
     def __post_init__(self) -> None:
         if self.context < 0 or self.lookahead < 0:
@@ -49,6 +51,25 @@ class SequenceSpec:
     def length(self) -> int:
         """Rows in a window."""
         return self.context + self.learn + self.lookahead
+
+    @property
+    def keeps_states(self) -> bool:
+        """Whether the replay holds recurrent states."""
+        return self.state == "stored" or self.drift
+
+    @property
+    def probes(self) -> tuple[int, ...]:
+        """Of the rows before which states are kept, the first and the last that are trained, or follow the last one.
+
+        States are kept before every period-th row. A window of 40 + 80 + 5 rows with period 40 trains rows 40 to 119:
+        its probes are 40, exactly, and 120, one row late. With period 1 they are exactly the first and the last.
+        """
+        if not self.drift:
+            return ()
+        first = -(-self.context // self.period) * self.period
+        end = self.context + self.learn
+        last = (end - 1 if self.period == 1 else min(end, self.length - 1)) // self.period * self.period
+        return (first, last) if first <= last else ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +99,7 @@ class Batch:
 
     rows: field -> tensor [T, B, ...] in storage dtype (images uint8).
     start: state before row 0, name -> [B, ...], or None where the spec says ``zero``.
+    probes: states that the actor had before the rows `SequenceSpec.probes`, name -> [probes, B, ...], or None.
     keys: int64 [B], name the windows in `Feedback`; probabilities: float32 [B], of having drawn each window.
     ages: int64 [B], rows inserted into the replay since the window's last row.
     """
@@ -87,6 +109,7 @@ class Batch:
     keys: torch.Tensor
     probabilities: torch.Tensor
     ages: torch.Tensor
+    probes: State | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device; without waiting where the replay's memory is pinned."""
@@ -100,6 +123,7 @@ class Batch:
             move(self.keys),
             move(self.probabilities),
             move(self.ages),
+            None if self.probes is None else {name: move(value) for name, value in self.probes.items()},
         )
 
 

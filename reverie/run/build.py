@@ -11,6 +11,7 @@ import torch
 from reverie.agents import find
 from reverie.agents.agent import Learner
 from reverie.config import Config, ReplayConfig
+from reverie.data.episode_starts import EpisodeStarts
 from reverie.data.replay import Replay
 from reverie.data.rows import Field, RowSpec, row_spec
 from reverie.data.selectors import EpisodeEnds, Prioritised, Recency, Selector, Uniform
@@ -22,6 +23,7 @@ from reverie.errors import UserError
 SELECTORS: dict[str, Callable[[ReplayConfig], Selector]] = {
     "uniform": lambda replay: Uniform(),
     "ends": lambda replay: EpisodeEnds(),
+    "episodes": lambda replay: EpisodeStarts(),
     "recency": lambda replay: Recency(replay.recent_fraction, replay.recent_horizon, replay.recent_decay),
     "prioritised": lambda replay: Prioritised(replay.alpha, replay.priority_floor),
 }
@@ -62,7 +64,7 @@ def build_learner(config: Config, env: EnvSpec, device: torch.device) -> Learner
     """The learner with freshly initialised networks (seeded)."""
     replay = config.replay
     learner, _ = find(config.name).load()
-    asked = SequenceSpec(replay.context, replay.learn, 0, replay.period, replay.state)
+    asked = SequenceSpec(replay.context, replay.learn, 0, replay.period, replay.state, replay.drift)
     torch.manual_seed(derive(config.run.seed, "networks"))
     seed = derive(config.run.seed, "learner")
     try:
@@ -76,7 +78,13 @@ def build_learner(config: Config, env: EnvSpec, device: torch.device) -> Learner
 
 
 def build_replay(config: Config, env: EnvSpec, learner: Learner) -> Replay:
-    """The replay of the run, in host memory."""
+    """The replay of the run, in host memory. Raises UserError if states are to be kept and there are none."""
+    states = _state_spec(learner) if learner.spec.keeps_states else None
+    if learner.spec.keeps_states and not states:
+        raise UserError(
+            f"{config.name} on {env.id} has no recurrent state to keep: "
+            "set replay.state = zero and replay.drift = false"
+        )
     return Replay(
         row_spec(env.observation, env.action, learner.policy.extras),
         learner.spec,
@@ -84,7 +92,7 @@ def build_replay(config: Config, env: EnvSpec, learner: Learner) -> Replay:
         config.replay.budget,
         SELECTORS[config.replay.selector](config.replay),
         derive(config.run.seed, "replay"),
-        states=_state_spec(learner) if learner.spec.state == "stored" else None,
+        states=states,
         pin_memory=learner.device.type == "cuda",
     )
 

@@ -30,7 +30,7 @@ from reverie.report.console import Console
 from reverie.report.log import Logger, TensorBoard
 from reverie.run.build import build_env, build_learner, build_replay, derive, pick_device
 from reverie.run.checkpoint import Checkpoints, misfit
-from reverie.run.roles import Actor, Evaluator, Trainer
+from reverie.run.roles import Actor, Evaluator, Prioritiser, Trainer
 from reverie.run.saved_config import load_config, save_config
 
 
@@ -92,6 +92,7 @@ class LocalRun:
             raise UserError(f"cannot write in {run_dir}: {error.strerror}; name another --logdir") from error
         self.actor = Actor(self.env, self.learner.policy, self._store, derive(options.seed, "actor"))
         self.trainer = Trainer(self.learner, self.replay, config.replay.batch)
+        self.prioritiser = Prioritiser(self.learner, self.replay)
         self.limiter = Limiter(options.train_ratio, options.prefill)
         self.checkpoints = Checkpoints(run_dir, options.keep_checkpoints)
         self.env_steps = 0
@@ -167,9 +168,10 @@ class LocalRun:
 
     def _store(self, rows: Rows, streams: np.ndarray | None, state: State) -> None:
         kept = None
-        if self.learner.spec.state == "stored":
+        if self.replay.state_spec:
             kept = {name: value.cpu().numpy() for name, value in state.items()}
         self.replay.add(rows, streams, kept)
+        self.prioritiser.inserted(streams)
         self.writer.add(rows, streams, kept)
 
     def _episodes(self, ended: list[tuple[int, float, int]]) -> None:

@@ -11,6 +11,8 @@ import torch
 from reverie.agents.agent import Learner, Mode, Policy
 from reverie.data.replay import Replay
 from reverie.data.rows import EXTRA, Rows, RowSpec, State, row_spec
+from reverie.data.selectors import Prioritised
+from reverie.data.sequences import Feedback
 from reverie.envs.env import VectorEnv
 from reverie.run.meter import Meter
 
@@ -113,6 +115,30 @@ class Actor:
         self.state = {name: value.to(self.device) for name, value in state["state"].items()}
         self.episodes.score, self.episodes.length = state["score"].copy(), state["length"].copy()
         self.generator.set_state(state["generator"])
+
+
+class Prioritiser:
+    """Gives new windows the priorities that the actor's own outputs imply, where the learner knows how.
+
+    Otherwise a new window has the largest priority seen so far, and with few draws per window it is that first
+    priority that decides. Source: Horgan et al. 2018 (Ape-X), section 3.
+    """
+
+    def __init__(self, learner: Learner, replay: Replay) -> None:
+        self.learner, self.replay = learner, replay
+        self.active = bool(learner.priority_fields) and isinstance(replay.selector, Prioritised)
+
+    def inserted(self, streams: np.ndarray | None) -> None:
+        """Rows of these streams (None: of all) have just been added, one each."""
+        if not self.active:
+            return
+        keys = self.replay.completed(streams)
+        if len(keys):
+            rows = self.replay.read(keys, self.learner.priority_fields)
+            rows = {name: value.to(self.learner.device) for name, value in rows.items()}
+            with torch.no_grad():
+                priorities = self.learner.initial_priorities(rows)
+            self.replay.feedback(Feedback(torch.from_numpy(keys), priorities))
 
 
 class Trainer:

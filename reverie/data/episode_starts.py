@@ -1,0 +1,93 @@
+"""Windows that begin where episodes begin: for learners that unroll whole episodes from their first row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from reverie.data.selector import Drawn, Layout, Selector
+from reverie.errors import UserError
+
+
+class EpisodeStarts(Selector):
+    """Every complete window whose first row is_first, with the same probability, with replacement.
+
+    ::
+
+        rows      0  1  2  3 | 0' 1' 2' | 0" 1"            windows of 4 rows: [0 1 2 3], [0' 1' 2' 0"]
+
+    So each episode counts once, whatever its length; the rows of later episodes that a window holds are for the
+    learner to mask. Needs period = 1. Raises UserError otherwise.
+    Source: Hausknecht & Stone 2015 (DRQN), section "Stable recurrent updates", bootstrapped sequential updates.
+    """
+
+    def bind(self, layout: Layout) -> None:
+        """Begin without episodes."""
+        super().bind(layout)
+        if layout.period != 1:
+            raise UserError(f"the selector 'episodes' needs replay.period = 1, got {layout.period}")
+        self._starts: list[list[int]] = [[] for _ in range(layout.streams)]
+        self._gone = np.zeros(layout.streams, np.int64)
+        self._ready = np.zeros(layout.streams, np.int64)
+
+    def observe(self, streams: np.ndarray, indices: np.ndarray, rows: dict[str, np.ndarray]) -> None:
+        """Note where episodes begin."""
+        for at in np.flatnonzero(rows["is_first"]).tolist():
+            self._starts[streams[at]].append(int(indices[at]))
+
+    def appear(self, streams: np.ndarray, starts: np.ndarray, priorities: np.ndarray | None = None) -> None:
+        """Count the windows that begin an episode."""
+        super().appear(streams, starts)
+        for stream, start in zip(streams.tolist(), starts.tolist(), strict=True):
+            known, next_one = self._starts[stream], int(self._ready[stream])
+            self._ready[stream] += next_one < len(known) and known[next_one] == start
+
+    def evict(self, streams: np.ndarray, starts: np.ndarray) -> None:
+        """Forget them with their first row."""
+        super().evict(streams, starts)
+        for stream, start in zip(streams.tolist(), starts.tolist(), strict=True):
+            known, oldest = self._starts[stream], int(self._gone[stream])
+            if oldest < self._ready[stream] and known[oldest] == start:
+                self._gone[stream] += 1
+            if self._gone[stream] > 1000:
+                self._drop(stream)
+
+    def _drop(self, stream: int) -> None:
+        gone = int(self._gone[stream])
+        del self._starts[stream][:gone]
+        self._ready[stream] -= gone
+        self._gone[stream] = 0
+
+    def ready(self, n: int) -> bool:
+        """Whether there is an episode to draw."""
+        return bool((self._ready > self._gone).any())
+
+    def sample(self, n: int, rng: np.random.Generator) -> Drawn:
+        """Draw from the episodes of all streams, laid end to end."""
+        ends = np.cumsum(self._ready - self._gone)
+        place = rng.integers(0, ends[-1], n)
+        streams = np.searchsorted(ends, place, side="right")
+        numbers = self._ready[streams] - (ends[streams] - place)
+        places = zip(streams.tolist(), numbers.tolist(), strict=True)
+        starts = np.array([self._starts[stream][k] for stream, k in places], np.int64)
+        return Drawn(streams, starts, np.full(n, 1.0 / int(ends[-1])))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The known first rows of all streams, one stream after another, and how many of each can be drawn."""
+        for stream in range(self.layout.streams):
+            self._drop(stream)
+        joined = [start for known in self._starts for start in known]
+        return super().state_dict() | {
+            "starts": np.array(joined, np.int64),
+            "lengths": np.array([len(known) for known in self._starts], np.int64),
+            "ready": self._ready.copy(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Return to the saved episodes."""
+        super().load_state_dict(state)
+        parts = np.split(np.asarray(state["starts"], np.int64), np.cumsum(state["lengths"])[:-1])
+        self._starts = [part.tolist() for part in parts]
+        self._ready[:] = state["ready"]
+        self._gone[:] = 0
