@@ -33,6 +33,20 @@ AGENTS: dict[str, Entry] = {
         paper="Mnih et al. 2015, Nature 518",
         summary="action values from replayed transitions; double, dueling, n-step and prioritised are settings",
     ),
+    "drqn": Entry(
+        module="reverie.agents.drqn",
+        learner="DRQN",
+        config="DRQNConfig",
+        paper="Hausknecht & Stone 2015, arXiv 1507.06527",
+        summary="DQN that sees one frame and remembers the rest in an LSTM",
+    ),
+    "r2d2": Entry(
+        module="reverie.agents.r2d2",
+        learner="R2D2",
+        config="R2D2Config",
+        paper="Kapturowski et al. 2019, ICLR",
+        summary="recurrent double dueling DQN on prioritised sequences, with stored states and burn-in",
+    ),
     "dreamerv2": Entry(
         module="reverie.agents.dreamerv2",
         learner="DreamerV2",

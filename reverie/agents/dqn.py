@@ -25,7 +25,7 @@ Differs from the paper in: nothing that is not named in a preset.
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -55,6 +55,8 @@ class DQNConfig:
     reward: what the learner makes of rewards: sign (the paper's clipping), identity, tanh or symlog.
     stack: frames that the network sees at a time; images only. hidden: units of the head's hidden layer (0: none).
     target_every: learner_steps between copies to the target network.
+    actor_priorities: new windows get the error of the actor's own action values, which are stored with every row;
+        otherwise the largest priority so far. For heads whose outputs are action values.
     beta, beta_end, beta_over: exponent of the importance weights, annealed linearly over that many learner_steps
         (0: constant). Without prioritised replay all weights are 1 whatever it is.
     """
@@ -68,6 +70,7 @@ class DQNConfig:
     torso: TorsoConfig = field(default_factory=TorsoConfig)
     hidden: int = 512
     target_every: int = 2500
+    actor_priorities: bool = False
     beta: float = 0.4
     beta_end: float = 1.0
     beta_over: int = 0
@@ -102,7 +105,8 @@ class Evaluated:
 
 
 class DQN(Learner):
-    """Hooks, in the order in which `losses` calls them: `evaluate`, `bootstrap`, `targets`, `td_loss`, `priorities`.
+    """Hooks, in the order in which `losses` calls them: `trained`, `steps`, `evaluate`, `bootstrap` (`select`),
+    `targets`, `td_loss`, `importance`, `reduce`, `priorities`.
 
     And for construction: `make_core`, `make_head`. Outputs of a head are opaque to all but `bootstrap`, `targets` and
     `td_loss`; a distributional child overrides these three and `make_head`.
@@ -135,6 +139,8 @@ class DQN(Learner):
         self.pairs = list(zip(self.target.parameters(), self.policy.parameters(), strict=True))
         self.optimisers = {"q": Optimiser(network.parameters(), config.opt)}
         self.transform = reward_transform(config.reward)
+        if config.actor_priorities:
+            self.priority_fields = ("extra.q", "action", "reward", "is_last", "is_terminal")
 
     @classmethod
     def sequence(cls, config: DQNConfig, asked: SequenceSpec, env: EnvSpec) -> SequenceSpec:
@@ -160,18 +166,16 @@ class DQN(Learner):
 
     def make_policy(self, network: QNetwork, stacks: Stacks) -> QPolicy:
         """What acts with the network; called for the online and for the target network."""
-        return QPolicy(network, stacks, self.config.explore)
+        return QPolicy(network, stacks, self.config.explore, keep_q=self.config.actor_priorities)
 
     # One update
 
     def losses(self, batch: Batch, metrics: dict[str, Tensor]) -> Generator[dict[str, Tensor], None, Feedback]:
         """One loss; priorities go back to the replay."""
         rows = {name: value[self.spec.context :] for name, value in batch.rows.items()}
-        learn = self.spec.learn
-        valid, action = ~rows["is_last"][:learn], rows["action"][:learn]
-        reward = self.transform(rows["reward"])
-        steps = n_step(reward, rows["is_last"], rows["is_terminal"], self.config.gamma, self.config.n_step, learn)
-        outputs = self.evaluate(batch, steps)
+        valid, action = self.trained(rows), rows["action"][: self.spec.learn]
+        steps = self.steps(rows)
+        outputs = self.evaluate(batch, steps, metrics)
         with torch.no_grad():
             targets = self.targets(steps, self.bootstrap(outputs))
         loss, error = self.td_loss(outputs.learned, action, targets)
@@ -187,7 +191,16 @@ class DQN(Learner):
         self.update_target()
         return Feedback(batch.keys, priorities=self.priorities(error, valid))
 
-    def evaluate(self, batch: Batch, steps: NStep) -> Evaluated:
+    def trained(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """Which of the learned rows have a loss, bool [learn, B]: those with an action. rows: without the context."""
+        return ~rows["is_last"][: self.spec.learn]
+
+    def steps(self, rows: Mapping[str, Tensor]) -> NStep:
+        """Rewards until the bootstrap, and where it is. rows: without the context."""
+        reward, config = self.transform(rows["reward"]), self.config
+        return n_step(reward, rows["is_last"], rows["is_terminal"], config.gamma, config.n_step, self.spec.learn)
+
+    def evaluate(self, batch: Batch, steps: NStep, metrics: dict[str, Tensor]) -> Evaluated:
         """Without memory only the learned rows and those to bootstrap from pass the networks, once each."""
         noise = self.uniform(3, self.spec.learn, batch.keys.shape[0], self.policy.noise)
         state, rows = start_state(self.policy, batch, self.spec, noise)
@@ -247,6 +260,19 @@ class DQN(Learner):
     def priorities(self, error: Tensor, valid: Tensor) -> Tensor:
         """Of the windows, [B], from errors [learn, B] that are 0 where not valid: their mean size."""
         return error.abs().sum(0) / valid.sum(0).clamp(min=1)
+
+    def initial_priorities(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """`priorities` as they follow from the action values that the actor had at every row (its online network's).
+
+        A closing row that the actor never saw has no values: a bootstrap from it (a time limit) counts as 0 here.
+        Source: Horgan et al. 2018 (Ape-X), section 3; Kapturowski et al. 2019 (R2D2), section 2.3.
+        """
+        rows = {name: value[self.spec.context :] for name, value in rows.items()}
+        learn, steps, q = self.spec.learn, self.steps(rows), rows["extra.q"]
+        ahead = steps.pick(q)
+        targets = self.targets(steps, self.bootstrap(Evaluated(q[:learn], ahead, ahead)))
+        error, valid = self.td_loss(q[:learn], rows["action"][:learn], targets)[1], self.trained(rows)
+        return self.priorities(torch.where(valid, error, 0.0), valid)
 
     def update_target(self) -> None:
         """Copy the network after every target_every-th update; a lerp by 0 otherwise, so that shapes are static."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reverie.agents.dqn import DQNConfig
+from reverie.agents.drqn import DRQNConfig
 from reverie.agents.exploration import Exploration
+from reverie.agents.r2d2 import R2D2Config
 from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig
 from reverie.nets.optim import OptimConfig
 
@@ -75,7 +77,74 @@ def dqn_modern(env: str) -> Config:
     )
 
 
+def drqn(env: str) -> Config:
+    """DRQN with DQN's settings: one frame, an LSTM of 512 units, random updates of 10 rows from a zero state.
+
+    Source: Hausknecht & Stone 2015, sections "DRQN architecture" and "Stable recurrent updates"; everything else as in
+    the preset `atari` of dqn. The paper's optimiser is AdaDelta (lr 0.1, decay 0.95); here Adam with lr 1e-4, and
+    gradients clipped at a norm of 10 as there. One update of 10 rows for 4 env_steps: 32 windows, 80 rows per env_step.
+    """
+    config = dqn(env)
+    agent = DRQNConfig(
+        target_every=2500,
+        explore=config.agent.explore,
+        opt=OptimConfig(lr=1e-4, eps=1.5e-4, clip=10.0, shrink=0.0),
+    )
+    return replace(
+        config,
+        name="drqn",
+        agent=agent,
+        replay=replace(config.replay, learn=10),
+        run=replace(config.run, train_ratio=80.0),
+    )
+
+
+def r2d2(env: str) -> Config:
+    """R2D2 on Atari as published (table 2 of the paper), with 256 environment streams in one process.
+
+    84x84 grayscale, 4 frames, all 18 actions, at most 30 no-ops, no life loss, unclipped rewards, games of 108 000
+    frames at most. Windows of 40 + 80 rows from stored states, at every 40th row; 64 of them per update; replay of 4
+    million env_steps (31 GB of frames and states; ask for less with replay.budget); priority exponent 0.9. The paper
+    replays every window about 0.8 times: 64 x 80 trained rows for 64 / 0.8 x 40 env_steps are 1.6 rows per env_step.
+    Where training begins is not stated; 50 000 env_steps are Ape-X's. Evaluation is greedy (not stated either).
+    """
+    return Config(
+        name="r2d2",
+        preset="atari",
+        agent=R2D2Config(),
+        env=EnvConfig(
+            id=env or "ALE/MsPacman-v5",
+            num_envs=256,
+            protocol="atari-84" if not env or env.startswith("ALE/") else "auto",
+            options={"sticky": 0.0, "noop_max": 30} if not env or env.startswith("ALE/") else {},
+        ),
+        replay=ReplayConfig(
+            budget=31_300_000_000,
+            batch=64,
+            context=40,
+            learn=80,
+            period=40,
+            state="stored",
+            selector="prioritised",
+            alpha=0.9,
+            chunk=1000,
+        ),
+        run=RunConfig(
+            frames=10_000_000_000,
+            prefill=50_000,
+            pretrain=0,
+            train_ratio=1.6,
+            log_every=10_000,
+            checkpoint_every=2_500_000,
+            eval_every=2_500_000,
+            eval_episodes=10,
+        ),
+    )
+
+
 PRESETS = {
     ("dqn", "atari"): dqn,
     ("dqn", "atari-modern"): dqn_modern,
+    ("drqn", "atari"): drqn,
+    ("r2d2", "atari"): r2d2,
 }

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reverie.agents.dqn import DQNConfig
+from reverie.agents.drqn import DRQNConfig
 from reverie.agents.exploration import Exploration
+from reverie.agents.r2d2 import R2D2Config
 from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig
 from reverie.nets.optim import OptimConfig
 from reverie.nets.torsos import TorsoConfig
@@ -41,15 +43,16 @@ def _short_run(env_steps: int, prefill: int, train_ratio: float) -> RunConfig:
 
 
 def _vectors(env: str) -> Config:
+    """The learning rate falls to 0 over the run: with a constant one CartPole is solved and lost again and again."""
     agent = DQNConfig(
         n_step=3,
         reward="identity",
         stack=1,
-        torso=TorsoConfig(layers=1, units=128),
-        hidden=128,
+        torso=TorsoConfig(layers=1, units=256),
+        hidden=256,
         target_every=100,
-        explore=Exploration(start=1.0, end=0.05, over=10_000, evaluation=0.0),
-        opt=OptimConfig(lr=5e-4, eps=1e-5, clip=10.0, shrink=0.0),
+        explore=Exploration(start=1.0, end=0.05, over=8000, evaluation=0.0),
+        opt=OptimConfig(lr=1e-3, lr_over=14_600, eps=1e-5, clip=10.0, shrink=0.0),
     )
     return Config(
         name="dqn",
@@ -57,14 +60,16 @@ def _vectors(env: str) -> Config:
         agent=agent,
         env=EnvConfig(id=env, num_envs=4),
         replay=ReplayConfig(budget=20_000_000, batch=64, learn=1),
-        run=_short_run(env_steps=50_000, prefill=1000, train_ratio=32.0),
+        run=_short_run(env_steps=40_000, prefill=1000, train_ratio=24.0),
     )
 
 
 def _toy(env: str) -> Config:
     """Images of a few cells."""
     config = _vectors(env)
-    agent = replace(config.agent, torso=TorsoConfig(channels=(16, 32, 32), layers=1, units=64), gamma=0.97)
+    torso = TorsoConfig(channels=(16, 32, 32), layers=1, units=64)
+    opt = replace(config.agent.opt, lr_over=9600)
+    agent = replace(config.agent, torso=torso, hidden=64, gamma=0.97, opt=opt)
     return replace(config, agent=agent, run=_short_run(env_steps=20_000, prefill=800, train_ratio=32.0))
 
 
@@ -96,4 +101,107 @@ def _pixels(env: str) -> Config:
     )
 
 
-PRESETS = {("dqn", "cpu"): dqn}
+def r2d2(env: str) -> Config:
+    """R2D2 with small networks for two CPU cores: vectors, toy games and pixels."""
+    env = env or "toy/tmaze"
+    return _r2d2_pixels(env) if env.startswith(PIXELS) else _r2d2_small(env)
+
+
+def _r2d2_small(env: str) -> Config:
+    """Vectors and images of a few cells: windows of 10 + 20 rows from stored states."""
+    agent = R2D2Config(
+        n_step=3,
+        gamma=0.99,
+        stack=1,
+        torso=TorsoConfig(channels=(16, 32, 32), layers=1, units=64, dense=64),
+        units=64,
+        hidden=64,
+        target_every=100,
+        explore=Exploration(kind="ladder", base=0.4, alpha=4.0, evaluation=0.0),
+        opt=OptimConfig(lr=1e-3, eps=1e-5, clip=40.0, shrink=0.0),
+    )
+    return Config(
+        name="r2d2",
+        preset="cpu",
+        agent=agent,
+        env=EnvConfig(id=env, num_envs=8),
+        replay=ReplayConfig(
+            budget=100_000_000,
+            batch=16,
+            context=10,
+            learn=20,
+            period=10,
+            state="stored",
+            selector="prioritised",
+            alpha=0.9,
+        ),
+        run=_short_run(env_steps=40_000, prefill=1000, train_ratio=20.0),
+    )
+
+
+def _r2d2_pixels(env: str) -> Config:
+    """84x84 pixels: Nature's convolutions and a small LSTM, windows of 10 + 20 rows, few streams."""
+    agent = R2D2Config(
+        n_step=5,
+        gamma=0.99,
+        torso=TorsoConfig(channels=(16, 32, 32), dense=256),
+        units=256,
+        hidden=256,
+        target_every=400,
+        explore=Exploration(kind="ladder", base=0.4, alpha=7.0, evaluation=0.001),
+        opt=OptimConfig(lr=3e-4, eps=1e-5, clip=40.0, shrink=0.0),
+    )
+    return Config(
+        name="r2d2",
+        preset="cpu",
+        agent=agent,
+        env=EnvConfig(id=env, num_envs=8, protocol="atari-84" if env.startswith("ALE/") else "auto"),
+        replay=ReplayConfig(
+            budget=1_500_000_000,
+            batch=16,
+            context=10,
+            learn=20,
+            period=10,
+            state="stored",
+            selector="prioritised",
+            alpha=0.9,
+        ),
+        run=RunConfig(
+            frames=4_000_000,
+            prefill=5000,
+            pretrain=0,
+            train_ratio=8.0,
+            log_every=1000,
+            checkpoint_every=50_000,
+            eval_every=100_000,
+            eval_episodes=5,
+        ),
+    )
+
+
+def drqn(env: str) -> Config:
+    """DRQN with small networks for two CPU cores: vectors, toy games and pixels."""
+    env = env or "toy/tmaze"
+    base = dqn(env)
+    small = not env.startswith(PIXELS)
+    agent = DRQNConfig(
+        n_step=base.agent.n_step,
+        gamma=0.99,
+        double=True,
+        reward="identity" if small else "sign",
+        torso=TorsoConfig(channels=(16, 32, 32), layers=1, units=64),
+        units=64 if small else 256,
+        target_every=100 if small else 500,
+        explore=replace(base.agent.explore, end=0.05),
+        opt=OptimConfig(lr=1e-3 if small else 3e-4, eps=1e-5, clip=10.0, shrink=0.0),
+    )
+    return replace(
+        base,
+        name="drqn",
+        agent=agent,
+        replay=replace(base.replay, batch=16, learn=20),
+        run=_short_run(env_steps=40_000, prefill=1000, train_ratio=20.0) if small else base.run,
+    )
+
+
+PRESETS = {("dqn", "cpu"): dqn, ("drqn", "cpu"): drqn, ("r2d2", "cpu"): r2d2}

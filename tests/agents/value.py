@@ -68,13 +68,23 @@ def batch(learner: Any, width: int = 5, seed: int = 0, ends: float = 0.2) -> Bat
         rows[f"extra.{name}"] = torch.randn(time, width, *field.shape, generator=g)
     start = None
     if spec.state == "stored":
-        start = {}
-        for name, value in learner.policy.initial_state(width).items():
-            like = torch.randint(0, 256, value.shape, generator=g) if value.dtype == torch.uint8 else None
-            start[name] = torch.randn(value.shape, generator=g) if like is None else like.to(torch.uint8)
+        start = states(learner, (width,), g)
+    probes = states(learner, (len(spec.probes), width), g) if spec.probes else None
     keys = torch.arange(width) * 1000
     probabilities = torch.rand(width, generator=g) * 0.1 + 0.01
-    return Batch(rows, start, keys, probabilities, torch.zeros(width, dtype=torch.int64))
+    return Batch(rows, start, keys, probabilities, torch.zeros(width, dtype=torch.int64), probes)
+
+
+def states(learner: Any, lead: tuple[int, ...], g: torch.Generator) -> dict[str, Tensor]:
+    """Random states [*lead, ...]."""
+    made = {}
+    for name, value in learner.policy.initial_state(1).items():
+        shape = (*lead, *value.shape[1:])
+        pixels = value.dtype == torch.uint8
+        made[name] = (
+            torch.randint(0, 256, shape, generator=g, dtype=torch.uint8) if pixels else torch.randn(shape, generator=g)
+        )
+    return made
 
 
 def slow_values(

@@ -1,0 +1,31 @@
+"""Updates of value-based agents have static shapes and never wait for the device."""
+
+from typing import Any
+
+import pytest
+
+from tests.agents.test_static import WAITING, Watch
+from tests.agents.value import IMAGE, VECTOR, batch, make
+
+AGENTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("dqn", {"double": True, "dueling": True, "n_step": 3, "target_every": 2, "beta_over": 9}, {}),
+    ("drqn", {"units": 5, "stack": 2}, {"learn": 6}),
+    ("drqn", {"units": 5, "core": "gru", "whole_episodes": True}, {"learn": 6}),
+    ("r2d2", {"units": 5, "n_step": 3}, {"context": 4, "learn": 8, "period": 4, "state": "stored", "drift": True}),
+]
+
+
+@pytest.mark.parametrize("env", [IMAGE, VECTOR])
+@pytest.mark.parametrize(("agent", "settings", "spec"), AGENTS)
+def test_update_is_static_and_never_waits(agent: str, settings: dict[str, Any], spec: dict[str, Any], env: Any) -> None:
+    learner = make(agent, env, spec, **settings)
+    learner.update(batch(learner))
+    traces = []
+    for seed in range(1, 4):
+        data = batch(learner, seed=seed)
+        with Watch() as watch:
+            learner.update(data)
+        traces.append(watch.trace)
+    assert len(traces[0]) > 50
+    assert traces[0] == traces[1] == traces[2]
+    assert [name for name, _ in traces[0] if name in WAITING] == []

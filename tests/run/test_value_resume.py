@@ -1,0 +1,167 @@
+"""Value-based runs go on exactly: priorities, target network, epsilon, extras and stored states included."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_runs import Crash, Stop, again, assert_same_run, begin, final, lines
+
+from reverie import overrides
+from reverie.config import Config
+from reverie.errors import UserError
+from reverie.presets import make_config
+from reverie.report.log import read_metrics
+from reverie.run.checkpoint import Checkpoints
+from reverie.run.local import LocalRun
+
+RUN: dict[str, Any] = {
+    "agent.torso.channels": [2, 3, 3],
+    "agent.torso.units": 8,
+    "agent.hidden": 8,
+    "agent.target_every": 3,
+    "agent.explore.over": 120,
+    "env.num_envs": 2,
+    "replay.batch": 4,
+    "replay.chunk": 16,
+    "replay.budget": 200_000,
+    "run.threads": 1,
+    "run.env_steps": 160,
+    "run.prefill": 40,
+    "run.log_every": 10,
+    "run.checkpoint_every": 20,
+    "run.eval_every": 60,
+    "run.eval_episodes": 3,
+    "run.eval_envs": 2,
+}
+KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "dqn": (
+        "dqn",
+        "toy/catch",
+        {
+            "agent.double": True,
+            "agent.dueling": True,
+            "agent.stack": 3,
+            "agent.beta_over": 20,
+            "agent.opt.kind": "rmsprop",
+            "replay.selector": "prioritised",
+            "run.train_ratio": 1.0,
+        },
+    ),
+    "drqn": (
+        "drqn",
+        "toy/catch",
+        {
+            "agent.units": 6,
+            "agent.whole_episodes": True,
+            "replay.learn": 8,
+            "replay.selector": "episodes",
+            "run.train_ratio": 4.0,
+        },
+    ),
+    "r2d2": (
+        "r2d2",
+        "toy/tmaze",
+        {
+            "agent.units": 6,
+            "agent.torso.dense": 6,
+            "agent.stack": 2,
+            "agent.opt.lr_over": 40,
+            "env.options": '{"pixels": true, "size": 12, "length": 40}',
+            "replay.context": 4,
+            "replay.learn": 8,
+            "replay.period": 4,
+            "replay.drift": True,
+            "run.train_ratio": 4.0,
+        },
+    ),
+}
+
+
+def config(kind: str) -> Config:
+    agent, env, changes = KINDS[kind]
+    return overrides.apply(make_config(agent, "cpu", env), RUN | changes)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One run of each kind that nobody interrupts."""
+    folder = tmp_path_factory.mktemp("alone")
+    for kind in KINDS:
+        begin(config(kind), folder / kind).run({"now": False})
+    return {kind: folder / kind for kind in KINDS}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_stopped_and_crashed_again_and_again(tmp_path: Path, alone: dict[str, Path], kind: str) -> None:
+    run = begin(config(kind), tmp_path / "run")
+    for env_steps, crash in ((1, True), (20, False), (41, False), (55, True), (86, False), (119, True), (158, False)):
+        if crash:
+            with pytest.raises(Crash):
+                run.run(Stop(run, env_steps, crash=True))
+        else:
+            run.run(Stop(run, env_steps))
+        run = again(config(kind), tmp_path / "run")
+    run.run({"now": False})
+    assert_same_run(alone[kind], tmp_path / "run")
+    assert run.trainer.learner_steps > 10
+
+
+def test_the_drift_is_logged(alone: dict[str, Path]) -> None:
+    drifts = [record["train/drift_last"] for record in read_metrics(alone["r2d2"]) if "train/drift_last" in record]
+    assert len(drifts) > 5
+    assert max(drifts) > 0
+
+
+def test_states_that_are_not_there_cannot_be_kept(tmp_path: Path) -> None:
+    for words in ({"replay.state": "stored"}, {"replay.drift": True}):
+        settings = overrides.apply(make_config("dqn", "cpu", "CartPole-v1"), words)
+        with pytest.raises(UserError, match="dqn on CartPole-v1 has no recurrent state to keep"):
+            LocalRun(settings, tmp_path / "run")
+
+
+def target_network(run: LocalRun) -> None:
+    next(run.learner.target.parameters()).data.mul_(1.01)  # type: ignore[union-attr]
+
+
+def priorities(run: LocalRun) -> None:
+    tree = run.replay.selector.tree  # type: ignore[attr-defined]
+    leaves = tree.leaves()
+    leaves[::2] *= 3.0
+    tree.load(leaves)
+
+
+@pytest.mark.parametrize("disturb", [target_network, priorities], ids=lambda part: part.__name__)
+def test_what_only_these_agents_have_matters(tmp_path: Path, alone: dict[str, Path], disturb: Any) -> None:
+    """The negative control."""
+    run = begin(config("dqn"), tmp_path / "run")
+    run.run(Stop(run, 88))
+    run = again(config("dqn"), tmp_path / "run")
+    disturb(run)
+    run.run({"now": False})
+    assert lines(tmp_path / "run") != lines(alone["dqn"]) or final(tmp_path / "run") != final(alone["dqn"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed(tmp_path: Path, alone: dict[str, Path], kind: str) -> None:
+    """kill -9 on the real command after its first and third checkpoint, and the same command again."""
+    agent, env, changes = KINDS[kind]
+    run_dir = tmp_path / "run"
+    words = [f"--{key}={str(value).replace(' ', '')}" for key, value in (RUN | changes).items()]
+    command = [sys.executable, "-m", "reverie.cli", "train", agent, "--preset", "cpu", "--env", env]
+    command += ["--logdir", str(run_dir), *words]
+    for wanted in (1, 2):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        while process.poll() is None and len(Checkpoints(run_dir).names()) < wanted:
+            time.sleep(0.0005)
+        process.kill()
+        assert process.wait() in (0, -signal.SIGKILL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert_same_run(alone[kind], run_dir)
