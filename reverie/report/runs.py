@@ -139,7 +139,8 @@ def telling_settings(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """A few settings that tell all of these different configurations apart: dotted key -> its shortest clear name.
 
     One after the other, each is the setting that tells most of the pairs apart which are still alike; the first of
-    equals. So there are fewer of them than configurations, however many settings differ.
+    equals. So there are fewer of them than configurations, however many settings differ. Raises ValueError if two
+    configurations are the same.
     """
     keys = list(dict.fromkeys(key for config in configs for key in config))
     values = {key: [_said(config[key]) if key in config else None for config in configs] for key in keys}
@@ -147,6 +148,8 @@ def telling_settings(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     chosen = []
     while alike:
         best = max(keys, key=lambda key: sum(values[key][one] != values[key][other] for one, other in alike))
+        if best in chosen:
+            raise ValueError("expected different configurations, got one of them twice")
         chosen.append(best)
         alike = [(one, other) for one, other in alike if values[best][one] == values[best][other]]
     return {key: _shortest(key, keys) for key in sorted(chosen, key=keys.index)}

@@ -120,6 +120,11 @@ def test_telling_settings_are_few_and_tell_all_apart() -> None:
     assert telling_settings([base | {"agent.double": 1}, base | {"agent.double": True}]) == {"agent.double": "double"}
 
 
+def test_the_same_configuration_twice_cannot_be_told_apart() -> None:
+    with pytest.raises(ValueError, match="one of them twice"):
+        telling_settings([{"lr": 0.1, "act": "elu"}, {"lr": 0.2, "act": "elu"}, {"lr": 0.1, "act": "elu"}])
+
+
 def test_labels_of_many_configurations_are_all_different(tmp_path: Path) -> None:
     for number in range(12):
         make_run(tmp_path / f"{number:02}", a=number % 2, b=number % 3, c=number // 6, d=str(number))
