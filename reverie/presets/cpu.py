@@ -1,10 +1,11 @@
 """Small sizes for two CPU cores. Every number here is ours.
 
-Three sizes, by the kind of environment: games of a few cells (``toy/``), pixels (``ALE/``, ``dmc/``, ``crafter/``), and
-vectors (everything else). Those of toy games are measured (results/learning); those of pixels and vectors are where
-measuring goes on (docs/dreamerv2.md says how far it got). Common to all: a 1 % uniform mixture in the latents, without
-which they froze in the first hundreds of updates at a KL scale of 0.1; small batches often; and a slow critic copied
-every 20 updates, because runs have thousands of them, not millions.
+Four sizes, by the kind of environment: games of a few cells (``toy/``), pixels (``ALE/``, ``dmc/``, ``crafter/``),
+vectors with continuous actions (Pendulum), and vectors (everything else). Those of toy games and Pendulum are measured
+(results/learning); those of pixels and other vectors are where measuring goes on (docs/dreamerv2.md says how far it
+got). Common to all: a 1 % uniform mixture in the categorical latents, without which they froze in the first hundreds of
+updates at a KL scale of 0.1; small batches often; and a slow critic copied every 20 updates, because runs have
+thousands of them, not millions.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from reverie.nets.optim import OptimConfig
 from reverie.nets.rssm import RSSMConfig
 
 PIXELS = ("ALE/", "dmc/", "crafter/")
+CONTINUOUS = ("Pendulum-",)
+"""Ids of the tasks from vectors with continuous actions that were measured (an id does not tell its action space)."""
 
 
 def dreamerv2(env: str) -> Config:
@@ -26,7 +29,9 @@ def dreamerv2(env: str) -> Config:
     env = env or "toy/catch"
     if env.startswith("toy/"):
         return _toy(env)
-    return _pixels(env) if env.startswith(PIXELS) else _vectors(env)
+    if env.startswith(PIXELS):
+        return _pixels(env)
+    return _continuous(env) if env.startswith(CONTINUOUS) else _vectors(env)
 
 
 def _base(env: str, width: int, depth: int, stoch: int) -> Config:
@@ -94,6 +99,30 @@ def _vectors(env: str) -> Config:
         entropy=0.01,
     )
     return _short_run(replace(config, agent=agent), frames=30_000, prefill=1000, train_ratio=64)
+
+
+def _continuous(env: str) -> Config:
+    """A smooth model, because the actor's gradient runs through the dream: small, with Gaussian latents.
+
+    Pendulum-v1, seed 0, mean return of the mode over 20 episodes after 3000 env_steps (1100 learner_steps): Gaussian
+    latents -135, 8 x 8 categorical ones -826, each with the other numbers below and without a discount head; the
+    Gaussian model's observation loss was a seventh. With the discount head -267, and -136 after 4000 env_steps. Of what
+    differs from `_vectors` (latents, widths, scales, gamma, entropy) only the kind of latents was varied alone.
+    """
+    config = _base(env, width=128, depth=16, stoch=8)
+    agent = replace(
+        config.agent,
+        rssm=RSSMConfig(deter=64, hidden=64, latent="gaussian", stoch=8),
+        observation_scale=20.0,
+        reward_scale=5.0,
+        discount_scale=5.0,
+        kl_scale=0.02,
+        actor_opt=OptimConfig(lr=3e-4),
+        gamma=0.97,
+        horizon=15,
+        entropy=0.5,
+    )
+    return _short_run(replace(config, agent=agent), frames=8000, prefill=1000, train_ratio=64)
 
 
 def _pixels(env: str) -> Config:
