@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from reverie.agents.agent import Learner, Mode, Policy
-from reverie.agents.recurrent import start_state
+from reverie.agents.recurrent import probes, start_state
 from reverie.agents.worldmodel import WorldModel, WorldModelConfig, frozen
 from reverie.data.rows import State, observations
 from reverie.data.sequences import Batch, SequenceSpec
@@ -194,7 +194,24 @@ class DreamerV2(Learner):
             action = self.actions.encode(rows["prev_action"])
             loss, states, parts = self.model.loss(state, action, rows, u[self.spec.context :], self.config.gamma)
         metrics.update(parts)
+        self.measure_drift(batch, states, metrics)
         return loss, states, rows["is_terminal"]
+
+    @torch.no_grad()
+    def measure_drift(self, batch: Batch, states: State, metrics: dict[str, Tensor]) -> None:
+        """KL(q(z | h^, o) || q(z | h, o)) in nats at the probed rows: the counterpart of R2D2's dQ for a latent.
+
+        h^ is the deterministic state of this update's unroll, h the one that follows from the state that the actor had
+        before that row; both with today's parameters. h^ has seen other samples of the latents than the actor.
+        """
+        rssm = self.model.rssm
+        for probe in probes(batch, self.spec):
+            keep = (~probe.rows["is_first"]).float().unsqueeze(-1)
+            before = {name: value * keep for name, value in probe.state.items()}
+            deter = rssm.advance(before, self.actions.encode(probe.rows["prev_action"]) * keep)
+            embedded = rssm.post_embed(self.model.encoder(observations(probe.rows)))
+            here = rssm.posterior(states["deter"][probe.row - self.spec.context], embedded)
+            metrics[probe.name] = probe.mean(rssm.latent.kl(*here, *rssm.posterior(deter, embedded)))
 
     def imagine(self, start: State, is_terminal: Tensor) -> Dream:
         """Roll the model forward for H steps from N states; is_terminal: bool [N], of the rows they came from.

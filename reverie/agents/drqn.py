@@ -31,7 +31,7 @@ from torch import Tensor
 
 from reverie.agents.dqn import DQN, DQNConfig, Evaluated
 from reverie.agents.q_policy import QNetwork
-from reverie.agents.recurrent import start_state
+from reverie.agents.recurrent import probes, start_state
 from reverie.data.sequences import Batch
 from reverie.envs.env import EnvSpec
 from reverie.nets.cores import GRU, LSTM, Core, Identity
@@ -114,17 +114,13 @@ class DRQN(DQN):
         are left out: there both states have been reset, and agree. One further step of 2 B rows.
         Source: Kapturowski et al. 2019 (R2D2), section 3.
         """
-        assert batch.probes is not None
         head, context = self.policy.network.head, self.spec.context
         q = head.q(outputs)
         scale = q[: self.spec.learn].amax((0, 2)).abs().clamp(min=1e-8)
-        for k, (name, row) in enumerate(zip(("drift_first", "drift_last"), self.spec.probes, strict=True)):
-            state = {key: value[k] for key, value in batch.probes.items()}
-            rows = {key: value[row : row + 1] for key, value in batch.rows.items()}
-            there, _ = self.policy.unroll(state, rows, noise[row : row + 1])
-            distance = (q[row - context] - head.q(there)[0]).norm(dim=-1) / scale
-            same = ~batch.rows["is_first"][1 : row + 1].any(0)
-            metrics[name] = torch.where(same, distance, 0.0).sum() / same.sum().clamp(min=1)
+        for probe in probes(batch, self.spec):
+            rows = {key: value.unsqueeze(0) for key, value in probe.rows.items()}
+            there, _ = self.policy.unroll(probe.state, rows, noise[probe.row : probe.row + 1])
+            metrics[probe.name] = probe.mean((q[probe.row - context] - head.q(there)[0]).norm(dim=-1) / scale)
 
     def reduce(self, loss: Tensor, valid: Tensor, weights: Tensor) -> Tensor:
         """Weighted mean over all valid rows of the batch."""

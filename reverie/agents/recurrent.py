@@ -1,4 +1,4 @@
-"""Start states: the one place that knows {zero, stored} x {burn-in or not}.
+"""Start states: the one place that knows {zero, stored} x {burn-in or not}. And how far states drift.
 
 ::
 
@@ -14,6 +14,7 @@ Source: R2D2 section 3 (the four strategies); Dreamer V1-V3 are the cases (zero,
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -47,3 +48,40 @@ def start_state(policy: Policy, batch: Batch, spec: SequenceSpec, u: Tensor) -> 
         with torch.no_grad():
             state = policy.warm(state, {k: v[back:context] for k, v in rows.items()}, u[back:context])
     return state, {k: v[context:] for k, v in rows.items()} if context else rows
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A row of a batch at which the state that the actor had is known too.
+
+    name: of the metric. row: index in the window. state: the actor's before that row, rows: that row, [B, ...] each.
+    same: bool [B], windows in which no episode begins between the first row and this one. In the others both states
+    have been reset on the way and agree.
+    """
+
+    name: str
+    row: int
+    state: State
+    rows: dict[str, Tensor]
+    same: Tensor
+
+    def mean(self, distance: Tensor) -> Tensor:
+        """Mean of a distance [B] over the windows that count, 0 if there is none; without a gradient."""
+        return (torch.where(self.same, distance, 0.0).sum() / self.same.sum().clamp(min=1)).detach()
+
+
+def probes(batch: Batch, spec: SequenceSpec) -> list[Probe]:
+    """What ``replay.drift`` measures at: ``drift_first`` and ``drift_last``, see `SequenceSpec.probes`."""
+    states = batch.probes
+    if states is None:
+        return []
+    return [
+        Probe(
+            name,
+            row,
+            {key: value[k] for key, value in states.items()},
+            {key: value[row] for key, value in batch.rows.items()},
+            ~batch.rows["is_first"][1 : row + 1].any(0),
+        )
+        for k, (name, row) in enumerate(zip(("drift_first", "drift_last"), spec.probes, strict=True))
+    ]
