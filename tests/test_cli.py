@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 import subprocess
 import sys
@@ -93,6 +94,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
         "reverie.run.saved_config": {"load_config": lambda run_dir: saved[str(run_dir)]},
         "reverie.run.local": {"train": train, "resume": noted.note("resume", {"score": 1.0})},
         "reverie.run.evaluate": {"evaluate": noted.note("evaluate", {"score": 2.0, "scores": [2.0] * 20})},
+        "reverie.run.prediction": {"report": noted.note("report", {"reward": {"error": 0.25}})},
         "reverie.run.dream": {"dream": noted.note("dream", {"error": 0.5})},
         "reverie.run.demo": {"demo": noted.note("demo")},
         "reverie.envs.make": {"env_names": lambda: {"toy": ["toy/catch"], "ALE": []}},
@@ -103,6 +105,13 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
         module = ModuleType(name)
         module.__dict__.update(members)
         monkeypatch.setitem(sys.modules, name, module)
+    # Real, but with the stand-ins in it; for this test only.
+    spec = importlib.util.find_spec("reverie.run.configure")
+    assert spec is not None
+    assert spec.loader is not None
+    configure = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, configure)
+    spec.loader.exec_module(configure)
     monkeypatch.chdir(tmp_path)
     return noted
 
@@ -195,6 +204,11 @@ def test_another_run_in_the_directory_is_left_alone(calls: Calls) -> None:
         ("resume nowhere", ["nowhere is not a run directory"]),
         ("eval nowhere", ["nowhere is not a run directory"]),
         ("dream nowhere", ["nowhere is not a run directory"]),
+        ("report nowhere", ["nowhere is not a run directory"]),
+        ("plot --weights a b", ["--weights draws one run, got 2"]),
+        ("compare --env toy/catch --out o --variant alone", ["needs a name and an agent"]),
+        ("compare --env toy/catch --out o --agents r2d2 --seeds a", ["--seeds 'a' should be a number of seeds"]),
+        ("reproduce", ["name a claim"]),
         ("eval nowhere --episodes 0", ["'--episodes'", "x>=1"]),
         ("eval nowhere --epsodes 3", ["--epsodes"]),
         ("list agnts", ["'agnts'", "agents"]),
@@ -243,16 +257,20 @@ def test_commands_on_a_run(calls: Calls) -> None:
     Path("there").mkdir()
     Path("there/config.json").touch()
     there = Path("there")
+    reported = {"context": 2, "horizon": 45, "sequences": 100, "random_play": True, "threshold": None, "gif": False}
+    reported |= {"episodes": 3, "out": None, "seed": 0}
     assert reverie("resume", "there").stdout == "score  1\n"
     assert reverie("eval", "there", "--episodes", "3", "--video").stdout == "score  2\n"
     assert '"scores": [' in reverie("eval", "there", "--json").stdout
     assert reverie("dream", "there", "--horizon", "9", "--out", "a").stdout == "error  0.5\n"
+    assert reverie("report", "there", "--random-play", "--context", "2").stdout == "reward.error  0.25\n"
     assert reverie("demo").exit_code == 0
     assert calls == [
         ("resume", (there,)),
         ("evaluate", (there, {"episodes": 3, "video": True, "seed": 0})),
         ("evaluate", (there, {"episodes": 10, "video": False, "seed": 0})),
         ("dream", (there, {"context": 5, "horizon": 9, "episodes": 6, "out": Path("a")})),
+        ("report", (there, reported)),
         ("demo", (Path("demo-run"),)),
     ]
 

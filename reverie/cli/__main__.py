@@ -1,0 +1,5 @@
+"""``python -m reverie.cli``."""
+
+from reverie.cli import main
+
+main()

@@ -1,0 +1,154 @@
+"""Commands that make evidence of runs: plot, compare, reproduce."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from reverie.cli.root import cli
+from reverie.errors import UserError
+
+
+@cli.command("plot")
+@click.argument("paths", nargs=-1, metavar="RUN_OR_DIR...", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="The picture [curves.png, or weights.png].")
+@click.option("--x", type=click.Choice(["frames", "env_steps", "minutes"]), default="frames", show_default=True)
+@click.option("--metric", default="episode/score", show_default=True, help="A name in metrics.jsonl.")
+@click.option(
+    "--group",
+    type=click.Choice(["agent", "env", "config"]),
+    multiple=True,
+    help="What runs of one curve have in common; may be repeated [all three].",
+)
+@click.option(
+    "--normalise",
+    type=click.Choice(["auto", "off", "human"]),
+    default="auto",
+    show_default=True,
+    help="Scores relative to random play and people; auto: if all games have such scores.",
+)
+@click.option("--weights", is_flag=True, help="Of one run: loss, weight and product of each group of its world model.")
+def plot(paths: tuple[Path, ...], out: Path | None, weights: bool, **options: Any) -> None:
+    """Draw learning curves of runs, or of all runs in a folder: a picture, a CSV beside it, and a table."""
+    if weights:
+        if len(paths) != 1:
+            raise UserError(f"--weights draws one run, got {len(paths)}: reverie plot --weights RUN")
+        from reverie.report.weights import plot_weights
+
+        picture, numbers = plot_weights(paths[0], out or "weights.png", options["x"])
+        click.echo(f"picture  {picture}\nnumbers  {numbers}")
+        return
+    from reverie.report.plot import plot as draw
+
+    drawn = draw(paths, out or "curves.png", **options)
+    for note in drawn.notes:
+        click.echo(f"note: {note}", err=True)
+    for line in (*drawn.table, f"picture  {drawn.picture}", f"numbers  {drawn.csv}"):
+        click.echo(line)
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.option("--agents", default="", help="Agents, with commas; each is a variant by its name.")
+@click.option("--variant", "variants", multiple=True, help='"name agent key=value ..."; may be repeated.')
+@click.option("--env", required=True)
+@click.option("--seeds", default="3", show_default=True, help="How many (0, 1, ...), or which: 3,4,5")
+@click.option("--frames", type=click.IntRange(1), help="Length of each run [the preset's].")
+@click.option("--preset", help="Of all agents [each one's first].")
+@click.option("--set", "common", multiple=True, help="key=value for all variants; may be repeated.")
+@click.option("--episodes", type=click.IntRange(1), default=100, show_default=True, help="Of each evaluation.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs at once.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="torch threads of each run.")
+@click.option("--report", "prediction", is_flag=True, help="Also `reverie report --random-play` of each run.")
+@click.option("--work", type=click.Path(path_type=Path), help="Where run directories are [OUT/runs].")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder of comparison.png, .csv, .md, .json."
+)
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[key=value]...")
+def compare(
+    agents: str,
+    variants: tuple[str, ...],
+    seeds: str,
+    common: tuple[str, ...],
+    overrides: tuple[str, ...],
+    work: Path | None,
+    out: Path,
+    **options: Any,
+) -> None:
+    """Train and evaluate agents over seeds, and show them with intervals: a figure, a CSV and a Markdown table.
+
+    Only what is missing is run; the same command goes on after an interruption.
+    """
+    from reverie.report.comparison import markdown
+    from reverie.run.compare import Comparison, Variant
+    from reverie.run.compare import compare as run
+
+    named = [Variant(name, name) for name in filter(None, map(str.strip, agents.split(",")))]
+    for words in map(shlex.split, variants):
+        if len(words) < 2:
+            raise UserError(f'--variant {" ".join(words)!r} needs a name and an agent: "name agent key=value ..."')
+        named.append(Variant(words[0], words[1], tuple(words[2:])))
+    request = Comparison(
+        variants=tuple(named),
+        seeds=_seeds(seeds),
+        overrides=(*common, *overrides),
+        work=work or out / "runs",
+        out=out / "comparison",
+        command=shlex.join(["reverie", *sys.argv[1:]]),
+        **options,
+    )
+    for line in markdown(run(request, click.echo)):
+        click.echo(line)
+    click.echo(f"picture  {out / 'comparison.png'}")
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    """``3`` is 0, 1, 2; ``3,4`` is 3, 4; ``3,`` is 3."""
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 0:
+        raise UserError(f"--seeds {text!r} should be a number of seeds, or seeds with commas (3,4,5)")
+    return tuple(numbers) if "," in text else tuple(range(numbers[0]))
+
+
+@cli.command()
+@click.argument("name", required=False)
+@click.option("--list", "listing", is_flag=True, help="The claims that there are.")
+@click.option("--miniature", is_flag=True, help="Run the small stand-in of the claim.")
+@click.option("--committed", is_flag=True, help="Run nothing: check the committed numbers only.")
+@click.option("--claims", type=click.Path(path_type=Path), help="Folder of claims [results/claims].")
+@click.option("--out", type=click.Path(path_type=Path), help="Where runs and numbers go [runs/reproduce/NAME].")
+@click.pass_context
+def reproduce(
+    ctx: click.Context,
+    name: str | None,
+    listing: bool,
+    miniature: bool,
+    committed: bool,
+    claims: Path | None,
+    out: Path | None,
+) -> None:
+    """Show again what a claim of this repository says: run it, compare with its interval; exit code 1 if it fails."""
+    from reverie.run.reproduce import CLAIMS, find_claim
+    from reverie.run.reproduce import claims as known
+    from reverie.run.reproduce import reproduce as run
+
+    folder = claims or CLAIMS
+    if listing:
+        found = known(folder)
+        width = max(map(len, found))
+        for claim in found.values():
+            small = f", miniature {claim.miniature.minutes:g} min" if claim.miniature else ""
+            click.echo(f"{claim.name:<{width}}  {claim.claim} ({claim.full.minutes:g} min{small})")
+        return
+    if name is None:
+        raise UserError("name a claim: reverie reproduce NAME; `reverie reproduce --list` shows them")
+    claim = find_claim(folder, name)
+    where = out or Path("runs") / "reproduce" / (f"{name}-miniature" if miniature else name)
+    passed = run(claim, where, miniature=miniature, committed=committed, say=click.echo)
+    ctx.exit(0 if passed else 1)

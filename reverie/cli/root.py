@@ -1,0 +1,101 @@
+"""The group of commands, its errors, and what several commands share."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from reverie import __version__
+from reverie.errors import UserError, suggest
+
+USERS_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+"""Errors of the file system that the user has to mend."""
+
+
+class OneLineErrors(click.Group):
+    """A group of commands whose user errors are one line: exit code 2, or 130 for Ctrl-C."""
+
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, prog_name: str | None = "reverie", **extra: Any
+    ) -> NoReturn:
+        """Run the command line and exit."""
+        try:
+            result = super().main(args, prog_name, **extra | {"standalone_mode": False})
+        except UserError as error:
+            _fail(str(error))
+        except click.ClickException as error:
+            _fail(error.format_message())
+        except click.Abort as error:
+            if not isinstance(error.__cause__, KeyboardInterrupt):
+                raise
+            sys.exit(130)
+        except OSError as error:
+            if error.errno not in USERS_DISK:
+                raise
+            _fail(f"{error.strerror}: {error.filename}" if error.filename else f"{error.strerror}; free some space")
+        sys.exit(result if isinstance(result, int) else 0)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; an unknown one gets near names."""
+        if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise UserError(f"unknown command {args[0]!r}{suggest(args[0], self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"reverie: error: {' '.join(message.split())}", err=True)
+    sys.exit(2)
+
+
+@click.group(cls=OneLineErrors, invoke_without_command=True)
+@click.version_option(__version__, prog_name="reverie")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Reverie: agents that remember and dream."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+RUN_DIR = click.argument("run_dir", metavar="DIR", type=click.Path(path_type=Path))
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def require_run(run_dir: Path) -> None:
+    """Raise UserError unless it is a run directory."""
+    if not (run_dir / "config.json").exists():
+        raise UserError(f"{run_dir} is not a run directory: it has no config.json")
+
+
+def show(result: Mapping[str, Any], as_json: bool = False) -> None:
+    """A result as aligned lines, long lists left out, groups as dotted names; or all of it as JSON."""
+    if as_json:
+        click.echo(json.dumps(result, indent=2, default=str))
+        return
+    shown = {
+        name: value
+        for name, value in _flat(result).items()
+        if not (isinstance(value, list | tuple) and len(value) > 12)
+    }
+    width = max((len(name) for name in shown), default=0)
+    for name, value in shown.items():
+        click.echo(f"{name:<{width}}  {f'{value:.4g}' if isinstance(value, float) else value}")
+
+
+def _flat(result: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in result.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
+
+
+def main() -> None:
+    """The ``reverie`` command."""
+    cli.main()

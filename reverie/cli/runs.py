@@ -1,0 +1,130 @@
+"""Commands on one run: train, resume, eval, dream, report."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reverie.cli.root import AS_JSON, RUN_DIR, cli, require_run, show
+from reverie.errors import UserError, suggest
+
+if TYPE_CHECKING:
+    from reverie.config import Config
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("agent")
+@click.option("--preset", help="Sizes and settings; see `reverie list presets`.")
+@click.option("--env", help="Environment; see `reverie list envs`.")
+@click.option(
+    "--logdir", type=click.Path(path_type=Path), help="Run directory [runs/<agent>-<env>-<preset>-seed<seed>]."
+)
+@click.option("--frames", help="Length of the run in frames (env_steps x action repeat).")
+@click.option("--env_steps", "--env-steps", help="Length of the run in env_steps (decisions).")
+@click.option("--seed", help="Seed of everything random.")
+@click.option("--device", help="auto, cpu or cuda.")
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--key value]...")
+def train(
+    agent: str,
+    preset: str | None,
+    env: str | None,
+    logdir: Path | None,
+    overrides: tuple[str, ...],
+    **short: str | None,
+) -> None:
+    """Train AGENT, or go on with the same command's run.
+
+    Any key of the configuration can be set: --agent.gamma 0.99, --replay.batch=32, run.log_every=500. The same command
+    with the same directory resumes the run that is there.
+    """
+    from reverie.agents import AGENTS
+    from reverie.run.configure import check_same, configure
+
+    if agent.startswith("-"):
+        raise UserError(f"the agent comes first: reverie train AGENT {agent} ...")
+    if agent not in AGENTS:
+        raise UserError(f"unknown agent {agent!r}{suggest(agent, AGENTS)}")
+    if short["frames"] is not None and short["env_steps"] is not None:
+        raise UserError("--frames and --env_steps both say how long the run is; give one of them")
+    config = configure(agent, preset, env, overrides, short)
+    run_dir = logdir or Path("runs") / _run_name(config)
+    if (run_dir / "config.json").exists():
+        from reverie.run.local import resume as go_on
+
+        check_same(config, run_dir)
+        click.echo(f"resuming {run_dir}")
+        show(go_on(run_dir))
+    elif run_dir.exists() and not run_dir.is_dir():
+        raise UserError(f"--logdir {run_dir} is a file; name a directory")
+    else:
+        from reverie.run.local import train as begin
+
+        click.echo(f"{config.name} ({config.preset}) on {config.env.id}, in {run_dir}")
+        show(begin(config, run_dir))
+
+
+@cli.command()
+@RUN_DIR
+def resume(run_dir: Path) -> None:
+    """Go on with the run in DIR from its newest checkpoint."""
+    require_run(run_dir)
+    from reverie.run.local import resume as go_on
+
+    show(go_on(run_dir))
+
+
+@cli.command("eval")
+@RUN_DIR
+@click.option("--episodes", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--video", is_flag=True, help="Also write a video of an episode.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@AS_JSON
+def evaluate(run_dir: Path, episodes: int, video: bool, seed: int, as_json: bool) -> None:
+    """Play episodes with the newest policy of the run in DIR."""
+    require_run(run_dir)
+    from reverie.run.evaluate import evaluate as play
+
+    show(play(run_dir, episodes=episodes, video=video, seed=seed), as_json)
+
+
+@cli.command()
+@RUN_DIR
+@click.option("--context", type=click.IntRange(1), default=5, show_default=True, help="Observations that are seen.")
+@click.option("--horizon", type=click.IntRange(1), default=45, show_default=True, help="env_steps dreamed after them.")
+@click.option("--episodes", type=click.IntRange(1), default=6, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Where the pictures go [DIR/videos].")
+@AS_JSON
+def dream(run_dir: Path, context: int, horizon: int, episodes: int, out: Path | None, as_json: bool) -> None:
+    """Show what the world model of the run in DIR dreams beside what really happened."""
+    require_run(run_dir)
+    from reverie.run.dream import dream as imagine
+
+    show(imagine(run_dir, context=context, horizon=horizon, episodes=episodes, out=out), as_json)
+
+
+@cli.command()
+@RUN_DIR
+@click.option("--context", type=click.IntRange(1), default=5, show_default=True, help="Rows that are seen.")
+@click.option("--horizon", type=click.IntRange(1), default=45, show_default=True, help="env_steps dreamed after them.")
+@click.option("--sequences", type=click.IntRange(1), default=100, show_default=True, help="Held-out sequences.")
+@click.option("--random-play", is_flag=True, help="Sequences of random actions: one behaviour for every agent.")
+@click.option("--threshold", type=float, help="Of a reward [half the smallest magnitude seen].")
+@click.option("--gif", is_flag=True, help="Also a GIF of the sequences with the most reward made up.")
+@click.option("--episodes", type=click.IntRange(1), default=3, show_default=True, help="Sequences in the GIF.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where it goes [DIR/report].")
+@click.option("--seed", type=int, default=0, show_default=True)
+@AS_JSON
+def report(run_dir: Path, as_json: bool, **options: Any) -> None:
+    """Measure what the world model of the run in DIR foresees: errors, calibration, rewards that are not there."""
+    require_run(run_dir)
+    from reverie.run.prediction import report as measure
+
+    show(measure(run_dir, **options), as_json)
+
+
+def _run_name(config: Config) -> str:
+    env = re.sub(r"[^\w.-]+", "_", config.env.id)
+    return f"{config.name}-{env}-{config.preset}-seed{config.run.seed}"

@@ -1,0 +1,236 @@
+"""``reverie compare``: variants over seeds, each trained, evaluated and counted alike, as one figure and tables.
+
+::
+
+    <work>/<variant>-<seed>/    run directories        <work>/<variant>-<seed>.log    what the commands said
+    <out>.json                  everything below, as numbers; .png .csv .md are made from it
+
+A run is trained if it is missing, resumed if it is incomplete, and left alone if it is complete. A directory that holds
+another run is refused, before anything is started.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reverie.config import Config
+from reverie.errors import UserError
+from reverie.report.comparison import summary, write_comparison
+from reverie.report.record import read_metrics
+from reverie.run.checkpoint import Checkpoints
+from reverie.run.configure import check_same, configure
+from reverie.run.jobs import Failed, Jobs
+
+POINTS = 60
+"""of a curve in the JSON"""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An agent with overrides of its own. name: of its directories and in tables."""
+
+    name: str
+    agent: str
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What to run and where to write.
+
+    overrides: words for all variants. frames: length of each run (None: the preset's). episodes: of the evaluation.
+    jobs: runs at once. threads: torch threads of each run. work: folder of run directories. out: path without ending.
+    prediction: also `reverie report` of each run, on sequences of random play. command: as it is to be quoted.
+    """
+
+    env: str
+    variants: tuple[Variant, ...]
+    seeds: tuple[int, ...]
+    work: Path
+    out: Path
+    preset: str | None = None
+    frames: int | None = None
+    overrides: tuple[str, ...] = field(default=())
+    episodes: int = 100
+    jobs: int = 1
+    threads: int = 1
+    prediction: bool = False
+    command: str = ""
+
+    def __post_init__(self) -> None:
+        names = [variant.name for variant in self.variants]
+        for name in names:
+            if not name or any(not (letter.isalnum() or letter in "._+=-") for letter in name) or name[0] in ".-":
+                raise UserError(f"variant {name!r} names a directory; use letters, digits, . _ + = -")
+            if names.count(name) > 1:
+                raise UserError(f"two variants are called {name!r}; give each its own name")
+        if not names or not self.seeds:
+            raise UserError("nothing to compare; name agents (or variants) and seeds")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise UserError(f"seeds {list(self.seeds)} repeat; name each once")
+
+    def words(self, variant: Variant) -> list[str]:
+        """Overrides of one variant; its own come last and count."""
+        return [f"run.threads={self.threads}", *self.overrides, *variant.overrides]
+
+    def run_dir(self, variant: Variant, seed: int) -> Path:
+        """Where that run is."""
+        return self.work / f"{variant.name}-{seed}"
+
+
+def compare(request: Comparison, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Run what is missing, then write the comparison. Returns what its JSON holds. say: takes a line per finished run.
+
+    Raises UserError for what cannot be run, or if a run failed or was stopped (the others are finished first).
+    """
+    tasks: list[tuple[Variant, int]] = [(variant, seed) for seed in request.seeds for variant in request.variants]
+    configs = {}
+    for variant, seed in tasks:
+        run_dir = request.run_dir(variant, seed)
+        config = _config(request, variant, seed)
+        if (run_dir / "config.json").exists():
+            check_same(config, run_dir)
+        configs[variant.name] = config
+    request.work.mkdir(parents=True, exist_ok=True)
+    jobs = Jobs(request.jobs, request.threads)
+    done: dict[tuple[str, int], dict[str, Any]] = {}
+    problems = []
+    for result in jobs.each(partial(_run, request, jobs, variant, seed) for variant, seed in tasks):
+        if isinstance(result, Failed):
+            problems.append(str(result))
+            say(f"failed: {result}")
+            continue
+        name, measured = result
+        done[name, measured["seed"]] = measured
+        say(f"{name} seed {measured['seed']}: {measured['score']:.3f} after {measured['minutes']:.1f} minutes")
+    if problems:
+        raise UserError(
+            f"{len(problems)} of {len(tasks)} runs failed, the first: {problems[0]}; mend it and run the same command "
+            "again: what is complete is not repeated"
+        )
+    runs = {variant.name: [done[variant.name, seed] for seed in request.seeds] for variant in request.variants}
+    preset = next(iter(configs.values())).preset
+    document = {
+        "command": request.command,
+        "env": request.env,
+        "preset": preset,
+        "frames": request.frames,
+        "overrides": list(request.overrides),
+        "variants": {variant.name: list(variant.overrides) for variant in request.variants},
+        "agents": {variant.name: variant.agent for variant in request.variants},
+        "episodes": request.episodes,
+        "jobs_at_a_time": request.jobs,
+        "threads_each": request.threads,
+        "machine": f"{os.cpu_count()} x {platform.machine()}",
+        "median_score": {name: float(np.median([run["score"] for run in each])) for name, each in runs.items()},
+        "median_minutes": {name: float(np.median([run["minutes"] for run in each])) for name, each in runs.items()},
+        "summary": {name: summary(each) for name, each in runs.items()},
+        "runs": runs,
+    }
+    write_comparison(document, request.out)
+    return document
+
+
+def _config(request: Comparison, variant: Variant, seed: int) -> Config:
+    length = None if request.frames is None else str(request.frames)
+    short = {"seed": str(seed), "frames": length}
+    return configure(variant.agent, request.preset, request.env, request.words(variant), short)
+
+
+def _run(request: Comparison, jobs: Jobs, variant: Variant, seed: int) -> tuple[str, dict[str, Any]]:
+    """Bring one run to its end, evaluate it, and read its numbers. Raises Failed."""
+    run_dir = request.run_dir(variant, seed)
+    log = request.work / f"{variant.name}-{seed}.log"
+    if not (run_dir / "config.json").exists():
+        jobs.call(_train(request, variant, seed), log)
+    elif not finished(run_dir):
+        jobs.call(["resume", str(run_dir)], log)
+    if not finished(run_dir):
+        raise Failed(f"{run_dir} was stopped before its end (see {log})")
+    if not _evaluated(run_dir, request.episodes):
+        jobs.call(["eval", str(run_dir), "--episodes", str(request.episodes)], log)
+    measured = measure(run_dir, seed)
+    if request.prediction:
+        path = run_dir / "report" / "random-play" / "prediction.json"
+        if not path.exists():
+            jobs.call(["report", str(run_dir), "--random-play", "--out", str(path.parent)], log)
+        measured["prediction"] = foreseen(json.loads(path.read_text()))
+    return variant.name, measured
+
+
+def _train(request: Comparison, variant: Variant, seed: int) -> list[str]:
+    words = ["train", variant.agent, "--env", request.env, "--seed", str(seed)]
+    words += [] if request.preset is None else ["--preset", request.preset]
+    words += [] if request.frames is None else ["--frames", str(request.frames)]
+    return [*words, "--logdir", str(request.run_dir(variant, seed)), *request.words(variant)]
+
+
+def finished(run_dir: Path) -> bool:
+    """Whether a run's newest checkpoint is the one at its end. Raises UserError if it is damaged."""
+    latest = Checkpoints(run_dir).latest()
+    if latest is None:
+        return False
+    try:
+        tree = json.loads((latest / "state.json").read_text())["tree"]
+        return bool(tree["finished_at"] == tree["env_steps"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Failed(
+            f"checkpoint {latest} is unreadable ({type(error).__name__}); `reverie resume` says more"
+        ) from error
+
+
+def _evaluated(run_dir: Path, episodes: int) -> bool:
+    """Whether the finished run was evaluated over as many episodes, with the seed that all have in common."""
+    try:
+        found = json.loads((run_dir / "evaluation.json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError):  # not there, or cut short by a crash: play again
+        return False
+    last = max(record["env_steps"] for record in read_metrics(run_dir))
+    return bool(found["episodes"] == episodes and found["seed"] == 0 and found["env_steps"] >= last)
+
+
+def measure(run_dir: Path, seed: int) -> dict[str, Any]:
+    """What a comparison keeps of a run that is finished and evaluated."""
+    evaluation = json.loads((run_dir / "evaluation.json").read_text())
+    records = read_metrics(run_dir)
+    scores = [(record["frames"], record["episode/score"]) for record in records if "episode/score" in record]
+    return {
+        "seed": seed,
+        "score": evaluation["score"],
+        "score_std": evaluation["score_std"],
+        "minutes": round(max(record["time/elapsed_s"] for record in records) / 60, 2),
+        "env_steps": evaluation["env_steps"],
+        "learner_steps": max(record["learner_steps"] for record in records),
+        "curve": curve(scores),
+    }
+
+
+def foreseen(report: dict[str, Any]) -> dict[str, float | None]:
+    """The few numbers of a prediction report that a comparison keeps."""
+    made_up = report["hallucination"] or {}
+    numbers = {name: made_up.get(name) for name in ("hallucinated_rate", "missed_rate", "reversed_rate", "false_rate")}
+    return numbers | {
+        "reward_error": report["reward"]["mean_error"],
+        "reward_calibration": report["reward"]["calibration"]["error"],
+    }
+
+
+def curve(scores: Sequence[tuple[float, float]], points: int = POINTS) -> dict[str, list[float]]:
+    """Mean episode score in `points` equal parts of the run; parts without an end of an episode are left out."""
+    if not scores:
+        return {"frames": [], "score": []}
+    frames, values = np.array(scores, float).T
+    edges = np.linspace(0, frames[-1], points + 1)
+    parts = [values[(frames > a) & (frames <= b)] for a, b in pairwise(edges)]
+    kept = [(float(b), float(part.mean())) for b, part in zip(edges[1:], parts, strict=True) if len(part)]
+    return {"frames": [round(f, 1) for f, _ in kept], "score": [round(s, 4) for _, s in kept]}

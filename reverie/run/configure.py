@@ -1,0 +1,40 @@
+"""From words of a command line to a configuration, and whether a directory holds the run that it describes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from reverie import overrides
+from reverie.config import Config
+from reverie.errors import UserError
+from reverie.presets import make_config
+from reverie.run.saved_config import load_config
+
+
+def configure(
+    agent: str, preset: str | None, env: str | None, words: Sequence[str], short: Mapping[str, str | None]
+) -> Config:
+    """The preset's configuration with the short options (of ``run``) and then all other overrides set.
+
+    Raises UserError for unknown names and keys, and for values that do not fit.
+    """
+    given = {f"run.{name}": value for name, value in short.items() if value is not None}
+    given |= overrides.parse(words)
+    config = make_config(agent, preset, given.pop("env.id", None) or env)
+    return overrides.apply(config, given)
+
+
+def check_same(config: Config, run_dir: Path) -> None:
+    """Raise UserError, naming what differs, if the run in `run_dir` has another configuration."""
+    saved = load_config(run_dir)
+    if saved == config:
+        return
+    there, here = overrides.flatten(saved), overrides.flatten(config)
+    changed = [key for key in {**there, **here} if there.get(key) != here.get(key)]
+    shown = ", ".join(f"{key} is {there.get(key)!r} there, {here.get(key)!r} here" for key in changed[:3])
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    raise UserError(
+        f"{run_dir} holds another run ({shown}{more}); go on with that by: reverie resume {run_dir}, "
+        "or name another directory"
+    )

@@ -1,0 +1,101 @@
+"""Commands of ours as subprocesses, a few at a time; when the caller ends early, they are asked to save and end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Failed(Exception):
+    """A command did not end well; the message names its log and its last line."""
+
+
+class Jobs:
+    """Runs tasks on `limit` threads, each of which may `call` the ``reverie`` command, one at a time.
+
+    threads: CPU threads of each subprocess (OMP_NUM_THREADS); 0: as the environment says.
+    """
+
+    def __init__(self, limit: int, threads: int = 0) -> None:
+        self.limit = limit
+        self.environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+        self.running: set[subprocess.Popen[bytes]] = set()
+        self.lock = threading.Lock()
+        self.ending = False
+
+    def call(self, words: Sequence[str], log: Path) -> None:
+        """``reverie`` with `words`, its output appended to `log`. Raises Failed if it ends with another code than 0."""
+        with log.open("ab") as out:
+            start = out.tell()
+            with self.lock:
+                if self.ending:
+                    raise Failed("the comparison is ending")
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "reverie.cli", *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=out,
+                    env=self.environment,
+                )
+                self.running.add(process)
+            code = process.wait()
+            with self.lock:
+                self.running.discard(process)
+        if code:
+            said = log.read_bytes()[start:].decode(errors="replace").strip().splitlines()
+            raise Failed(
+                f"`reverie {words[0]}` ended with code {code}: {said[-1] if said else 'no output'} (see {log})"
+            )
+
+    def each(self, tasks: Iterable[Callable[[], T]]) -> Iterator[T | Failed]:
+        """Results of the tasks as they come; Failed where a task raised it.
+
+        On Ctrl-C or SIGTERM, and on any error of the caller, no task begins any more, and the commands that run get
+        SIGTERM, on which training saves and ends; then the error goes on (SIGTERM as KeyboardInterrupt).
+        """
+        with _terminable(), ThreadPoolExecutor(self.limit) as pool:
+            futures = [pool.submit(task) for task in tasks]
+            try:
+                for future in as_completed(futures):
+                    try:
+                        yield future.result()
+                    except Failed as error:
+                        yield error
+            except BaseException:
+                self._end()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+    def _end(self) -> None:
+        with self.lock:
+            self.ending = True
+            for process in self.running:
+                process.terminate()
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt, as SIGINT does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # signals belong to whoever owns that
+        yield
+        return
+    old = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old)
