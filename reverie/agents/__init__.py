@@ -54,6 +54,13 @@ AGENTS: dict[str, Entry] = {
         paper="Hafner et al. 2021, arXiv 2010.02193",
         summary="world model with categorical latents; actor and critic learn in its dreams",
     ),
+    "harmonydream": Entry(
+        module="reverie.agents.harmonydream",
+        learner="HarmonyDream",
+        config="HarmonyDreamConfig",
+        paper="Ma et al. 2024, arXiv 2310.00344",
+        summary="DreamerV2 whose observation, reward and dynamics losses are balanced by learned scales",
+    ),
 }
 
 

@@ -1,0 +1,37 @@
+"""HarmonyDream: DreamerV2's presets, benchmark by benchmark, with the harmonious loss in place of fixed weights.
+
+The paper keeps every other number of its base. Weights that a DreamerV2 preset fixes (KL, reward, observation) are not
+used; the discount keeps its own. Source: Ma et al. 2024 (arXiv 2310.00344), appendix on implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+
+from reverie.agents.harmonydream import HarmonyDreamConfig
+from reverie.config import Config
+from reverie.presets import atari, cpu, crafter, dmc
+
+Preset = Callable[[str], Config]
+
+
+def harmonised(base: Preset) -> Preset:
+    """The preset of DreamerV2, for HarmonyDream."""
+
+    def make(env: str) -> Config:
+        config = base(env)
+        inherited = {field.name: getattr(config.agent, field.name) for field in fields(config.agent)}
+        agent = HarmonyDreamConfig(**{**inherited, "balance": "harmony"})
+        return replace(config, name="harmonydream", agent=agent)
+
+    make.__doc__ = f"HarmonyDream, otherwise as: {(base.__doc__ or '').strip().splitlines()[0]}"
+    return make
+
+
+PRESETS = {
+    ("harmonydream", preset): harmonised(make)
+    for file in (cpu, atari, dmc, crafter)
+    for (agent, preset), make in file.PRESETS.items()
+    if agent == "dreamerv2"
+}
