@@ -30,41 +30,48 @@ class _Unroll(torch.autograd.Function):
         time, batch, four = projected.shape
         units = four // 4
         gates = projected.clone()
-        entered = projected.new_empty(2, time, batch, units)  # k h, k c
-        cells, outputs = projected.new_empty(time, batch, units), projected.new_empty(time, batch, units)
-        turned = weight.t()
-        for t in range(time):
-            torch.mul(hidden, keep[t], out=entered[0, t])
-            torch.mul(cell, keep[t], out=entered[1, t])
-            now = gates[t].addmm_(entered[0, t], turned)
+        states = projected.new_empty(time, 2, batch, units)  # h, c
+        entered = torch.empty_like(states)  # k h, k c
+        state, turned = torch.stack([hidden, cell]), weight.t()
+        rows = zip(gates.unbind(), keep.unbind(), entered.unbind(), states.unbind(), strict=True)
+        for now, kept, before, after in rows:
+            hidden, cell = torch.mul(state, kept, out=before).unbind()
+            now.addmm_(hidden, turned)
             now[:, : 2 * units].sigmoid_()
             now[:, 2 * units : 3 * units].tanh_()
             now[:, 3 * units :].sigmoid_()
             take, forget, new, give = now.chunk(4, 1)
-            cell = torch.mul(forget, entered[1, t], out=cells[t]).addcmul_(take, new)
-            hidden = torch.mul(give, cell.tanh(), out=outputs[t])
-        ctx.save_for_backward(weight, keep, gates, entered, cells)
-        return outputs, hidden.clone(), cell.clone()
+            torch.mul(forget, cell, out=after[1]).addcmul_(take, new)
+            torch.mul(give, after[1].tanh(), out=after[0])
+            state = after
+        ctx.save_for_backward(weight, keep, gates, entered, states)
+        # Copies: what is saved must not be what a caller may change, nor grow with a view of it.
+        return states[:, 0].clone(), state[0].clone(), state[1].clone()
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, d_outputs: Tensor, d_hidden: Tensor, d_cell: Tensor) -> tuple[Tensor | None, ...]:
-        """Back through time."""
-        weight, keep, gates, entered, cells = ctx.saved_tensors
-        squashed = cells.tanh()
+        """Back through time; every factor that does not depend on later rows is computed for all rows at once."""
+        weight, keep, gates, entered, states = ctx.saved_tensors
+        take, forget, new, give = gates.unflatten(-1, (4, -1)).unbind(-2)
+        squashed = states[:, 1].tanh()
+        to_cell = give * (1 - squashed * squashed)
+        by_cell = torch.stack(
+            [new * take * (1 - take), entered[:, 1] * forget * (1 - forget), take * (1 - new * new)], -2
+        )
+        by_hidden, back = squashed * give * (1 - give), forget * keep
         d_gates = torch.empty_like(gates)
         for t in range(len(gates) - 1, -1, -1):
-            take, forget, new, give = gates[t].chunk(4, 1)
-            d_take, d_forget, d_new, d_give = d_gates[t].chunk(4, 1)
             d_hidden = d_hidden + d_outputs[t]
-            d_cell = d_cell + d_hidden * give * (1 - squashed[t] * squashed[t])
-            torch.mul(d_hidden * squashed[t], give * (1 - give), out=d_give)
-            torch.mul(d_cell * new, take * (1 - take), out=d_take)
-            torch.mul(d_cell * entered[1, t], forget * (1 - forget), out=d_forget)
-            torch.mul(d_cell * take, 1 - new * new, out=d_new)
-            d_hidden = d_gates[t].mm(weight) * keep[t]
-            d_cell = d_cell * forget * keep[t]
-        d_weight = d_gates.flatten(0, 1).t().mm(entered[0].flatten(0, 1)) if ctx.needs_input_grad[1] else None
+            d_cell = torch.addcmul(d_cell, d_hidden, to_cell[t])
+            now = d_gates[t].unflatten(-1, (4, -1))
+            torch.mul(d_cell.unsqueeze(1), by_cell[t], out=now[:, :3])
+            torch.mul(d_hidden, by_hidden[t], out=now[:, 3])
+            d_hidden = d_gates[t].mm(weight).mul_(keep[t])
+            d_cell = d_cell * back[t]
+        d_weight = None
+        if ctx.needs_input_grad[1]:
+            d_weight = d_gates.flatten(0, 1).t().mm(entered[:, 0].flatten(0, 1))
         return d_gates, d_weight, d_hidden, d_cell, None
 
 
