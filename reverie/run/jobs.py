@@ -17,6 +17,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+REVERIE = (sys.executable, "-m", "reverie.cli")
+"""the command line of this installation"""
+
+
 class Failed(Exception):
     """A command did not end well; the message names its log and its last line."""
 
@@ -24,25 +28,26 @@ class Failed(Exception):
 class Jobs:
     """Runs tasks on `limit` threads, each of which may `call` the ``reverie`` command, one at a time.
 
-    threads: CPU threads of each subprocess (OMP_NUM_THREADS); 0: as the environment says.
+    threads: CPU threads of each subprocess (OMP_NUM_THREADS); 0: as the environment says. program: what is called.
     """
 
-    def __init__(self, limit: int, threads: int = 0) -> None:
+    def __init__(self, limit: int, threads: int = 0, program: Sequence[str] = REVERIE) -> None:
         self.limit = limit
+        self.program = program
         self.environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
         self.running: set[subprocess.Popen[bytes]] = set()
         self.lock = threading.Lock()
         self.ending = False
 
     def call(self, words: Sequence[str], log: Path) -> None:
-        """``reverie`` with `words`, its output appended to `log`. Raises Failed if it ends with another code than 0."""
+        """The program with `words`, its output appended to `log`. Raises Failed if it ends with another code than 0."""
         with log.open("ab") as out:
             start = out.tell()
             with self.lock:
                 if self.ending:
-                    raise Failed("the comparison is ending")
+                    raise Failed("not begun, because the others were ended")
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "reverie.cli", *words],
+                    [*self.program, *words],
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=out,

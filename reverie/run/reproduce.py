@@ -26,10 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from reverie.errors import UserError, suggest
+from reverie.run.jobs import REVERIE
 
 CLAIMS = Path("results") / "claims"
 """where claims are, from the root of a copy of the repository"""
-PROGRAMS = {"reverie": (sys.executable, "-m", "reverie.cli"), "python": (sys.executable,)}
+PROGRAMS = {"reverie": REVERIE, "python": (sys.executable,)}
 """what commands of a claim may begin with"""
 
 

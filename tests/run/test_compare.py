@@ -1,0 +1,254 @@
+"""`reverie compare`: what it runs and what it leaves alone, what it writes, and how it ends."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from reverie.cli import cli
+from reverie.errors import UserError
+from reverie.report.comparison import markdown, summary, write_comparison
+from reverie.report.record import FILE
+from reverie.run.compare import Comparison, Variant, compare, curve, finished
+from reverie.run.configure import configure
+from reverie.run.jobs import Failed, Jobs
+from reverie.run.saved_config import save_config
+from tests.run.tiny_runs import SMALL
+
+SCORES = {"low": 1.0, "high": 3.0}
+
+
+class Fakes:
+    """Stands in for the subprocesses: what was called, and run directories as the real commands leave them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[list[str]] = []
+        self.fail: set[str] = set()
+        self.stop: set[str] = set()
+        monkeypatch.setattr(Jobs, "call", lambda jobs, words, log: self.call(list(words)))
+
+    def call(self, words: list[str]) -> None:
+        self.calls.append(words[:2])
+        run_dir = Path(words[words.index("--logdir") + 1] if words[0] == "train" else words[1])
+        if run_dir.name in self.fail:
+            raise Failed(f"{run_dir.name} broke")
+        if words[0] == "train":
+            seed = words[words.index("--seed") + 1]
+            given = words[words.index("--logdir") + 2 :]
+            config = configure(words[1], "cpu", "toy/catch", given, {"seed": seed, "frames": "100"})
+            run_dir.mkdir(parents=True)
+            save_config(config, run_dir)
+        if words[0] in ("train", "resume"):
+            self.write(run_dir, -1 if run_dir.name in self.stop else 100)
+        if words[0] == "eval":
+            score = SCORES[run_dir.name.split("-")[0]] + int(run_dir.name.split("-")[1])
+            found = {"score": score, "score_std": 0.5, "env_steps": 100, "seed": 0}
+            (run_dir / "evaluation.json").write_text(json.dumps(found | {"episodes": int(words[-1])}))
+
+    def write(self, run_dir: Path, finished_at: int) -> None:
+        folder = run_dir / "checkpoints" / "100"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "state.json").write_text(json.dumps({"tree": {"finished_at": finished_at, "env_steps": 100}}))
+        counts = {"env_steps": 100, "frames": 100, "learner_steps": 7, "time/elapsed_s": 120.0}
+        (run_dir / FILE).write_text(json.dumps(counts | {"episode/score": 0.5}) + "\n")
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
+    return Fakes(monkeypatch)
+
+
+def request(folder: Path, **changes: Any) -> Comparison:
+    variants = (Variant("low", "dreamerv2"), Variant("high", "dreamerv2", ("agent.gamma=0.5",)))
+    given: dict[str, Any] = {"preset": "cpu", "frames": 100, "jobs": 2, "command": "the command"}
+    given |= {"env": "toy/catch", "variants": variants, "seeds": (0, 1, 2)}
+    return Comparison(work=folder / "runs", out=folder / "out" / "c", **(given | changes))
+
+
+def quiet(line: str) -> None: ...
+
+
+def test_only_what_is_missing_is_run(fakes: Fakes, tmp_path: Path) -> None:
+    compare(request(tmp_path, seeds=(0,)), quiet)
+    assert sorted(fakes.calls) == [
+        ["eval", f"{tmp_path}/runs/high-0"],
+        ["eval", f"{tmp_path}/runs/low-0"],
+        ["train", "dreamerv2"],
+        ["train", "dreamerv2"],
+    ]
+    fakes.calls.clear()
+    compare(request(tmp_path, seeds=(0,)), quiet)
+    assert fakes.calls == []
+    fakes.write(tmp_path / "runs" / "low-0", finished_at=-1)  # as if it had been killed before its end
+    (tmp_path / "runs" / "high-0" / "evaluation.json").write_text('{"score": 1')  # as if it had been killed here
+    compare(request(tmp_path, seeds=(0,)), quiet)
+    assert sorted(fakes.calls) == [["eval", f"{tmp_path}/runs/high-0"], ["resume", f"{tmp_path}/runs/low-0"]]
+    fakes.calls.clear()
+    compare(request(tmp_path, seeds=(0,), episodes=7), quiet)  # another evaluation, no other run
+    assert [call[0] for call in fakes.calls] == ["eval", "eval"]
+
+
+def test_what_is_written(fakes: Fakes, tmp_path: Path) -> None:
+    document = compare(request(tmp_path), quiet)
+    written = json.loads((tmp_path / "out" / "c.json").read_text())
+    assert written == json.loads(json.dumps(document))
+    # What earlier documents have too.
+    assert written["median_score"] == {"low": 2.0, "high": 4.0}
+    assert written["variants"] == {"low": [], "high": ["agent.gamma=0.5"]}
+    assert [run["seed"] for run in written["runs"]["low"]] == [0, 1, 2]
+    assert written["runs"]["low"][1]["curve"] == {"frames": [100.0], "score": [0.5]}
+    assert written["summary"]["high"]["iqm"] == 4.0
+    low, high = written["summary"]["high"]["interval"]
+    assert 3.0 <= low < 4.0 < high <= 5.0
+    with (tmp_path / "out" / "c.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["variant"], row["seed"], row["score"]) for row in rows][2:4] == [
+        ("low", "2", "3.0"),
+        ("high", "0", "3.0"),
+    ]
+    lines = (tmp_path / "out" / "c.md").read_text().splitlines()
+    assert lines[0] == "| variant | runs | score (IQM) | 95 % interval | seeds | minutes |"
+    assert lines[2].startswith("| `high` | 3 | 4.000 |")
+    assert lines[2].endswith("| 3.00, 4.00, 5.00 | 2.0 |")
+    assert (tmp_path / "out" / "c.png").stat().st_size > 10_000
+
+
+def test_another_run_in_the_way_is_refused_before_anything_starts(fakes: Fakes, tmp_path: Path) -> None:
+    compare(request(tmp_path, seeds=(2,)), quiet)
+    fakes.calls.clear()
+    variants = (Variant("low", "dreamerv2"), Variant("high", "dreamerv2", ("agent.gamma=0.5", "agent.lam=0.5")))
+    with pytest.raises(UserError, match=r"high-2 holds another run \(agent.lam is 0.95 there, 0.5 here\)"):
+        compare(request(tmp_path, variants=variants), quiet)
+    with pytest.raises(UserError, match=r"unknown key 'agent\.gama'"):
+        compare(request(tmp_path, overrides=("agent.gama=1",)), quiet)
+    assert fakes.calls == []
+
+
+def test_a_failed_run_does_not_stop_the_others(fakes: Fakes, tmp_path: Path) -> None:
+    fakes.fail, fakes.stop = {"low-1"}, {"high-0"}
+    with pytest.raises(UserError, match=r"2 of 6 runs failed, the first: .*(low-1 broke|high-0 was stopped)"):
+        compare(request(tmp_path), quiet)
+    assert len([call for call in fakes.calls if call[0] == "eval"]) == 4
+    assert not (tmp_path / "out").exists()
+    fakes.fail = fakes.stop = set()
+    fakes.calls.clear()
+    compare(request(tmp_path), quiet)
+    assert sorted(call[0] for call in fakes.calls) == ["eval", "eval", "resume", "train"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"variants": ()}, "nothing to compare"),
+        ({"variants": (Variant("a/b", "dreamerv2"),)}, "variant 'a/b' names a directory"),
+        ({"variants": (Variant("a", "dreamerv2"), Variant("a", "r2d2"))}, "two variants are called 'a'"),
+        ({"seeds": (1, 1)}, "repeat"),
+    ],
+)
+def test_what_cannot_be_compared(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        request(tmp_path, **changes)
+
+
+def test_finished_means_a_checkpoint_at_the_end(tmp_path: Path) -> None:
+    assert not finished(tmp_path)
+    (tmp_path / "checkpoints" / "100").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "100" / "state.json").write_text("{")
+    with pytest.raises(Failed, match="unreadable"):
+        finished(tmp_path)
+
+
+def test_summaries_of_predictions(tmp_path: Path) -> None:
+    def run(seed: int, rate: float | None) -> dict[str, Any]:
+        numbers = {"false_rate": rate, "reward_error": 0.1 * seed}
+        about = {"seed": seed, "score": 1.0, "score_std": 0.0, "minutes": 1.0, "env_steps": 1, "learner_steps": 1}
+        return {**about, "curve": {"frames": [], "score": []}, "prediction": numbers}
+
+    runs = {"a": [run(1, 0.5), run(2, None)], "b": [run(1, 0.25), run(2, 0.75)]}
+    found = {name: summary(each) for name, each in runs.items()}
+    assert found["a"]["prediction"]["false_rate"] is None
+    assert found["b"]["prediction"]["false_rate"]["mean"] == 0.5
+    assert found["b"]["interval"] is None
+    document = {"env": "e", "preset": "p", "agents": {"a": "x", "b": "x"}, "runs": runs, "summary": found}
+    assert markdown(document)[2] == "| `a` | 2 | 1.000 | - | 1.00, 1.00 | 1.0 | - | 0.15 (-) |"
+    with write_comparison(document, tmp_path / "c")["csv"].open(newline="") as file:
+        assert [row["false_rate"] for row in csv.DictReader(file)] == ["0.5", "", "0.25", "0.75"]
+
+
+def test_curves_are_means_of_equal_parts() -> None:
+    found = curve([(10.0, 1.0), (20.0, 3.0), (100.0, 5.0)], points=2)
+    assert found == {"frames": [50.0, 100.0], "score": [2.0, 5.0]}
+    assert curve([]) == {"frames": [], "score": []}
+
+
+def program(body: str) -> Sequence[str]:
+    return (sys.executable, "-c", body)
+
+
+def test_jobs_report_failures_and_keep_to_their_limit(tmp_path: Path) -> None:
+    jobs = Jobs(2, program=program("import sys, time; print('said'); time.sleep(0.2); sys.exit(int(sys.argv[1]))"))
+    most = 0
+
+    def task(code: int) -> int:
+        nonlocal most
+        jobs.call([str(code)], tmp_path / f"{code}.log")
+        most = max(most, len(jobs.running) + 1)
+        return code
+
+    results = list(jobs.each([partial(task, code) for code in (0, 3, 0, 0)]))
+    assert [result for result in results if not isinstance(result, Failed)] == [0, 0, 0]
+    (failed,) = [result for result in results if isinstance(result, Failed)]
+    assert str(failed) == f"`reverie 3` ended with code 3: said (see {tmp_path / '3.log'})"
+    assert most <= 2
+
+
+def test_ending_early_asks_what_runs_to_end_and_begins_nothing_more(tmp_path: Path) -> None:
+    body = (
+        "import signal, sys, time, pathlib\n"
+        "out = pathlib.Path(sys.argv[1])\n"
+        "def save(*_): out.with_suffix('.saved').touch(); sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, save); out.touch(); time.sleep(60)\n"
+    )
+    jobs = Jobs(1, program=program(body))
+    tasks = [partial(jobs.call, [str(tmp_path / name)], tmp_path / "log") for name in ("one", "two")]
+
+    def terminate() -> None:
+        while not (tmp_path / "one").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=terminate).start()
+    with pytest.raises(KeyboardInterrupt):
+        list(jobs.each(tasks))
+    assert (tmp_path / "one.saved").exists()
+    assert not (tmp_path / "two").exists()
+    assert not jobs.running
+
+
+def test_a_real_comparison_and_its_continuation(tmp_path: Path) -> None:
+    small = [f"{key}={value}" for key, value in SMALL.items() if not key.startswith("run.e")]
+    command = ["compare", "--agents", "dreamerv2", "--env", "toy/catch", "--seeds", "1,", "--frames", "200"]
+    command += ["--episodes", "4", "--report", "--out", str(tmp_path), "run.eval_episodes=0", *small]
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 0, result.output
+    document = json.loads((tmp_path / "comparison.json").read_text())
+    (run,) = document["runs"]["dreamerv2"]
+    assert (run["seed"], run["env_steps"]) == (1, 200)
+    assert run["learner_steps"] > 10
+    assert run["prediction"]["reward_error"] > 0
+    assert "| `dreamerv2` | 1 |" in result.output
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*") if path.is_file()}
+    assert CliRunner().invoke(cli, command).exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before

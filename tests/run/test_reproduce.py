@@ -1,0 +1,118 @@
+"""`reverie reproduce`: claims, their numbers, their verdicts; and that ours are true of what is committed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from reverie.cli import cli
+from reverie.run.reproduce import Check, claims, reproduce
+
+OURS = Path(__file__).parents[2] / "results" / "claims"
+SCORE = {"value": "median_score.dreamer-1.5", "interval": [0.5, None]}
+
+
+def write(folder: Path, name: str = "small", score: float = 0.75, **changes: Any) -> Path:
+    """A claim whose command writes `score`, and whose committed score is 1."""
+    (folder / "claims").mkdir(exist_ok=True)
+    (folder / "kept.json").write_text(json.dumps({"median_score": {"dreamer-1.5": 1.0}}))
+    text = json.dumps({"median_score": {"dreamer-1.5": score}})
+    program = f"import sys, pathlib; pathlib.Path(sys.argv[1], 'numbers.json').write_text({text!r})"
+    said: dict[str, Any] = {
+        "claim": "it learns",
+        "commands": [f"python {folder / 'program.py'} {{out}}"],
+        "result": "numbers.json",
+        "committed": "kept.json",
+        "checks": [SCORE],
+        "minutes": 3,
+    }
+    (folder / "program.py").write_text(program)
+    (folder / "claims" / f"{name}.json").write_text(json.dumps(said | changes))
+    return folder / "claims"
+
+
+def run(folder: Path, *words: str) -> Result:
+    return CliRunner().invoke(
+        cli, ["reproduce", *words, "--claims", str(folder / "claims"), "--out", str(folder / "o")]
+    )
+
+
+def refused(folder: Path, *words: str) -> str:
+    result = run(folder, *words)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+def test_a_claim_that_holds(tmp_path: Path) -> None:
+    write(tmp_path)
+    result = run(tmp_path, "small")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == "claim  it learns"
+    assert "pass  median_score.dreamer-1.5 in [0.5, inf]: 1 (committed)" in lines
+    assert "pass  median_score.dreamer-1.5 in [0.5, inf]: 0.75 (now)" in lines
+    assert lines[-1] == "passed"
+
+
+def test_a_claim_that_does_not(tmp_path: Path) -> None:
+    write(tmp_path, score=0.25)
+    result = run(tmp_path, "small")
+    assert result.exit_code == 1
+    assert "FAIL  median_score.dreamer-1.5 in [0.5, inf]: 0.25 (now)" in result.stdout
+    assert result.stdout.splitlines()[-1] == "failed"
+    assert run(tmp_path, "small", "--committed").exit_code == 0
+
+
+def test_miniatures_have_checks_of_their_own(tmp_path: Path) -> None:
+    write(tmp_path)
+    assert "small has no miniature" in refused(tmp_path, "small", "--miniature")
+    said = json.loads((tmp_path / "claims" / "small.json").read_text())
+    small = {key: said[key] for key in ("commands", "result")}
+    checks = [{"value": "median_score.dreamer-1.5", "interval": [0.8, 0.9]}]
+    write(tmp_path, miniature=small | {"checks": checks, "minutes": 1})
+    result = run(tmp_path, "small", "--miniature")
+    assert result.exit_code == 1
+    assert "FAIL  median_score.dreamer-1.5 in [0.8, 0.9]: 0.75 (miniature)" in result.stdout
+    listing = CliRunner().invoke(cli, ["reproduce", "--list", "--claims", str(tmp_path / "claims")])
+    assert listing.stdout == "small  it learns (3 min, miniature 1 min)\n"
+
+
+def test_lists_and_differences() -> None:
+    document = {"dream": [1.0, 2.0], "still": [2.0, 1.5], "runs": {"a": [{"score": 4}]}}
+    where = Path("x.json")
+    check = Check("dream", "still", None, 0.0)
+    assert check.measure(document, where) == [-1.0, 0.5]
+    assert not check.holds([-1.0, 0.5])
+    assert check.holds([-1.0, 0.0])
+    assert not check.holds([float("nan")])
+    assert Check("runs.a.0.score", None, 4.0, 4.0).measure(document, where) == [4.0]
+    assert check.describe() == "dream - still in [-inf, 0.0]"
+
+
+def test_slips_are_one_line(tmp_path: Path) -> None:
+    assert "holds no claims" in refused(tmp_path, "small")
+    write(tmp_path)
+    assert "unknown claim 'smal'; did you mean small?" in refused(tmp_path, "smal")
+    write(tmp_path, "other", checks=[{"value": "median_score.x", "interval": [0, 1]}])
+    assert "kept.json has no number, nor a list of numbers, at 'median_score.x'" in refused(tmp_path, "other")
+    write(tmp_path, "other", commands=["rm -r {out}"])
+    assert "other.json is not a claim (ValueError: commands begin with reverie or python" in refused(tmp_path, "small")
+    write(tmp_path, "other", commands=["python -c 'raise SystemExit(3)'"])
+    assert "ended with code 3" in refused(tmp_path, "other")
+    write(tmp_path, "other", committed="gone.json")
+    assert "gone.json cannot be read" in refused(tmp_path, "other", "--committed")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in OURS.glob("*.json")))
+def test_our_claims_hold_of_what_is_committed(name: str, tmp_path: Path) -> None:
+    lines: list[str] = []
+    assert reproduce(claims(OURS)[name], tmp_path, committed=True, say=lines.append), "\n".join(lines)
+
+
+def test_there_are_claims() -> None:
+    assert {"catch-dreamerv2", "catch-dreams"} <= set(claims(OURS))
