@@ -43,14 +43,19 @@ def _short_run(env_steps: int, prefill: int, train_ratio: float) -> RunConfig:
 
 
 def _vectors(env: str) -> Config:
-    """The learning rate falls to 0 over the run: with a constant one CartPole is solved and lost again and again."""
+    """Two settings that CartPole asks for, by measurement.
+
+    The learning rate falls to 0 over the run: with a constant one (1e-3 or 2e-3) it is solved and lost again and again.
+    The target network is copied every 25 updates: with 100, what happens at the edge of the track has not travelled
+    back to its middle by the end of the run, and one seed of three stays at 250.
+    """
     agent = DQNConfig(
         n_step=3,
         reward="identity",
         stack=1,
         torso=TorsoConfig(layers=1, units=256),
         hidden=256,
-        target_every=100,
+        target_every=25,
         explore=Exploration(start=1.0, end=0.05, over=8000, evaluation=0.0),
         opt=OptimConfig(lr=1e-3, lr_over=14_600, eps=1e-5, clip=10.0, shrink=0.0),
     )
