@@ -62,7 +62,13 @@ def plot(paths: tuple[Path, ...], out: Path | None, weights: bool, **options: An
 @click.option("--episodes", type=click.IntRange(1), default=100, show_default=True, help="Of each evaluation.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs at once.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="torch threads of each run.")
-@click.option("--report", "prediction", is_flag=True, help="Also `reverie report --random-play` of each run.")
+@click.option(
+    "--report",
+    "context",
+    type=click.IntRange(1),
+    metavar="ROWS",
+    help="Also `reverie report --random-play --context ROWS`.",
+)
 @click.option("--work", type=click.Path(path_type=Path), help="Where run directories are [OUT/runs].")
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="Folder of comparison.png, .csv, .md, .json."

@@ -75,14 +75,14 @@ def require_run(run_dir: Path) -> None:
 
 
 def show(result: Mapping[str, Any], as_json: bool = False) -> None:
-    """A result as aligned lines, long lists left out, groups as dotted names; or all of it as JSON."""
+    """A result as aligned lines, groups as dotted names, long lists and those in groups left out; or all as JSON."""
     if as_json:
         click.echo(json.dumps(result, indent=2, default=str))
         return
     shown = {
         name: value
         for name, value in _flat(result).items()
-        if not (isinstance(value, list | tuple) and len(value) > 12)
+        if not (isinstance(value, list | tuple) and (len(value) > 12 or "." in name))
     }
     width = max((len(name) for name in shown), default=0)
     for name, value in shown.items():

@@ -50,7 +50,8 @@ class Comparison:
 
     overrides: words for all variants. frames: length of each run (None: the preset's). episodes: of the evaluation.
     jobs: runs at once. threads: torch threads of each run. work: folder of run directories. out: path without ending.
-    prediction: also `reverie report` of each run, on sequences of random play. command: as it is to be quoted.
+    context: also `reverie report` of each run, on sequences of random play, after as many rows (None: no report).
+    command: as it is to be quoted.
     """
 
     env: str
@@ -64,7 +65,7 @@ class Comparison:
     episodes: int = 100
     jobs: int = 1
     threads: int = 1
-    prediction: bool = False
+    context: int | None = None
     command: str = ""
 
     def __post_init__(self) -> None:
@@ -160,11 +161,12 @@ def _run(request: Comparison, jobs: Jobs, variant: Variant, seed: int) -> tuple[
     if not _evaluated(run_dir, request.episodes):
         jobs.call(["eval", str(run_dir), "--episodes", str(request.episodes)], log)
     measured = measure(run_dir, seed)
-    if request.prediction:
-        path = run_dir / "report" / "random-play" / "prediction.json"
-        if not path.exists():
-            jobs.call(["report", str(run_dir), "--random-play", "--out", str(path.parent)], log)
-        measured["prediction"] = foreseen(json.loads(path.read_text()))
+    if request.context is not None:
+        out = run_dir / "report" / f"random-play-{request.context}"
+        if not (out / "prediction.json").exists():
+            words = ["report", str(run_dir), "--random-play", "--context", str(request.context), "--out", str(out)]
+            jobs.call(words, log)
+        measured["prediction"] = foreseen(json.loads((out / "prediction.json").read_text()))
     return variant.name, measured
 
 

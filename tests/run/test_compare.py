@@ -240,7 +240,7 @@ def test_ending_early_asks_what_runs_to_end_and_begins_nothing_more(tmp_path: Pa
 def test_a_real_comparison_and_its_continuation(tmp_path: Path) -> None:
     small = [f"{key}={value}" for key, value in SMALL.items() if not key.startswith("run.e")]
     command = ["compare", "--agents", "dreamerv2", "--env", "toy/catch", "--seeds", "1,", "--frames", "200"]
-    command += ["--episodes", "4", "--report", "--out", str(tmp_path), "run.eval_episodes=0", *small]
+    command += ["--episodes", "4", "--report", "2", "--out", str(tmp_path), "run.eval_episodes=0", *small]
     result = CliRunner().invoke(cli, command)
     assert result.exit_code == 0, result.output
     document = json.loads((tmp_path / "comparison.json").read_text())

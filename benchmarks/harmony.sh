@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# What balance does inside a world model, on toy/noisy-catch (docs/harmony.md). Fixed weights are written as
+# observation, reward, dynamics; they are 1 unless a variant's name says otherwise. Runs are shared between findings.
+#   1 reward-weight   score against the weight of the reward
+#   2 hallucination   rewards that the model makes up where observations dominate
+#   3 observation-0   no learning of observations at all
+#   4 balancers       fixed weights, harmony in its three forms, and its rivals
+# Each run is minutes of one core: FRAMES=20000 SEEDS=3 JOBS=2 bash benchmarks/harmony.sh [finding ...]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+OUT="${OUT:-results/harmony}"
+WORK="${WORK:-runs/harmony}"
+CONTEXT=2 # of 8 rows: the ball has fallen by one cell
+
+compare() { # name of the finding, variants
+  local name="$1"
+  shift
+  reverie compare --env toy/noisy-catch --preset cpu --frames "${FRAMES:-20000}" --seeds "${SEEDS:-3}" \
+    --jobs "${JOBS:-1}" --report "$CONTEXT" --work "$WORK" --out "$OUT/$name" "${@}"
+}
+
+ones="agent.observation_scale=1 agent.reward_scale=1 agent.kl_scale=1"
+weights=()
+for weight in 1 10 100 1000; do
+  weights+=(--variant "reward-$weight dreamerv2 $ones agent.reward_scale=$weight")
+done
+balancers=(--variant "harmony harmonydream")
+for kind in harmony-unrectified harmony-closed uw dwa nashmtl; do
+  balancers+=(--variant "$kind dreamerv2 agent.balance=$kind")
+done
+
+for finding in "${@:-reward-weight hallucination observation-0 balancers}"; do
+  for name in $finding; do
+    case "$name" in
+      reward-weight) compare "$name" "${weights[@]}" ;;
+      hallucination)
+        compare "$name" "${weights[@]:0:2}" "${weights[@]:4:2}" "${balancers[@]:0:2}"
+        for variant in reward-1 reward-100 harmony; do
+          reverie report "$WORK/$variant-0" --random-play --context "$CONTEXT" --gif --out "$OUT/$name/$variant-0"
+        done
+        ;;
+      observation-0)
+        compare "$name" "${weights[@]:0:2}" --variant "observation-0 dreamerv2 $ones agent.observation_scale=0"
+        ;;
+      balancers) compare "$name" "${weights[@]}" "${balancers[@]}" ;;
+      *) echo "unknown finding $name" >&2 && exit 2 ;;
+    esac
+  done
+done
