@@ -100,6 +100,7 @@ class WorldModel(nn.Module):
         """
         config = self.config
         targets = self.encoder.prepare(observations(rows))
+        self.encoder.adapt(targets)
         embed = self.encoder.encode(targets)
         states, post, _ = self.rssm.observe(state, action, rows["is_first"], embed, u[..., : self.rssm.latent.noise])
         prior = self.rssm.prior(states["deter"])

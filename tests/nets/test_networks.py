@@ -233,3 +233,33 @@ def test_optimiser_state_round_trip_is_exact() -> None:
     train(a, first, range(5, 10))
     train(b, second, range(5, 10))
     assert torch.equal(a, b)
+
+
+def test_standardised_images_by_hand() -> None:
+    """Two pixels: one never changes (deviation floored at 0.1), one is 0 or 255 (mean 0, deviation 0.5)."""
+    space = {"image": spaces.Box(0, 255, (4, 4, 1), np.uint8)}
+    encoder = Encoder(space, EncoderConfig(depth=2, standardise=True))
+    assert not Encoder(space, EncoderConfig(depth=2)).statistics
+    images = torch.zeros(4, 4, 4, 1, dtype=torch.uint8)
+    images[:, 0, 0, 0] = 51
+    images[:2, 1, 1, 0] = 255
+    prepared = encoder.prepare({"image": images})
+    seen: list[torch.Tensor] = []
+    encoder.cnns[0].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    before = encoder.encode(prepared)
+    assert torch.equal(seen[-1], prepared["image"])  # mean 0 and deviation 1 before any batch
+    encoder.adapt(prepared)
+    after = encoder.encode(prepared)
+    read = seen[-1]
+    assert torch.allclose(read[:, 0, 0, 0], torch.zeros(4))
+    assert torch.allclose(read[:, 0, 1, 1], torch.tensor([1.0, 1.0, -1.0, -1.0]))
+    assert not torch.allclose(before, after)
+    rare = images.clone()
+    rare[:, 0, 0, 0] = 76
+    encoder.encode(encoder.prepare({"image": rare}))
+    assert torch.allclose(seen[-1][:, 0, 0, 0], torch.full((4,), 25 / 255 / 0.1))
+    # What a decoder is compared with stays in [-0.5, 0.5].
+    assert torch.equal(prepared["image"], encoder.prepare({"image": images})["image"])
+    again = Encoder(space, EncoderConfig(depth=2, standardise=True))
+    again.load_state_dict(encoder.state_dict())
+    assert torch.equal(again.encode(prepared), after)
