@@ -1,9 +1,8 @@
 """Small sizes for two CPU cores. Every number here is ours.
 
 Four sizes, by the kind of environment: games of a few cells (``toy/``), pixels (``ALE/``, ``dmc/``, ``crafter/``),
-vectors with continuous actions (Pendulum), and vectors (everything else). Those of toy games and Pendulum are measured
-(results/learning); those of pixels and other vectors are where measuring goes on (docs/dreamerv2.md says how far it
-got). Common to all: a 1 % uniform mixture in the categorical latents, without which they froze in the first hundreds of
+vectors with continuous actions (Pendulum), and vectors (everything else); docs/dreamerv2.md says what each was measured
+on. Common to all: a 1 % uniform mixture in the categorical latents, without which they froze in the first hundreds of
 updates at a KL scale of 0.1; small batches often; and a slow critic copied every 20 updates, because runs have
 thousands of them, not millions.
 """
@@ -73,16 +72,22 @@ def _short_run(config: Config, frames: int, prefill: int, train_ratio: float) ->
 
 
 def _toy(env: str) -> Config:
+    """Rewards count 10-fold, the KL fully: dreams must be right where random play hardly ever gets.
+
+    On Catch with a KL scale of 0.3 (seed 0) dreams of the farthest column ended wrongly, the critic fell below the
+    least return there, and the actor stayed away for good: that column was never caught. With 1.0 it was.
+    """
     config = _base(env, width=96, depth=8, stoch=8)
     agent = replace(
         config.agent,
         reward_scale=10.0,
+        kl_scale=1.0,
         actor_opt=OptimConfig(lr=1e-3),
         gamma=0.97,
         horizon=8,
         entropy=0.1,
     )
-    return _short_run(replace(config, agent=agent), frames=16_000, prefill=800, train_ratio=32)
+    return _short_run(replace(config, agent=agent), frames=30_000, prefill=800, train_ratio=20)
 
 
 def _vectors(env: str) -> Config:
@@ -98,7 +103,7 @@ def _vectors(env: str) -> Config:
         horizon=15,
         entropy=0.01,
     )
-    return _short_run(replace(config, agent=agent), frames=30_000, prefill=1000, train_ratio=64)
+    return _short_run(replace(config, agent=agent), frames=20_000, prefill=1000, train_ratio=64)
 
 
 def _continuous(env: str) -> Config:
@@ -126,15 +131,25 @@ def _continuous(env: str) -> Config:
 
 
 def _pixels(env: str) -> Config:
+    """Small things on a still background: standardised images, a fast model, a free nat, likelihoods counted 30-fold.
+
+    In Pong moving objects are worth half a nat of a frame. With other numbers (model lr 2e-4 to 6e-4, KL scale 0.1 to
+    0.001) the decoder learned to ignore the latents while they were noise, and the KL stayed under 0.03 nats for good.
+    A categorical autoencoder alone needed a learning rate of 1e-3 and standardised images to draw the objects.
+    """
     config = _base(env, width=200, depth=16, stoch=16)
     agent = replace(
         config.agent,
-        kl_scale=0.02,
+        encoder=replace(config.agent.encoder, standardise=True),
+        kl_scale=0.6,
+        kl_free=1.0,
+        observation_scale=30.0,
+        reward_scale=30.0,
+        discount_scale=30.0,
         reward_transform="tanh",
         gamma=0.99,
         horizon=10,
         entropy=1e-3,
-        model_opt=OptimConfig(lr=6e-4),
         actor_opt=OptimConfig(lr=2e-4),
         critic_opt=OptimConfig(lr=4e-4),
     )
@@ -150,6 +165,7 @@ def _pixels(env: str) -> Config:
             log_every=500,
             checkpoint_every=5000,
             eval_episodes=4,
+            threads=1,
         ),
     )
 
