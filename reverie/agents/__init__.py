@@ -33,6 +33,20 @@ AGENTS: dict[str, Entry] = {
         paper="Mnih et al. 2015, Nature 518",
         summary="action values from replayed transitions; double, dueling, n-step and prioritised are settings",
     ),
+    "rainbow": Entry(
+        module="reverie.agents.rainbow",
+        learner="Rainbow",
+        config="RainbowConfig",
+        paper="Hessel et al. 2018, arXiv 1710.02298",
+        summary="DQN with six extensions: double, prioritised, dueling, n-step, distributional (C51), noisy layers",
+    ),
+    "iqn": Entry(
+        module="reverie.agents.iqn",
+        learner="IQN",
+        config="IQNConfig",
+        paper="Dabney et al. 2018, arXiv 1806.06923",
+        summary="DQN that learns quantiles of the return at random levels",
+    ),
     "drqn": Entry(
         module="reverie.agents.drqn",
         learner="DRQN",

@@ -105,8 +105,8 @@ class Evaluated:
 
 
 class DQN(Learner):
-    """Hooks, in the order in which `losses` calls them: `trained`, `steps`, `evaluate`, `bootstrap` (`select`),
-    `targets`, `td_loss`, `importance`, `reduce`, `priorities`.
+    """Hooks, in the order in which `losses` calls them: `trained`, `steps`, `evaluate` (`head_noise`), `bootstrap`
+    (`select`), `targets`, `td_loss`, `importance`, `reduce`, `priorities`.
 
     And for construction: `make_core`, `make_head`. Outputs of a head are opaque to all but `bootstrap`, `targets` and
     `td_loss`; a distributional child overrides these three and `make_head`.
@@ -202,20 +202,28 @@ class DQN(Learner):
 
     def evaluate(self, batch: Batch, steps: NStep, metrics: dict[str, Tensor]) -> Evaluated:
         """Without memory only the learned rows and those to bootstrap from pass the networks, once each."""
-        noise = self.uniform(3, self.spec.learn, batch.keys.shape[0], self.policy.noise)
-        state, rows = start_state(self.policy, batch, self.spec, noise)
+        for_learned, for_online, for_target = self.head_noise(batch.keys.shape[0])
+        state, rows = start_state(self.policy, batch, self.spec, for_learned)
         first = {name: value[: self.spec.learn] for name, value in rows.items()}
         network = self.policy.network
         obs, _ = self.policy.stacks.unroll(state, rows)
         with self.autocast():
             seen = {name: value[: self.spec.learn] for name, value in obs.items()}
-            learned = network.head(network.features(seen, first), noise[0, ..., 2:])
+            learned = network.head(network.features(seen, first), for_learned)
         with torch.no_grad(), self.autocast():
             ahead = {name: steps.pick(value) for name, value in obs.items()}
             read = {name: steps.pick(rows[name]) for name in ("is_first", "prev_action", "reward")}
-            online = network.head(network.features(ahead, read), noise[1, ..., 2:]) if self.selects_online else None
+            online = network.head(network.features(ahead, read), for_online) if self.selects_online else None
             older = self.target.network
-            return Evaluated(learned, online, older.head(older.features(ahead, read), noise[2, ..., 2:]))
+            return Evaluated(learned, online, older.head(older.features(ahead, read), for_target))
+
+    def head_noise(self, windows: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Uniform numbers for the head, all independent: [learn, windows, noise] each.
+
+        For the learned rows, and for those to bootstrap from through the online and through the target network.
+        """
+        one, two, three = self.uniform(3, self.spec.learn, windows, self.policy.network.head.noise)
+        return one, two, three
 
     @property
     def selects_online(self) -> bool:

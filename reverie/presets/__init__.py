@@ -10,7 +10,17 @@ from reverie.agents import find
 from reverie.config import Config
 from reverie.errors import UserError, suggest
 
-FILES = ("cpu", "value_cpu", "atari", "value_atari", "dmc", "crafter", "harmony")
+FILES = (
+    "cpu",
+    "value_cpu",
+    "distributional_cpu",
+    "atari",
+    "value_atari",
+    "distributional_atari",
+    "dmc",
+    "crafter",
+    "harmony",
+)
 """One module per benchmark; each has PRESETS: (agent, preset) -> function of the environment id."""
 
 Preset = Callable[[str], Config]

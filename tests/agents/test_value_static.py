@@ -11,6 +11,10 @@ AGENTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("dqn", {"double": True, "dueling": True, "n_step": 3, "target_every": 2, "beta_over": 9}, {}),
     ("drqn", {"units": 5, "stack": 2}, {"learn": 6}),
     ("drqn", {"units": 5, "core": "gru", "whole_episodes": True}, {"learn": 6}),
+    ("rainbow", {"target_every": 2, "beta_over": 9}, {}),
+    ("rainbow", {"noisy": False, "dueling": False}, {"learn": 3}),
+    ("iqn", {"target_every": 2}, {}),
+    ("iqn", {"double": True, "dueling": True, "n_step": 3}, {"learn": 3}),
     ("r2d2", {"units": 5, "n_step": 3}, {"context": 4, "learn": 8, "period": 4, "state": "stored", "drift": True}),
 ]
 

@@ -54,6 +54,16 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
             "run.train_ratio": 1.0,
         },
     ),
+    "rainbow": (
+        "rainbow",
+        "toy/catch",
+        {"agent.atoms": 5, "agent.stack": 2, "agent.beta_over": 20, "run.train_ratio": 1.0},
+    ),
+    "iqn": (
+        "iqn",
+        "toy/catch",
+        {"agent.levels": 4, "agent.target_levels": 3, "agent.acting_levels": 2, "run.train_ratio": 1.0},
+    ),
     "drqn": (
         "drqn",
         "toy/catch",
