@@ -78,23 +78,29 @@ def build_learner(config: Config, env: EnvSpec, device: torch.device) -> Learner
 
 
 def build_replay(config: Config, env: EnvSpec, learner: Learner) -> Replay:
-    """The replay of the run, in host memory. Raises UserError if states are to be kept and there are none."""
+    """The replay of the run, in host memory. Raises UserError if it does not fit or has no states to keep."""
     states = _state_spec(learner) if learner.spec.keeps_states else None
     if learner.spec.keeps_states and not states:
         raise UserError(
             f"{config.name} on {env.id} has no recurrent state to keep: "
             "set replay.state = zero and replay.drift = false"
         )
-    return Replay(
-        row_spec(env.observation, env.action, learner.policy.extras),
-        learner.spec,
-        config.env.num_envs,
-        config.replay.budget,
-        SELECTORS[config.replay.selector](config.replay),
-        derive(config.run.seed, "replay"),
-        states=states,
-        pin_memory=learner.device.type == "cuda",
-    )
+    try:
+        return Replay(
+            row_spec(env.observation, env.action, learner.policy.extras),
+            learner.spec,
+            config.env.num_envs,
+            config.replay.budget,
+            SELECTORS[config.replay.selector](config.replay),
+            derive(config.run.seed, "replay"),
+            states=states,
+            pin_memory=learner.device.type == "cuda",
+        )
+    except MemoryError as error:
+        raise UserError(
+            f"a replay of {config.replay.budget} bytes does not fit into this machine's memory; "
+            "say how much it may take with --replay.budget"
+        ) from error
 
 
 def _state_spec(learner: Learner) -> RowSpec:

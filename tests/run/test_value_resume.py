@@ -136,6 +136,12 @@ def test_states_that_are_not_there_cannot_be_kept(tmp_path: Path) -> None:
             LocalRun(settings, tmp_path / "run")
 
 
+def test_a_replay_that_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None:
+    settings = overrides.apply(make_config("dqn", "cpu", "toy/catch"), {"replay.budget": 10**17})
+    with pytest.raises(UserError, match=r"a replay of 100000000000000000 bytes does not fit .* --replay.budget"):
+        LocalRun(settings, tmp_path / "run")
+
+
 def target_network(run: LocalRun) -> None:
     next(run.learner.target.parameters()).data.mul_(1.01)  # type: ignore[union-attr]
 
