@@ -74,8 +74,8 @@ def two_hot(x: Tensor, bins: Tensor) -> Tensor:
     below = (torch.searchsorted(bins, x.detach(), right=True) - 1).clamp(0, count - 2)
     low, high = bins[below], bins[below + 1]
     upper = ((x - low) / (high - low)).unsqueeze(-1)
-    k = torch.arange(count, device=x.device) - below.unsqueeze(-1)
-    return torch.where(k == 0, 1.0 - upper, torch.where(k == 1, upper, 0.0))
+    k = below.unsqueeze(-1)
+    return upper.new_zeros(*x.shape, count).scatter(-1, k, 1.0 - upper).scatter(-1, k + 1, upper)
 
 
 def two_hot_mean(probs: Tensor, bins: Tensor) -> Tensor:
