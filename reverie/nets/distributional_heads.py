@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reverie.nets.noisy import NoisyStream
+from reverie.nets.noisy import NoisyStream, factor_noise
 from reverie.nets.q_heads import QHead
 
 
@@ -37,7 +37,7 @@ class RainbowQ(QHead):
 
     def forward(self, x: Tensor, u: Tensor) -> Tensor:
         """x: [..., inputs]; u: uniform [..., noise], or broadcastable to that."""
-        for_value, for_advantage = u.split(self.counts, -1)
+        for_value, for_advantage = (factor_noise(u) if self.noise else u).split(self.counts, -1)
         outputs = self.advantage(x, for_advantage).float().unflatten(-1, (-1, self.atoms))
         if self.value is not None:
             value = self.value(x, for_value).float().unsqueeze(-2)

@@ -4,7 +4,8 @@
 
 Since E is a product, the noisy part is e_out * (sigma_W (e_in * x)): no noisy weight is ever formed, and every row may
 have noise of its own, or all rows one noise, by the shape of what is passed in. Noise comes as uniform numbers from
-whoever acts or learns; 1/2 in every place is no noise at all: the mean weights.
+whoever acts or learns, and `factor_noise` makes e of them, once for all layers; 1/2 in every place is no noise at all:
+the mean weights.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class NoisyLinear(nn.Module):
     """A linear layer with factorised Gaussian noise, [..., inputs] -> [..., outputs].
 
     mu is drawn from U(-1 / sqrt(inputs), 1 / sqrt(inputs)), as `nn.Linear` does; every sigma begins at
-    sigma / sqrt(inputs). noise: uniform numbers that it consumes, inputs + outputs.
+    sigma / sqrt(inputs). noise: factors that it takes, inputs + outputs.
     Source: Fortunato et al. 2018, "Noisy Networks for Exploration", equations 9 to 11 and section 3.2.
     """
 
@@ -47,9 +48,8 @@ class NoisyLinear(nn.Module):
         self.weight_sigma = nn.Parameter(torch.full((outputs, inputs), start))
         self.bias_sigma = nn.Parameter(torch.full((outputs,), start))
 
-    def forward(self, x: Tensor, u: Tensor) -> Tensor:
-        """x: [..., inputs]; u: uniform [..., noise] or any shape that broadcasts, such as [1, 1, noise]."""
-        e = factor_noise(u)
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        """x: [..., inputs]; e: factors [..., noise] or any shape that broadcasts, such as [1, 1, noise]."""
         e_in, e_out = e[..., : self.inputs], e[..., self.inputs :]
         mean: Tensor = self.mean(x)
         return mean + e_out * (F.linear(x * e_in, self.weight_sigma) + self.bias_sigma)
@@ -58,7 +58,7 @@ class NoisyLinear(nn.Module):
 class NoisyStream(nn.Module):
     """A ReLU layer of `hidden` units and a linear one (the linear one alone if hidden = 0), noisy or not.
 
-    Without noise it is `reverie.nets.q_heads.stream`, parameter by parameter. noise: uniform numbers for all layers.
+    Without noise it is `reverie.nets.q_heads.stream`, parameter by parameter. noise: factors for all layers.
     """
 
     def __init__(self, inputs: int, hidden: int, outputs: int, sigma: float | None) -> None:
@@ -70,9 +70,9 @@ class NoisyStream(nn.Module):
         self.counts = [layer.noise if isinstance(layer, NoisyLinear) else 0 for layer in self.layers]
         self.noise = sum(self.counts)
 
-    def forward(self, x: Tensor, u: Tensor) -> Tensor:
-        """[..., inputs], u: [..., noise] -> [..., outputs]."""
-        for i, (layer, part) in enumerate(zip(self.layers, u.split(self.counts, -1), strict=True)):
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        """[..., inputs], e: factors [..., noise] -> [..., outputs]."""
+        for i, (layer, part) in enumerate(zip(self.layers, e.split(self.counts, -1), strict=True)):
             x = F.relu(x) if i else x
             x = layer(x, part) if isinstance(layer, NoisyLinear) else layer(x)
         return x
