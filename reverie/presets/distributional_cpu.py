@@ -1,7 +1,10 @@
 """Small sizes of Rainbow and IQN for two CPU cores: DQN's, with another loss. Every number here is ours.
 
+An update costs more than DQN's, so on vectors there are fewer of them (12 000) and of half the width.
+
 The supports of Rainbow's distributions are the returns that are possible: with rewards of one per env_step and gamma
-0.99 at most 100 (vectors); a single reward of one (toy games); clipped rewards as on Atari (pixels).
+0.99 at most 100 (vectors); a single reward of one (toy games, but toy/count, which pays more and wants a wider
+support); clipped rewards as on Atari (pixels).
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from reverie.agents.dqn import DQNConfig
 from reverie.agents.iqn import IQNConfig
 from reverie.agents.rainbow import RainbowConfig
 from reverie.config import Config
+from reverie.nets.optim import OptimConfig
+from reverie.nets.torsos import TorsoConfig
 from reverie.presets.value_cpu import PIXELS, dqn
 
 
@@ -21,12 +26,28 @@ def _shared(config: DQNConfig, *but: str) -> dict[str, Any]:
     return {field.name: getattr(config, field.name) for field in fields(DQNConfig) if field.name not in but}
 
 
+def _base(env: str) -> Config:
+    """DQN's for toy games and pixels; for vectors settings of their own, which CartPole was measured with."""
+    base = dqn(env)
+    if base.env.id.startswith((*PIXELS, "toy/")):
+        return base
+    agent = replace(
+        base.agent,
+        torso=TorsoConfig(layers=1, units=128),
+        hidden=128,
+        target_every=50,
+        opt=OptimConfig(lr=1e-3, lr_over=12_200, eps=1e-5, clip=10.0, shrink=0.0),
+    )
+    return replace(base, agent=agent, run=replace(base.run, env_steps=40_000, train_ratio=20.0))
+
+
 def rainbow(env: str) -> Config:
     """Rainbow with small networks for two CPU cores: vectors, toy games and pixels."""
-    base = dqn(env)
+    base = _base(env)
     limit = 10.0 if base.env.id.startswith(PIXELS) else 2.0 if base.env.id.startswith("toy/") else 100.0
     run = base.run
-    updates = ((run.env_steps or run.frames // 4) - run.prefill) * run.train_ratio / base.replay.batch
+    env_steps = run.env_steps or run.frames // 4  # the action repeat of Atari
+    updates = (env_steps - run.prefill) * run.train_ratio / base.replay.batch
     agent = RainbowConfig(
         **_shared(base.agent, "n_step", "double", "dueling", "beta_over"),
         v_min=-limit,
@@ -40,7 +61,7 @@ def rainbow(env: str) -> Config:
 
 def iqn(env: str) -> Config:
     """IQN with small networks for two CPU cores: vectors, toy games and pixels; 8 levels where the paper has 64."""
-    base = dqn(env)
+    base = _base(env)
     agent = IQNConfig(**_shared(base.agent), levels=8, target_levels=8, acting_levels=8, cosines=32)
     return replace(base, name="iqn", agent=agent)
 
