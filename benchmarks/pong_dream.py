@@ -1,4 +1,4 @@
-"""Pong from pixels: train the `cpu` preset for 84k frames, then compare 45-step dreams with repeating the last frame.
+"""Pong from pixels: train the `cpu` preset for 124k frames, then compare 45-step dreams with repeating the last frame.
 
     python benchmarks/pong_dream.py --run runs/pong --out results/pong
 
@@ -20,7 +20,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path("runs/pong"))
     parser.add_argument("--out", type=Path, default=Path("results/pong"))
-    parser.add_argument("--frames", type=int, default=84_000)
+    parser.add_argument("--frames", type=int, default=124_000)
     options = parser.parse_args()
     words = ["train", "dreamerv2", "--preset", "cpu", "--env", "ALE/Pong-v5", "--frames", str(options.frames)]
     if (options.run / "config.json").exists():
