@@ -141,7 +141,7 @@ def main() -> None:
         actor.step()
     profiler.disable()
     text = io.StringIO()
-    pstats.Stats(profiler, stream=text).sort_stats("tottime").print_stats(10)
+    pstats.Stats(profiler, stream=text).strip_dirs().sort_stats("tottime").print_stats(10)
     shares = [ours / theirs for ours, theirs in zip(rates["reverie"], rates["bare"], strict=True)]
     document = {
         "what": f"acting on ALE/Pong-v5, {n} environments, 84x84x4, Nature CNN",
