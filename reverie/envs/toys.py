@@ -78,17 +78,20 @@ class Catch(gymnasium.Env[np.ndarray, np.int64]):
     column is uniform and independent of random actions, so they catch it with probability 1 / cells whatever the
     paddle does: random_score = 2 / cells - 1.
 
-    size: side of the image (pixels), at least `cells`. cells: columns and lines of the board, at least 3.
+    size: side of the image (pixels), at least `cells`. cells: columns and lines of the board, at least 3. ball: side of
+    ball and paddle (pixels), each in the middle of its cell; None: they fill their cells.
 
     Source: rules as the "catch" experiment of bsuite (Osband et al. 2020), on a square board.
     """
 
-    def __init__(self, size: int = 32, cells: int = 8) -> None:
+    def __init__(self, size: int = 32, cells: int = 8, ball: int | None = None) -> None:
         if cells < 3 or size < cells:
             raise UserError(f"cells {cells} and size {size} must satisfy 3 <= cells <= size")
+        if ball is not None and not 1 <= ball <= size // cells:
+            raise UserError(f"ball {ball} must fit a cell: 1 to {size // cells} pixels")
         self.observation_space: spaces.Space[np.ndarray] = spaces.Box(0, 255, (size, size, 1), np.uint8)
         self.action_space = spaces.Discrete(3)
-        self.cells, self.size = cells, size
+        self.cells, self.size, self._ball = cells, size, ball
         self._edges = np.arange(cells + 1) * size // cells
         self.random_score, self.optimal_score = 2.0 / cells - 1.0, 1.0
 
@@ -116,6 +119,9 @@ class Catch(gymnasium.Env[np.ndarray, np.int64]):
         for line, column in ((self._line, self._column), (self.cells - 1, self._paddle)):
             top, bottom = self._edges[line], self._edges[line + 1]
             left, right = self._edges[column], self._edges[column + 1]
+            if self._ball is not None:
+                top, left = (top + bottom - self._ball) // 2, (left + right - self._ball) // 2
+                bottom, right = top + self._ball, left + self._ball
             image[top:bottom, left:right] = 255
         return image
 
@@ -124,12 +130,12 @@ class NoisyCatch(Catch):
     """`Catch` in white before a moving background in colour that fills the frame: uint8 image [size, size, 3].
 
     The background (see `reverie.envs.background.Plaids`) is drawn afresh each episode and tells nothing about the
-    task; it carries nearly all of the image's bits. strength: its brightest value, as a fraction of white (0 is
-    plain Catch in colour). Scores are those of Catch.
+    task; it carries nearly all of the image's bits: ball and paddle are 8 of 1024 pixels. strength: its brightest
+    value, as a fraction of white (0 is plain Catch in colour). Scores are those of Catch.
     """
 
-    def __init__(self, size: int = 32, cells: int = 8, strength: float = 0.7) -> None:
-        super().__init__(size, cells)
+    def __init__(self, size: int = 32, cells: int = 8, strength: float = 0.9, ball: int | None = 2) -> None:
+        super().__init__(size, cells, ball)
         if not 0.0 <= strength <= 0.9:
             raise UserError(f"strength {strength} must be in [0, 0.9], so that ball and paddle stay visible")
         self.observation_space = spaces.Box(0, 255, (size, size, 3), np.uint8)

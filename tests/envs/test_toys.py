@@ -26,7 +26,7 @@ def find(env: gymnasium.Env, image: np.ndarray, cells: int) -> tuple[list[int], 
     return np.flatnonzero(white[:-1].any(0)).tolist(), np.flatnonzero(white[-1]).tolist()
 
 
-@pytest.mark.parametrize("make", [lambda: Catch(size=20, cells=5), lambda: NoisyCatch(size=20, cells=5)])
+@pytest.mark.parametrize("make", [lambda: Catch(size=20, cells=5), lambda: NoisyCatch(size=20, cells=5, ball=None)])
 def test_catch_is_solved_from_its_pictures(make: Any) -> None:
     env = make()
     returns = []
@@ -40,6 +40,16 @@ def test_catch_is_solved_from_its_pictures(make: Any) -> None:
             total += reward
         returns.append(total)
     assert set(returns) == {env.optimal_score} == {1.0}
+
+
+def test_a_small_ball_is_in_the_middle_of_its_cell() -> None:
+    env = Catch(size=22, cells=5, ball=2)  # cells of 4, 4, 5, 4 and 5 pixels
+    for seed in range(10):
+        image, _ = env.reset(seed=seed)
+        top, left = 1, [1, 5, 9, 14, 18][env._column]
+        wanted = np.zeros_like(image)
+        wanted[top : top + 2, left : left + 2] = wanted[18:20, 9:11] = 255
+        np.testing.assert_array_equal(image, wanted)
 
 
 def test_random_catch_scores_exactly_what_it_says() -> None:
@@ -69,8 +79,9 @@ def test_the_background_moves_fills_the_frame_and_depends_on_the_seed() -> None:
     np.testing.assert_array_equal(first, again)
     assert (first != second).mean() > 0.5
     assert (first != other).mean() > 0.5
-    # Only ball and paddle are white: two of 64 cells.
-    assert (first == 255).all(-1).mean() == 2 / 64
+    # Only ball and paddle are white: 2 x 2 pixels each; or two of 64 cells.
+    assert (first == 255).all(-1).sum() == 8
+    assert (NoisyCatch(ball=None).reset(seed=1)[0] == 255).all(-1).mean() == 2 / 64
     plain, _ = NoisyCatch(strength=0.0).reset(seed=1)
     assert set(np.unique(plain)) == {0, 255}
 
@@ -227,6 +238,7 @@ def test_a_vector_of_another_size_is_refused() -> None:
         ("toy/tmaze", {"noise": -1}, "noise -1"),
         ("toy/tmaze", {"noise": 1, "pixels": True}, "noise 1"),
         ("toy/noisy-catch", {"strength": 1.0}, "strength 1.0"),
+        ("toy/catch", {"ball": 5}, "ball 5"),
         ("toy/catch", {"num_envs": 0}, "num_envs is 0"),
     ],
 )
