@@ -156,7 +156,7 @@ class DreamerV2(Learner):
         nn.Module.to(self, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.policy = DreamerPolicy(self.model, self.actor, self.actions)
         self.optimisers = {
-            "model": Optimiser(self.model.parameters(), config.model_opt),
+            "model": Optimiser(self.model.parameters(), config.model_opt, self.model.rates),
             "actor": Optimiser(self.actor.parameters(), config.actor_opt),
             "critic": Optimiser(self.critic.parameters(), config.critic_opt),
         }

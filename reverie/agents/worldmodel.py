@@ -87,6 +87,11 @@ class WorldModel(nn.Module):
         kept = config.likelihood_constant
         self.likelihood_constant = config.balance == "fixed" if kept is None else kept
 
+    @property
+    def rates(self) -> dict[nn.Parameter, float]:
+        """Parameters that learn at a rate of their own: what the optimiser of this model must be told."""
+        return {} if self.balancer is None else self.balancer.rates
+
     def loss(
         self, state: State, action: Tensor, rows: Mapping[str, Tensor], u: Tensor, gamma: float
     ) -> tuple[Tensor, State, dict[str, Tensor]]:

@@ -28,18 +28,23 @@ from reverie.nets.nash import bargain
 BalanceKind = Literal["fixed", "harmony", "harmony-unrectified", "harmony-closed", "uw", "dwa", "nashmtl"]
 
 UW_LR = 0.025
-"""learning rate of uncertainty weighting's scalars in the comparison of Navon et al. 2022"""
+"""learning rate of uncertainty weighting's scalars, in the network's Adam, as in the code of Navon et al. 2022"""
 
 
 class Balancer(nn.Module, ABC):
     """Weighs `tasks` scalar losses."""
 
     lr: float | None = None
-    """own learning rate of the learned scalars; None: that of the network"""
+    """the learned scalars' own learning rate, given to the optimiser by `rates`; None: that of the network"""
 
     def __init__(self, tasks: int) -> None:
         super().__init__()
         self.tasks = tasks
+
+    @property
+    def rates(self) -> dict[nn.Parameter, float]:
+        """Learning rates of the parameters that have one of their own (the `rates` of an `Optimiser`)."""
+        return {} if self.lr is None else dict.fromkeys(self.parameters(), self.lr)
 
     @abstractmethod
     def forward(self, losses: Tensor, shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor]:

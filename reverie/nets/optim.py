@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,27 +31,43 @@ class OptimConfig:
 
 
 class Optimiser:
-    """One optimiser for one group of parameters. Host synchronisation never happens: the norm stays a tensor.
+    """One optimiser for the parameters of one loss. Host synchronisation never happens: the norm stays a tensor.
 
+    rates: learning rates of parameters that have one of their own, constant whatever ``lr_over`` says; clipping, shrink
+    and eps are those of all. Which parameter has which rate is not saved: it follows from the code that makes this.
+    Raises ValueError for a rate of a parameter that is not among `parameters`.
     Source: DreamerV2 code, common.Optimizer: clip, decay of *every* variable (pattern ``.*``), Adam(eps=1e-5).
     Differs in: Keras' Adam adds eps before bias correction (epsilon hat), PyTorch's after it.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], config: OptimConfig) -> None:
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], config: OptimConfig, rates: Mapping[nn.Parameter, float] | None = None
+    ) -> None:
         self.parameters = list(parameters)
         self.tensors: list[Tensor] = list(self.parameters)
         self.config = config
         self.steps = 0
+        groups = self._groups(rates or {})
         cuda = self.parameters[0].is_cuda
         self.rule: torch.optim.Optimizer = (
-            torch.optim.Adam(self.parameters, config.lr, eps=config.eps, fused=True, capturable=cuda)
+            torch.optim.Adam(groups, config.lr, eps=config.eps, fused=True, capturable=cuda)
             if config.kind == "adam"
-            else CentredRMSProp(self.parameters, config.lr, eps=config.eps)
+            else CentredRMSProp(groups, config.lr, eps=config.eps)
         )
+
+    def _groups(self, rates: Mapping[nn.Parameter, float]) -> list[dict[str, Any]]:
+        """PyTorch's parameter groups: first the one with the configured learning rate, then one for each other rate."""
+        known = set(self.parameters)
+        if not known.issuperset(rates):
+            raise ValueError("learning rates are given for parameters that this optimiser does not have")
+        groups: list[dict[str, Any]] = [{"params": [p for p in self.parameters if p not in rates]}]
+        for lr in dict.fromkeys(rates.values()):
+            groups.append({"params": [p for p in self.parameters if rates.get(p) == lr], "lr": lr})
+        return groups
 
     @property
     def lr(self) -> float:
-        """Of the next step."""
+        """Of the next step, for parameters without a rate of their own."""
         config = self.config
         done = min(self.steps / config.lr_over, 1.0) if config.lr_over else 0.0
         return config.lr + (config.lr_end - config.lr) * done

@@ -17,7 +17,13 @@ class CentredRMSProp(torch.optim.Optimizer):
     Source: Mnih et al. 2015 (DQN), Extended Data Table 1, and its released code; Graves 2013, equations 38-41.
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, decay: float = 0.95, eps: float = 0.01) -> None:
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        lr: float,
+        decay: float = 0.95,
+        eps: float = 0.01,
+    ) -> None:
         super().__init__(params, {"lr": lr, "decay": decay, "eps": eps})
 
     @torch.no_grad()

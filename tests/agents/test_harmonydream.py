@@ -13,7 +13,7 @@ from reverie.agents.dreamerv2 import DreamerV2, DreamerV2Config
 from reverie.agents.harmonydream import HarmonyDream, HarmonyDreamConfig
 from reverie.data.sequences import SequenceSpec
 from reverie.envs.env import EnvSpec
-from reverie.nets.balance import BalanceKind
+from reverie.nets.balance import UW_LR, BalanceKind
 from tests.agents.test_dreamerv2 import CODE, CONFIG, DISCRETE, HEAD, RSSM, batch, learner
 
 KINDS: tuple[BalanceKind, ...] = get_args(BalanceKind)
@@ -69,6 +69,44 @@ def test_the_scales_move_with_the_models_optimiser() -> None:
     moved = (agent.model.balancer.log_sigma - before).abs()
     # Adam's first move is one learning rate, whatever the gradient.
     assert moved.tolist() == pytest.approx([agent.config.model_opt.lr] * 3, rel=1e-2)
+
+
+def test_uncertainty_weighting_moves_by_its_own_learning_rate() -> None:
+    agent = harmony(replace(HARMONY, balance="uw"))
+    assert agent.config.model_opt.lr != UW_LR
+    metrics = agent.update(batch()).metrics
+    # The gradient of s is (1 - L) / 2 at s = 0; Adam's first move is one learning rate against its sign.
+    losses = [float(metrics[f"balance/{group}_loss"]) for group in ("observation", "reward", "dynamics")]
+    expected = [0.025 if loss > 1 else -0.025 for loss in losses]
+    assert len(set(expected)) == 2
+    assert agent.model.balancer.log_variance.tolist() == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_an_update_does_is_one_plain_adam_but_for_uncertainty_weighting(kind: BalanceKind) -> None:
+    """Bit for bit, over three updates: gradient clipping, shrink, and a PyTorch Adam made here of all parameters."""
+    agent, twin = harmony(replace(HARMONY, balance=kind)), harmony(replace(HARMONY, balance=kind))
+    opt = twin.config.model_opt
+    parameters = list(twin.model.parameters())
+    adam = torch.optim.Adam(parameters, lr=opt.lr, eps=opt.eps, fused=True)
+    for seed in range(3):
+        agent.update(batch(seed=seed))
+        loss, _, _ = twin.world_model_loss(batch(seed=seed), {})
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, opt.clip)
+        with torch.no_grad():
+            for parameter in parameters:
+                parameter.mul_(1 - opt.shrink)
+        adam.step()
+        adam.zero_grad()
+        twin.generator.set_state(agent.generator.get_state())  # the behaviour's dreams drew from it too
+    different = [
+        name
+        for (name, ours), theirs in zip(agent.model.named_parameters(), parameters, strict=True)
+        if not torch.equal(ours, theirs)
+    ]
+    assert ("balancer.log_variance" in different) == (kind == "uw")
+    assert bool(different) == (kind == "uw")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,6 +1,7 @@
 """Encoders, decoders, heads, actions and the optimiser."""
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -216,6 +217,51 @@ def test_optimiser_clips_shrinks_and_steps_by_hand() -> None:
     assert optimiser.step().item() == pytest.approx(50.0)
     assert weight.tolist() == pytest.approx([0.99 - 0.1, -2 * 0.99 + 0.1], abs=1e-5)
     assert weight.grad is None
+
+
+def test_a_rate_of_its_own_by_hand() -> None:
+    """Adam's first step is the parameter's own rate; clip and shrink are shared: norm of (30, -40) and 120 is 130."""
+    weight, scale = nn.Parameter(torch.tensor([1.0, -2.0])), nn.Parameter(torch.tensor([3.0]))
+    config = OptimConfig(lr=0.1, lr_end=0.0, lr_over=2, eps=1e-8, clip=1.0, shrink=0.01)
+    # The parameter with a rate comes first, so that the order of groups is not that of parameters.
+    optimiser = Optimiser([scale, weight], config, {scale: 0.5})
+    for lr in (0.1, 0.05):
+        before = [weight.detach().clone(), scale.detach().clone()]
+        weight.grad, scale.grad = torch.tensor([30.0, -40.0]), torch.tensor([120.0])
+        assert optimiser.step().item() == pytest.approx(130.0)
+        # Equal gradients: Adam's second step is as long as its first. The schedule is the network's alone.
+        assert weight.tolist() == pytest.approx((0.99 * before[0] - lr * torch.tensor([1.0, -1.0])).tolist(), abs=1e-5)
+        assert scale.item() == pytest.approx(0.99 * before[1].item() - 0.5, abs=1e-5)
+    with pytest.raises(ValueError, match="does not have"):
+        Optimiser([weight], config, {scale: 0.5})
+
+
+@pytest.mark.parametrize("kind", ["adam", "rmsprop"])
+def test_rates_leave_the_others_alone_and_are_not_in_the_state(kind: Literal["adam", "rmsprop"]) -> None:
+    """States fit with and without rates, so that a checkpoint from before there was a rate still loads."""
+    config = OptimConfig(kind=kind, lr=0.01)
+
+    def run(own: bool, saved: dict[str, torch.Tensor] | None = None) -> tuple[list[nn.Parameter], Optimiser]:
+        parameters = [nn.Parameter(torch.linspace(-1, 1, n)) for n in (5, 3, 2)]
+        optimiser = Optimiser(parameters, config, {parameters[1]: 0.5} if own else None)
+        optimiser.load_state_dict(saved or {})
+        for i in range(4):
+            for parameter in parameters:
+                parameter.grad = torch.sin(torch.arange(float(len(parameter))) + i)
+            optimiser.step()
+        return parameters, optimiser
+
+    plain, before = run(False)
+    own, after = run(True)
+    assert torch.equal(plain[0], own[0])
+    assert torch.equal(plain[2], own[2])
+    assert (plain[1] - own[1]).abs().min() > 0.1
+    old, new = before.state_dict(), after.state_dict()
+    assert list(old) == list(new)
+    assert all(torch.equal(old[key], new[key]) for key in old)
+    again, _ = run(True, {key: value.clone() for key, value in old.items()})
+    same, _ = run(True, {key: value.clone() for key, value in new.items()})
+    assert all(torch.equal(a, b) for a, b in zip(again, same, strict=True))
 
 
 def test_optimiser_state_round_trip_is_exact() -> None:
