@@ -17,8 +17,8 @@ from reverie.nets.encoders import EncoderConfig
 from reverie.nets.heads import HeadConfig
 from reverie.nets.optim import OptimConfig
 from reverie.nets.rssm import RSSMConfig
+from reverie.presets.parts import PIXELS
 
-PIXELS = ("ALE/", "dmc/", "crafter/")
 CONTINUOUS = ("Pendulum-",)
 """Ids of the tasks from vectors with continuous actions that were measured (an id does not tell its action space)."""
 

@@ -11,21 +11,15 @@ support); clipped rewards as on Atari (pixels).
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
-from reverie.agents.dqn import DQNConfig
 from reverie.agents.iqn import IQNConfig
 from reverie.agents.rainbow import RainbowConfig
 from reverie.config import Config
 from reverie.nets.optim import OptimConfig
 from reverie.nets.torsos import TorsoConfig
-from reverie.presets.value_cpu import PIXELS, dqn
-
-
-def _shared(config: DQNConfig, *but: str) -> dict[str, Any]:
-    """DQN's settings by name, but for these."""
-    return {field.name: getattr(config, field.name) for field in fields(DQNConfig) if field.name not in but}
+from reverie.presets.parts import PIXELS, inherited
+from reverie.presets.value_cpu import dqn
 
 
 def _base(env: str) -> Config:
@@ -51,7 +45,7 @@ def rainbow(env: str) -> Config:
     env_steps = run.env_steps or run.frames // 4  # the action repeat of Atari
     updates = (env_steps - run.prefill) * run.train_ratio / base.replay.batch
     agent = RainbowConfig(
-        **_shared(base.agent, "n_step", "double", "dueling", "beta_over"),
+        **inherited(base.agent, "n_step", "double", "dueling", "beta_over"),
         v_min=-limit,
         v_max=limit,
         beta_over=int(updates),
@@ -64,7 +58,7 @@ def rainbow(env: str) -> Config:
 def iqn(env: str) -> Config:
     """IQN with small networks for two CPU cores: vectors, toy games and pixels; 8 levels where the paper has 64."""
     base = _base(env)
-    agent = IQNConfig(**_shared(base.agent), levels=8, target_levels=8, acting_levels=8, cosines=32)
+    agent = IQNConfig(**inherited(base.agent), levels=8, target_levels=8, acting_levels=8, cosines=32)
     return replace(base, name="iqn", agent=agent)
 
 

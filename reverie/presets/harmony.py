@@ -7,11 +7,12 @@ used; the discount keeps its own. Source: Ma et al. 2024 (arXiv 2310.00344), app
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 
 from reverie.agents.harmonydream import HarmonyDreamConfig
 from reverie.config import Config
 from reverie.presets import atari, cpu, crafter, dmc
+from reverie.presets.parts import inherited
 
 Preset = Callable[[str], Config]
 
@@ -21,8 +22,7 @@ def harmonised(base: Preset) -> Preset:
 
     def make(env: str) -> Config:
         config = base(env)
-        inherited = {field.name: getattr(config.agent, field.name) for field in fields(config.agent)}
-        agent = HarmonyDreamConfig(**{**inherited, "balance": "harmony"})
+        agent = HarmonyDreamConfig(**inherited(config.agent, "balance"), balance="harmony")
         return replace(config, name="harmonydream", agent=agent)
 
     make.__doc__ = f"HarmonyDream, otherwise as: {(base.__doc__ or '').strip().splitlines()[0]}"

@@ -15,8 +15,7 @@ from reverie.agents.r2d2 import R2D2Config
 from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig
 from reverie.nets.optim import OptimConfig
 from reverie.nets.torsos import TorsoConfig
-
-PIXELS = ("ALE/", "dmc/", "crafter/")
+from reverie.presets.parts import PIXELS
 
 
 def dqn(env: str) -> Config:
