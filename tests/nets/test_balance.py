@@ -137,6 +137,18 @@ def test_bargaining_solves_random_problems_whatever_the_scales() -> None:
         assert a * (gram @ a) == pytest.approx(np.ones(3), rel=1e-3)
 
 
+def test_nash_weights_are_one_solution_wherever_the_search_starts() -> None:
+    """The last weights, which a checkpoint holds, change nothing but how long the search takes."""
+    theta = nn.Parameter(torch.tensor([1.0, -2.0, 0.5]))
+    losses = torch.stack([100 * theta.square().sum(), (theta - 1).square().sum(), theta[0] * 1e-2])
+    found = []
+    for start in (1.0, 1e-3, 1e6, 0.0, math.nan):
+        balancer = NashMTL(3)
+        balancer.alpha.fill_(start)
+        found.append(balancer(losses, [theta])[1].tolist())
+    assert found == [pytest.approx(found[0], rel=1e-6)] * 5
+
+
 def test_nash_weights_undo_the_scale_of_a_loss() -> None:
     """Two tasks with orthogonal gradients: alpha_i is inverse to the gradient's norm, so both move theta equally."""
     theta = nn.Parameter(torch.tensor([1.0, 1.0]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
 import re
 import shutil
@@ -13,13 +12,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from kills import KINDS, POLL, kill_and_finish
 from tiny_runs import Crash, Stop, again, assert_same_run, begin, config, files, final, lines, words
 
 from reverie.data.disk import open_dataset
@@ -31,7 +30,6 @@ from reverie.run.checkpoint import Checkpoints
 from reverie.run.local import LocalRun, resume
 
 ENVS = ("toy/catch", "CartPole-v1")
-POLL = 0.0003
 
 
 @pytest.fixture(scope="module")
@@ -256,110 +254,14 @@ def test_an_environment_that_comes_back_elsewhere_goes_on_with_new_episodes(
 # Processes
 
 
-def play(command: list[str], output: str) -> None:
-    """The command line in a process of its own."""
-    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    from reverie.cli import cli
-
-    cli.main(command)
-
-
-@pytest.fixture(scope="module")
-def launch() -> Callable[[list[str], Path], BaseProcess]:
-    """Starts the command line in a fresh process, forked from one that has imported everything: 20 kills in time."""
-    context = multiprocessing.get_context("forkserver")
-    modules = ("cli", "run.local", "presets", "presets.cpu", "agents.dreamerv2", "envs.toys", "envs.gym")
-    context.set_forkserver_preload([f"reverie.{name}" for name in modules])
-
-    def start(command: list[str], output: Path) -> BaseProcess:
-        process = context.Process(target=play, args=(command, str(output)), daemon=True)
-        process.start()
-        return process
-
-    return start
-
-
-def names(folder: Path) -> set[str]:
-    try:
-        return set(os.listdir(folder))
-    except FileNotFoundError:
-        return set()
-
-
-def moment(kind: str, run_dir: Path, rng: np.random.Generator) -> Callable[[], bool]:
-    """Tells when to kill."""
-    begun = time.monotonic()
-    if kind == "early":
-        delay = rng.uniform(0, 0.3)
-        return lambda: time.monotonic() - begun > delay
-    if kind == "later":
-        # From the lines of the checkpoint on: a run that goes on first cuts the lines after it.
-        pointer = Checkpoints(run_dir).latest()
-        offset = json.loads((pointer / "state.json").read_text())["tree"]["offset"] if pointer else 0
-        target = offset + int(rng.integers(1, 5000))
-        metrics = run_dir / "metrics.jsonl"
-        cut = metrics.stat().st_size if metrics.exists() else 0
-        seen = {"small": cut <= offset}
-
-        def grown() -> bool:
-            size = metrics.stat().st_size if metrics.exists() else 0
-            seen["small"] = seen["small"] or size < cut or size <= offset
-            return seen["small"] and size >= target
-
-        return grown
-    if kind == "in a checkpoint":
-        folder = run_dir / "checkpoints"
-        old = names(folder)
-        return lambda: any(name.endswith(".partial") for name in names(folder) - old)
-    if kind == "after a checkpoint":
-        folder = run_dir / "checkpoints"
-        old = names(folder)
-        return lambda: any(name.isdigit() for name in names(folder) - old)
-    assert kind == "in a chunk"
-    return lambda: any(name.endswith(".tmp") for name in names(run_dir / "replay"))
-
-
-KINDS = ["early", "later", "in a checkpoint", "after a checkpoint", "in a chunk", "later", "in a checkpoint"]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("env", "seed", "kills"), [("toy/catch", 0, 7), ("CartPole-v1", 1, 7), ("toy/catch", 2, 6)])
-def test_killed_at_random(
-    tmp_path: Path,
-    alone: dict[str, Path],
-    launch: Callable[[list[str], Path], BaseProcess],
-    env: str,
-    seed: int,
-    kills: int,
-) -> None:
+def test_killed_at_random(tmp_path: Path, alone: dict[str, Path], env: str, seed: int, kills: int) -> None:
     """kill -9 at some moments of a run, then the same command or `reverie resume`: 20 kills in all."""
     rng = np.random.default_rng(seed)
-    run_dir, output = tmp_path / "run", tmp_path / "output"
+    run_dir = tmp_path / "run"
     kinds = [KINDS[i] for i in rng.permutation(len(KINDS))][:kills]
-    done = 0
-    while done < kills:
-        command = words(env, run_dir)
-        if (run_dir / "config.json").exists() and rng.integers(2):
-            command = ["resume", str(run_dir)]
-        now = moment(kinds[done], run_dir, rng)
-        process = launch(command, output)
-        while process.is_alive() and not now():
-            time.sleep(POLL)
-        process.kill()
-        process.join()
-        if process.exitcode == 0:  # it was faster: compare, and use the kills that are left on another run
-            assert_same_run(alone[env], run_dir)
-            shutil.rmtree(run_dir)
-        assert process.exitcode in (0, -signal.SIGKILL), output.read_text()
-        done += process.exitcode != 0
-    process = launch(words(env, run_dir), output)
-    process.join()
-    assert process.exitcode == 0, output.read_text()
-    assert_same_run(alone[env], run_dir)
-    assert "Traceback" not in output.read_text()
-    assert not [name for name in names(run_dir / "checkpoints") | names(run_dir / "replay") if "partial" in name]
+    kill_and_finish(words(env, run_dir), run_dir, kinds, rng, alone[env])
 
 
 @pytest.mark.slow

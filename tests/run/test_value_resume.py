@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from kills import kill_and_finish
 from tiny_runs import Crash, Stop, again, assert_same_run, begin, final, lines
 
 from reverie import overrides
@@ -18,7 +15,6 @@ from reverie.config import Config
 from reverie.errors import UserError
 from reverie.presets import make_config
 from reverie.report.log import read_metrics
-from reverie.run.checkpoint import Checkpoints
 from reverie.run.local import LocalRun
 
 RUN: dict[str, Any] = {
@@ -165,19 +161,12 @@ def test_what_only_these_agents_have_matters(tmp_path: Path, alone: dict[str, Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_killed(tmp_path: Path, alone: dict[str, Path], kind: str) -> None:
-    """kill -9 on the real command after its first and third checkpoint, and the same command again."""
+@pytest.mark.parametrize(("seed", "kind"), list(enumerate(KINDS)))
+def test_killed(tmp_path: Path, alone: dict[str, Path], seed: int, kind: str) -> None:
+    """kill -9 at three moments of a run, and the same command again."""
     agent, env, changes = KINDS[kind]
     run_dir = tmp_path / "run"
     words = [f"--{key}={str(value).replace(' ', '')}" for key, value in (RUN | changes).items()]
-    command = [sys.executable, "-m", "reverie.cli", "train", agent, "--preset", "cpu", "--env", env]
-    command += ["--logdir", str(run_dir), *words]
-    for wanted in (1, 2):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        while process.poll() is None and len(Checkpoints(run_dir).names()) < wanted:
-            time.sleep(0.0005)
-        process.kill()
-        assert process.wait() in (0, -signal.SIGKILL)
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    assert_same_run(alone[kind], run_dir)
+    command = ["train", agent, "--preset", "cpu", "--env", env, "--logdir", str(run_dir), *words]
+    moments = ["after a checkpoint", "later", "later"]
+    kill_and_finish(command, run_dir, moments, np.random.default_rng(seed), alone[kind])
