@@ -13,7 +13,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from reverie.envs.background import Plaids
+from reverie.envs.catch import Catch, NoisyCatch
 from reverie.envs.env import VectorEnv
 from reverie.envs.options import check_options, parameters
 from reverie.envs.vector import SyncVector
@@ -67,92 +67,6 @@ class Count(gymnasium.Env[np.ndarray, np.int64]):
 
     def _observe(self) -> np.ndarray:
         return np.array([self._count, self._episode], np.float32)
-
-
-class Catch(gymnasium.Env[np.ndarray, np.int64]):
-    """A ball falls one cell per env_step from a random column; the paddle on the last line must be under it.
-
-    Observation: uint8 image [size, size, 1], ball and paddle 255 on 0. Actions: left, stay, right. After cells - 1
-    env_steps the ball is on the last line: reward +1 if caught, else -1, and the episode ends (terminal); all other
-    rewards are 0. The paddle starts in the middle and can reach every column in time: optimal_score = 1. The ball's
-    column is uniform and independent of random actions, so they catch it with probability 1 / cells whatever the
-    paddle does: random_score = 2 / cells - 1.
-
-    size: side of the image (pixels), at least `cells`. cells: columns and lines of the board, at least 3. ball: side of
-    ball and paddle (pixels), each in the middle of its cell; None: they fill their cells.
-
-    Source: rules as the "catch" experiment of bsuite (Osband et al. 2020), on a square board.
-    """
-
-    def __init__(self, size: int = 32, cells: int = 8, ball: int | None = None) -> None:
-        if cells < 3 or size < cells:
-            raise UserError(f"cells {cells} and size {size} must satisfy 3 <= cells <= size")
-        if ball is not None and not 1 <= ball <= size // cells:
-            raise UserError(f"ball {ball} must fit a cell: 1 to {size // cells} pixels")
-        self.observation_space: spaces.Space[np.ndarray] = spaces.Box(0, 255, (size, size, 1), np.uint8)
-        self.action_space = spaces.Discrete(3)
-        self.cells, self.size, self._ball = cells, size, ball
-        self._edges = np.arange(cells + 1) * size // cells
-        self.random_score, self.optimal_score = 2.0 / cells - 1.0, 1.0
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Drop a new ball."""
-        super().reset(seed=seed)
-        self._line, self._column = 0, int(self.np_random.integers(self.cells))
-        self._paddle = self.cells // 2
-        return self._observe(), {}
-
-    def step(self, action: np.int64) -> TimeStep:
-        """Move the paddle by action - 1 cells, let the ball fall one."""
-        self._paddle = int(np.clip(self._paddle + int(action) - 1, 0, self.cells - 1))
-        self._line += 1
-        over = self._line == self.cells - 1
-        reward = (1.0 if self._paddle == self._column else -1.0) if over else 0.0
-        return self._observe(), reward, over, False, {}
-
-    def _observe(self) -> np.ndarray:
-        return self._draw(np.zeros((self.size, self.size, 1), np.uint8))
-
-    def _draw(self, image: np.ndarray) -> np.ndarray:
-        for line, column in ((self._line, self._column), (self.cells - 1, self._paddle)):
-            top, bottom = self._edges[line], self._edges[line + 1]
-            left, right = self._edges[column], self._edges[column + 1]
-            if self._ball is not None:
-                top, left = (top + bottom - self._ball) // 2, (left + right - self._ball) // 2
-                bottom, right = top + self._ball, left + self._ball
-            image[top:bottom, left:right] = 255
-        return image
-
-
-class NoisyCatch(Catch):
-    """`Catch` in white before a moving background in colour that fills the frame: uint8 image [size, size, 3].
-
-    The background (see `reverie.envs.background.Plaids`) is drawn afresh each episode and tells nothing about the
-    task; it carries nearly all of the image's bits: ball and paddle are 8 of 1024 pixels. strength: its brightest
-    value, as a fraction of white (0 is plain Catch in colour). Scores are those of Catch.
-    """
-
-    def __init__(self, size: int = 32, cells: int = 8, strength: float = 0.9, ball: int | None = 2) -> None:
-        super().__init__(size, cells, ball)
-        if not 0.0 <= strength <= 0.9:
-            raise UserError(f"strength {strength} must be in [0, 0.9], so that ball and paddle stay visible")
-        self.observation_space = spaces.Box(0, 255, (size, size, 3), np.uint8)
-        self._strength = strength
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Drop a new ball before a new background."""
-        # Catch.reset draws one column from the generator; the background is made at its first observation, after it.
-        self._background: Plaids | None = None
-        return super().reset(seed=seed, options=options)
-
-    def _observe(self) -> np.ndarray:
-        if self._background is None:
-            self._background = Plaids(self.np_random, self.size, self.size)
-        return self._draw((self._background.frame(self._line) * self._strength).astype(np.uint8))
 
 
 class TMaze(gymnasium.Env[np.ndarray, np.int64]):

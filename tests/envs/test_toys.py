@@ -11,10 +11,11 @@ import pytest
 from gymnasium import spaces
 
 from reverie.envs.background import Plaids
+from reverie.envs.catch import Catch, NoisyCatch
 from reverie.envs.env import ResumeError
 from reverie.envs.make import env_names, make_env, protocols
 from reverie.envs.resume import ActionLog, compact_dtype, episode_seed
-from reverie.envs.toys import Catch, Count, NoisyCatch, TMaze
+from reverie.envs.toys import Count, TMaze
 from reverie.envs.vector import SyncVector
 from reverie.errors import UserError
 
@@ -26,7 +27,9 @@ def find(env: gymnasium.Env, image: np.ndarray, cells: int) -> tuple[list[int], 
     return np.flatnonzero(white[:-1].any(0)).tolist(), np.flatnonzero(white[-1]).tolist()
 
 
-@pytest.mark.parametrize("make", [lambda: Catch(size=20, cells=5), lambda: NoisyCatch(size=20, cells=5, ball=None)])
+@pytest.mark.parametrize(
+    "make", [lambda: Catch(size=20, cells=5), lambda: NoisyCatch(size=20, cells=5, ball=None, dense=0.0)]
+)
 def test_catch_is_solved_from_its_pictures(make: Any) -> None:
     env = make()
     returns = []
@@ -84,6 +87,36 @@ def test_the_background_moves_fills_the_frame_and_depends_on_the_seed() -> None:
     assert (NoisyCatch(ball=None).reset(seed=1)[0] == 255).all(-1).mean() == 2 / 64
     plain, _ = NoisyCatch(strength=0.0).reset(seed=1)
     assert set(np.unique(plain)) == {0, 255}
+
+
+def test_noisy_catch_pays_for_nearness_and_knows_its_scores() -> None:
+    env = NoisyCatch(size=16, cells=4, dense=6.0)  # 6 (1 - 2 d / 3) = 6, 2, -2, -6
+    best: dict[int, float] = {}
+    total: dict[int, float] = {}
+    for seed in range(60):
+        env.reset(seed=seed)
+        column = env._column
+        if column in total:
+            continue
+        returns = []
+        for actions in itertools.product(range(3), repeat=3):
+            env.reset(seed=seed)
+            paddle, score = 2, 0.0
+            for t, action in enumerate(actions):
+                paddle = min(max(paddle + action - 1, 0), 3)
+                _, reward, over, _, info = env.step(np.int64(action))
+                assert reward == pytest.approx([6.0, 2.0, -2.0, -6.0][abs(paddle - column)])
+                assert info == ({"episode_info": {"success": float(paddle == column)}} if t == 2 else {})
+                assert over == (t == 2)
+                score += reward
+            returns.append(score)
+        total[column], best[column] = float(np.mean(returns)), max(returns)
+    assert sorted(total) == [0, 1, 2, 3]
+    assert np.mean(list(total.values())) == pytest.approx(env.random_score) == pytest.approx(6 * 47 / 81)
+    assert np.mean(list(best.values())) == pytest.approx(env.optimal_score) == pytest.approx(17.0)
+    plain = NoisyCatch(dense=0.0)
+    assert (plain.random_score, plain.optimal_score) == (-0.75, 1.0)
+    assert (NoisyCatch().random_score, NoisyCatch().optimal_score) == pytest.approx((7.205369, 19.5))
 
 
 def test_plaids_are_their_formula() -> None:
@@ -169,7 +202,7 @@ def test_specs_carry_the_scores_that_random_play_has(id: str) -> None:
             total += float(step.ends["reward"].sum())
             episodes += len(step.ends["reward"])
     assert env.spec.random_score is not None
-    spread = 1.0 if id != "toy/count" else 28.0 * 8
+    spread = {"toy/count": 28.0 * 8, "toy/noisy-catch": 8.5}.get(id, 1.0)
     assert total / episodes == pytest.approx(env.spec.random_score, abs=4 * spread / np.sqrt(episodes))
     assert env.spec.optimal_score >= env.spec.random_score
 
@@ -239,6 +272,7 @@ def test_a_vector_of_another_size_is_refused() -> None:
         ("toy/tmaze", {"noise": 1, "pixels": True}, "noise 1"),
         ("toy/noisy-catch", {"strength": 1.0}, "strength 1.0"),
         ("toy/catch", {"ball": 5}, "ball 5"),
+        ("toy/noisy-catch", {"dense": -1.0}, "dense -1"),
         ("toy/catch", {"num_envs": 0}, "num_envs is 0"),
     ],
 )
