@@ -1,8 +1,9 @@
-"""DeepMind Control tasks, from pixels (``dmc-vision``) or from state (``dmc-proprio``).
+"""DeepMind Control tasks, from pixels (``dmc-vision``, ``dmc-remastered``) or from state (``dmc-proprio``).
 
-Both repeat each action twice and add the rewards. Episodes end by a time limit with discount 1 (is_last, never
+All repeat each action twice and add the rewards. Episodes end by a time limit with discount 1 (is_last, never
 is_terminal), but for tasks that say discount 0. Source: Tassa et al. 2018; image size, cameras and action repeat as in
-Hafner et al. 2020, "Dream to Control", and the DreamerV2 release (``dmc_vision``, ``dmc_proprio``).
+Hafner et al. 2020, "Dream to Control", and the DreamerV2 release (``dmc_vision``, ``dmc_proprio``). ``dmc-remastered``
+gives the task a new look at every reset; see `reverie.envs.remastered`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import ctypes.util
 import importlib.util
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from pathlib import Path
@@ -22,7 +24,8 @@ import numpy as np
 from gymnasium import spaces
 
 from reverie.envs.env import VectorEnv
-from reverie.envs.options import check_options
+from reverie.envs.options import check_names, check_options
+from reverie.envs.remastered import FACTORS, Visuals, with_body_texture
 from reverie.envs.vector import SyncVector
 from reverie.errors import UserError, suggest
 
@@ -36,6 +39,8 @@ class ControlProtocol:
     camera: its number; -1 is 2 for quadrupeds and 0 for all others, as in the published wrappers.
     render: ``published`` draws what papers show; ``cheap`` leaves out shadows, reflections and multisampling, which
     on a CPU is an order of magnitude faster and another picture: say so beside any score.
+    vary: what is drawn anew at every reset, of `FACTORS`; nothing by default.
+    visual_seeds: how many looks there are, `first_visual_seed` and the following; 0 for a fresh one at every reset.
     """
 
     pixels: bool
@@ -43,22 +48,35 @@ class ControlProtocol:
     action_repeat: int
     camera: int
     render: str
+    vary: tuple[str, ...] = ()
+    visual_seeds: int = 0
+    first_visual_seed: int = 0
 
 
 VISION = ControlProtocol(pixels=True, size=64, action_repeat=2, camera=-1, render="published")
 PROPRIO = ControlProtocol(pixels=False, size=64, action_repeat=2, camera=-1, render="published")
-PROTOCOLS = {"dmc-vision": VISION, "dmc-proprio": PROPRIO}
+REMASTERED = replace(VISION, vary=FACTORS)
+PROTOCOLS = {"dmc-vision": VISION, "dmc-proprio": PROPRIO, "dmc-remastered": REMASTERED}
+FRESH_SEEDS = 2**31
+"""Visual seeds of episodes that share none on purpose."""
 
 
 class Control(gymnasium.Env[Any, np.ndarray]):
-    """One task of the suite; `protocol` as above. Every episode is a function of its reset seed and actions."""
+    """One task of the suite; `protocol` as above. Every episode is a function of its reset seed and actions.
+
+    visual_seed: of the open episode's look; None where nothing varies.
+    """
 
     def __init__(self, domain: str, task: str, protocol: ControlProtocol) -> None:
         suite = _suite()
-        self._env = suite.load(domain, task)
+        with with_body_texture() if "body" in protocol.vary else nullcontext():
+            # Some tasks (lqr) draw their model when they are loaded; it must not differ from process to process.
+            self._env = suite.load(domain, task, task_kwargs={"random": 0})
         self._protocol = protocol
         quadruped = domain == "quadruped"
         self._camera = protocol.camera if protocol.camera >= 0 else (2 if quadruped else 0)
+        self._visuals = Visuals(self._env.physics, protocol.vary, self._camera) if protocol.vary else None
+        self.visual_seed: int | None = None
         action = self._env.action_spec()
         self.action_space = spaces.Box(
             np.asarray(action.minimum, np.float32), np.asarray(action.maximum, np.float32), action.shape, np.float32
@@ -72,7 +90,16 @@ class Control(gymnasium.Env[Any, np.ndarray]):
         super().reset(seed=seed)
         # The suite seeds a task when it is loaded, which parses its model anew; this is the same generator, reseeded.
         self._env.task._random = np.random.RandomState(int(self.np_random.integers(2**32)))
-        return self._observe(self._env.reset()), {}
+        if self._visuals is None:
+            return self._observe(self._env.reset()), {}
+        self._visuals.restore()
+        seen = self._env.reset()
+        # After the task's own draw, so that the same seed gives the same episode with and without looks.
+        pool = self._protocol.visual_seeds
+        first = self._protocol.first_visual_seed if pool else 0
+        self.visual_seed = first + int(self.np_random.integers(pool or FRESH_SEEDS))
+        self._visuals.draw(self.visual_seed)
+        return self._observe(seen), {}
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Hold `action` (native bounds) for action_repeat control steps, or until the episode ends."""
@@ -104,13 +131,19 @@ class Control(gymnasium.Env[Any, np.ndarray]):
     def _image(self) -> np.ndarray:
         size, physics = self._protocol.size, self._env.physics
         if self._protocol.render == "published":
+            self._upload()
             return np.array(physics.render(size, size, camera_id=self._camera))
         # Read when the rendering context is made, at the first image of a model; later it changes nothing.
         visual = physics.model.vis
         visual.quality.shadowsize = visual.quality.offsamples = 0
         visual.global_.offwidth = visual.global_.offheight = size
+        self._upload()
         flags = {"shadow": False, "reflection": False}
         return np.array(physics.render(size, size, camera_id=self._camera, render_flag_overrides=flags))
+
+    def _upload(self) -> None:
+        if self._visuals is not None:
+            self._visuals.upload()
 
 
 def choose_gl() -> str | None:
@@ -153,7 +186,7 @@ def names() -> list[str]:
 
 
 def protocols(id: str) -> tuple[str, ...]:
-    """From pixels, the default, and from state."""
+    """From pixels, the default, from state, and from pixels that vary."""
     return tuple(PROTOCOLS)
 
 
@@ -168,7 +201,7 @@ def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> V
     if id not in _tasks():
         raise UserError(f"unknown environment {id!r}{suggest(id, _tasks())}")
     check_options(id, options, [field.name for field in fields(ControlProtocol) if field.name != "pixels"])
-    chosen = replace(PROTOCOLS[protocol], **options)
+    chosen = _varied(id, replace(PROTOCOLS[protocol], **options))
     if chosen.render not in ("published", "cheap") or chosen.action_repeat < 1 or chosen.size < 8:
         raise UserError(
             f"{id}: render {chosen.render!r} must be 'published' or 'cheap', action_repeat {chosen.action_repeat} at "
@@ -181,3 +214,20 @@ def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> V
     domain, task = _tasks()[id]
     envs = [Control(domain, task, chosen) for _ in range(num_envs)]
     return SyncVector(id, envs, protocol=protocol, flags=asdict(chosen), action_repeat=chosen.action_repeat)
+
+
+def _varied(id: str, protocol: ControlProtocol) -> ControlProtocol:
+    """`protocol` with the factors that vary in their own order, whatever list names them; checked."""
+    if isinstance(protocol.vary, str):
+        raise UserError(f"{id}: vary is {protocol.vary!r}; give a list, such as [{protocol.vary}]")
+    check_names(id, "factor", protocol.vary, FACTORS)
+    if protocol.vary and not protocol.pixels:
+        raise UserError(f"{id}: vary {list(protocol.vary)} changes pictures only; use protocol dmc-remastered")
+    if protocol.visual_seeds < 0 or protocol.first_visual_seed < 0:
+        raise UserError(
+            f"{id}: visual_seeds {protocol.visual_seeds} and first_visual_seed {protocol.first_visual_seed} must be at "
+            "least 0"
+        )
+    if protocol.first_visual_seed and not protocol.visual_seeds:
+        raise UserError(f"{id}: first_visual_seed {protocol.first_visual_seed} needs visual_seeds, how many there are")
+    return replace(protocol, vary=tuple(factor for factor in FACTORS if factor in protocol.vary))

@@ -11,18 +11,21 @@ from reverie.errors import UserError, suggest
 
 def check_options(id: str, options: Mapping[str, Any], known: Iterable[str]) -> None:
     """Raise UserError, with near names, if `options` holds a name that `id` does not know."""
-    known = list(known)
-    for name in options:
-        if name not in known:
-            hint = suggest(name, known) if known else "; it takes none"
-            raise UserError(f"{id} has no option {name!r}{hint}")
+    check_names(id, "option", options, known)
 
 
 def check_protocol(id: str, protocol: str, known: Iterable[str]) -> None:
     """Raise UserError, with near names, if `protocol` is not among those of `id`."""
+    check_names(id, "protocol", [protocol], known)
+
+
+def check_names(id: str, kind: str, names: Iterable[str], known: Iterable[str]) -> None:
+    """Raise UserError, with near names, at the first of `names` that is no `kind` which `id` knows."""
     known = list(known)
-    if protocol not in known:
-        raise UserError(f"{id} has no protocol {protocol!r}{suggest(protocol, known)}")
+    for name in names:
+        if name not in known:
+            hint = suggest(str(name), known) if known else "; it takes none"
+            raise UserError(f"{id} has no {kind} {name!r}{hint}")
 
 
 def parameters(factory: Callable[..., Any]) -> dict[str, Any]:

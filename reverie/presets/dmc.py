@@ -1,4 +1,4 @@
-"""DeepMind Control: DreamerV2 from pixels and from vectors, as its official code released it."""
+"""DeepMind Control: DreamerV2 from pixels and vectors, as its official code released it, and under varied looks."""
 
 from __future__ import annotations
 
@@ -53,4 +53,24 @@ def proprio(env: str) -> Config:
     return replace(config, preset="dmc-proprio", env=replace(config.env, protocol="dmc-proprio"))
 
 
-PRESETS = {("dreamerv2", "dmc-vision"): vision, ("dreamerv2", "dmc-proprio"): proprio}
+def remastered(env: str) -> Config:
+    """DreamerV2 on control tasks whose look changes at every reset (github.com/thuml/HarmonyDream, dmc_remastered).
+
+    As `vision`, but deter = hidden = 1024 and 1.004M frames (502k env_steps); 10 evaluation episodes, each with a look
+    of its own from the same distribution. The release ran cheetah run, walker walk and cartpole balance.
+    """
+    config = vision(env or "dmc/cheetah-run")
+    return replace(
+        config,
+        preset="dmc-remastered",
+        agent=replace(config.agent, rssm=RSSMConfig(deter=1024, hidden=1024)),
+        env=replace(config.env, protocol="dmc-remastered"),
+        run=replace(config.run, frames=1_004_000),
+    )
+
+
+PRESETS = {
+    ("dreamerv2", "dmc-vision"): vision,
+    ("dreamerv2", "dmc-proprio"): proprio,
+    ("dreamerv2", "dmc-remastered"): remastered,
+}

@@ -110,6 +110,6 @@ def test_mistakes_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_listing() -> None:
-    assert protocols("dmc/walker-walk") == ("dmc-vision", "dmc-proprio")
+    assert protocols("dmc/walker-walk") == ("dmc-vision", "dmc-proprio", "dmc-remastered")
     assert {"dmc/walker-walk", "dmc/ball_in_cup-catch", "dmc/quadruped-run"} <= set(env_names()["dmc"])
     assert Control.__doc__
