@@ -75,27 +75,26 @@ class HarmonyClosed(Balancer):
     """Harmony without learned scalars: each weight is 1 / sigma*(M), M a running mean of the detached loss.
 
     sigma*(M) = (M + sqrt(M^2 + 4 M)) / 2, the minimum that the rectified harmonious loss moves towards. A learned s
-    moves by about a learning rate per learner_step, tens of thousands of them for a loss of 100; this is there at once.
-    decay: of the mean, per learner_step, corrected for its start. Source: ours, from equation 6 of HarmonyDream.
+    moves by about a learning rate per learner_step, thousands of them for a loss of 100; M is there after 1 / (1 - decay)
+    whatever the loss. It begins at 1/2, where sigma* = 1, as e^s does: at the weights of a KL that is still near 0
+    (31 for 1e-3) the latents would never begin to carry anything, and the KL would stay there.
+    decay: of the mean, per learner_step. Source: ours, from equation 6 of HarmonyDream.
     """
 
     mean: Tensor
-    count: Tensor
 
-    def __init__(self, tasks: int, decay: float = 0.99) -> None:
+    def __init__(self, tasks: int, decay: float = 0.999) -> None:
         super().__init__(tasks)
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"the decay of a running mean must be in [0, 1), got {decay}")
         self.decay = decay
-        self.register_buffer("mean", torch.zeros(tasks))
-        self.register_buffer("count", torch.zeros(()))
+        self.register_buffer("mean", torch.full((tasks,), 0.5))
 
     def forward(self, losses: Tensor, shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor]:
-        """The mean takes the present losses in first, so that the first weights are 1 / sigma*(L)."""
+        """The mean takes the present losses in first."""
         with torch.no_grad():
             self.mean.lerp_(losses.detach(), 1.0 - self.decay)
-            self.count += 1
-            weights = 1.0 / best_sigma(self.mean / (1.0 - self.decay**self.count))
+            weights = 1.0 / best_sigma(self.mean)
         return (losses * weights).sum(), weights
 
 

@@ -83,13 +83,17 @@ def test_unrectified_and_uncertainty_weighting_by_hand() -> None:
     assert weights.tolist() == [0.25, 0.5]
 
 
-def test_closed_harmony_is_there_at_once_and_follows_the_running_mean() -> None:
+def test_closed_harmony_begins_at_weights_of_one_and_follows_the_running_mean() -> None:
+    assert best_sigma(HarmonyClosed(2).mean).tolist() == pytest.approx([1.0, 1.0])
     balancer = HarmonyClosed(2, decay=0.9)
-    _, weights = balancer(torch.tensor([1.0, 100.0]), [])
-    assert weights.tolist() == pytest.approx([1 / 1.6180340, 1 / 100.9901951], rel=1e-5)
-    _, weights = balancer(torch.tensor([4.0, 100.0]), [])
-    mean = (0.9 * 0.1 * 1.0 + 0.1 * 4.0) / (1 - 0.81)
+    _, weights = balancer(torch.tensor([1.0, 100.0]), [])  # means: 0.55 and 10.45
+    assert weights.tolist() == pytest.approx([0.9381175, 0.0879573], rel=1e-5)
+    total, weights = balancer(torch.tensor([4.0, 100.0]), [])
+    mean = 0.9 * 0.55 + 0.1 * 4.0
     assert float(weights[0]) == pytest.approx(2 / (mean + math.sqrt(mean * mean + 4 * mean)), rel=1e-5)
+    assert total.item() == pytest.approx(4.0 * float(weights[0]) + 100.0 * float(weights[1]))
+    at_once = HarmonyClosed(2, decay=0.0)
+    assert at_once(torch.tensor([1.0, 100.0]), [])[1].tolist() == pytest.approx([1 / 1.6180340, 1 / 100.9901951])
     with pytest.raises(ValueError, match="decay"):
         HarmonyClosed(2, decay=1.0)
 
