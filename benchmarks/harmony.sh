@@ -5,7 +5,7 @@
 #   2 hallucination   rewards that the model makes up where observations dominate
 #   3 observation-0   no learning of observations at all
 #   4 balancers       fixed weights, harmony in its three forms, and its rivals
-# Each run is minutes of one core: FRAMES=20000 SEEDS=3 JOBS=2 bash benchmarks/harmony.sh [finding ...]
+# Each run is minutes of one core: FRAMES=16000 SEEDS=3 JOBS=2 bash benchmarks/harmony.sh [finding ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 OUT="${OUT:-results/harmony}"
@@ -15,7 +15,7 @@ CONTEXT=2 # of 8 rows: the ball has fallen by one cell
 compare() { # name of the finding, variants
   local name="$1"
   shift
-  reverie compare --env toy/noisy-catch --preset cpu --frames "${FRAMES:-20000}" --seeds "${SEEDS:-3}" \
+  reverie compare --env toy/noisy-catch --preset cpu --frames "${FRAMES:-16000}" --seeds "${SEEDS:-3}" \
     --jobs "${JOBS:-1}" --report "$CONTEXT" --work "$WORK" --out "$OUT/$name" "${@}"
 }
 
@@ -40,7 +40,9 @@ for finding in "${@:-reward-weight hallucination observation-0 balancers}"; do
         done
         ;;
       observation-0)
-        compare "$name" "${weights[@]:0:2}" --variant "observation-0 dreamerv2 $ones agent.observation_scale=0"
+        compare "$name" "${weights[@]:0:2}" "${weights[@]:4:2}" \
+          --variant "observation-0 dreamerv2 $ones agent.observation_scale=0" \
+          --variant "observation-0-reward-100 dreamerv2 $ones agent.observation_scale=0 agent.reward_scale=100"
         ;;
       balancers) compare "$name" "${weights[@]}" "${balancers[@]}" ;;
       *) echo "unknown finding $name" >&2 && exit 2 ;;
