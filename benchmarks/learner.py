@@ -1,6 +1,6 @@
 """DreamerV2's learner update at the size at which other implementations were measured; see docs/performance.md.
 
-    python benchmarks/learner.py --out results/performance/learner.json
+    python -m benchmarks.learner --out results/performance/learner.json
 
 Batch 16 x 64 of 64x64x3 images, 6 actions, deter 256, hidden 256, 16x16 latents, CNN depth 16, heads of 256 units,
 imagination of 15 steps from all 1024 posterior states. Reports seconds per update (median and best of N), where the
@@ -11,9 +11,6 @@ convolutions, forward and backward, replayed alone on tensors of the same shapes
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -24,9 +21,11 @@ from gymnasium import spaces
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.timing import make_batch, summary, surroundings, timed, update, write
 from reverie.agents.dreamerv2 import DreamerV2, DreamerV2Config
 from reverie.data.sequences import Batch, SequenceSpec
 from reverie.envs.env import EnvSpec
+from reverie.nets.balance import BalanceKind
 from reverie.nets.encoders import EncoderConfig
 from reverie.nets.heads import HeadConfig
 from reverie.nets.rssm import RSSMConfig
@@ -34,7 +33,9 @@ from reverie.nets.rssm import RSSMConfig
 TIME, BATCH, ACTIONS = 64, 16, 6
 
 
-def build(device: torch.device, precision: torch.dtype, compiled: bool) -> DreamerV2:
+def build(
+    device: torch.device, precision: torch.dtype, compiled: bool = False, balance: BalanceKind = "fixed"
+) -> DreamerV2:
     """The learner of the comparison."""
     head = HeadConfig(layers=4, units=256)
     code = EncoderConfig(depth=16)
@@ -46,6 +47,7 @@ def build(device: torch.device, precision: torch.dtype, compiled: bool) -> Dream
         discount=head,
         actor=head,
         critic=head,
+        balance=balance,
     )
     env = EnvSpec("benchmark", {"image": spaces.Box(0, 255, (64, 64, 3), np.uint8)}, spaces.Discrete(ACTIONS))
     torch.manual_seed(0)
@@ -53,23 +55,6 @@ def build(device: torch.device, precision: torch.dtype, compiled: bool) -> Dream
     if compiled:
         learner.compile_parts()
     return learner
-
-
-def make_batch(device: torch.device) -> Batch:
-    """Random rows; one in fifty ends an episode."""
-    g = torch.Generator().manual_seed(0)
-    last = torch.rand(TIME, BATCH, generator=g) < 0.02
-    rows = {
-        "obs.image": torch.randint(0, 256, (TIME, BATCH, 64, 64, 3), dtype=torch.uint8, generator=g),
-        "prev_action": torch.randint(0, ACTIONS, (TIME, BATCH), generator=g),
-        "action": torch.randint(0, ACTIONS, (TIME, BATCH), generator=g),
-        "reward": torch.randn(TIME, BATCH, generator=g),
-        "is_last": last,
-        "is_terminal": last,
-        "is_first": torch.cat([torch.ones(1, BATCH, dtype=torch.bool), last[:-1]]),
-    }
-    rows = {name: value.to(device) for name, value in rows.items()}
-    return Batch(rows, None, torch.arange(BATCH), torch.ones(BATCH), torch.zeros(BATCH, dtype=torch.int64))
 
 
 class Contractions(TorchDispatchMode):
@@ -130,39 +115,23 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     precision = getattr(torch, options.precision)
-    learner, batch = build(device, precision, options.compile), make_batch(device)
-    began = time.perf_counter()
+    learner = build(device, precision, options.compile)
+    batch = make_batch((TIME, BATCH), (64, 64, 3), ACTIONS, last=0.02, fresh=True, device=device)
+    first, _ = timed(lambda: learner.update(batch))
     learner.update(batch)
-    first = time.perf_counter() - began
-    learner.update(batch)
-    seconds = []
-    for _ in range(options.repeats):
-        began = time.perf_counter()
-        result = learner.update(batch)
-        float(result.metrics["model_loss"])
-        seconds.append(time.perf_counter() - began)
+    times = [timed(lambda: update(learner, batch, "model_loss")) for _ in range(options.repeats)]
     document: dict[str, Any] = {
         "what": "DreamerV2 learner update, 16 x 64 rows of 64x64x3, deter 256, 16x16 latents, depth 16, horizon 15",
         "precision": options.precision,
         "compile": options.compile,
         "device": str(device),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "machine": platform.processor() or platform.machine(),
         "first_update_seconds": first,
-        "seconds": seconds,
-        "seconds_median": float(np.median(seconds)),
-        "seconds_best": min(seconds),
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
+    document |= summary(times) | surroundings()
     if not options.compile:
         document["profile"] = where(learner, batch)
         document["floor_contractions"] = floor(learner, batch, options.repeats)
-    text = json.dumps(document, indent=2)
-    print(text)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text + "\n")
+    write(document, options.out)
 
 
 if __name__ == "__main__":

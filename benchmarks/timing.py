@@ -1,0 +1,91 @@
+"""What benchmarks of learner updates share: a batch of random rows, a clock, and the document that is written."""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from reverie.agents.agent import Learner
+from reverie.data.rows import State
+from reverie.data.sequences import Batch
+
+
+def make_batch(
+    shape: tuple[int, int],
+    image: tuple[int, int, int],
+    actions: int,
+    last: float,
+    fresh: bool,
+    start: State | None = None,
+    device: torch.device | None = None,
+) -> Batch:
+    """Random rows, always the same.
+
+    shape: [T, B]; image: [H, W, C], uint8; last: how likely a row ends its episode; fresh: the first row begins one;
+    start: the states before the first row, [B, ...].
+    """
+    g = torch.Generator().manual_seed(0)
+    width = shape[1]
+    ends = torch.rand(*shape, generator=g) < last
+    rows = {
+        "obs.image": torch.randint(0, 256, (*shape, *image), dtype=torch.uint8, generator=g),
+        "prev_action": torch.randint(0, actions, shape, generator=g),
+        "action": torch.randint(0, actions, shape, generator=g),
+        "reward": torch.randn(*shape, generator=g),
+        "is_last": ends,
+        "is_terminal": ends,
+        "is_first": torch.cat([torch.full((1, width), fresh), ends[:-1]]),
+    }
+    rows = {name: value.to(device) for name, value in rows.items()}
+    keys, ages = torch.arange(width), torch.zeros(width, dtype=torch.int64)
+    return Batch(rows, start, keys, torch.full((width,), 0.01, device=device), ages)
+
+
+def timed(call: Callable[[], object]) -> tuple[float, float]:
+    """Wall-clock seconds and this process's processor seconds of a call."""
+    began, spent = time.perf_counter(), time.process_time()
+    call()
+    return time.perf_counter() - began, time.process_time() - spent
+
+
+def update(learner: Learner, batch: Batch, metric: str) -> None:
+    """One learner_step, waited for until a metric of it is a number."""
+    float(learner.update(batch).metrics[metric])
+
+
+def summary(times: list[tuple[float, float]]) -> dict[str, Any]:
+    """Of several `timed` calls."""
+    seconds, processor = [list(column) for column in zip(*times, strict=True)]
+    return {
+        "seconds": seconds,
+        "seconds_median": float(np.median(seconds)),
+        "seconds_best": min(seconds),
+        "processor_seconds_median": float(np.median(processor)),
+    }
+
+
+def surroundings() -> dict[str, Any]:
+    """What a time depends on, and the memory that was needed so far."""
+    return {
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "machine": platform.processor() or platform.machine(),
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def write(document: dict[str, Any], out: Path | None) -> None:
+    """Print the document and, if asked, keep it."""
+    text = json.dumps(document, indent=2)
+    print(text)
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n")
