@@ -1,6 +1,5 @@
 """DQN and its parts: losses against slow loops, targets by hand, exploration, stacks, identities, saving."""
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +14,7 @@ from reverie.data.sequences import SequenceSpec
 from reverie.envs.env import EnvSpec
 from reverie.nets.optim import OptimConfig
 from reverie.ops.n_step import NStep
-from tests.agents.value import IMAGE, VECTOR, batch, disturb, make, same_parameters, slow_values
+from tests.agents.value import IMAGE, VECTOR, batch, disturb, make, same_parameters, slow_n_step, slow_values
 
 SETTINGS: list[dict[str, Any]] = [
     {},
@@ -38,16 +37,9 @@ def slow_update(learner: Any, data: Any, beta: float) -> tuple[float, list[float
         for t in range(spec.context, spec.context + spec.learn):
             if rows["is_last"][t, b]:
                 continue
-            y, weight, i = 0.0, 1.0, t
-            while i < t + config.n_step and not rows["is_last"][i, b]:
-                i += 1
-                r = float(rows["reward"][i, b])
-                y += weight * (math.copysign(r != 0, r) if config.reward == "sign" else r)
-                weight *= config.gamma
-            if not rows["is_terminal"][i, b]:
-                best = int((online if config.double else target)[i].argmax())
-                y += weight * float(target[i, best])
-            error = y - float(online[t, rows["action"][t, b]])
+            earned, discount, i = slow_n_step(rows, t, b, config)
+            best = int((online if config.double else target)[i].argmax())
+            error = earned + discount * float(target[i, best]) - float(online[t, rows["action"][t, b]])
             errors.append(abs(error))
             loss = 0.5 * error**2 if abs(error) <= 1 else abs(error) - 0.5
             total += weights[b] / max(weights) * loss / 5

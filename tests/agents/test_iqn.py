@@ -1,6 +1,5 @@
 """IQN: loss against a slow loop, targets by hand, levels, what it shares with DQN, saving."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from reverie.data.sequences import Batch, SequenceSpec
 from reverie.envs.env import EnvSpec
 from reverie.ops.n_step import NStep
 from reverie.presets import make_config
-from tests.agents.value import IMAGE, VECTOR, batch, disturb, make
+from tests.agents.value import IMAGE, VECTOR, batch, disturb, make, slow_n_step
 
 LEVELS: dict[str, Any] = {"levels": 5, "target_levels": 4, "acting_levels": 3, "cosines": 6}
 
@@ -38,12 +37,7 @@ def slow_update(learner: Any, data: Batch, draws: tuple[Tensor, Tensor, Tensor])
         for t in range(spec.learn):
             if rows["is_last"][t, b]:
                 continue
-            earned, discount, i = 0.0, 1.0, t
-            while i < t + config.n_step and not rows["is_last"][i, b]:
-                i += 1
-                earned += discount * math.copysign(rows["reward"][i, b] != 0, rows["reward"][i, b])
-                discount *= config.gamma
-            discount *= not rows["is_terminal"][i, b]
+            earned, discount, i = slow_n_step(rows, t, b, config)
             taus, online, target = (draw[t, b] for draw in draws)
             chooser = (learner.policy, online) if config.double else (learner.target, target[count:])
             best = int(quantiles(chooser[0], rows, i, b, chooser[1]).mean(-1).argmax())

@@ -21,7 +21,7 @@ from reverie.nets.noisy import MEAN
 from reverie.nets.optim import OptimConfig
 from reverie.ops.n_step import NStep
 from reverie.presets import make_config
-from tests.agents.value import IMAGE, VECTOR, batch, disturb, make
+from tests.agents.value import IMAGE, VECTOR, batch, disturb, make, slow_n_step
 from tests.ops.test_projection import slow as slow_projection
 
 OFF: dict[str, Any] = {"double": False, "dueling": False, "n_step": 1, "distributional": False, "noisy": False}
@@ -54,17 +54,12 @@ def slow_update(learner: Any, data: Batch, noises: list[Tensor]) -> tuple[float,
         for t in range(spec.learn):
             if rows["is_last"][t, b]:
                 continue
-            earned, discount, i = 0.0, 1.0, t
-            while i < t + config.n_step and not rows["is_last"][i, b]:
-                i += 1
-                earned += discount * math.copysign(rows["reward"][i, b] != 0, rows["reward"][i, b])
-                discount *= config.gamma
+            earned, discount, i = slow_n_step(rows, t, b, config)
             online, target = (
                 head(policy, rows, i, b, u).softmax(-1)
                 for policy, u in ((learner.policy, noises[1]), (learner.target, noises[2]))
             )
             best = int(((online if config.double else target) @ torch.tensor(z).float()).argmax())
-            discount *= not rows["is_terminal"][i, b]
             values = [earned + discount * atom for atom in z]
             projected = slow_projection(target[best].tolist(), values, z)
             predicted = head(learner.policy, rows, t, b, noises[0])[rows["action"][t, b]].softmax(-1).tolist()

@@ -15,7 +15,7 @@ from reverie.data.sequences import Batch, SequenceSpec
 from reverie.nets.optim import OptimConfig
 from reverie.presets import make_config
 from reverie.run.local import LocalRun
-from tests.agents.value import IMAGE, VECTOR, batch, disturb, make, same_parameters, slow_values
+from tests.agents.value import IMAGE, VECTOR, batch, disturb, make, same_parameters, slow_n_step, slow_values
 
 STRATEGIES = [{"state": state, "context": context} for state in ("zero", "stored") for context in (0, 4)]
 
@@ -48,14 +48,9 @@ def slow_r2d2(learner: Any, data: Batch) -> tuple[float, list[float]]:
         for t in range(spec.context, spec.context + spec.learn):
             if rows["is_last"][t, b]:
                 continue
-            y, weight, i = 0.0, 1.0, t
-            while i < t + config.n_step and not rows["is_last"][i, b]:
-                i += 1
-                y += weight * float(rows["reward"][i, b])
-                weight *= config.gamma
-            if not rows["is_terminal"][i, b]:
-                y += weight * h_inverse(float(target[i, int(online[i].argmax())]))
-            error = h(y) - float(online[t, rows["action"][t, b]])
+            earned, discount, i = slow_n_step(rows, t, b, config)
+            best = int(online[i].argmax())
+            error = h(earned + discount * h_inverse(float(target[i, best]))) - float(online[t, rows["action"][t, b]])
             errors.append(abs(error))
             total += weights[b] / max(weights) * 0.5 * error**2 / 5
         mean = sum(errors) / max(len(errors), 1)

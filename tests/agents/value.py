@@ -45,6 +45,17 @@ def disturb(learner: DQN, seed: int = 1) -> None:
             parameter += 0.3 * torch.randn(parameter.shape, generator=g)
 
 
+def slow_n_step(rows: dict[str, Tensor], t: int, b: int, config: Any) -> tuple[float, float, int]:
+    """Rewards (or their signs) earned from row t on, the bootstrap's discount, and its row; one row after another."""
+    earned, discount, i = 0.0, 1.0, t
+    while i < t + config.n_step and not rows["is_last"][i, b]:
+        i += 1
+        reward = rows["reward"][i, b]
+        earned += discount * float(reward.sign() if config.reward == "sign" else reward)
+        discount *= config.gamma
+    return earned, discount * float(not rows["is_terminal"][i, b]), i
+
+
 def batch(learner: Any, width: int = 5, seed: int = 0, ends: float = 0.2) -> Batch:
     """Random windows: ends of both kinds, states as an actor might have stored them, uneven probabilities."""
     g = torch.Generator().manual_seed(seed)
