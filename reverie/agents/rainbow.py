@@ -31,7 +31,7 @@ stream, acts greedily (epsilon 0), and in evaluation plays with the mean weights
 Source: Hessel et al., "Rainbow: Combining Improvements in Deep Reinforcement Learning", AAAI 2018 (arXiv 1710.02298).
 
 Differs from the paper in: importance weights are divided by the largest of the batch, not of the replay; the first
-env_steps (`run.prefill`) are uniformly random.
+env_steps (`run.prefill`) are uniformly random; `explore_too`, off by default, adds epsilon to the noise.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class RainbowConfig(DQNConfig):
 
     distributional: learn the distribution of returns on `atoms` values from v_min to v_max, which returns must fit.
     noisy: noisy layers in the head in place of epsilon-greedy; sigma: their sigma_0.
-    explore: for `noisy = false` only; epsilon is 0.01 after 250 000 frames.
+    explore: for `noisy = false`, and on top of the noise with `explore_too`, which the paper does not have; epsilon is
+        0.01 after 250 000 frames.
     """
 
     n_step: int = 3
@@ -75,6 +76,7 @@ class RainbowConfig(DQNConfig):
     v_max: float = 10.0
     noisy: bool = True
     sigma: float = 0.5
+    explore_too: bool = False
     target_every: int = 2000
     explore: Exploration = field(
         default_factory=lambda: Exploration(start=1.0, end=0.01, over=62_500, evaluation=0.001)
@@ -103,10 +105,12 @@ class Rainbow(DQN):
         return RainbowQ(inputs, actions, config.hidden, config.dueling, support, sigma)
 
     def make_policy(self, network: QNetwork, stacks: Stacks) -> QPolicy:
-        """Greedy where noise explores."""
-        if not self.config.noisy:
+        """Greedy where noise explores, unless `explore_too`."""
+        config = self.config
+        if not config.noisy:
             return super().make_policy(network, stacks)
-        return NoisyPolicy(network, stacks, GREEDY, keep_q=self.config.actor_priorities)
+        explore = config.explore if config.explore_too else GREEDY
+        return NoisyPolicy(network, stacks, explore, keep_q=config.actor_priorities)
 
     def head_noise(self, windows: int) -> tuple[Tensor, Tensor, Tensor]:
         """One sample for all rows of a batch, three independent ones: [1, 1, noise] each.

@@ -220,6 +220,18 @@ def test_without_noise_it_explores_with_epsilon() -> None:
     assert (policy.noise, policy.exploration) == (2, ladder)
 
 
+def test_epsilon_on_top_of_the_noise_is_asked_for() -> None:
+    """With `explore_too` training acts at random as often as `explore` says; noise and evaluation stay as they are."""
+    always = Exploration(start=1.0, end=1.0, over=0, evaluation=0.0)
+    rows = {name: value[0, :1].repeat_interleave(64, 0) for name, value in batch(make("rainbow", VECTOR)).rows.items()}
+    for asked in (False, True):
+        policy = make("rainbow", VECTOR, sigma=0.0, explore=always, explore_too=asked).policy
+        policy.explore(0, range(64), 64)
+        u = torch.rand(64, policy.noise, generator=torch.Generator().manual_seed(0))
+        assert (len(set(policy.step({}, rows, u, "sample")[0].tolist())) > 1) is asked
+        assert len(set(policy.step({}, rows, u, "mode")[0].tolist())) == 1
+
+
 def test_save_and_restore_go_on_bit_for_bit() -> None:
     one = make("rainbow", target_every=2, beta_over=5)
     for seed in range(3):
