@@ -45,6 +45,7 @@ class DRQNConfig(DQNConfig):
 
     feed: the core also reads the previous action and reward.
     whole_episodes: only rows of the episode that a window begins with have a loss.
+    forget_bias: of an untrained LSTM, see `reverie.nets.cores.LSTM`; above 0 it begins with a long memory.
     """
 
     stack: int = 1
@@ -53,6 +54,12 @@ class DRQNConfig(DQNConfig):
     units: int = 512
     feed: bool = False
     whole_episodes: bool = False
+    forget_bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.forget_bias and self.core != "lstm":
+            raise ValueError(f"forget_bias {self.forget_bias} is of an lstm, but core is {self.core}; set it to 0")
 
 
 class DRQN(DQN):
@@ -71,7 +78,9 @@ class DRQN(DQN):
         """The memory."""
         if self.config.core == "none":
             return Identity(inputs)
-        return (LSTM if self.config.core == "lstm" else GRU)(inputs, self.config.units)
+        if self.config.core == "gru":
+            return GRU(inputs, self.config.units)
+        return LSTM(inputs, self.config.units, self.config.forget_bias)
 
     def trained(self, rows: Mapping[str, Tensor]) -> Tensor:
         """Rows with an action; with `whole_episodes` those before the first end only."""

@@ -85,30 +85,47 @@ class TMaze(gymnasium.Env[np.ndarray, np.int64]):
     noise: how many distractors the vector has, each drawn anew from [-1, 1] on every row. Without them all that a
     network's state can hold at the junction is the cue and the time, so that even one that was never trained to
     remember may turn by what is left of the cue, always right or always wrong; distractors bring it back to chance.
+    wait: each episode begins with 0..wait rows of corridor, as many as are drawn, before the cue is shown.
+    reverse: in half of the episodes the junction asks for the other way: its entry is -1 (its bar is darker). A policy
+    that merely leans on a trace of the cue is then right half the time, whichever way it leans: chance is exact.
 
     Source: the T-maze of Bakker (2001), "Reinforcement learning with long short-term memory", in its passive form
     (Ni et al. 2023, "When do transformers shine in RL?", section 5.1).
     """
 
-    def __init__(self, length: int = 10, pixels: bool = False, size: int = 32, noise: int = 0) -> None:
-        if length < 1 or size < 12 or noise < 0:
-            raise UserError(f"length {length} must be at least 1, size {size} at least 12 and noise {noise} at least 0")
+    def __init__(
+        self,
+        length: int = 10,
+        pixels: bool = False,
+        size: int = 32,
+        noise: int = 0,
+        wait: int = 0,
+        reverse: bool = False,
+    ) -> None:
+        if length < 1 or size < 12 or noise < 0 or wait < 0:
+            raise UserError(
+                f"length {length} must be at least 1, size {size} at least 12, noise {noise} and wait {wait} at least 0"
+            )
         if pixels and noise:
             raise UserError(f"noise {noise} adds entries to the vector; with pixels=true there is none, set noise=0")
-        low = np.array([0.0] * 3 + [-1.0] * noise, np.float32)
+        low = np.array([0.0, 0.0, -1.0 if reverse else 0.0] + [-1.0] * noise, np.float32)
         self.observation_space: spaces.Space[np.ndarray] = (
             spaces.Box(0, 255, (size, size, 1), np.uint8) if pixels else spaces.Box(low, 1.0, dtype=np.float32)
         )
         self.action_space = spaces.Discrete(2)
         self.length, self._pixels, self._size, self._noise = length, pixels, size, noise
+        self._wait, self._reverse = wait, reverse
         self.random_score, self.optimal_score = 0.0, 1.0
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Show a new cue."""
+        """Show a new cue, or the corridor before it."""
         super().reset(seed=seed)
         self._cue, self._place = int(self.np_random.integers(2)), 0
+        if self._wait:
+            self._place = -int(self.np_random.integers(self._wait + 1))
+        self._reversed = self._reverse and bool(self.np_random.integers(2))
         return self._observe(), {}
 
     def step(self, action: np.int64) -> TimeStep:
@@ -118,13 +135,13 @@ class TMaze(gymnasium.Env[np.ndarray, np.int64]):
             return self._observe(), 0.0, False, False, {}
         # The closing row shows the corridor without junction or cue: nothing on it gives the answer away.
         self._place += 1
-        success = float(int(action) == self._cue)
+        success = float(int(action) == (1 - self._cue if self._reversed else self._cue))
         return self._observe(), 2.0 * success - 1.0, True, False, {"episode_info": {"success": success}}
 
     def _observe(self) -> np.ndarray:
         at_cue, at_junction = self._place == 0, self._place == self.length
         if not self._pixels:
-            signs = [at_cue and self._cue == 0, at_cue and self._cue == 1, at_junction]
+            signs = [at_cue and self._cue == 0, at_cue and self._cue == 1, at_junction * (1 - 2 * self._reversed)]
             return np.concatenate([signs, self.np_random.uniform(-1.0, 1.0, self._noise)]).astype(np.float32)
         size, third = self._size, self._size // 3
         image = np.zeros((size, size, 1), np.uint8)
@@ -133,8 +150,8 @@ class TMaze(gymnasium.Env[np.ndarray, np.int64]):
             image[: third - 1] = 255 * (self._cue == 0)
             image[size - third + 1 :] = 255 * (self._cue == 1)
         if at_junction:
-            image[:, -third:] = 160
-        left = (size - 4) * min(self._place, self.length) // self.length
+            image[:, -third:] = 112 if self._reversed else 160
+        left = (size - 4) * min(max(self._place, 0), self.length) // self.length
         image[size // 2 - 2 : size // 2 + 2, left : left + 4] = 255
         return image
 

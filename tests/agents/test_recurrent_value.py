@@ -334,3 +334,13 @@ def test_what_cannot_be_is_refused() -> None:
         R2D2Config(rescaling=0.0)
     with pytest.raises(ValueError, match="eta must be in"):
         R2D2Config(eta=1.5)
+    with pytest.raises(ValueError, match="is of an lstm, but core is gru"):
+        R2D2Config(core="gru", forget_bias=3.0)
+
+
+def test_forget_bias_reaches_the_core() -> None:
+    cells = [make("r2d2", VECTOR, {"learn": 1}, forget_bias=bias).policy.network.core.cell for bias in (0.0, 3.0)]
+    units = cells[0].hidden_size
+    means = [cell.bias_ih[units : 2 * units].mean().item() for cell in cells]
+    assert means[0] == pytest.approx(0.0, abs=0.5)
+    assert means[1] == pytest.approx(3.0, abs=0.5)

@@ -151,6 +151,55 @@ def test_tmaze_shows_its_cue_once_and_pays_for_remembering(pixels: bool) -> None
     assert (env.random_score, env.optimal_score) == (0.0, 1.0)
 
 
+@pytest.mark.parametrize("pixels", [False, True])
+def test_tmaze_waits_before_its_cue(pixels: bool) -> None:
+    """0..2 rows of plain corridor, equally often; from the cue on it is the maze without them."""
+    env, plain = TMaze(length=3, pixels=pixels, wait=2), TMaze(length=3, pixels=pixels)
+    waits = []
+    for seed in range(300):
+        seen, over = [env.reset(seed=seed)[0]], False
+        while not over:
+            observation, reward, over, _, info = env.step(np.int64(env._cue))
+            assert reward == float(over)
+            seen.append(observation)
+        assert info == {"episode_info": {"success": 1.0}}
+        waits.append(len(seen) - 5)
+        plain.reset(seed=seed)
+        assert plain._cue == env._cue
+        plain._place = -1
+        before = plain._observe()
+        assert all(np.array_equal(row, before) for row in seen[: waits[-1]])
+        for row in seen[waits[-1] :]:
+            assert env.observation_space.contains(row)
+            observation = plain.step(np.int64(0))[0]
+            np.testing.assert_array_equal(row, observation)
+    assert np.bincount(waits) == pytest.approx([100, 100, 100], abs=25)  # 3 sigma
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+def test_a_reversed_junction_asks_for_the_other_way(pixels: bool) -> None:
+    """It says so at the junction alone, half of the time, whatever the cue; leaning by the cue alone earns nothing."""
+    env = TMaze(length=2, pixels=pixels, size=12, reverse=True)
+    asked, scores = np.zeros((2, 2)), []
+    for seed in range(400):
+        rows = [env.reset(seed=seed)[0]]
+        for _ in range(2):
+            rows.append(env.step(np.int64(0))[0])
+        assert all(env.observation_space.contains(row) for row in rows)
+        junction = rows[-1][2] if not pixels else {160: 1, 112: -1}[int(rows[-1][0, -1, 0])]
+        reversed_ = int(junction == -1)
+        asked[env._cue, reversed_] += 1
+        right = 1 - env._cue if reversed_ else env._cue
+        action = env._cue if seed % 2 else right
+        _, reward, over, _, info = env.step(np.int64(action))
+        assert over
+        assert info["episode_info"]["success"] == (action == right) == (reward + 1) / 2
+        if seed % 2:
+            scores.append(reward)
+    assert asked.min() > 75  # of 100 each; 3 sigma is 26
+    assert abs(np.mean(scores)) < 0.2
+
+
 def test_tmaze_distractors_tell_nothing_of_the_cue() -> None:
     plain, noisy = TMaze(length=3), TMaze(length=3, noise=2)
     assert noisy.observation_space == spaces.Box(np.float32([0, 0, 0, -1, -1]), 1.0, dtype=np.float32)
@@ -269,6 +318,7 @@ def test_a_vector_of_another_size_is_refused() -> None:
         ("toy/count", {"end": "never"}, "'never'"),
         ("toy/tmaze", {"length": 0}, "length 0"),
         ("toy/tmaze", {"noise": -1}, "noise -1"),
+        ("toy/tmaze", {"wait": -1}, "wait -1"),
         ("toy/tmaze", {"noise": 1, "pixels": True}, "noise 1"),
         ("toy/noisy-catch", {"strength": 1.0}, "strength 1.0"),
         ("toy/catch", {"ball": 5}, "ball 5"),

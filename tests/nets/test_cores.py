@@ -34,6 +34,25 @@ def test_unroll_is_a_loop_of_step(kind: str) -> None:
         assert torch.equal(state[name], last[name]) if exact else torch.allclose(state[name], last[name], atol=1e-6)
 
 
+def test_forget_bias_opens_the_forget_gates_and_nothing_else() -> None:
+    torch.manual_seed(0)
+    plain = LSTM(5, 6)
+    torch.manual_seed(0)
+    open_ = LSTM(5, 6, forget_bias=3.0)
+    for (name, a), b in zip(plain.named_parameters(), open_.parameters(), strict=True):
+        assert torch.equal(a, b) == (name != "cell.bias_ih")
+    with torch.no_grad():
+        added = open_.cell.bias_ih - plain.cell.bias_ih
+    assert torch.allclose(added, torch.tensor([0.0] * 6 + [3.0] * 6 + [0.0] * 12), atol=1e-6)
+    for core, kept in ((plain, 0.5), (open_, 0.952574)):  # sigmoid of 0 and 3, where nothing else feeds the gates
+        with torch.no_grad():
+            for parameter in core.parameters():
+                parameter.mul_(0.0) if parameter is not core.cell.bias_ih else parameter.round_()
+            state = {"hidden": torch.zeros(1, 6), "cell": torch.ones(1, 6)}
+            _, after = core.advance(state, torch.zeros(1, 5))
+        assert torch.allclose(after["cell"], torch.full((1, 6), kept), atol=1e-6)
+
+
 def test_lstm_gradients_are_those_of_the_loop() -> None:
     """Of parameters, inputs and the first state, with resets, from outputs and from the last state."""
     torch.manual_seed(0)
