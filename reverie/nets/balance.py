@@ -151,19 +151,13 @@ class NashMTL(Balancer):
 
     With M = G G^T / |G G^T|_F. The bargaining solution makes the update's gain a fair share for every task, whatever
     the scale of its loss. Takes one backward pass per task and a solver on the host (`reverie.nets.nash`), so the
-    update is neither free of host synchronisation nor cheap. The last weights start the next search.
+    update is neither free of host synchronisation nor cheap. Gradients that cancel get large but finite weights.
     Source: Navon et al. 2022, "Multi-Task Learning as a Bargaining Game", claim 3.1 and algorithm 1.
     Differs in: the solver; the norm of the shared gradient is clipped with all others, not to 1.
     """
 
-    alpha: Tensor
-
-    def __init__(self, tasks: int) -> None:
-        super().__init__(tasks)
-        self.register_buffer("alpha", torch.ones(tasks))
-
     def forward(self, losses: Tensor, shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor]:
-        """Raises ValueError if there is nothing shared."""
+        """Raises ValueError if there is nothing shared, UserError if a gradient is not finite."""
         if not shared:
             raise ValueError("nashmtl needs parameters that all losses share")
         rows = []
@@ -173,9 +167,8 @@ class NashMTL(Balancer):
             rows.append(torch.cat([g.flatten().float() for g in full]))
         gradients = torch.stack(rows).double()
         gram = gradients @ gradients.T
-        solved = bargain((gram / gram.norm()).cpu().numpy(), self.alpha.double().cpu().numpy())
-        self.alpha.copy_(torch.from_numpy(solved))
-        return (losses * self.alpha).sum(), self.alpha.clone()
+        weights = torch.from_numpy(bargain((gram / gram.norm()).cpu().numpy())).to(losses)
+        return (losses * weights).sum(), weights
 
 
 def best_sigma(loss: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from reverie.errors import UserError
 from reverie.nets.balance import (
     BalanceKind,
     DynamicWeightAverage,
@@ -20,7 +21,7 @@ from reverie.nets.balance import (
     best_sigma,
     make_balancer,
 )
-from reverie.nets.nash import bargain
+from reverie.nets.nash import RIDGE, TINY, bargain
 
 LOSSES = (0.001, 0.01, 0.1, 1.0, 3.0, 10.0, 100.0, 1000.0)
 
@@ -126,8 +127,8 @@ def test_dynamic_weight_average_favours_the_loss_that_stopped_falling() -> None:
 
 def test_bargaining_by_hand() -> None:
     # Diagonal M: a_i = 1 / sqrt(M_ii). M = [[1, .5], [.5, 1]]: 1.5 a^2 = 1.
-    assert bargain(np.diag([4.0, 0.25]), np.ones(2)) == pytest.approx([0.5, 2.0], rel=1e-6)
-    assert bargain(np.array([[1.0, 0.5], [0.5, 1.0]]), np.ones(2)) == pytest.approx([1.5**-0.5] * 2, rel=1e-6)
+    assert bargain(np.diag([4.0, 0.25])) == pytest.approx([0.5, 2.0], rel=1e-6)
+    assert bargain(np.array([[1.0, 0.5], [0.5, 1.0]])) == pytest.approx([1.5**-0.5] * 2, rel=1e-6)
 
 
 def test_bargaining_solves_random_problems_whatever_the_scales() -> None:
@@ -136,21 +137,41 @@ def test_bargaining_solves_random_problems_whatever_the_scales() -> None:
         gradients = rng.normal(size=(3, 20)) * 10.0 ** rng.uniform(-2, 2, (3, 1))
         gram = gradients @ gradients.T
         gram /= np.linalg.norm(gram)
-        a = bargain(gram, np.ones(3))
+        a = bargain(gram)
         assert (a > 0).all()
         assert a * (gram @ a) == pytest.approx(np.ones(3), rel=1e-3)
 
 
-def test_nash_weights_are_one_solution_wherever_the_search_starts() -> None:
-    """The last weights, which a checkpoint holds, change nothing but how long the search takes."""
-    theta = nn.Parameter(torch.tensor([1.0, -2.0, 0.5]))
-    losses = torch.stack([100 * theta.square().sum(), (theta - 1).square().sum(), theta[0] * 1e-2])
-    found = []
-    for start in (1.0, 1e-3, 1e6, 0.0, math.nan):
-        balancer = NashMTL(3)
-        balancer.alpha.fill_(start)
-        found.append(balancer(losses, [theta])[1].tolist())
-    assert found == [pytest.approx(found[0], rel=1e-6)] * 5
+def test_bargaining_between_opposite_gradients() -> None:
+    # |g| = 1 each, cos -0.99: M = [[1, -.99], [-.99, 1]] / 2, so 0.005 a^2 = 1. Exactly opposite ones have no solution.
+    for cosine, a in ((-0.95, 40**0.5), (-0.99, 200**0.5), (-0.9999, 20_000**0.5)):
+        assert bargain(np.array([[0.5, cosine / 2], [cosine / 2, 0.5]])) == pytest.approx([a, a], rel=1e-4)
+    opposite = bargain(np.array([[0.5, -0.5], [-0.5, 0.5]]))
+    assert opposite == pytest.approx([(0.5 * RIDGE + TINY) ** -0.5] * 2, rel=1e-4)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("cancelling", [None, 0.1, 1e-2, 1e-4, 0.0])
+@pytest.mark.parametrize(("tasks", "numbers"), [(3, 1), (3, 2), (3, 3), (3, 5), (9, 2)])
+def test_bargaining_ends_for_conflicting_gradients(tasks: int, numbers: int, cancelling: float | None) -> None:
+    """In few dimensions, or with a last gradient that undoes a mixture of the others but for noise of that size."""
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        gradients = rng.normal(size=(tasks, numbers))
+        if cancelling is not None:
+            share = rng.dirichlet(np.ones(tasks))
+            gradients[-1] = cancelling * gradients[-1] - share[:-1] @ gradients[:-1] / share[-1]
+        gram = gradients @ gradients.T
+        gram /= np.linalg.norm(gram)
+        a = bargain(gram)
+        assert (a > 0).all()
+        # The ridge is beside the scaled diagonal, so M_ii (1 + RIDGE) in M's units.
+        assert a * (gram @ a + (RIDGE * np.diag(gram) + TINY) * a) == pytest.approx(np.ones(tasks), abs=1e-3)
+
+
+def test_bargaining_says_when_gradients_are_not_finite() -> None:
+    with pytest.raises(UserError, match="not finite"):
+        bargain(np.array([[1.0, math.nan], [math.nan, 1.0]]))
 
 
 def test_nash_weights_undo_the_scale_of_a_loss() -> None:

@@ -24,8 +24,8 @@ KINDS = ["early", "later", "in a checkpoint", "after a checkpoint", "in a chunk"
 """Moments to kill at, see `moment`."""
 PRELOAD = ("cli", "run.local", "presets", "presets.cpu", "presets.harmony", "presets.distributional_cpu")
 PRELOAD += ("agents.dreamerv2", "agents.rainbow", "agents.iqn", "agents.drqn", "agents.r2d2", "envs.toys", "envs.gym")
-LATE = ("torch._dynamo", "scipy.optimize")
-"""What a run imports on its way (PyTorch's optimisers the first, NashMTL the second): the first takes over a second."""
+LATE = ("torch._dynamo",)
+"""What a run imports on its way (for PyTorch's optimisers): it takes over a second."""
 
 
 def play(command: Sequence[str], output: str) -> None:

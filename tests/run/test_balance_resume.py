@@ -48,7 +48,7 @@ def test_the_weights_move(alone: dict[str, Path]) -> None:
 def test_the_balancers_own_state_matters(tmp_path: Path, alone: dict[str, Path], kind: BalanceKind) -> None:
     """The negative control: with a fresh balancer in place of the saved one, the comparison fails.
 
-    Not so for nashmtl: its last weights only start a search for the one solution there is (tests/nets/test_balance.py).
+    Not so for nashmtl, which has no state: its weights are those of the present gradients.
     """
     run = begin(settings(kind), tmp_path / "run")
     run.run(Stop(run, 120))
