@@ -71,7 +71,7 @@ SETTINGS: dict[str, Any] = {
     "run.threads": 1,
 }
 TASKS: dict[str, dict[str, Any]] = {
-    # Half of the junctions ask for the other way: leaning on a trace of the cue that was never learned is no success.
+    # Half of the junctions ask for the other way: to lean one way by a trace that was never learned is no success.
     "far": {"length": 9, "noise": 2, "reverse": True},
     # Episodes begin a few rows before the cue, so that windows lie inside them and have states to measure.
     "near": {"length": 4, "noise": 2, "wait": 5, "reverse": True},

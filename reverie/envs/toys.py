@@ -86,8 +86,8 @@ class TMaze(gymnasium.Env[np.ndarray, np.int64]):
     network's state can hold at the junction is the cue and the time, so that even one that was never trained to
     remember may turn by what is left of the cue, always right or always wrong; distractors bring it back to chance.
     wait: each episode begins with 0..wait rows of corridor, as many as are drawn, before the cue is shown.
-    reverse: in half of the episodes the junction asks for the other way: its entry is -1 (its bar is darker). A policy
-    that merely leans on a trace of the cue is then right half the time, whichever way it leans: chance is exact.
+    reverse: in half of the episodes the junction asks for the other way: its entry is -1 (its bar is darker). Merely to
+    lean one way by a trace of the cue is then right half the time; a policy must have learned what to do with it.
 
     Source: the T-maze of Bakker (2001), "Reinforcement learning with long short-term memory", in its passive form
     (Ni et al. 2023, "When do transformers shine in RL?", section 5.1).
