@@ -199,7 +199,7 @@ def _coerce(hint: Any, value: Any, key: str, *, text: bool) -> Any:
             problem = problem or error.errors()[0]["msg"].lower()
     shown = repr(value) if isinstance(value, str) else f"{value!r} ({type(value).__name__})"
     reason = f" ({problem})" if typing.get_origin(hint) is Annotated else ""
-    raise UserError(f"{key} = {shown} is not {_expected(hint)}{reason}")
+    raise UserError(f"{key} = {shown} is not {expected(hint)}{reason}")
 
 
 def _adapter(hint: Any) -> TypeAdapter[Any]:
@@ -233,20 +233,21 @@ def _is_union(hint: Any) -> bool:
     return typing.get_origin(hint) in (Union, types.UnionType)
 
 
-def _expected(hint: Any) -> str:
-    """A type in words."""
+def expected(hint: Any) -> str:
+    """A type in words, for messages: ``an int or none``, ``one of lstm, gru``, ``a list of text``."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is type(None):
         return "none"
     if origin is Annotated:
-        return _expected(arguments[0])
+        return expected(arguments[0])
     if origin is Literal:
         return "one of " + ", ".join(str(choice) for choice in arguments)
     if _is_union(hint):
-        return " or ".join(_expected(argument) for argument in arguments)
-    if origin in (tuple, list) and arguments:
-        kinds = [_expected(argument) for argument in arguments if argument is not Ellipsis]
-        return f"a list of {kinds[0]}" if origin is list or Ellipsis in arguments else f"a list of ({', '.join(kinds)})"
+        return " or ".join(expected(argument) for argument in arguments)
+    if origin in (tuple, list, Sequence) and arguments:
+        kinds = [expected(argument) for argument in arguments if argument is not Ellipsis]
+        fixed = origin is tuple and Ellipsis not in arguments
+        return f"a list of ({', '.join(kinds)})" if fixed else f"a list of {kinds[0]}"
     if isinstance(hint, type) and issubclass(hint, Enum):
         return "one of " + ", ".join(str(member.value) for member in hint)
     names = {
@@ -256,6 +257,7 @@ def _expected(hint: Any) -> str:
         str: "text",
         Path: "a path",
         dict: "a dict",
+        Mapping: "a dict",
     }
     return names.get(origin or hint, getattr(hint, "__name__", str(hint)))
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from functools import cache
 from typing import Any
 
@@ -33,7 +33,7 @@ from gymnasium import spaces
 from reverie.data.rows import Rows
 from reverie.envs.atari_protocols import PROTOCOLS, AtariProtocol
 from reverie.envs.env import EnvSpec, ResumeError, Step, VectorEnv
-from reverie.envs.options import check_options
+from reverie.envs.options import annotated, check_options
 from reverie.envs.resume import ActionLog, episode_seed, row_checksum
 from reverie.errors import UserError, suggest
 
@@ -290,11 +290,11 @@ def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> V
     _ale_vector_env()
     if id not in _games():
         raise UserError(f"unknown environment {id!r}{suggest(id, _games())}")
-    flags = {field.name for field in fields(AtariProtocol)}
-    check_options(id, options, [*sorted(flags), "threads"])
+    flags = annotated(AtariProtocol)
+    check_options(id, options, {**flags, "threads": int})
     chosen = replace(PROTOCOLS[protocol], **{name: value for name, value in options.items() if name in flags})
     _check_flags(id, chosen)
-    return AtariVector(id, _games()[id], num_envs, protocol, chosen, threads=int(options.get("threads", 0)))
+    return AtariVector(id, _games()[id], num_envs, protocol, chosen, threads=options.get("threads", 0))
 
 
 def _check_flags(id: str, flags: AtariProtocol) -> None:

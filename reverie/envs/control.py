@@ -13,18 +13,18 @@ import importlib.util
 import os
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
 from reverie.envs.env import VectorEnv
-from reverie.envs.options import check_names, check_options
+from reverie.envs.options import annotated, check_names, check_options
 from reverie.envs.remastered import FACTORS, Visuals, with_body_texture
 from reverie.envs.vector import SyncVector
 from reverie.errors import UserError, suggest
@@ -47,7 +47,7 @@ class ControlProtocol:
     size: int
     action_repeat: int
     camera: int
-    render: str
+    render: Literal["published", "cheap"]
     vary: tuple[str, ...] = ()
     visual_seeds: int = 0
     first_visual_seed: int = 0
@@ -64,6 +64,8 @@ FRESH_SEEDS = 2**31
 class Control(gymnasium.Env[Any, np.ndarray]):
     """One task of the suite; `protocol` as above. Every episode is a function of its reset seed and actions.
 
+    Raises UserError if the task has no such camera.
+
     visual_seed: of the open episode's look; None where nothing varies.
     """
 
@@ -72,6 +74,12 @@ class Control(gymnasium.Env[Any, np.ndarray]):
         with with_body_texture() if "body" in protocol.vary else nullcontext():
             # Some tasks (lqr) draw their model when they are loaded; it must not differ from process to process.
             self._env = suite.load(domain, task, task_kwargs={"random": 0})
+        cameras = int(self._env.physics.model.ncam)
+        if not -1 <= protocol.camera < cameras:
+            raise UserError(
+                f"dmc/{domain}-{task} has {cameras} cameras; camera {protocol.camera} must be 0..{cameras - 1}, "
+                "or -1 for the usual one"
+            )
         self._protocol = protocol
         quadruped = domain == "quadruped"
         self._camera = protocol.camera if protocol.camera >= 0 else (2 if quadruped else 0)
@@ -200,12 +208,11 @@ def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> V
     gl = choose_gl()
     if id not in _tasks():
         raise UserError(f"unknown environment {id!r}{suggest(id, _tasks())}")
-    check_options(id, options, [field.name for field in fields(ControlProtocol) if field.name != "pixels"])
+    check_options(id, options, {k: v for k, v in annotated(ControlProtocol).items() if k != "pixels"})
     chosen = _varied(id, replace(PROTOCOLS[protocol], **options))
-    if chosen.render not in ("published", "cheap") or chosen.action_repeat < 1 or chosen.size < 8:
+    if chosen.action_repeat < 1 or chosen.size < 8:
         raise UserError(
-            f"{id}: render {chosen.render!r} must be 'published' or 'cheap', action_repeat {chosen.action_repeat} at "
-            f"least 1 and size {chosen.size} at least 8"
+            f"{id}: action_repeat {chosen.action_repeat} must be at least 1 and size {chosen.size} at least 8"
         )
     if chosen.pixels and gl is None:
         raise UserError(
@@ -218,8 +225,6 @@ def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> V
 
 def _varied(id: str, protocol: ControlProtocol) -> ControlProtocol:
     """`protocol` with the factors that vary in their own order, whatever list names them; checked."""
-    if isinstance(protocol.vary, str):
-        raise UserError(f"{id}: vary is {protocol.vary!r}; give a list, such as [{protocol.vary}]")
     check_names(id, "factor", protocol.vary, FACTORS)
     if protocol.vary and not protocol.pixels:
         raise UserError(f"{id}: vary {list(protocol.vary)} changes pictures only; use protocol dmc-remastered")

@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import spaces
 
 from reverie.envs.env import VectorEnv
-from reverie.envs.options import check_options
+from reverie.envs.options import annotated, check_options, parameters
 from reverie.envs.vector import SyncVector
 from reverie.errors import UserError, suggest
 
@@ -98,7 +98,6 @@ def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> V
         raise UserError(f"unknown environment {id!r}{suggest(id, IDS)}")
     if importlib.util.find_spec("crafter") is None:
         raise UserError(f"{id} needs crafter; install it with: pip install 'reverie-rl[crafter]'")
-    flags = {"size": 64, "length": 10_000}
-    check_options(id, options, flags)
-    flags |= options
+    check_options(id, options, {k: v for k, v in annotated(Crafter).items() if k != "reward"})
+    flags = {k: v for k, v in {**parameters(Crafter), **options}.items() if k != "reward"}
     return SyncVector(id, [Crafter(IDS[id], **flags) for _ in range(num_envs)], flags=flags)

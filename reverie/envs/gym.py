@@ -14,7 +14,7 @@ import gymnasium
 from reverie.envs import atari, toys
 from reverie.envs.env import VectorEnv
 from reverie.envs.native import NativeVector
-from reverie.envs.options import check_options, parameters, takes_any
+from reverie.envs.options import annotated, check_options, parameters, takes_any
 from reverie.envs.partial import RESERVED
 from reverie.envs.vector import SyncVector
 from reverie.errors import UserError, suggest
@@ -111,7 +111,7 @@ def _factory(id: str) -> Callable[..., Any] | None:
 
 def _call(id: str, factory: Callable[..., Any], options: Mapping[str, Any] | None) -> Any:
     if not takes_any(factory):
-        check_options(id, options or {}, parameters(factory))
+        check_options(id, options or {}, annotated(factory))
     return factory(**(options or {}))
 
 

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from reverie.envs.env import VectorEnv
-from reverie.envs.options import check_protocol
+from reverie.envs.options import check_options, check_protocol
 from reverie.envs.partial import Mask, Partial
 from reverie.errors import UserError
 
@@ -39,8 +39,10 @@ def make_env(
     flicker, mask: hide whole observations at random, or entries of a vector; see `reverie.envs.partial.Partial`.
     options: of the environment; each family says which it takes.
 
-    Raises UserError on an unknown id, protocol or option, and where a package of an optional group is missing.
+    Raises UserError on an unknown id, protocol or option, on a value of a type that the option does not have, and where
+    a package of an optional group is missing.
     """
+    check_options(id, {"flicker": flicker, "mask": mask}, {"flicker": float, "mask": Mask})
     if num_envs < 1:
         raise UserError(f"num_envs is {num_envs}; it must be at least 1")
     family = _family(id)

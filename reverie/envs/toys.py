@@ -15,7 +15,7 @@ from gymnasium import spaces
 
 from reverie.envs.catch import Catch, NoisyCatch
 from reverie.envs.env import VectorEnv
-from reverie.envs.options import check_options, parameters
+from reverie.envs.options import annotated, check_options, parameters
 from reverie.envs.vector import SyncVector
 from reverie.errors import UserError, suggest
 
@@ -178,14 +178,13 @@ def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> V
     """N copies of a toy. Raises UserError on an unknown id or option."""
     if id not in TOYS:
         raise UserError(f"unknown environment {id!r}{suggest(id, TOYS)}")
-    defaults = parameters(TOYS[id])
-    check_options(id, options, defaults)
+    check_options(id, options, annotated(TOYS[id]))
     envs: list[Any] = [TOYS[id](**options) for _ in range(num_envs)]
     return SyncVector(
         id,
         envs,
         protocol=protocol,
-        flags={**defaults, **options},
+        flags={**parameters(TOYS[id]), **options},
         random_score=envs[0].random_score,
         optimal_score=envs[0].optimal_score,
     )

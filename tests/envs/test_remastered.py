@@ -313,7 +313,7 @@ def test_levels_lie_between_their_colours() -> None:
 def test_mistakes_are_named() -> None:
     for options, words in (
         ({"vary": ["flor"]}, "factor 'flor'; did you mean floor"),
-        ({"vary": "floor"}, r"give a list, such as \[floor\]"),
+        ({"vary": "floor"}, r"a list of text, such as \[floor\]"),
         ({"visual_seeds": -1}, "at least 0"),
         ({"first_visual_seed": 3}, "needs visual_seeds"),
         ({"protocol": "dmc-proprio", "vary": ["floor"]}, "use protocol dmc-remastered"),
