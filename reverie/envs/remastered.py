@@ -8,12 +8,11 @@ each factor draws from its own generator, so that leaving one out does not chang
 
 Nothing that the simulation reads is written: rewards and states are those of the plain task, to the last bit.
 Differs from the paper in: textures are formulas instead of photographs; the ranges are ours; the camera moves for
-every task, and never so far that what it showed leaves the picture (see `Visuals._camera`).
+every task, and never so far that what it showed leaves the picture (see `reverie.envs.orbits`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +21,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from reverie.envs import patterns
+from reverie.envs.orbits import orbit_camera, tilt_light
 
 FACTORS = ("background", "floor", "body", "target", "reflectance", "light", "camera")
 """What may vary. The order is part of every look: it numbers the factors' generators."""
@@ -37,15 +37,6 @@ MATERIALS = {
 TEXELS = 128
 """Side of a texture or of a sky's face: 1 texel per pixel of a 64-pixel image with a field of view of 45 degrees."""
 BODY_TEXTURE = "remastered_body"
-
-YAW, ELEVATION, ROLL = 20.0, 20.0, 8.0
-"""The camera's orbit in degrees: to either side, upwards only (below is the floor), and about its own axis."""
-ZOOM = 0.2
-"""The field of view changes by at most this share; the camera's distance makes up for it."""
-RETREAT = 0.15
-"""Then the camera moves away by at most this share."""
-LIGHT_TILT = 45.0
-"""Degrees by which lights leave their places, on a circle about what they shine on."""
 
 
 class Visuals:
@@ -142,62 +133,12 @@ class Visuals:
         for light in range(model.nlight):
             model.light_diffuse[light] = rng.uniform(0.4, 1.0) * _pale(rng, 0.5)
             model.light_specular[light] = rng.uniform(0.0, 0.5)
-            self._tilt_light(light, rng)
+            tilt_light(model, light, rng)
         model.vis.headlight.ambient[:] = rng.uniform(0.2, 0.5)
         model.vis.headlight.diffuse[:] = rng.uniform(0.3, 0.9) * _pale(rng, 0.3)
 
-    def _tilt_light(self, light: int, rng: np.random.Generator) -> None:
-        """Turn a light about the point that it shines on: u' = Q u and p' = p + d (u - u'), d its distance."""
-        model, modes = self._physics.model, self._mujoco.mjtCamLight
-        azimuth = rng.uniform(0.0, 2 * math.pi)
-        tilt = _rotation(
-            np.array([math.cos(azimuth), math.sin(azimuth), 0.0]), math.radians(rng.uniform(0, LIGHT_TILT))
-        )
-        mode = int(model.light_mode[light])
-        place = {int(modes.mjCAMLIGHT_TRACK): model.light_pos0, int(modes.mjCAMLIGHT_TRACKCOM): model.light_poscom0}
-        tracks = mode in place
-        position = place.get(mode, model.light_pos)[light]
-        direction = (model.light_dir0 if tracks else model.light_dir)[light]
-        turned = tilt @ direction
-        if tracks or model.light_bodyid[light] == 0:
-            offset = position if tracks else position - model.stat.center
-            position += max(0.0, -float(offset @ direction)) * (direction - turned)
-        direction[:] = turned
-
     def _camera(self, rng: np.random.Generator) -> None:
-        """Move the camera on a sphere about the point of its axis that is nearest to its subject, and change its zoom.
-
-        With half fields of view α and α', axes θ apart and distances d and s d::
-
-            s = r tan α (cos θ* / tan α' + sin θ*),    θ* = min(θ, α'),    r uniform in [1, 1 + RETREAT]
-
-        r = 1 is the nearest place from which the disc that filled the picture (in the plane through that point) is
-        still inside the picture's inscribed circle; θ* is where on its rim the disc touches. A camera on a moving body
-        turns, but keeps its place.
-        """
-        model, camera, modes = self._physics.model, self._camera_id, self._mujoco.mjtCamLight
-        yaw, elevation, roll = np.radians(rng.uniform([-YAW, 0.0, -ROLL], [YAW, ELEVATION, ROLL]))
-        x, y, z = np.eye(3)
-        turn = _rotation(y, yaw) @ _rotation(x, -elevation) @ _rotation(z, roll)
-        before = math.radians(model.cam_fovy[camera]) / 2
-        model.cam_fovy[camera] *= rng.uniform(1 - ZOOM, 1 + ZOOM)
-        after = math.radians(model.cam_fovy[camera]) / 2
-        tilt = min(math.acos(turn[2, 2]), after)
-        nearest = math.tan(before) * (math.cos(tilt) / math.tan(after) + math.sin(tilt))
-        scale = rng.uniform(1.0, 1 + RETREAT) * nearest
-
-        axes = model.cam_mat0[camera].reshape(3, 3).copy()
-        place = {int(modes.mjCAMLIGHT_TRACK): model.cam_pos0, int(modes.mjCAMLIGHT_TRACKCOM): model.cam_poscom0}
-        mode = int(model.cam_mode[camera])
-        position = place.get(mode, model.cam_pos)[camera]
-        if mode in place or model.cam_bodyid[camera] == 0:
-            offset = position if mode in place else position - model.stat.center
-            distance = max(0.0, float(offset @ axes[:, 2]))
-            position += distance * (scale * axes @ turn[:, 2] - axes[:, 2])
-        model.cam_mat0[camera] = (axes @ turn).reshape(9)
-        rotation = np.zeros(4)
-        self._mujoco.mju_mat2Quat(rotation, turn.reshape(9))
-        self._mujoco.mju_mulQuat(model.cam_quat[camera], model.cam_quat[camera].copy(), rotation)
+        orbit_camera(self._physics.model, self._camera_id, rng)
 
     def _textures_of(self, factor: str) -> list[int]:
         model, role = self._physics.model, self._mujoco.mjtTextureRole.mjTEXROLE_RGB
@@ -264,10 +205,3 @@ def _pale(rng: np.random.Generator, depth: float) -> np.ndarray:
     """A colour [3] whose largest channel is 1 and whose others are at least 1 - depth."""
     colour = 1.0 - rng.uniform(0.0, depth, 3)
     return colour / colour.max()
-
-
-def _rotation(axis: np.ndarray, angle: float) -> np.ndarray:
-    """The rotation [3, 3] by `angle` radians about the unit vector `axis` [3] (Rodrigues)."""
-    x, y, z = axis
-    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    return np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross
