@@ -69,7 +69,8 @@ def run(p: float, asked: argparse.Namespace) -> dict[str, Any]:
         work=work / "runs",
         out=work / "comparison",
         preset="cpu",
-        overrides=(f"env.options={options}", f"run.env_steps={asked.env_steps}", "run.checkpoint_every=0"),
+        frames=asked.env_steps,  # of Catch, which repeats no action
+        overrides=(f"env.options={options}", "run.checkpoint_every=0"),
         episodes=asked.episodes,
         jobs=asked.jobs,
         command=shlex.join(sys.argv),

@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variant", action="append", default=[], help="name followed by overrides key=value")
     parser.add_argument("--set", nargs="*", default=[], help="overrides for all variants")
+    parser.add_argument("--frames", type=int, help="length of each run [the preset's]")
     parser.add_argument("--episodes", type=int, default=100)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1, help="torch threads of each run")
@@ -44,6 +45,7 @@ def main() -> None:
                 work=options.work or Path("runs") / "evidence" / options.out.name,
                 out=options.out,
                 preset=options.preset,
+                frames=options.frames,
                 overrides=tuple(options.set),
                 episodes=options.episodes,
                 jobs=options.jobs,

@@ -69,6 +69,7 @@ def plot(paths: tuple[Path, ...], out: Path | None, weights: bool, **options: An
     metavar="ROWS",
     help="Also `reverie report --random-play --context ROWS`.",
 )
+@click.option("--threshold", type=float, help="Of a reward, in that report [half the smallest magnitude it sees].")
 @click.option("--work", type=click.Path(path_type=Path), help="Where run directories are [OUT/runs].")
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="Folder of comparison.png, .csv, .md, .json."

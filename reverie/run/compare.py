@@ -23,16 +23,26 @@ from typing import Any
 
 import numpy as np
 
+from reverie import overrides
 from reverie.config import Config
 from reverie.errors import UserError
 from reverie.report.comparison import summary, write_comparison
-from reverie.report.record import read_metrics
+from reverie.report.record import FILE, read_metrics
 from reverie.run.checkpoint import Checkpoints
 from reverie.run.configure import check_same, configure
 from reverie.run.jobs import Failed, Jobs
+from reverie.run.prediction import check_threshold
 
 POINTS = 60
 """of a curve in the JSON"""
+SET_BY = {
+    "run.seed": "--seeds",
+    "run.frames": "--frames",
+    "run.env_steps": "--frames",
+    "run.threads": "--threads",
+    "env.id": "--env",
+}
+"""keys that are the comparison's own, and the option for each: an override would silently win over it"""
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,7 @@ class Comparison:
     overrides: words for all variants. frames: length of each run (None: the preset's). episodes: of the evaluation.
     jobs: runs at once. threads: torch threads of each run. work: folder of run directories. out: path without ending.
     context: also `reverie report` of each run, on sequences of random play, after as many rows (None: no report).
+    threshold: of a reward in that report (None: its own choice for each run).
     command: as it is to be quoted.
     """
 
@@ -66,6 +77,7 @@ class Comparison:
     jobs: int = 1
     threads: int = 1
     context: int | None = None
+    threshold: float | None = None
     command: str = ""
 
     def __post_init__(self) -> None:
@@ -79,6 +91,13 @@ class Comparison:
             raise UserError("nothing to compare; name agents (or variants) and seeds")
         if len(set(self.seeds)) < len(self.seeds):
             raise UserError(f"seeds {list(self.seeds)} repeat; name each once")
+        for words in (self.overrides, *(variant.overrides for variant in self.variants)):
+            for key in overrides.parse(words):
+                if key in SET_BY:
+                    raise UserError(f"{key} is the same for the whole comparison; set it by {SET_BY[key]}")
+        check_threshold(self.threshold)
+        if self.threshold is not None and self.context is None:
+            raise UserError(f"--threshold {self.threshold:g} is of the report; add --report ROWS")
 
     def words(self, variant: Variant) -> list[str]:
         """Overrides of one variant; its own come last and count."""
@@ -130,6 +149,7 @@ def compare(request: Comparison, say: Callable[[str], None] = print) -> dict[str
         "variants": {variant.name: list(variant.overrides) for variant in request.variants},
         "agents": {variant.name: variant.agent for variant in request.variants},
         "episodes": request.episodes,
+        "report": None if request.context is None else {"context": request.context, "threshold": request.threshold},
         "jobs_at_a_time": request.jobs,
         "threads_each": request.threads,
         "machine": f"{os.cpu_count()} x {platform.machine()}",
@@ -149,8 +169,15 @@ def _config(request: Comparison, variant: Variant, seed: int) -> Config:
 
 
 def _run(request: Comparison, jobs: Jobs, variant: Variant, seed: int) -> tuple[str, dict[str, Any]]:
-    """Bring one run to its end, evaluate it, and read its numbers. Raises Failed."""
+    """Bring one run to its end, evaluate it, and read its numbers. Raises Failed, so that the others go on."""
     run_dir = request.run_dir(variant, seed)
+    try:
+        return variant.name, _measured(request, jobs, variant, seed, run_dir)
+    except UserError as error:
+        raise Failed(f"{run_dir}: {error}") from error
+
+
+def _measured(request: Comparison, jobs: Jobs, variant: Variant, seed: int, run_dir: Path) -> dict[str, Any]:
     log = request.work / f"{variant.name}-{seed}.log"
     if not (run_dir / "config.json").exists():
         jobs.call(_train(request, variant, seed), log)
@@ -162,12 +189,21 @@ def _run(request: Comparison, jobs: Jobs, variant: Variant, seed: int) -> tuple[
         jobs.call(["eval", str(run_dir), "--episodes", str(request.episodes)], log)
     measured = measure(run_dir, seed)
     if request.context is not None:
-        out = run_dir / "report" / f"random-play-{request.context}"
-        if not (out / "prediction.json").exists():
-            words = ["report", str(run_dir), "--random-play", "--context", str(request.context), "--out", str(out)]
-            jobs.call(words, log)
-        measured["prediction"] = foreseen(json.loads((out / "prediction.json").read_text()))
-    return variant.name, measured
+        measured["prediction"] = _predicted(request, jobs, run_dir, request.context, log)
+    return measured
+
+
+def _predicted(request: Comparison, jobs: Jobs, run_dir: Path, context: int, log: Path) -> dict[str, float | None]:
+    """The numbers of the run's report, which is made unless it is there and whole."""
+    name, words = f"random-play-{context}", ["report", str(run_dir), "--random-play", "--context", str(context)]
+    if request.threshold is not None:
+        name, words = f"{name}-threshold-{request.threshold}", [*words, "--threshold", str(request.threshold)]
+    out = run_dir / "report" / name
+    try:
+        return foreseen(json.loads((out / "prediction.json").read_text()))
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or not what a report leaves
+        jobs.call([*words, "--out", str(out)], log)
+    return foreseen(json.loads((out / "prediction.json").read_text()))
 
 
 def _train(request: Comparison, variant: Variant, seed: int) -> list[str]:
@@ -178,7 +214,7 @@ def _train(request: Comparison, variant: Variant, seed: int) -> list[str]:
 
 
 def finished(run_dir: Path) -> bool:
-    """Whether a run's newest checkpoint is the one at its end. Raises UserError if it is damaged."""
+    """Whether a run's newest checkpoint is the one at its end. Raises Failed if it is damaged."""
     latest = Checkpoints(run_dir).latest()
     if latest is None:
         return False
@@ -193,12 +229,16 @@ def finished(run_dir: Path) -> bool:
 
 def _evaluated(run_dir: Path, episodes: int) -> bool:
     """Whether the finished run was evaluated over as many episodes, with the seed that all have in common."""
+    records = read_metrics(run_dir)
+    if not records:
+        raise Failed(f"{run_dir} is finished but its {FILE} is empty; remove the directory to train it anew")
+    last = max(record["env_steps"] for record in records)
     try:
         found = json.loads((run_dir / "evaluation.json").read_text())
-    except (FileNotFoundError, json.JSONDecodeError):  # not there, or cut short by a crash: play again
+        whole = {"score", "score_std"} <= set(found)
+        return bool(whole and found["episodes"] == episodes and found["seed"] == 0 and found["env_steps"] >= last)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # not there, or not what an evaluation leaves
         return False
-    last = max(record["env_steps"] for record in read_metrics(run_dir))
-    return bool(found["episodes"] == episodes and found["seed"] == 0 and found["env_steps"] >= last)
 
 
 def measure(run_dir: Path, seed: int) -> dict[str, Any]:

@@ -19,6 +19,12 @@ BATCH = 16
 """Sequences dreamed at once."""
 
 
+def check_threshold(threshold: float | None) -> None:
+    """Raise UserError unless a reward's threshold is None, or positive and finite."""
+    if threshold is not None and not 0 < threshold < np.inf:
+        raise UserError(f"--threshold {threshold} must be positive and finite")
+
+
 def measures(dreamer: Dreamer, outcomes: Outcomes, threshold: float | None = None) -> dict[str, Any]:
     """What `reverie.report.prediction.summarise` says, with the units of it.
 
@@ -64,8 +70,7 @@ def report(
     """
     run_dir = Path(run_dir)
     out = Path(out) if out else run_dir / "report"
-    if threshold is not None and threshold <= 0:
-        raise UserError(f"--threshold {threshold} must be positive")
+    check_threshold(threshold)
     dreamer = load_dreamer(run_dir, device, seed)
     if gif and not dreamer.images:
         raise UserError(f"{dreamer.config.env.id} has no image observations to show; leave out --gif")
@@ -99,7 +104,9 @@ def report(
         worst = np.argsort(-_made_up(whole), kind="stable")[:episodes]
         reward_video([shown[i] for i in worst], context, limit, out / "prediction.gif")
         result["files"]["gif"] = str(out / "prediction.gif")
-    (out / "prediction.json").write_text(json.dumps(result, indent=2) + "\n")
+    partial = out / "prediction.json.partial"  # what is called prediction.json is whole
+    partial.write_text(json.dumps(result, indent=2) + "\n")
+    partial.rename(out / "prediction.json")
     return result
 
 

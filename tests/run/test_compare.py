@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -21,7 +22,7 @@ from reverie.cli import cli
 from reverie.errors import UserError
 from reverie.report.comparison import markdown, summary, write_comparison
 from reverie.report.record import FILE
-from reverie.run.compare import Comparison, Variant, compare, curve, finished
+from reverie.run.compare import SET_BY, Comparison, Variant, compare, curve, finished
 from reverie.run.configure import configure
 from reverie.run.jobs import Failed, Jobs
 from reverie.run.saved_config import save_config
@@ -56,6 +57,13 @@ class Fakes:
             score = SCORES[run_dir.name.split("-")[0]] + int(run_dir.name.split("-")[1])
             found = {"score": score, "score_std": 0.5, "env_steps": 100, "seed": 0}
             (run_dir / "evaluation.json").write_text(json.dumps(found | {"episodes": int(words[-1])}))
+        if words[0] == "report":
+            out = Path(words[words.index("--out") + 1])
+            out.mkdir(parents=True, exist_ok=True)
+            threshold = float(words[words.index("--threshold") + 1]) if "--threshold" in words else 0.25
+            found = {"hallucination": {"false_rate": threshold}}
+            found |= {"reward": {"mean_error": 0.5, "calibration": {"error": 0.1}}}
+            (out / "prediction.json").write_text(json.dumps(found))
 
     def write(self, run_dir: Path, finished_at: int) -> None:
         folder = run_dir / "checkpoints" / "100"
@@ -98,6 +106,40 @@ def test_only_what_is_missing_is_run(fakes: Fakes, tmp_path: Path) -> None:
     fakes.calls.clear()
     compare(request(tmp_path, seeds=(0,), episodes=7), quiet)  # another evaluation, no other run
     assert [call[0] for call in fakes.calls] == ["eval", "eval"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"episodes": 100}', '{"episodes": 100, "seed": 0, "env_steps": 100}'])
+def test_an_evaluation_that_lacks_something_is_repeated(fakes: Fakes, tmp_path: Path, text: str) -> None:
+    compare(request(tmp_path, seeds=(0,)), quiet)
+    fakes.calls.clear()
+    (tmp_path / "runs" / "low-0" / "evaluation.json").write_text(text)
+    compare(request(tmp_path, seeds=(0,)), quiet)
+    assert fakes.calls == [["eval", f"{tmp_path}/runs/low-0"]]
+
+
+def test_reports_are_made_once_for_each_threshold(fakes: Fakes, tmp_path: Path) -> None:
+    def rates(**changes: Any) -> list[float]:
+        fakes.calls.clear()
+        document = compare(request(tmp_path, seeds=(0,), context=2, **changes), quiet)
+        assert document["report"] == {"context": 2, "threshold": changes.get("threshold")}
+        return [runs[0]["prediction"]["false_rate"] for runs in document["runs"].values()]
+
+    assert rates() == [0.25, 0.25]
+    assert rates(threshold=0.5) == [0.5, 0.5]
+    assert [call[0] for call in fakes.calls] == ["report", "report"]
+    assert rates() == [0.25, 0.25]
+    assert fakes.calls == []
+    assert compare(request(tmp_path, seeds=(0,)), quiet)["report"] is None
+
+
+@pytest.mark.parametrize("text", ["", '{"hallu', "{}", "[]", '{"hallucination": null, "reward": null}'])
+def test_a_report_that_was_cut_is_made_again(fakes: Fakes, tmp_path: Path, text: str) -> None:
+    compare(request(tmp_path, seeds=(0,), context=2), quiet)
+    fakes.calls.clear()
+    (tmp_path / "runs" / "low-0" / "report" / "random-play-2" / "prediction.json").write_text(text)
+    document = compare(request(tmp_path, seeds=(0,), context=2), quiet)
+    assert fakes.calls == [["report", f"{tmp_path}/runs/low-0"]]
+    assert document["runs"]["low"][0]["prediction"]["false_rate"] == 0.25
 
 
 def test_what_is_written(fakes: Fakes, tmp_path: Path) -> None:
@@ -149,12 +191,36 @@ def test_a_failed_run_does_not_stop_the_others(fakes: Fakes, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
+    ("metrics", "message"), [(None, "has no metrics.jsonl"), ("", "is empty"), ("{\n{}\n", "low-0: .*metrics.jsonl")]
+)
+def test_damaged_metrics_do_not_stop_the_others(
+    fakes: Fakes, tmp_path: Path, metrics: str | None, message: str
+) -> None:
+    compare(request(tmp_path, seeds=(0,)), quiet)
+    path = tmp_path / "runs" / "low-0" / FILE
+    path.unlink() if metrics is None else path.write_text(metrics)
+    said: list[str] = []
+    with pytest.raises(UserError, match="1 of 4 runs failed"):
+        compare(request(tmp_path, seeds=(0, 1)), said.append)
+    (line,) = [line for line in said if line.startswith("failed: ")]
+    assert re.search(message, line)
+    assert len(said) == 4
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"variants": ()}, "nothing to compare"),
         ({"variants": (Variant("a/b", "dreamerv2"),)}, "variant 'a/b' names a directory"),
         ({"variants": (Variant("a", "dreamerv2"), Variant("a", "r2d2"))}, "two variants are called 'a'"),
         ({"seeds": (1, 1)}, "repeat"),
+        ({"overrides": ("run.seed=3",)}, r"run\.seed is the same for the whole comparison; set it by --seeds"),
+        ({"overrides": ("--run.frames", "9")}, r"run\.frames .* by --frames"),
+        ({"variants": (Variant("a", "dreamerv2", ("run.env_steps=9",)),)}, r"run\.env_steps .* by --frames"),
+        ({"overrides": ("run.threads=2",)}, r"run\.threads .* by --threads"),
+        ({"overrides": ("--env.id=CartPole-v1",)}, r"env\.id .* by --env"),
+        ({"threshold": 0.5}, "add --report"),
+        ({"threshold": float("nan"), "context": 2}, "threshold nan must be positive"),
     ],
 )
 def test_what_cannot_be_compared(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -238,9 +304,10 @@ def test_ending_early_asks_what_runs_to_end_and_begins_nothing_more(tmp_path: Pa
 
 
 def test_a_real_comparison_and_its_continuation(tmp_path: Path) -> None:
-    small = [f"{key}={value}" for key, value in SMALL.items() if not key.startswith("run.e")]
+    small = [f"{key}={value}" for key, value in SMALL.items() if key not in {"run.eval_episodes", *SET_BY}]
     command = ["compare", "--agents", "dreamerv2", "--env", "toy/catch", "--seeds", "1,", "--frames", "200"]
-    command += ["--episodes", "4", "--report", "2", "--out", str(tmp_path), "run.eval_episodes=0", *small]
+    command += ["--episodes", "4", "--report", "2", "--threshold", "0.5", "--out", str(tmp_path)]
+    command += ["run.eval_episodes=0", *small]
     result = CliRunner().invoke(cli, command)
     assert result.exit_code == 0, result.output
     document = json.loads((tmp_path / "comparison.json").read_text())
@@ -248,6 +315,8 @@ def test_a_real_comparison_and_its_continuation(tmp_path: Path) -> None:
     assert (run["seed"], run["env_steps"]) == (1, 200)
     assert run["learner_steps"] > 10
     assert run["prediction"]["reward_error"] > 0
+    report = tmp_path / "runs" / "dreamerv2-1" / "report" / "random-play-2-threshold-0.5" / "prediction.json"
+    assert json.loads(report.read_text())["hallucination"]["threshold"] == 0.5
     assert "| `dreamerv2` | 1 |" in result.output
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*") if path.is_file()}
     assert CliRunner().invoke(cli, command).exit_code == 0
