@@ -112,7 +112,7 @@ def dream(run_dir: Path, context: int, horizon: int, episodes: int, out: Path | 
 @click.option("--sequences", type=click.IntRange(1), default=100, show_default=True, help="Held-out sequences.")
 @click.option("--random-play", is_flag=True, help="Sequences of random actions: one behaviour for every agent.")
 @click.option("--threshold", type=float, help="Of a reward [half the smallest magnitude seen].")
-@click.option("--gif", is_flag=True, help="Also a GIF of the sequences with the most reward made up.")
+@click.option("--gif", is_flag=True, help="Also a GIF of the sequences with the most false reward.")
 @click.option("--episodes", type=click.IntRange(1), default=3, show_default=True, help="Sequences in the GIF.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where it goes [DIR/report].")
 @click.option("--seed", type=int, default=0, show_default=True)

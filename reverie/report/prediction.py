@@ -103,6 +103,22 @@ def reward_threshold(rewards: np.ndarray) -> float | None:
     return float(magnitudes.min()) / 2 if len(magnitudes) else None
 
 
+def false_reward(predicted: np.ndarray, reward: np.ndarray, threshold: float | None) -> np.ndarray:
+    """Where a reward is predicted but none of that sign is there: hallucinated or reversed, see `Hallucination`.
+
+    predicted, reward: of one shape. threshold: None if no reward was seen; then nothing is called false. Returns bool.
+    """
+    if threshold is None:
+        return np.zeros(predicted.shape, bool)
+    return (np.abs(predicted) >= threshold) & ((np.abs(reward) < threshold) | (predicted * reward < 0))
+
+
+def false_mass(outcomes: Outcomes, threshold: float | None) -> np.ndarray:
+    """Predicted magnitude of the rewards that are false, summed over each sequence, [B]."""
+    false = outcomes.valid & false_reward(outcomes.predicted_reward, outcomes.reward, threshold)
+    return np.where(false, np.abs(outcomes.predicted_reward), 0.0).sum(0)
+
+
 def hallucination(predicted: np.ndarray, reward: np.ndarray, threshold: float) -> Hallucination:
     """Compare predicted and true rewards of the same rows, [n] both. Raises ValueError unless threshold > 0."""
     if threshold <= 0:
@@ -110,18 +126,18 @@ def hallucination(predicted: np.ndarray, reward: np.ndarray, threshold: float) -
     there, said = np.abs(reward) >= threshold, np.abs(predicted) >= threshold
     along = np.sign(reward) * predicted
     lacking = np.clip(np.abs(reward) - along, 0.0, np.abs(reward))
-    reverse = said & there & (along < 0)
+    false = false_reward(predicted, reward, threshold)
     return Hallucination(
         threshold,
         rewardless=int((~there).sum()),
         rewarded=int(there.sum()),
         predicted=int(said.sum()),
-        hallucinated_rate=_mean(said[~there]),
+        hallucinated_rate=_mean(false[~there]),
         hallucinated_mass=_mean(np.abs(predicted)[~there]),
         missed_rate=_mean(~said[there]),
         missed_mass=_mean(lacking[there]),
-        reversed_rate=_mean(reverse[there]),
-        false_rate=_mean((reverse | ~there)[said]),
+        reversed_rate=_mean(false[there]),
+        false_rate=_mean(false[said]),
     )
 
 
@@ -177,11 +193,12 @@ def _head(predicted: np.ndarray, truth: np.ndarray, valid: np.ndarray, low: floa
 
 def _hallucinated(predicted: np.ndarray, reward: np.ndarray, valid: np.ndarray, threshold: float) -> dict[str, Any]:
     there, said = np.abs(reward) >= threshold, np.abs(predicted) >= threshold
+    false = false_reward(predicted, reward, threshold)
     return {
         **vars(hallucination(predicted[valid], reward[valid], threshold)),
-        "hallucinated_rate_by_horizon": _list(by_horizon(said, valid & ~there)),
+        "hallucinated_rate_by_horizon": _list(by_horizon(false, valid & ~there)),
         "missed_rate_by_horizon": _list(by_horizon(~said, valid & there)),
-        "reversed_rate_by_horizon": _list(by_horizon(said & (predicted * reward < 0), valid & there)),
+        "reversed_rate_by_horizon": _list(by_horizon(false, valid & there)),
     }
 
 

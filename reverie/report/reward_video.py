@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from reverie.report.curves import COLOURS, GRAY
+from reverie.report.prediction import false_reward
 from reverie.report.video import rgb, write_video
 
 WRONG = COLOURS[1]
@@ -31,7 +32,7 @@ def reward_video(
 ) -> Path:
     """Write a GIF or MP4 of `episodes`, whose first `context` rows were seen by the model. Returns `out`.
 
-    A predicted reward is printed in red where it is hallucinated or reversed, see `reverie.report.prediction`.
+    A predicted reward is printed in red where it is false, see `reverie.report.prediction.false_reward`.
     An episode that ends before others stays at its last row. Raises ValueError if there are no episodes.
     """
     if not episodes:
@@ -53,27 +54,21 @@ def reward_video(
         course.axvspan(-0.5, context - 0.5, color="#eeeeee")
         course.spines[["top", "right"]].set_visible(False)
         course.tick_params(labelsize=7)
-        shown.append((episode, pictures, left, right, course.axvline(0, color=GRAY, linewidth=1)))
+        false = false_reward(episode.predicted, episode.reward, threshold)
+        shown.append((episode, false, pictures, left, right, course.axvline(0, color=GRAY, linewidth=1)))
     grid[0][2].set_title("reward: true blue, dreamed red; seen gray", fontsize=7)
     frames = []
     for t in range(max(len(episode.reward) for episode in episodes)):
-        for episode, pictures, left, right, cursor in shown:
+        for episode, false, pictures, left, right, cursor in shown:
             now = min(t, len(episode.reward) - 1)
             pictures[0].set_data(rgb(episode.truth[now]))
             pictures[1].set_data(rgb(episode.dream[now]))
             true, said = float(episode.reward[now]), float(episode.predicted[now])
             left.set_title(f"truth {true:+.2f}", fontsize=9)
             what = "seen" if now < context else "dream"
-            colour = WRONG if now >= context and wrong(true, said, threshold) else "black"
+            colour = WRONG if now >= context and false[now] else "black"
             right.set_title(f"{what} {said:+.2f}", fontsize=9, color=colour)
             cursor.set_xdata([now, now])
         canvas.draw()
         frames.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())
     return write_video(out, np.stack(frames), fps)
-
-
-def wrong(reward: float, predicted: float, threshold: float | None) -> bool:
-    """Whether a predicted reward is hallucinated or reversed; never, without a threshold."""
-    if threshold is None or abs(predicted) < threshold:
-        return False
-    return abs(reward) < threshold or reward * predicted < 0

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from reverie.errors import UserError
-from reverie.report.prediction import Outcomes, reward_threshold, summarise
+from reverie.report.prediction import Outcomes, false_mass, reward_threshold, summarise
 from reverie.report.prediction_figure import draw_prediction
 from reverie.report.reward_video import Episode, reward_video
 from reverie.run.open_loop import Dreamer, OpenLoop, frames, held_out, join, load_dreamer, open_loop
@@ -63,8 +63,8 @@ def report(
 
     context: rows seen. horizon: env_steps dreamed at most. sequences: how many, one dream of each. random_play: by
     uniformly random actions instead of the sampling policy, so that all agents meet the same behaviour. threshold: see
-    `measures`. gif: also ``prediction.gif``, the `episodes` sequences with the most reward made up (the sum of the
-    predicted magnitude over dreamed rows without a reward, or with one of the other sign). Returns what the JSON holds.
+    `measures`. gif: also ``prediction.gif``, the `episodes` sequences with the most false reward (`reverie.report.
+    prediction.false_mass`). Returns what the JSON holds.
 
     Raises UserError if the agent has no world model, episodes are not longer than `context`, or `gif` has no images.
     """
@@ -101,7 +101,7 @@ def report(
     draw_prediction(found, out / "prediction.png", f"{config.name} on {config.env.id}: open loop after {context} rows")
     if gif:
         limit = None if found["hallucination"] is None else found["hallucination"]["threshold"]
-        worst = np.argsort(-_made_up(whole), kind="stable")[:episodes]
+        worst = np.argsort(-false_mass(whole, limit), kind="stable")[:episodes]
         reward_video([shown[i] for i in worst], context, limit, out / "prediction.gif")
         result["files"]["gif"] = str(out / "prediction.gif")
     partial = out / "prediction.json.partial"  # what is called prediction.json is whole
@@ -118,9 +118,3 @@ def _episodes(dreamed: OpenLoop, key: str) -> list[Episode]:
         Episode(true[:n, i], predicted[:n, i], dreamed.reward[:n, i], dreamed.predicted_reward[:n, i])
         for i, n in enumerate(lengths)
     ]
-
-
-def _made_up(outcomes: Outcomes) -> np.ndarray:
-    """Predicted reward (magnitude) of rows that have none or one of the other sign, summed over each sequence, [B]."""
-    false = outcomes.valid & ((outcomes.reward == 0) | (outcomes.reward * outcomes.predicted_reward < 0))
-    return np.where(false, np.abs(outcomes.predicted_reward), 0.0).sum(0)

@@ -14,12 +14,14 @@ from reverie.report.prediction import (
     Outcomes,
     by_horizon,
     calibrate,
+    false_mass,
+    false_reward,
     hallucination,
     reward_threshold,
     summarise,
 )
 from reverie.report.prediction_figure import draw_prediction
-from reverie.report.reward_video import Episode, reward_video, wrong
+from reverie.report.reward_video import Episode, reward_video
 
 
 def test_errors_by_horizon_leave_out_what_is_past_the_end() -> None:
@@ -139,13 +141,33 @@ def test_a_video_of_rewards(tmp_path: Path) -> None:
     video = imageio.imread(path, index=None)
     assert len(video) == 4
     assert np.unique(video[0][..., :3].reshape(-1, 3), axis=0).size > 6
+    # Without a threshold nothing is red: dreamed rows 2 and 3 differ, where 2/3 and 1 are predicted but not there.
+    plain = imageio.imread(reward_video([episode(4), episode(3)], 2, None, tmp_path / "plain.gif"), index=None)
+    assert [bool((ours != theirs).any()) for ours, theirs in zip(video, plain, strict=True)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
     with pytest.raises(ValueError, match="at least one"):
         reward_video([], 2, 0.5, tmp_path / "b.gif")
 
 
-def test_which_predicted_rewards_are_marked_as_wrong() -> None:
-    assert wrong(0.0, 0.6, 0.5)
-    assert wrong(1.0, -0.6, 0.5)
-    assert not wrong(1.0, 0.6, 0.5)
-    assert not wrong(0.0, 0.4, 0.5)
-    assert not wrong(0.0, 9.0, None)
+def test_false_rewards_by_hand() -> None:
+    #                       hallucinated   reversed  right  right  missed  too small to be one, so hallucinated
+    reward = np.array([     0.0,           1.0,      1.0,   0.0,   1.0,    0.4])  # fmt: skip
+    predicted = np.array([  -0.5,          -0.6,     0.6,   0.4,   -0.4,   0.7])  # fmt: skip
+    expected = [True, True, False, False, False, True]
+    assert false_reward(predicted, reward, 0.5).tolist() == expected
+    assert not false_reward(predicted, reward, None).any()
+    found = hallucination(predicted, reward, 0.5)
+    assert (found.hallucinated_rate, found.reversed_rate, found.false_rate) == (2 / 3, 1 / 3, 3 / 4)
+    column = {"reward": reward[:, None], "predicted_reward": predicted[:, None], "valid": np.ones((6, 1), bool)}
+    column |= {"continues": np.ones((6, 1)), "observations": {}, "predicted_continuation": None}
+    by_row = summarise(outcomes(**column), 0.5)["hallucination"]
+    assert by_row["hallucinated_rate_by_horizon"] == [1.0, None, None, 0.0, None, 1.0]
+    assert by_row["reversed_rate_by_horizon"] == [None, 1.0, 0.0, None, 0.0, None]
+    assert false_mass(outcomes(**column), 0.5) == pytest.approx([0.5 + 0.6 + 0.7])
+    # Only 0.75 at (0, 1) of the two sequences is false, and less than another threshold.
+    assert false_mass(outcomes(), 0.5).tolist() == [0.0, 0.75]
+    assert false_mass(outcomes(), 0.9).tolist() == [0.0, 0.0]
