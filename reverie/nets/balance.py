@@ -76,8 +76,8 @@ class HarmonyClosed(Balancer):
 
     sigma*(M) = (M + sqrt(M^2 + 4 M)) / 2, the minimum that the rectified harmonious loss moves towards. A learned s
     moves by about a learning rate per learner_step, thousands of them for a loss of 100; M forgets its start by a
-    factor of e per 1 / (1 - decay) of them. It begins at 1/2, where sigma* = 1, as e^s does: at the weights of a KL that is still near 0
-    (31 for 1e-3) the latents would never begin to carry anything, and the KL would stay there.
+    factor of e per 1 / (1 - decay) of them. It begins at 1/2, where sigma* = 1, as e^s does: at the weight of a KL
+    that is still near 0 (31 for 1e-3) the latents would never begin to carry anything, and the KL would stay there.
     decay: of the mean, per learner_step. Source: ours, from equation 6 of HarmonyDream.
     """
 
