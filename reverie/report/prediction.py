@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from reverie.errors import UserError
+
 BINS = 10
 
 
@@ -95,6 +97,12 @@ def calibrate(predicted: np.ndarray, realised: np.ndarray, low: float, high: flo
     means = [np.bincount(place, weights=x, minlength=bins)[filled] / count[filled] for x in (predicted, realised)]
     error = float((count[filled] * np.abs(means[0] - means[1])).sum() / len(predicted))
     return Calibration(means[0], means[1], count[filled], error)
+
+
+def check_threshold(threshold: float | None) -> None:
+    """Raise UserError unless a reward's threshold is None, or positive and finite."""
+    if threshold is not None and not 0 < threshold < np.inf:
+        raise UserError(f"--threshold {threshold} must be positive and finite")
 
 
 def reward_threshold(rewards: np.ndarray) -> float | None:

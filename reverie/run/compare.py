@@ -27,11 +27,11 @@ from reverie import overrides
 from reverie.config import Config
 from reverie.errors import UserError
 from reverie.report.comparison import summary, write_comparison
+from reverie.report.prediction import check_threshold
 from reverie.report.record import FILE, read_metrics
 from reverie.run.checkpoint import Checkpoints
 from reverie.run.configure import check_same, configure
 from reverie.run.jobs import Failed, Jobs
-from reverie.run.prediction import check_threshold
 
 POINTS = 60
 """of a curve in the JSON"""

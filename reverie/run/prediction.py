@@ -10,19 +10,13 @@ from typing import Any
 import numpy as np
 
 from reverie.errors import UserError
-from reverie.report.prediction import Outcomes, false_mass, reward_threshold, summarise
+from reverie.report.prediction import Outcomes, check_threshold, false_mass, reward_threshold, summarise
 from reverie.report.prediction_figure import draw_prediction
 from reverie.report.reward_video import Episode, reward_video
 from reverie.run.open_loop import Dreamer, OpenLoop, frames, held_out, join, load_dreamer, open_loop
 
 BATCH = 16
 """Sequences dreamed at once."""
-
-
-def check_threshold(threshold: float | None) -> None:
-    """Raise UserError unless a reward's threshold is None, or positive and finite."""
-    if threshold is not None and not 0 < threshold < np.inf:
-        raise UserError(f"--threshold {threshold} must be positive and finite")
 
 
 def measures(dreamer: Dreamer, outcomes: Outcomes, threshold: float | None = None) -> dict[str, Any]:
