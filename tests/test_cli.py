@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 from reverie import overrides
 from reverie.cli import cli
 from reverie.errors import UserError, suggest
+from tests.report.run_dirs import weighed
 
 
 @dataclass(frozen=True)
@@ -207,6 +208,14 @@ def test_another_run_in_the_directory_is_left_alone(calls: Calls) -> None:
         ("report nowhere", ["nowhere is not a run directory"]),
         ("plot --weights a b", ["--weights draws one run, got 2"]),
         ("compare --env toy/catch --out o --variant alone", ["needs a name and an agent"]),
+        ("compare --env toy/catch --out o --variant 'quick", ['"\'quick" cannot be read: No closing quotation']),
+        ("compare --env toy/catch --out o --agents r2d2 --report 2 --threshold nan", ["--threshold nan must be"]),
+        ("plot --weights --metric episode/length a", ["--metric is of learning curves"]),
+        ("plot --weights --group env a", ["--group is of learning curves"]),
+        ("plot --weights --normalise auto a", ["--normalise is of learning curves"]),
+        ("report nowhere --seed -1", ["'--seed'", "x>=0"]),
+        ("eval nowhere --seed -1", ["'--seed'", "x>=0"]),
+        ("check-env toy/catch --seed -1", ["'--seed'", "x>=0"]),
         ("compare --env toy/catch --out o --agents r2d2 --seeds a", ["--seeds 'a' should be a number of seeds"]),
         ("reproduce", ["name a claim"]),
         ("eval nowhere --episodes 0", ["'--episodes'", "x>=1"]),
@@ -222,9 +231,29 @@ def test_slips_are_one_line(calls: Calls, words: str, expected: list[str]) -> No
     assert calls == []
 
 
-def test_a_file_is_not_a_run_directory(calls: Calls) -> None:
+def test_a_file_is_not_a_folder(calls: Calls) -> None:
     Path("there").touch()
     assert "there is a file" in refused("train", "dreamerv2", "--logdir", "there")
+    compare = ("compare", "--env", "toy/catch", "--agents", "r2d2")
+    assert "there is a file" in refused(*compare, "--out", "there")
+    assert "there is a file" in refused(*compare, "--out", "here", "--work", "there")
+    weighed(Path("run"))
+    assert "File exists: there" in refused("plot", "--weights", "run", "--out", "there/w.png")
+    assert "Not a directory" in refused("plot", "--weights", "run", "--out", "there/below/w.png")
+    Path("folder.png").mkdir()
+    assert "Is a directory: folder.png" in refused("plot", "--weights", "run", "--out", "folder.png")
+
+
+@pytest.mark.parametrize(("words", "name"), [((), "weights"), (("--out", "a/w.svg", "--x", "env_steps"), "a/w")])
+def test_weights_of_a_run_are_drawn_where_it_says(calls: Calls, words: tuple[str, ...], name: str) -> None:
+    weighed(Path("run"))
+    result = reverie("plot", "--weights", "run", *words)
+    picture, numbers = Path(words[1] if words else "weights.png"), Path(f"{name}.csv")
+    assert (result.exit_code, result.stdout) == (0, f"picture  {picture}\nnumbers  {numbers}\n")
+    assert picture.read_bytes()[:5] == (b"<?xml" if words else b"\x89PNG\r")
+    head, *rows = numbers.read_text().splitlines()
+    assert head.split(",")[:2] == ["env_steps" if words else "frames", "dynamics_loss"]
+    assert [row.split(",")[0] for row in rows] == (["10", "20"] if words else ["40", "80"])
 
 
 def _raise(error: BaseException) -> Callable[..., None]:

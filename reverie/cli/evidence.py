@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from reverie.cli.root import cli
 from reverie.errors import UserError
@@ -32,11 +33,15 @@ from reverie.errors import UserError
     help="Scores relative to random play and people; auto: if all games have such scores.",
 )
 @click.option("--weights", is_flag=True, help="Of one run: loss, weight and product of each group of its world model.")
-def plot(paths: tuple[Path, ...], out: Path | None, weights: bool, **options: Any) -> None:
+@click.pass_context
+def plot(ctx: click.Context, paths: tuple[Path, ...], out: Path | None, weights: bool, **options: Any) -> None:
     """Draw learning curves of runs, or of all runs in a folder: a picture, a CSV beside it, and a table."""
     if weights:
         if len(paths) != 1:
             raise UserError(f"--weights draws one run, got {len(paths)}: reverie plot --weights RUN")
+        for name in ("metric", "group", "normalise"):
+            if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
+                raise UserError(f"--{name} is of learning curves; leave it or --weights out")
         from reverie.report.weights import plot_weights
 
         picture, numbers = plot_weights(paths[0], out or "weights.png", options["x"])
@@ -94,9 +99,13 @@ def compare(
     from reverie.run.compare import compare as run
 
     named = [Variant(name, name) for name in filter(None, map(str.strip, agents.split(",")))]
-    for words in map(shlex.split, variants):
+    for variant in variants:
+        try:
+            words = shlex.split(variant)
+        except ValueError as error:
+            raise UserError(f"--variant {variant!r} cannot be read: {error}") from error
         if len(words) < 2:
-            raise UserError(f'--variant {" ".join(words)!r} needs a name and an agent: "name agent key=value ..."')
+            raise UserError(f'--variant {variant!r} needs a name and an agent: "name agent key=value ..."')
         named.append(Variant(words[0], words[1], tuple(words[2:])))
     request = Comparison(
         variants=tuple(named),

@@ -14,8 +14,9 @@ import click
 from reverie import __version__
 from reverie.errors import UserError, suggest
 
-USERS_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
-"""Errors of the file system that the user has to mend."""
+USERS_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
+USERS_DISK |= {errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+"""Errors of the file system that the user has to mend: space, permissions, files where folders should be."""
 
 
 class OneLineErrors(click.Group):

@@ -80,7 +80,7 @@ def resume(run_dir: Path) -> None:
 @RUN_DIR
 @click.option("--episodes", type=click.IntRange(1), default=10, show_default=True)
 @click.option("--video", is_flag=True, help="Also write a video of an episode.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @AS_JSON
 def evaluate(run_dir: Path, episodes: int, video: bool, seed: int, as_json: bool) -> None:
     """Play episodes with the newest policy of the run in DIR."""
@@ -115,7 +115,7 @@ def dream(run_dir: Path, context: int, horizon: int, episodes: int, out: Path | 
 @click.option("--gif", is_flag=True, help="Also a GIF of the sequences with the most false reward.")
 @click.option("--episodes", type=click.IntRange(1), default=3, show_default=True, help="Sequences in the GIF.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where it goes [DIR/report].")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @AS_JSON
 def report(run_dir: Path, as_json: bool, **options: Any) -> None:
     """Measure what the world model of the run in DIR foresees: errors, calibration, rewards that are not there."""

@@ -35,7 +35,7 @@ def doctor(ctx: click.Context) -> None:
 @cli.command("check-env", context_settings={"ignore_unknown_options": True})
 @click.argument("env")
 @click.option("--steps", type=click.IntRange(1), default=1000, show_default=True, help="env_steps to take.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--env.options.KEY value]...")
 @click.pass_context
 def check_env(ctx: click.Context, env: str, steps: int, seed: int, overrides: tuple[str, ...]) -> None:

@@ -98,6 +98,9 @@ class Comparison:
         check_threshold(self.threshold)
         if self.threshold is not None and self.context is None:
             raise UserError(f"--threshold {self.threshold:g} is of the report; add --report ROWS")
+        for folder in (self.work, self.out.parent):
+            if folder.exists() and not folder.is_dir():
+                raise UserError(f"{folder} is a file; name a folder for --out and --work")
 
     def words(self, variant: Variant) -> list[str]:
         """Overrides of one variant; its own come last and count."""

@@ -208,8 +208,7 @@ def _read(path: Path) -> Claim:
 def _experiment(said: Mapping[str, Any]) -> Experiment:
     commands = tuple(map(str, said["commands"]))
     for command in commands:
-        first = command.split(maxsplit=1)[0] if command.split() else ""
-        if first not in PROGRAMS:
+        if shlex.split(command)[:1] not in [[name] for name in PROGRAMS]:
             raise ValueError(f"commands begin with {' or '.join(PROGRAMS)}, got {command!r}")
     checks = []
     for check in said["checks"]:

@@ -37,3 +37,17 @@ def make_run(
     ]
     (path / FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
+
+
+def weighed(path: Path) -> Path:
+    """A run whose reward loss stays at 2 while its weight grows; the dynamics loss reaches 0."""
+    run = make_run(path)
+    lines = []
+    for n in (1, 2):
+        record = {"env_steps": 10 * n, "frames": 40 * n, "learner_steps": n, "time/elapsed_s": 60.0 * n}
+        for group, loss, weight in (("reward", 2.0, n / 2), ("dynamics", 2.0 - n, 0.5)):
+            values = {"loss": loss, "weight": weight, "product": loss * weight}
+            record |= {f"train/balance/{group}_{kind}": value for kind, value in values.items()}
+        lines.append(json.dumps(record) + "\n")
+    (run / FILE).write_text("".join(lines))
+    return run

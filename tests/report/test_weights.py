@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 
 import imageio.v3 as imageio
 import pytest
 
 from reverie.errors import UserError
-from reverie.report.record import FILE
 from reverie.report.weights import plot_weights
-from tests.report.run_dirs import make_run
-
-
-def weighed(path: Path) -> Path:
-    """A run whose reward loss stays at 2 while its weight grows; the dynamics loss reaches 0."""
-    run = make_run(path)
-    lines = []
-    for n in (1, 2):
-        record = {"env_steps": 10 * n, "frames": 40 * n, "learner_steps": n, "time/elapsed_s": 60.0 * n}
-        for group, loss, weight in (("reward", 2.0, n / 2), ("dynamics", 2.0 - n, 0.5)):
-            values = {"loss": loss, "weight": weight, "product": loss * weight}
-            record |= {f"train/balance/{group}_{kind}": value for kind, value in values.items()}
-        lines.append(json.dumps(record) + "\n")
-    (run / FILE).write_text("".join(lines))
-    return run
+from tests.report.run_dirs import make_run, weighed
 
 
 def test_three_panels_and_their_numbers(tmp_path: Path) -> None:

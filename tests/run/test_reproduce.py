@@ -102,10 +102,16 @@ def test_slips_are_one_line(tmp_path: Path) -> None:
     assert "kept.json has no number, nor a list of numbers, at 'median_score.x'" in refused(tmp_path, "other")
     write(tmp_path, "other", commands=["rm -r {out}"])
     assert "other.json is not a claim (ValueError: commands begin with reverie or python" in refused(tmp_path, "small")
+    write(tmp_path, "other", commands=["python 'x {out}"])
+    assert "other.json is not a claim (ValueError: No closing quotation)" in refused(tmp_path, "small")
     write(tmp_path, "other", commands=["python -c 'raise SystemExit(3)'"])
     assert "ended with code 3" in refused(tmp_path, "other")
     write(tmp_path, "other", committed="gone.json")
     assert "gone.json cannot be read" in refused(tmp_path, "other", "--committed")
+    (tmp_path / "o").rmdir()
+    (tmp_path / "o").touch()
+    result = run(tmp_path, "small")
+    assert (result.exit_code, result.stderr) == (2, f"reverie: error: File exists: {tmp_path / 'o'}\n")
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in OURS.glob("*.json")))
