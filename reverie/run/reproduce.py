@@ -126,6 +126,7 @@ def reproduce(
 ) -> bool:
     """Run a claim's commands into `out` and check their numbers, after those committed. Returns whether all passed.
 
+    `reverie compare` leaves complete runs alone, so those that are in `out` count again, which is said.
     miniature: its small stand-in instead. committed: only the committed numbers, nothing is run. say: takes lines.
     Raises UserError if there is no miniature, or a command fails.
     """
@@ -140,6 +141,8 @@ def reproduce(
     verdicts = _check(claim.full, claim.committed, "committed")
     if not committed:
         out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()):
+            say(f"found  runs in {out}: those that are complete are used again; remove it to run anew")
         say(f"run    about {experiment.minutes:g} minutes on two CPU cores, in {out}")
         for command in experiment.commands:
             _call(command, out, say)

@@ -56,6 +56,9 @@ def test_a_claim_that_holds(tmp_path: Path) -> None:
     assert lines[0] == "claim  it learns"
     assert "pass  median_score.dreamer-1.5 in [0.5, inf]: 1 (committed)" in lines
     assert "pass  median_score.dreamer-1.5 in [0.5, inf]: 0.75 (now)" in lines
+    found = f"found  runs in {tmp_path / 'o'}: those that are complete are used again; remove it to run anew"
+    assert found not in lines
+    assert found in run(tmp_path, "small").stdout.splitlines()
     assert lines[-1] == "passed"
 
 
