@@ -121,8 +121,9 @@ class DynamicWeightAverage(Balancer):
 
     ratio_i = mean of the last `window` losses / mean of the `window` before them; weights are 1 until more than
     `window` updates have passed. From then to update 2 window - 1 the earlier mean is in part of ones, with which the
-    history begins: losses far from 1 get weights that say so, not how fast they fall. Weights sum to K. Source: Liu, Johns & Davison 2019, equation 7, over windows as in
-    Navon et al. 2022. Differs in: the total is the weighted sum, not its mean over tasks.
+    history begins: losses far from 1 get weights that say so, not how fast they fall. Weights sum to K.
+    Source: Liu, Johns & Davison 2019, equation 7, over windows as in Navon et al. 2022.
+    Differs in: the total is the weighted sum, not its mean over tasks.
     """
 
     history: Tensor
