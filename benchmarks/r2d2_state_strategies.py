@@ -21,6 +21,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,8 @@ PAPER = {
     "success": ["zero", "zero+burn-in", "stored", "stored+burn-in"],
 }
 """Kapturowski et al. 2019, section 3 and figure 1, DMLab: most drift first, lowest return first. Its zero and
-zero+burn-in are about equal in drift_last; drift_first of `stored` is 0 by construction."""
+zero+burn-in are about equal in drift_last; drift_first of `stored` is 0 by construction (where stored+burn-in lies in
+drift_first the text does not say; it is put between the others)."""
 MEASURES = {
     "success": "success of the greedy policy",
     "drift_first": "ΔQ, first trained row",
@@ -192,10 +194,22 @@ def markdown(document: Mapping[str, Any]) -> list[str]:
     head = " | ".join(["measure", "paper (DMLab)", *document["summary"]])
     lines += [f"| {head} |", f"|{'---|' * (2 + len(document['summary']))}"]
     for name, paper in document["paper"].items():
+        than = " < " if name == "success" else " > "
         what = "success, lowest first" if name == "success" else f"{MEASURES[name]}, largest first"
-        ours = [" > ".join(order[name]) for order in document["ordering"].values()]
-        lines.append(f"| {what.replace(' of the greedy policy', '')} | {' > '.join(paper)} | {' | '.join(ours)} |")
-    return [line.replace(" > ", " < ") if line.startswith("| success") else line for line in lines]
+        ours = [
+            _chain(order[name], document["summary"][task], name, than) for task, order in document["ordering"].items()
+        ]
+        lines.append(f"| {what} | {than.join(paper)} | {' | '.join(ours)} |")
+    return lines
+
+
+def _chain(order: Sequence[str], summary: Mapping[str, Any], measure: str, than: str) -> str:
+    """Strategies in their order, with = between those that do not differ."""
+    text = order[0]
+    for before, after in pairwise(order):
+        same = summary[before][measure]["iqm"] == summary[after][measure]["iqm"]
+        text += f"{' = ' if same else than}{after}"
+    return text
 
 
 def _number(found: Mapping[str, Any]) -> str:

@@ -67,6 +67,8 @@ def test_summary_and_ordering() -> None:
     assert experiment.ordering(found, "success") == ["zero", "stored"]
     assert experiment.ordering(found, "drift_first") == ["zero", "stored"]
     assert experiment.ordering(found, "drift_last") == ["stored", "zero"]
+    assert experiment._chain(["stored", "zero"], found, "drift_last", " > ") == "stored > zero"
+    assert experiment._chain(["zero", "zero"], found, "success", " < ") == "zero = zero"
 
 
 def test_miniature_writes_what_it_says_and_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
