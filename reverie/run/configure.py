@@ -17,10 +17,13 @@ def configure(
 ) -> Config:
     """The preset's configuration with the short options (of ``run``) and then all other overrides set.
 
+    A length in frames replaces the preset's, whichever unit that one has.
     Raises UserError for unknown names and keys, and for values that do not fit.
     """
     given = {f"run.{name}": value for name, value in short.items() if value is not None}
     given |= overrides.parse(words)
+    if "run.frames" in given:
+        given.setdefault("run.env_steps", "none")
     config = make_config(agent, preset, given.pop("env.id", None) or env)
     return overrides.apply(config, given)
 
