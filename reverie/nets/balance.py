@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reverie.nets.nash import bargain
+from reverie.nets.nash import bargain, solver
 
 BalanceKind = Literal["fixed", "harmony", "harmony-unrectified", "harmony-closed", "uw", "dwa", "nashmtl"]
 
@@ -156,7 +156,12 @@ class NashMTL(Balancer):
     update is neither free of host synchronisation nor cheap. Gradients that cancel get large but finite weights.
     Source: Navon et al. 2022, "Multi-Task Learning as a Bargaining Game", claim 3.1 and algorithm 1.
     Differs in: the solver; the norm of the shared gradient is clipped with all others, not to 1.
+    Raises UserError without SciPy.
     """
+
+    def __init__(self, tasks: int) -> None:
+        super().__init__(tasks)
+        solver()
 
     def forward(self, losses: Tensor, shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor]:
         """Raises ValueError if there is nothing shared, UserError if a gradient is not finite."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import get_args
 
 import numpy as np
@@ -223,3 +224,9 @@ def test_every_kind_can_be_made_and_saved(kind: BalanceKind) -> None:
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="'harmonious'"):
         make_balancer("harmonious", 3)  # type: ignore[arg-type]
+
+
+def test_nashmtl_names_what_it_needs_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(UserError, match=r"reverie-rl\[nash\]"):
+        NashMTL(3)
