@@ -19,10 +19,10 @@ What helps on CartPole, by measurement on the worst seed of before (seed 2, 287 
 | both, sigma 0.1 | 355 (t) | 322 (t) | 500 (t) | chosen |
 
 Noise acts otherwise than the mean weights in 2.5 % of the decisions (sigma 0.5, 36 000 env_steps), as often as an
-epsilon of 0.05 does; perhaps only where both actions are worth nearly the same, so that what a wrong push costs near the
-edge is never tried (not tested). So on vectors epsilon comes on top of the noise, which the paper does not have (`agent.explore_too`).
-Seeds 0, 1, 2 then end at 500, 466 and 500, in two CPU minutes each; at 439, 421 and 287 they ended before. IQN
-ends at 288 (seed 0; 335 with DQN's width and 19 500 updates, so that size is not what it lacks).
+epsilon of 0.05 does; perhaps only where both actions are worth nearly the same, so that what a wrong push costs near
+the edge is never tried (not tested). So on vectors epsilon comes on top of the noise, which the paper does not have
+(`agent.explore_too`). Seeds 0, 1, 2 then end at 500, 466 and 500, in two CPU minutes each; at 439, 421 and 287 they
+ended before. IQN ends at 288 (seed 0; 335 with DQN's width and 19 500 updates, so that size is not what it lacks).
 """
 
 from __future__ import annotations
