@@ -49,7 +49,7 @@ def interval(values: np.ndarray) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--rounds", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--rows", type=int, nargs=2, default=(8, 4), metavar=("TIME", "BATCH"))
     parser.add_argument("--kinds", nargs="+", choices=get_args(BalanceKind), default=KINDS)
     options = parser.parse_args()
