@@ -37,7 +37,7 @@ class Env:
 class Run:
     seed: int = 0
     frames: int = 1000
-    env_steps: int = 0
+    env_steps: int | None = None
     device: str = "auto"
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from reverie import overrides
@@ -22,9 +23,9 @@ def configure(
     """
     given = {f"run.{name}": value for name, value in short.items() if value is not None}
     given |= overrides.parse(words)
-    if "run.frames" in given:
-        given.setdefault("run.env_steps", "none")
     config = make_config(agent, preset, given.pop("env.id", None) or env)
+    if "run.frames" in given:
+        config = replace(config, run=replace(config.run, env_steps=None))
     return overrides.apply(config, given)
 
 
