@@ -24,6 +24,7 @@ from benchmarks.timing import make_batch, surroundings, timed, update, write
 from reverie.agents.dreamerv2 import DreamerV2
 from reverie.data.sequences import Batch
 from reverie.nets.balance import BalanceKind
+from reverie.run.allocator import keep_freed_memory
 
 KINDS: tuple[BalanceKind, ...] = ("harmony", "fixed", "harmony-unrectified", "harmony-closed", "uw", "dwa", "nashmtl")
 
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs=2, default=(8, 4), metavar=("TIME", "BATCH"))
     parser.add_argument("--kinds", nargs="+", choices=get_args(BalanceKind), default=KINDS)
     options = parser.parse_args()
+    keep_freed_memory()
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
     batch = make_batch(tuple(options.rows), (64, 64, 3), ACTIONS, last=0.02, fresh=True)

@@ -29,6 +29,7 @@ from reverie.nets.balance import BalanceKind
 from reverie.nets.encoders import EncoderConfig
 from reverie.nets.heads import HeadConfig
 from reverie.nets.rssm import RSSMConfig
+from reverie.run.allocator import keep_freed_memory
 
 TIME, BATCH, ACTIONS = 64, 16, 6
 
@@ -111,6 +112,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
+    keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     device = torch.device(options.device)

@@ -24,6 +24,7 @@ from reverie.agents.r2d2 import R2D2, R2D2Config
 from reverie.data.sequences import Batch, SequenceSpec
 from reverie.envs.env import EnvSpec
 from reverie.nets import cores
+from reverie.run.allocator import keep_freed_memory
 
 ACTIONS = 18
 
@@ -78,6 +79,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
+    keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     device = torch.device(options.device)

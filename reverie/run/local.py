@@ -28,6 +28,7 @@ from reverie.envs.env import ResumeError
 from reverie.errors import UserError
 from reverie.report.console import Console
 from reverie.report.log import Logger, TensorBoard
+from reverie.run.allocator import keep_freed_memory
 from reverie.run.build import build_env, build_learner, build_replay, derive, pick_device
 from reverie.run.checkpoint import Checkpoints, misfit
 from reverie.run.roles import Actor, Evaluator, Prioritiser, Trainer
@@ -72,6 +73,7 @@ class LocalRun:
     def __init__(self, config: Config, run_dir: Path) -> None:
         self.config, self.run_dir = config, run_dir
         options = config.run
+        keep_freed_memory()
         if options.threads:
             torch.set_num_threads(options.threads)
         self.device = pick_device(options.device)

@@ -1,0 +1,32 @@
+"""Freed memory is used again: counted in page faults, in a process of its own."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+# A tensor of 128 MiB, written and freed eight times: 32 768 pages each time that it is mapped anew.
+SCRIPT = """
+import resource, sys
+import torch
+if sys.argv[1] == "keep":
+    from reverie.run.allocator import keep_freed_memory
+    assert keep_freed_memory()
+torch.ones(1 << 25)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for k in range(1, 9):
+    torch.ones((1 << 25) - 4096 * k)  # smaller, so that it fits where the one before was, aligned as it may be
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(how: str) -> int:
+    """Pages that came in while the tensors were written."""
+    done = subprocess.run([sys.executable, "-c", SCRIPT, how], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator can be told")
+def test_a_freed_tensor_is_not_faulted_in_again() -> None:
+    assert faults("keep") < 1000 < faults("leave") / 4
