@@ -145,41 +145,67 @@ def _r2d2_small(env: str) -> Config:
 
 
 def _r2d2_pixels(env: str) -> Config:
-    """84x84 pixels: Nature's convolutions and a small LSTM, windows of 10 + 20 rows, few streams."""
+    """Pixels: DQN's convolutions at half width and a small LSTM, windows of 4 + 20 rows from stored states.
+
+    Atari comes as 60x60 pixels (84x84 cost three times as much) and with the actions that the game uses.
+
+    What moved Pong, evaluation scores over 20 episodes, one seed each:
+
+    - n_step 10: -14.4 after 150 000 env_steps; with 5 (otherwise the same) -21.0 after 100 000, where 10 had -20.4. A
+      point is scored some 25 env_steps after the stroke that earned it;
+    - a target network copied every 100 updates: with 500 there were 22 copies in the first 184 000 env_steps, and -20;
+    - all rows are kept: with the newest 90 000 only, -20.9 after 750 000 env_steps (n_step 20: -19.1 after 650 000).
+    """
+    atari = env.startswith("ALE/")
+    env_steps, prefill, train_ratio, batch, learn = 650_000, 5000, 24.0, 16, 20
     agent = R2D2Config(
-        n_step=5,
+        n_step=10,
         gamma=0.99,
-        torso=TorsoConfig(channels=(16, 32, 32), dense=256),
-        units=256,
-        hidden=256,
-        target_every=400,
+        stack=2,
+        torso=TorsoConfig(channels=(16, 32, 32), dense=128),
+        units=128,
+        hidden=128,
+        target_every=100,
         explore=Exploration(kind="ladder", base=0.4, alpha=7.0, evaluation=0.001),
-        opt=OptimConfig(lr=3e-4, eps=1e-5, clip=40.0, shrink=0.0),
+        opt=OptimConfig(
+            lr=5e-4,
+            lr_over=int((env_steps - prefill) * train_ratio / (batch * learn)),
+            eps=1e-5,
+            clip=40.0,
+            shrink=0.0,
+        ),
     )
     return Config(
         name="r2d2",
         preset="cpu",
         agent=agent,
-        env=EnvConfig(id=env, num_envs=8, protocol="atari-84" if env.startswith("ALE/") else "auto"),
+        env=EnvConfig(
+            id=env,
+            num_envs=8,
+            protocol="atari-84" if atari else "auto",
+            options={"full_actions": False, "size": 60} if atari else {},
+        ),
         replay=ReplayConfig(
-            budget=1_500_000_000,
-            batch=16,
-            context=10,
-            learn=20,
+            budget=3_000_000_000,
+            batch=batch,
+            context=4,
+            learn=learn,
             period=10,
             state="stored",
             selector="prioritised",
             alpha=0.9,
         ),
         run=RunConfig(
-            frames=4_000_000,
-            prefill=5000,
+            env_steps=env_steps,
+            prefill=prefill,
             pretrain=0,
-            train_ratio=8.0,
+            train_ratio=train_ratio,
             log_every=1000,
             checkpoint_every=50_000,
-            eval_every=100_000,
-            eval_episodes=5,
+            eval_every=50_000,
+            eval_episodes=20,
+            eval_envs=10,
+            threads=1,
         ),
     )
 
