@@ -2,10 +2,13 @@
 
     python benchmarks/acting.py --out results/performance/acting.json
 
-Three loops over ale-py's vector environment (Pong, 84x84 grayscale, sticky actions), interleaved so that a noisy
-machine treats them alike: the raw environment with fixed actions; a bare loop with the Nature CNN (stacked frames made
-by the emulator, argmax of the outputs); and Reverie's actor with the same CNN: complete rows, a frame-stack core, and
-every row into the replay. Reports env_steps/s of each, and ours as a share of the bare loop.
+Loops over ale-py's vector environment (Pong, 84x84 grayscale, sticky actions), interleaved so that a noisy machine
+treats them alike: the raw environment with fixed actions; a bare loop with the Nature CNN (stacked frames made by the
+emulator, argmax of the outputs); Reverie's actor with the same CNN: complete rows, a frame-stack core, and every row
+into the replay; a bare loop with an LSTM of 512 units after the CNN; and Reverie's actor with the whole of R2D2's
+network (which reads the last action and reward too, and has a dueling head), as in a run: rows, states and priorities
+into the replay, rows to disk.
+Reports env_steps/s of each, and ours as shares of the bare loops.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import json
 import platform
 import pstats
 import resource
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,6 +37,9 @@ from reverie.data.selectors import Uniform
 from reverie.data.sequences import SequenceSpec
 from reverie.envs.make import make_env
 from reverie.nets.cores import FrameStack
+from reverie.overrides import apply
+from reverie.presets import make_config
+from reverie.run.local import LocalRun
 from reverie.run.roles import Actor
 
 
@@ -79,6 +86,18 @@ class NaturePolicy(Policy):
         raise NotImplementedError
 
 
+def r2d2_run(num_envs: int, run_dir: Path) -> LocalRun:
+    """A run of R2D2 with the published network that only collects: rows, states and priorities, kept on disk too."""
+    config = make_config("r2d2", "atari", "ALE/Pong-v5")
+    replay = {"replay.budget": "2000000000", "replay.context": "0", "replay.learn": "20", "replay.period": "20"}
+    config = apply(
+        config, {"env.num_envs": str(num_envs), "env.options.full_actions": "false", "run.prefill": "0"} | replay
+    )
+    run = LocalRun(config, run_dir)
+    run.actor.start()
+    return run
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
@@ -106,6 +125,10 @@ def main() -> None:
     replay = Replay(spec, SequenceSpec(3, 1, 1), n, None, Uniform(), 0, capacity=100 * n)
     actor = Actor(env, policy, lambda rows, streams, state: replay.add(rows, streams), 0)
     actor.start()
+    kept = tempfile.TemporaryDirectory()
+    recurrent = r2d2_run(n, Path(kept.name))
+    cell, head = nn.LSTMCell(512, 512), nn.Linear(512, int(bare_env.single_action_space.n))
+    memory = torch.zeros(n, 512), torch.zeros(n, 512)
     obs, _ = bare_env.reset(seed=0)
     fixed = np.zeros(n, np.int64)
 
@@ -119,11 +142,26 @@ def main() -> None:
             action = net(x.contiguous(memory_format=torch.channels_last)).argmax(-1).numpy()
         obs = bare_env.step(action)[0]
 
+    def bare_lstm() -> None:
+        nonlocal obs, memory
+        with torch.inference_mode():
+            x = torch.from_numpy(obs).float().mul_(1 / 255)
+            memory = cell(net[:-1](x.contiguous(memory_format=torch.channels_last)), memory)
+            action = head(memory[0]).argmax(-1).numpy()
+        obs = bare_env.step(action)[0]
+
     def forward() -> None:
         with torch.inference_mode():
             net(torch.from_numpy(obs).float().mul_(1 / 255).contiguous(memory_format=torch.channels_last))
 
-    loops: dict[str, Callable[[], Any]] = {"raw": raw, "bare": bare, "reverie": actor.step, "network_alone": forward}
+    loops: dict[str, Callable[[], Any]] = {
+        "raw": raw,
+        "bare": bare,
+        "reverie": actor.step,
+        "bare_lstm": bare_lstm,
+        "reverie_r2d2": recurrent.act,
+        "network_alone": forward,
+    }
     rates: dict[str, list[float]] = {name: [] for name in loops}
     for loop in loops.values():
         for _ in range(3):
@@ -142,14 +180,17 @@ def main() -> None:
     profiler.disable()
     text = io.StringIO()
     pstats.Stats(profiler, stream=text).strip_dirs().sort_stats("tottime").print_stats(10)
-    shares = [ours / theirs for ours, theirs in zip(rates["reverie"], rates["bare"], strict=True)]
+    shares = {
+        ours: [a / b for a, b in zip(rates[ours], rates[theirs], strict=True)]
+        for ours, theirs in (("reverie", "bare"), ("reverie_r2d2", "bare_lstm"))
+    }
     document = {
         "what": f"acting on ALE/Pong-v5, {n} environments, 84x84x4, Nature CNN",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "machine": platform.processor() or platform.machine(),
         "env_steps_per_s": {name: {"median": float(np.median(r)), "all": r} for name, r in rates.items()},
-        "share_of_bare_loop": {"median": float(np.median(shares)), "all": shares},
+        "share_of_bare_loop": {name: {"median": float(np.median(r)), "all": r} for name, r in shares.items()},
         "profile_of_40_steps": [line.strip() for line in text.getvalue().splitlines() if line.strip()][3:16],
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
