@@ -257,7 +257,12 @@ def test_the_network_is_the_published_one() -> None:
 
 
 def test_presets_have_all_six_parts_and_each_can_be_left_out() -> None:
-    steps = {("atari", "ALE/Pong-v5"): 3, ("cpu", "CartPole-v1"): 10, ("cpu", "toy/catch"): 3, ("cpu", "ALE/Pong-v5"): 3}
+    steps = {
+        ("atari", "ALE/Pong-v5"): 3,
+        ("cpu", "CartPole-v1"): 10,
+        ("cpu", "toy/catch"): 3,
+        ("cpu", "ALE/Pong-v5"): 3,
+    }
     for (preset, env), n_step in steps.items():
         config = make_config("rainbow", preset, env)
         agent = config.agent
