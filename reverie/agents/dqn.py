@@ -36,6 +36,7 @@ from reverie.agents.agent import Learner
 from reverie.agents.exploration import Exploration
 from reverie.agents.q_policy import QNetwork, QPolicy, Stacks
 from reverie.agents.recurrent import start_state
+from reverie.data.rows import observations
 from reverie.data.sequences import Batch, Feedback, SequenceSpec
 from reverie.envs.env import EnvSpec
 from reverie.nets.cores import Core, Identity
@@ -136,6 +137,8 @@ class DQN(Learner):
         nn.Module.to(network, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.policy = self.make_policy(network, stacks)
         self.target = self.make_policy(copy.deepcopy(network).requires_grad_(False), stacks)
+        # Both networks read the same inputs; statistics are no parameters, and no copy of them lags behind.
+        self.target.network.torso.statistics = network.torso.statistics
         self.pairs = list(zip(self.target.parameters(), self.policy.parameters(), strict=True))
         self.optimisers = {"q": Optimiser(network.parameters(), config.opt)}
         self.transform = reward_transform(config.reward)
@@ -173,6 +176,8 @@ class DQN(Learner):
     def losses(self, batch: Batch, metrics: dict[str, Tensor]) -> Generator[dict[str, Tensor], None, Feedback]:
         """One loss; priorities go back to the replay."""
         rows = {name: value[self.spec.context :] for name, value in batch.rows.items()}
+        # One row of each window tells enough: its neighbours look like it.
+        self.policy.network.torso.adapt({key: value[0] for key, value in observations(rows).items()})
         valid, action = self.trained(rows), rows["action"][: self.spec.learn]
         steps = self.steps(rows)
         outputs = self.evaluate(batch, steps, metrics)

@@ -11,11 +11,18 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reverie.nets.encoders import is_image, vector, vector_size
+from reverie.nets.encoders import LEAST_STD, is_image, vector, vector_size
 from reverie.nets.layers import MLP
+from reverie.ops.stats import EmaNormaliser
 
 SMALLEST = 36
 """Side of the smallest image that DQN's convolutions fit."""
+
+LEAST_ENTRY_STD = 0.01
+"""of a standardised entry of a vector; entries that never change, such as masked ones, become 0"""
+
+MOMENTUM = 0.999
+"""of the running statistics of `TorsoConfig.standardise`, per update"""
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,10 @@ class TorsoConfig:
     """channels: of the three convolutions. layers, units: the MLP for what is no image. act: of the MLP.
 
     dense: units of a fully connected layer after all of them (0: none).
+    standardise: pixels and entries of vectors come minus their running mean over training batches, divided by their
+        running deviation, each by its own (pixels: at least `LEAST_STD` of white). Small things that move before a
+        still background are then most of what is seen, and small differences between rows of a vector not lost beside
+        1. Not in the papers.
     """
 
     channels: tuple[int, int, int] = (32, 64, 64)
@@ -30,6 +41,7 @@ class TorsoConfig:
     units: int = 128
     act: str = "relu"
     dense: int = 0
+    standardise: bool = False
 
 
 class NatureCNN(nn.Module):
@@ -41,7 +53,7 @@ class NatureCNN(nn.Module):
         smaller        3x3 stride 2, 3x3 stride 2, 3x3 stride 1, padded: 32 -> 16 -> 8 -> 8
 
     A side that the strides do not fit is padded at the bottom or right with black pixels, to the next side s with
-    s mod 8 = 4, so that every pixel is seen. Pixels are divided by 255 within the first kernel.
+    s mod 8 = 4, so that every pixel is seen. Pixels are divided by 255 within the first kernel, or standardised.
     Source: Mnih et al. 2015 (DQN), Methods, "Model architecture"; the form for smaller sides and the padding are ours.
     """
 
@@ -61,17 +73,35 @@ class NatureCNN(nn.Module):
             sides = [(side + 2 * padding - kernel) // stride + 1 for side in sides]
         self.outputs = channels[-1] * sides[0] * sides[1]
 
-    def forward(self, image: Tensor) -> Tensor:
-        """uint8 [N, H, W, C] in 0..255 -> [N, outputs]."""
-        x = image.movedim(-1, -3).float()
-        if any(self.pad):
-            x = F.pad(x, (0, self.pad[0], 0, self.pad[1]))
+    def forward(self, image: Tensor, statistics: EmaNormaliser | None = None) -> Tensor:
+        """uint8 [N, H, W, C] in 0..255 -> [N, outputs]. statistics: of pixels [H, W, C / k] of k stacked frames."""
         first = self.convs[0]
         assert isinstance(first, nn.Conv2d)
-        x = F.relu_(F.conv2d(x, first.weight * (1 / 255), first.bias, first.stride, first.padding))
+        # At once to what the convolutions read: bytes are exact in bfloat16 too, and a float32 copy costs a tenth.
+        kind = image.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+        if statistics is None:
+            x, weight = image.movedim(-1, -3).to(dtype), first.weight * (1 / 255)
+        else:
+            x, weight = standardised(image, statistics, dtype), first.weight
+        if any(self.pad):
+            x = F.pad(x, (0, self.pad[0], 0, self.pad[1]))
+        x = F.relu_(F.conv2d(x, weight, first.bias, first.stride, first.padding))
         for conv in self.convs[1:]:
             x = F.relu_(conv(x))
         return x.flatten(1)
+
+
+def standardised(image: Tensor, statistics: EmaNormaliser, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(x / 255 - mean) / std of stacked frames, pixel by pixel: uint8 [N, H, W, k C] -> dtype [N, k C, H, W].
+
+    statistics: of one frame, [H, W, C], of values in [0, 1]. In bfloat16 a mean is off by half a byte at most, which
+    is 0.02 of `LEAST_STD`.
+    """
+    frames = image.shape[-1] // statistics.mean.shape[-1]
+    mean, scale = statistics.mean * 255, 1 / (255 * statistics.std())
+    mean, scale = (x.repeat(1, 1, frames).movedim(-1, 0).to(dtype) for x in (mean, scale))
+    return image.movedim(-1, -3).to(dtype).sub_(mean).mul_(scale)
 
 
 class Torso(nn.Module):
@@ -94,9 +124,15 @@ class Torso(nn.Module):
             cnn = NatureCNN((height, width, colours * stack), config.channels)
             self.cnns.append(cnn)
             self.outputs += cnn.outputs
+        self.statistics = nn.ModuleList()
+        if config.standardise:
+            frames = [EmaNormaliser(MOMENTUM, tuple(space.shape or ()), LEAST_STD) for space in self.images.values()]
+            self.statistics.extend(frames)
         self.mlp: MLP | None = None
         if self.vectors:
             inputs = sum(vector_size(space) for space in self.vectors.values())
+            if config.standardise:
+                self.statistics.append(EmaNormaliser(MOMENTUM, (inputs,), LEAST_ENTRY_STD))
             self.mlp = MLP(inputs, config.layers, config.units, config.act)
             self.outputs += self.mlp.outputs
         self.dense: nn.Linear | None = None
@@ -107,10 +143,25 @@ class Torso(nn.Module):
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
         """Observations as they travel, images stacked, key -> [*lead, ...] -> [*lead, outputs]."""
         features = []
-        for key, cnn in zip(self.images, self.cnns, strict=True):
+        for number, (key, cnn) in enumerate(zip(self.images, self.cnns, strict=True)):
             image = obs[key]
-            features.append(cnn(image.flatten(0, -4)).unflatten(0, image.shape[:-3]))
+            statistics = self.statistics[number] if self.statistics else None
+            features.append(cnn(image.flatten(0, -4), statistics).unflatten(0, image.shape[:-3]))
         if self.mlp is not None:
-            features.append(self.mlp(torch.cat([vector(space, obs[key]) for key, space in self.vectors.items()], -1)))
+            entries = self._entries(obs)
+            features.append(self.mlp(self.statistics[-1](entries) if self.statistics else entries))
         x = torch.cat(features, -1) if len(features) > 1 else features[0]
         return x if self.dense is None else F.relu(self.dense(x))
+
+    def adapt(self, obs: Mapping[str, Tensor]) -> None:
+        """Take observations [*lead, ...], images not stacked, into the statistics; nothing without ``standardise``."""
+        if not self.statistics:
+            return
+        seen = [obs[key].float() * (1 / 255) for key in self.images]
+        for statistics, x in zip(self.statistics, seen + ([self._entries(obs)] if self.vectors else []), strict=True):
+            assert isinstance(statistics, EmaNormaliser)
+            statistics.update(x)
+
+    def _entries(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """All that is no image, [*lead, entries]."""
+        return torch.cat([vector(space, obs[key]) for key, space in self.vectors.items()], -1)

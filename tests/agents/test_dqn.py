@@ -14,7 +14,7 @@ from reverie.data.sequences import SequenceSpec
 from reverie.envs.env import EnvSpec
 from reverie.nets.optim import OptimConfig
 from reverie.ops.n_step import NStep
-from tests.agents.value import IMAGE, VECTOR, batch, disturb, make, same_parameters, slow_n_step, slow_values
+from tests.agents.value import IMAGE, SMALL, VECTOR, batch, disturb, make, same_parameters, slow_n_step, slow_values
 
 SETTINGS: list[dict[str, Any]] = [
     {},
@@ -135,6 +135,24 @@ def test_target_is_copied_after_every_nth_update() -> None:
         pairs = zip(learner.target.parameters(), learner.policy.parameters(), strict=True)
         same.append(all(torch.equal(a, b) for a, b in pairs))
     assert same == [False, False, True, False, False, True, False]
+
+
+@pytest.mark.parametrize("env", [IMAGE, VECTOR])
+def test_both_networks_standardise_alike_and_an_update_adapts_them(env: EnvSpec) -> None:
+    learner = make(env=env, torso=replace(SMALL["torso"], standardise=True))
+    mine, theirs = (policy.network.torso.statistics[0] for policy in (learner.policy, learner.target))
+    data = batch(learner)
+    for _ in range(2):
+        learner.update(data)
+    key = next(name for name in data.rows if name.startswith("obs."))
+    seen = data.rows[key][learner.spec.context].float() / (255 if env is IMAGE else 1)
+    assert torch.allclose(mine.mean, seen.mean(0), atol=1e-5)
+    assert torch.equal(mine.mean, theirs.mean)
+    assert torch.equal(mine.variance, theirs.variance)
+    two = make(env=env, seed=9, torso=replace(SMALL["torso"], standardise=True))
+    two.restore(learner.save())
+    assert torch.equal(two.target.network.torso.statistics[0].mean, mine.mean)
+    assert torch.equal(two.update(data).metrics["q_loss"], learner.update(data).metrics["q_loss"])
 
 
 def test_what_must_not_be_read_is_not_read() -> None:

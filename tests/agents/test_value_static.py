@@ -1,15 +1,17 @@
 """Updates of value-based agents have static shapes and never wait for the device."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.agents.test_static import WAITING, Watch
-from tests.agents.value import IMAGE, VECTOR, batch, make
+from tests.agents.value import IMAGE, SMALL, VECTOR, batch, make
 
 AGENTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("dqn", {"double": True, "dueling": True, "n_step": 3, "target_every": 2, "beta_over": 9}, {}),
     ("drqn", {"units": 5, "stack": 2}, {"learn": 6}),
+    ("drqn", {"units": 5, "stack": 2, "torso": replace(SMALL["torso"], standardise=True)}, {"learn": 6}),
     ("drqn", {"units": 5, "core": "gru", "whole_episodes": True}, {"learn": 6}),
     ("rainbow", {"target_every": 2, "beta_over": 9}, {}),
     ("rainbow", {"noisy": False, "dueling": False}, {"learn": 3}),

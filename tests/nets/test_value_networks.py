@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 from reverie.nets.optim import OptimConfig, Optimiser
 from reverie.nets.q_heads import DuelingQ, PlainQ, gather_actions
-from reverie.nets.torsos import NatureCNN, Torso, TorsoConfig
+from reverie.nets.torsos import NatureCNN, Torso, TorsoConfig, standardised
 
 
 def test_nature_has_the_published_sizes() -> None:
@@ -64,6 +64,39 @@ def test_torso_joins_images_vectors_and_indices() -> None:
     }
     assert torso(obs).shape == (6, 4, torso.outputs) == (6, 4, 4 * 3 * 3 + 5)
     assert Torso(observation, TorsoConfig(dense=9)).outputs == 9
+
+
+def test_standardised_pixels_by_hand() -> None:
+    """Two stacked frames of 4 x 4 pixels, 102 and 255 of 255 after a batch of 51s and 153s: mean 0.4, deviation 0.2."""
+    torso = Torso({"image": spaces.Box(0, 255, (4, 4, 1), np.uint8)}, TorsoConfig(standardise=True), stack=2)
+    seen = torch.tensor([51, 153], dtype=torch.uint8).repeat_interleave(16).view(2, 4, 4, 1)
+    seen[:, 0, 0] = 0  # a pixel that never changes: its deviation counts as 0.1
+    torso.adapt({"image": seen})
+    image = torch.stack([torch.full((1, 4, 4), 102), torch.full((1, 4, 4), 255)], -1).to(torch.uint8)
+    x = standardised(image, torso.statistics[0])
+    assert x.shape == (1, 2, 4, 4)
+    assert torch.allclose(x[0, :, 1, 1], torch.tensor([0.0, 3.0]), atol=1e-5)
+    assert torch.allclose(x[0, :, 0, 0], torch.tensor([4.0, 10.0]), atol=1e-5)
+
+
+def test_standardised_entries_by_hand_and_through_the_networks() -> None:
+    """Entries 1 and 5 have mean 3 and deviation 2; a masked one stays 0. Pixels go through the convolutions as such."""
+    observation = {"image": spaces.Box(0, 255, (40, 40, 1), np.uint8), "vector": spaces.Box(-9, 9, (2,), np.float32)}
+    torso = Torso(observation, TorsoConfig((2, 3, 4), layers=1, units=5, standardise=True))
+    image = torch.randint(0, 256, (2, 40, 40, 1), dtype=torch.uint8)
+    obs = {"image": image, "vector": torch.tensor([[1.0, 0.0], [5.0, 0.0]])}
+    torso.adapt(obs)
+    assert torso.mlp is not None
+    x = standardised(image, torso.statistics[0])
+    x = torch.nn.functional.pad(x, (0, 4, 0, 4))
+    for conv in torso.cnns[0].convs:  # type: ignore[union-attr]
+        x = torch.relu(conv(x))
+    by_hand = torch.cat([x.flatten(1), torso.mlp(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]))], 1)
+    assert torch.allclose(torso(obs), by_hand, atol=1e-5)
+    plain = Torso(observation, TorsoConfig((2, 3, 4), layers=1, units=5))
+    plain.adapt(obs)
+    assert not plain.statistics
+    assert not any("statistics" in name for name in plain.state_dict())
 
 
 def test_dueling_subtracts_the_mean_advantage() -> None:
