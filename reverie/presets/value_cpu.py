@@ -109,11 +109,38 @@ def _pixels(env: str) -> Config:
 def r2d2(env: str) -> Config:
     """R2D2 with small networks for two CPU cores: vectors, toy games and pixels."""
     env = env or "toy/tmaze"
-    return _r2d2_pixels(env) if env.startswith(PIXELS) else _r2d2_small(env)
+    if env.startswith(PIXELS):
+        return _r2d2_pixels(env)
+    return _r2d2_small(env) if env.startswith("toy/") else _remembered_vectors(_r2d2_small(env))
+
+
+def _remembered_vectors(base: Config) -> Config:
+    """What CartPole without its velocities (``--env.options.mask '[1,3]'``) asked of a recurrent agent.
+
+    Velocities are differences of one part in a hundred between rows, so that entries are standardised; and many small
+    updates (9750 of 160 rows) do more than few large ones. R2D2, seed 0, scores after 10 000 env_steps and so on:
+
+    | updates | standardised | 10k | 20k | 30k | 40k env_steps |
+    |---|---|---|---|---|---|
+    | 2437 of 32 x 20 rows | no | 144 | 239 | 269 | 230 |
+    | 9750 of 16 x 10 rows | no | 404 | 373 | 274 | 326 |
+    | 9750 of 16 x 10 rows | yes | 497 | 499 | 298 | 462 |
+    """
+    env_steps, train_ratio, batch, learn = 40_000, 40.0, 16, 10
+    run = _short_run(env_steps, prefill=1000, train_ratio=train_ratio)
+    updates = int((env_steps - run.prefill) * train_ratio / (batch * learn))
+    agent = replace(
+        base.agent,
+        torso=replace(base.agent.torso, standardise=True),
+        target_every=50,
+        opt=replace(base.agent.opt, lr=5e-4, lr_over=updates),
+    )
+    replay = replace(base.replay, batch=batch, context=5, learn=learn, period=5, state="stored")
+    return replace(base, agent=agent, replay=replay, run=run)
 
 
 def _r2d2_small(env: str) -> Config:
-    """Vectors and images of a few cells: windows of 10 + 20 rows from stored states."""
+    """Images of a few cells, and small vectors: windows of 10 + 20 rows from stored states."""
     agent = R2D2Config(
         n_step=3,
         gamma=0.99,
@@ -233,13 +260,14 @@ def drqn(env: str) -> Config:
         explore=replace(base.agent.explore, end=0.05),
         opt=OptimConfig(lr=1e-3 if small else 3e-4, eps=1e-5, clip=10.0, shrink=0.0),
     )
-    return replace(
+    config = replace(
         base,
         name="drqn",
         agent=agent,
         replay=replace(base.replay, batch=16, learn=20),
         run=_short_run(env_steps=40_000, prefill=1000, train_ratio=20.0) if small else base.run,
     )
+    return config if env.startswith((*PIXELS, "toy/")) else _remembered_vectors(config)
 
 
 PRESETS = {("dqn", "cpu"): dqn, ("drqn", "cpu"): drqn, ("r2d2", "cpu"): r2d2}
