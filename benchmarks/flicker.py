@@ -25,14 +25,23 @@ from matplotlib.figure import Figure
 from reverie.report.curves import COLOURS, GRAY, Y_LABELS
 from reverie.run.compare import Comparison, Variant, compare
 
-CELLS, ENV_STEPS = 11, 20_000
+CELLS, ENV_STEPS, PREFILL, TRAIN_RATIO = 11, 20_000, 800, 64
+COMMON = ("agent.n_step=3", "agent.target_every=50", "agent.torso.standardise=true", f"run.train_ratio={TRAIN_RATIO}")
 MEMORY = ("agent.torso.dense=0", "agent.units=64", "replay.context=0", "replay.learn=10", "replay.batch=32")
 VARIANTS = {
-    "dqn": ("dqn",),
-    "dqn-stack-4": ("dqn", "agent.stack=4"),
-    "drqn": ("drqn", *MEMORY),
-    "r2d2": ("r2d2", *MEMORY, "replay.period=5"),
+    "dqn": ("dqn", *COMMON),
+    "dqn-stack-4": ("dqn", "agent.stack=4", *COMMON),
+    "drqn": ("drqn", *COMMON, *MEMORY, "agent.feed=true"),
+    "r2d2": ("r2d2", *COMMON, *MEMORY, "replay.period=5"),
 }
+"""All train as many rows; learning rates fall to 0 over the run."""
+
+
+def settings(name: str, env_steps: int) -> tuple[str, ...]:
+    """Overrides of a variant for a run of that length."""
+    batch = 320 if MEMORY[0] in VARIANTS[name] else 64  # rows
+    updates = int((env_steps - PREFILL) * TRAIN_RATIO / batch)
+    return (*VARIANTS[name][1:], f"run.prefill={PREFILL}", f"agent.opt.lr_over={updates}")
 
 
 def watching(cells: int, p: float) -> float:
@@ -64,7 +73,7 @@ def run(p: float, asked: argparse.Namespace) -> dict[str, Any]:
     work = asked.work / f"p-{p:g}"
     request = Comparison(
         env="toy/catch",
-        variants=tuple(Variant(name, VARIANTS[name][0], VARIANTS[name][1:]) for name in asked.variants),
+        variants=tuple(Variant(name, VARIANTS[name][0], settings(name, asked.env_steps)) for name in asked.variants),
         seeds=tuple(asked.seeds),
         work=work / "runs",
         out=work / "comparison",
@@ -138,7 +147,7 @@ def main() -> None:
         "p": asked.p,
         "env_steps": asked.env_steps,
         "episodes": asked.episodes,
-        "variants": {name: VARIANTS[name] for name in asked.variants},
+        "variants": {name: [VARIANTS[name][0], *settings(name, asked.env_steps)] for name in asked.variants},
         "scores": {
             name: {p: [run["score"] for run in each["runs"][name]] for p, each in found.items()}
             for name in asked.variants
