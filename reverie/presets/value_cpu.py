@@ -189,7 +189,6 @@ def _r2d2_pixels(env: str) -> Config:
     - all rows are kept: with the newest 90 000 only, -20.9 after 750 000 env_steps (n_step 20: -19.1 after 650 000).
     """
     atari = env.startswith("ALE/")
-    env_steps, prefill, train_ratio, batch, learn = 400_000, 5000, 24.0, 16, 20
     agent = R2D2Config(
         n_step=10,
         gamma=0.99,
@@ -202,7 +201,7 @@ def _r2d2_pixels(env: str) -> Config:
         opt=OptimConfig(
             lr=5e-4,
             lr_end=1e-4,
-            lr_over=int((env_steps - prefill) * train_ratio / (batch * learn)),
+            lr_over=29_625,  # 400 000 env_steps
             eps=1e-5,
             clip=40.0,
             shrink=0.0,
@@ -220,19 +219,19 @@ def _r2d2_pixels(env: str) -> Config:
         ),
         replay=ReplayConfig(
             budget=3_000_000_000,
-            batch=batch,
+            batch=16,
             context=4,
-            learn=learn,
+            learn=20,
             period=10,
             state="stored",
             selector="prioritised",
             alpha=0.9,
         ),
         run=RunConfig(
-            env_steps=env_steps,
-            prefill=prefill,
+            env_steps=800_000,
+            prefill=5000,
             pretrain=0,
-            train_ratio=train_ratio,
+            train_ratio=24.0,
             log_every=1000,
             checkpoint_every=50_000,
             eval_every=50_000,
