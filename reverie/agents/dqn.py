@@ -53,6 +53,9 @@ class DQNConfig:
     """Defaults are the paper's network and settings, but for Adam in place of RMSProp.
 
     n_step: rows until the bootstrap. gamma: discount. double, dueling: see the module.
+    n_step_end, n_step_over: n falls from n_step to n_step_end, by the same factor on each of the first n_step_over
+        learner_steps, and is rounded (0: it stays). Many steps carry news far while all is new; few are less tied to
+        what was done in old rows. Source: Schwarzer et al. 2023 (BBF, arXiv 2305.19452), section 3.
     reward: what the learner makes of rewards: sign (the paper's clipping), identity, tanh or symlog.
     stack: frames that the network sees at a time; images only. hidden: units of the head's hidden layer (0: none).
     target_every: learner_steps between copies to the target network.
@@ -63,6 +66,8 @@ class DQNConfig:
     """
 
     n_step: int = 1
+    n_step_end: int = 1
+    n_step_over: int = 0
     gamma: float = 0.99
     double: bool = False
     dueling: bool = False
@@ -79,9 +84,14 @@ class DQNConfig:
     opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-4, eps=1.5e-4, clip=10.0, shrink=0.0))
 
     def __post_init__(self) -> None:
-        for name in ("n_step", "stack", "target_every"):
+        for name in ("n_step", "n_step_end", "stack", "target_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.n_step_over < 0 or (self.n_step_over and self.n_step_end > self.n_step):
+            raise ValueError(
+                f"expected n_step_over >= 0 and n_step_end <= n_step {self.n_step}, "
+                f"got {self.n_step_over} and {self.n_step_end}"
+            )
         if not 0.0 <= self.gamma <= 1.0:
             raise ValueError(f"gamma must be in [0, 1], got {self.gamma}")
         if self.beta_over < 0 or not 0.0 <= min(self.beta, self.beta_end) <= max(self.beta, self.beta_end) <= 1.0:
@@ -202,8 +212,12 @@ class DQN(Learner):
 
     def steps(self, rows: Mapping[str, Tensor]) -> NStep:
         """Rewards until the bootstrap, and where it is. rows: without the context."""
-        reward, config = self.transform(rows["reward"]), self.config
-        return n_step(reward, rows["is_last"], rows["is_terminal"], config.gamma, config.n_step, self.spec.learn)
+        reward, config, fewer = self.transform(rows["reward"]), self.config, None
+        if config.n_step_over:
+            done = (self.updates / config.n_step_over).clamp(max=1.0)
+            fewer = (config.n_step * (config.n_step_end / config.n_step) ** done).round().long()
+        last, terminal = rows["is_last"], rows["is_terminal"]
+        return n_step(reward, last, terminal, config.gamma, config.n_step, self.spec.learn, fewer)
 
     def evaluate(self, batch: Batch, steps: NStep, metrics: dict[str, Tensor]) -> Evaluated:
         """Without memory only the learned rows and those to bootstrap from pass the networks, once each."""

@@ -39,11 +39,20 @@ class NStep:
         return values[index, torch.arange(batch, device=index.device)]
 
 
-def n_step(reward: Tensor, is_last: Tensor, is_terminal: Tensor, gamma: float, n: int, rows: int) -> NStep:
+def n_step(
+    reward: Tensor,
+    is_last: Tensor,
+    is_terminal: Tensor,
+    gamma: float,
+    n: int,
+    rows: int,
+    fewer: Tensor | None = None,
+) -> NStep:
     """Parts of the targets of the first `rows` rows; earned + discount * boot is `n_step_returns`.
 
     reward, is_last (bool), is_terminal (bool): [T+1, B], reward[t] earned on arriving at row t and not read where the
     row before is_last. gamma: in [0, 1]. n: at least 1; returns end at is_last rows and at row T at the latest.
+    fewer: int64 [], in 1..n: as many steps instead, without a change of shapes (None: n).
     Raises ValueError if the shapes differ, n < 1, or rows > T.
     Source: Hessel et al. 2018 (Rainbow), "Multi-step learning"; Kapturowski et al. 2019 (R2D2), section 2.3.
     """
@@ -58,8 +67,15 @@ def n_step(reward: Tensor, is_last: Tensor, is_terminal: Tensor, gamma: float, n
     earned, discount = torch.zeros_like(reward), alive
     ahead = torch.zeros(reward.shape, dtype=torch.int64, device=reward.device)
     # After k rounds: the k-step parts. Rows with is_last and row T keep their own, as if they led to themselves.
-    for _ in range(min(n, time)):
-        earned = torch.cat([torch.where(last, 0.0, reward[1:] + gamma * earned[1:]), earned[-1:]])
-        discount = torch.cat([torch.where(last, alive[:-1], gamma * discount[1:]), discount[-1:]])
-        ahead = torch.cat([torch.where(last, 0, ahead[1:] + 1), ahead[-1:]])
+    for k in range(min(n, time)):
+        after = (
+            torch.cat([torch.where(last, 0.0, reward[1:] + gamma * earned[1:]), earned[-1:]]),
+            torch.cat([torch.where(last, alive[:-1], gamma * discount[1:]), discount[-1:]]),
+            torch.cat([torch.where(last, 0, ahead[1:] + 1), ahead[-1:]]),
+        )
+        before = (earned, discount, ahead)
+        earned, discount, ahead = after
+        if fewer is not None:
+            goes_on = k < fewer
+            earned, discount, ahead = (torch.where(goes_on, a, b) for a, b in zip(after, before, strict=True))
     return NStep(earned[:rows], discount[:rows], ahead[:rows])

@@ -190,7 +190,7 @@ def _r2d2_pixels(env: str) -> Config:
     """
     atari = env.startswith("ALE/")
     agent = R2D2Config(
-        n_step=10,
+        n_step=4,
         gamma=0.99,
         stack=2,
         torso=TorsoConfig(channels=(16, 32, 32), dense=128, standardise=True),
@@ -228,13 +228,13 @@ def _r2d2_pixels(env: str) -> Config:
             alpha=0.9,
         ),
         run=RunConfig(
-            env_steps=800_000,
+            env_steps=600_000,
             prefill=5000,
             pretrain=0,
             train_ratio=24.0,
             log_every=1000,
             checkpoint_every=50_000,
-            eval_every=50_000,
+            eval_every=100_000,
             eval_episodes=20,
             eval_envs=20,
             precision="bfloat16",

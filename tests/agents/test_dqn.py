@@ -102,6 +102,20 @@ def test_beta_is_annealed_over_learner_steps() -> None:
         assert learner.importance(probabilities).tolist() == pytest.approx([1.0, 0.5**beta])
 
 
+def test_steps_ahead_fall_by_the_same_factor() -> None:
+    """8 to 2 over 4 learner_steps: a factor of 0.707 each, 8, 5.66, 4, 2.83, 2, rounded; then they stay."""
+    learner = make(n_step=8, n_step_end=2, n_step_over=4)
+    rows = {name: value[learner.spec.context :] for name, value in batch(learner, ends=0.0).rows.items()}
+    assert learner.spec.lookahead == 8
+    ahead = []
+    for updates in (0, 1, 2, 3, 4, 5, 100):
+        learner.updates.fill_(updates)
+        ahead.append(learner.steps(rows).ahead.unique().tolist())
+    assert ahead == [[8], [6], [4], [3], [2], [2], [2]]
+    with pytest.raises(ValueError, match="n_step_end <= n_step 3, got 10 and 4"):
+        DQNConfig(n_step=3, n_step_end=4, n_step_over=10)
+
+
 def test_double_with_one_network_for_both_is_dqn() -> None:
     """The online network's best action has the target network's largest value if they are the same."""
     plain, double = make(n_step=2, target_every=1), make(n_step=2, target_every=1, double=True)

@@ -10,6 +10,7 @@ from tests.agents.value import IMAGE, SMALL, VECTOR, batch, make
 
 AGENTS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("dqn", {"double": True, "dueling": True, "n_step": 3, "target_every": 2, "beta_over": 9}, {}),
+    ("dqn", {"n_step": 5, "n_step_end": 2, "n_step_over": 3}, {}),
     ("drqn", {"units": 5, "stack": 2}, {"learn": 6}),
     ("drqn", {"units": 5, "stack": 2, "torso": replace(SMALL["torso"], standardise=True)}, {"learn": 6}),
     ("drqn", {"units": 5, "core": "gru", "whole_episodes": True}, {"learn": 6}),

@@ -46,6 +46,18 @@ def test_parts_make_the_finished_targets(n: int, rows: int) -> None:
     assert torch.allclose(torch.where(last[:rows], 0.0, made), whole, atol=1e-6)
 
 
+@pytest.mark.parametrize("fewer", [1, 2, 4, 5])
+def test_fewer_steps_are_those_of_a_smaller_n(fewer: int) -> None:
+    g = torch.Generator().manual_seed(fewer)
+    reward = torch.randn(10, 32, generator=g)
+    last = torch.rand(10, 32, generator=g) < 0.3
+    terminal = last & (torch.rand(10, 32, generator=g) < 0.5)
+    found = n_step(reward, last, terminal, 0.9, 5, 7, torch.tensor(fewer))
+    expected = n_step(reward, last, terminal, 0.9, fewer, 7)
+    for name in ("earned", "discount", "ahead"):
+        assert torch.equal(getattr(found, name), getattr(expected, name))
+
+
 def test_arguments_are_checked() -> None:
     flags = torch.zeros(4, 2, dtype=torch.bool)
     with pytest.raises(ValueError, match="aligned"):
