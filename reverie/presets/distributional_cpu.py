@@ -31,7 +31,7 @@ the edge is never tried (not tested). So on vectors epsilon comes on top of the 
 
 IQN also takes Huber's kappa of 10 on vectors (errors there are tens; with 1 its gradient is a sign), 16 levels where 8
 were too noisy (32 to act with), a double and dueling network, prioritised replay, and DQN's exploration gives way to a
-ladder. What was hard is the plateau at 250 to 450, where the cart stays up but drifts out of the track. CartPole, mean
+ladder. What was hard is a plateau at 250 to 450 (a guess: the cart drifts out of the track). CartPole, mean
 scores of the mode after 10 000, 20 000 and 30 000 env_steps, and at the end (of 30 000 to 50 000):
 
 | seed | steps | levels | double, dueling | prioritised | 10k | 20k | 30k | end |
@@ -55,10 +55,10 @@ from dataclasses import replace
 from reverie.agents.exploration import Exploration
 from reverie.agents.iqn import IQNConfig
 from reverie.agents.rainbow import RainbowConfig
-from reverie.config import Config, ReplayConfig, RunConfig
+from reverie.config import Config
 from reverie.nets.optim import OptimConfig
 from reverie.nets.torsos import TorsoConfig
-from reverie.presets.parts import PIXELS, inherited
+from reverie.presets.parts import PIXELS, inherited, updates
 from reverie.presets.value_cpu import dqn
 
 
@@ -82,15 +82,9 @@ def _base(env: str, n_step: int, env_steps: int) -> Config:
         torso=TorsoConfig(layers=1, units=128),
         hidden=128,
         target_every=50,
-        opt=OptimConfig(lr=1e-3, lr_over=_updates(run, base.replay), eps=1e-5, clip=10.0, shrink=0.0),
+        opt=OptimConfig(lr=1e-3, lr_over=updates(run, base.replay), eps=1e-5, clip=10.0, shrink=0.0),
     )
     return replace(base, agent=agent, run=run)
-
-
-def _updates(run: RunConfig, replay: ReplayConfig) -> int:
-    """learner_steps of a run whose windows have one learned row."""
-    env_steps = run.env_steps or run.frames // 4  # the action repeat of Atari
-    return int((env_steps - run.prefill) * run.train_ratio / replay.batch)
 
 
 def rainbow(env: str) -> Config:
@@ -104,7 +98,7 @@ def rainbow(env: str) -> Config:
         v_max=limit,
         explore_too=vectors,
         sigma=0.1 if vectors else 0.5,
-        beta_over=_updates(base.run, base.replay),
+        beta_over=updates(base.run, base.replay),
     )
     return replace(base, name="rainbow", agent=agent, replay=replace(base.replay, selector="prioritised", alpha=0.5))
 

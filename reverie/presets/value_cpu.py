@@ -15,7 +15,7 @@ from reverie.agents.r2d2 import R2D2Config
 from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig
 from reverie.nets.optim import OptimConfig
 from reverie.nets.torsos import TorsoConfig
-from reverie.presets.parts import PIXELS
+from reverie.presets.parts import PIXELS, updates
 
 
 def dqn(env: str) -> Config:
@@ -132,9 +132,9 @@ def _remembered_vectors(base: Config, n_step: int, lr: float) -> Config:
     | DRQN, uniform draws | 0 | 3 | 9750 of 16 x 10 rows | 84 | 268 | 147 | 242 |
     | DRQN | 0 | 5 | 9750 of 16 x 10 rows | 167 | 494 | stopped at 500 | |
     """
-    env_steps, train_ratio, batch, learn = 30_000, 40.0, 16, 10
-    run = _short_run(env_steps, prefill=1000, train_ratio=train_ratio)
-    updates = int((env_steps - run.prefill) * train_ratio / (batch * learn))
+    run = _short_run(env_steps=30_000, prefill=1000, train_ratio=40.0)
+    replay = replace(base.replay, batch=16, context=5, learn=10, period=5, state="stored")
+    replay = replace(replay, selector="prioritised", alpha=0.9)
     agent = replace(
         base.agent,
         n_step=n_step,
@@ -144,11 +144,9 @@ def _remembered_vectors(base: Config, n_step: int, lr: float) -> Config:
         torso=replace(base.agent.torso, standardise=True),
         target_every=50,
         explore=Exploration(kind="ladder", base=0.4, alpha=4.0, evaluation=0.0),
-        opt=replace(base.agent.opt, lr=lr, lr_over=updates),
+        opt=replace(base.agent.opt, lr=lr, lr_over=updates(run, replay)),
     )
     env = replace(base.env, num_envs=8)
-    replay = replace(base.replay, batch=batch, context=5, learn=learn, period=5, state="stored")
-    replay = replace(replay, selector="prioritised", alpha=0.9)
     return replace(base, agent=agent, env=env, replay=replay, run=run)
 
 
