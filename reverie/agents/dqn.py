@@ -17,7 +17,7 @@ added are settings, and combine freely:
     target                                    Q'(o_{t+n})
 
 The loss is summed over the learned rows of a window that have an action, ~is_last, and averaged over windows (one row
-each, by default). Its gradient is Huber's with `kappa` 1: the clipped error of the paper, not a clipped loss.
+each, by default). Its gradient is Huber's with delta 1: the clipped error of the paper, not a clipped loss.
 
 Differs from the paper in: nothing that is not named in a preset.
 """
@@ -59,8 +59,6 @@ class DQNConfig:
     reward: what the learner makes of rewards: sign (the paper's clipping), identity, tanh or symlog.
     stack: frames that the network sees at a time; images only. hidden: units of the head's hidden layer (0: none).
     target_every: learner_steps between copies to the target network.
-    kappa: size of an error from which on Huber's loss is linear. For rewards of the size of 1 the paper's 1; where
-        values are tens, its gradient would be a sign and its minimum a median. R2D2 and Rainbow have other losses.
     actor_priorities: new windows get the error of the actor's own action values, which are stored with every row;
         otherwise the largest priority so far. For heads whose outputs are action values.
     beta, beta_end, beta_over: exponent of the importance weights, annealed linearly over that many learner_steps
@@ -78,7 +76,6 @@ class DQNConfig:
     torso: TorsoConfig = field(default_factory=TorsoConfig)
     hidden: int = 512
     target_every: int = 2500
-    kappa: float = 1.0
     actor_priorities: bool = False
     beta: float = 0.4
     beta_end: float = 1.0
@@ -95,8 +92,6 @@ class DQNConfig:
                 f"expected n_step_over >= 0 and n_step_end <= n_step {self.n_step}, "
                 f"got {self.n_step_over} and {self.n_step_end}"
             )
-        if self.kappa <= 0.0:
-            raise ValueError(f"kappa must be positive, got {self.kappa}")
         if not 0.0 <= self.gamma <= 1.0:
             raise ValueError(f"gamma must be in [0, 1], got {self.gamma}")
         if self.beta_over < 0 or not 0.0 <= min(self.beta, self.beta_end) <= max(self.beta, self.beta_end) <= 1.0:
@@ -270,7 +265,7 @@ class DQN(Learner):
     def td_loss(self, outputs: Tensor, action: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and error of every learned row, [learn, B] each; errors become priorities."""
         value = gather_actions(outputs, action)
-        return huber(value, targets, self.config.kappa), targets - value
+        return huber(value, targets), targets - value
 
     def importance(self, probabilities: Tensor) -> Tensor:
         """w_i = (N P(i))^-beta, divided by the largest of the batch, [B].

@@ -41,13 +41,14 @@ class IQNConfig(DQNConfig):
 
     levels, target_levels: N and N', quantiles per row that are learned, and that make up a target.
     acting_levels: K, levels whose mean is an action value, in acting and in a*.
-    cosines: of the embedding of a level.
+    cosines: of the embedding of a level. kappa: where Huber's loss becomes linear.
     """
 
     levels: int = 64
     target_levels: int = 64
     acting_levels: int = 32
     cosines: int = 64
+    kappa: float = 1.0
     explore: Exploration = field(
         default_factory=lambda: Exploration(start=1.0, end=0.01, over=1_000_000, after=50_000, evaluation=0.001)
     )
@@ -58,6 +59,8 @@ class IQNConfig(DQNConfig):
         for name in ("levels", "target_levels", "acting_levels", "cosines"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.kappa <= 0.0:
+            raise ValueError(f"kappa must be positive, got {self.kappa}")
         if self.actor_priorities:
             raise ValueError("actor_priorities need action values as outputs, which quantiles are not: set it to false")
 

@@ -108,7 +108,7 @@ def iqn(env: str) -> Config:
     base = _base(env, n_step=20, env_steps=30_000)
     vectors = _is_vectors(base.env.id)
     agent = IQNConfig(
-        **inherited(base.agent, "double", "dueling", "explore", "kappa"),
+        **inherited(base.agent, "double", "dueling", "explore"),
         double=vectors,
         dueling=vectors,
         levels=16 if vectors else 8,

@@ -20,7 +20,7 @@ SETTINGS: list[dict[str, Any]] = [
     {},
     {"double": True},
     {"double": True, "dueling": True, "n_step": 3, "stack": 3},
-    {"n_step": 2, "stack": 1, "reward": "identity", "kappa": 0.3},
+    {"n_step": 2, "stack": 1, "reward": "identity"},
 ]
 
 
@@ -41,8 +41,7 @@ def slow_update(learner: Any, data: Any, beta: float) -> tuple[float, list[float
             best = int((online if config.double else target)[i].argmax())
             error = earned + discount * float(target[i, best]) - float(online[t, rows["action"][t, b]])
             errors.append(abs(error))
-            size, kappa = abs(error), config.kappa
-            loss = 0.5 * size**2 if size <= kappa else kappa * (size - 0.5 * kappa)
+            loss = 0.5 * error**2 if abs(error) <= 1 else abs(error) - 0.5
             total += weights[b] / max(weights) * loss / 5
         priorities.append(sum(errors) / max(len(errors), 1))
     return total, priorities
@@ -86,8 +85,6 @@ def test_the_gradient_is_clipped_and_not_the_loss() -> None:
     assert error.tolist() == [[-6.0, 0.25]]
     loss.sum().backward()
     assert value.grad.tolist() == [[[0.0, 0.0, 1.0], [-0.25, 0.0, 0.0]]]
-    loss, _ = make(kappa=4.0).td_loss(value, torch.tensor([[2, 0]]), torch.tensor([[1.0, 0.75]]))
-    assert loss.tolist() == [[16.0, 0.03125]]
 
 
 def test_importance_weights_by_hand() -> None:
@@ -271,8 +268,6 @@ def test_what_cannot_be_is_refused() -> None:
         make("dqn", box)
     with pytest.raises(ValueError, match="n_step must be at least 1, got 0"):
         DQNConfig(n_step=0)
-    with pytest.raises(ValueError, match="kappa must be positive, got 0"):
-        DQNConfig(kappa=0.0)
     with pytest.raises(ValueError, match="gamma must be"):
         DQNConfig(gamma=1.5)
     with pytest.raises(ValueError, match="beta_over >= 0"):
