@@ -57,6 +57,7 @@ class DQNConfig:
         learner_steps, and is rounded (0: it stays). Many steps carry news far while all is new; few are less tied to
         what was done in old rows. Source: Schwarzer et al. 2023 (BBF, arXiv 2305.19452), section 3.
     reward: what the learner makes of rewards: sign (the paper's clipping), identity, tanh or symlog.
+    reward_scale: times this, so that values come to be of the size of 1 where their sums are large.
     stack: frames that the network sees at a time; images only. hidden: units of the head's hidden layer (0: none).
     target_every: learner_steps between copies to the target network.
     actor_priorities: new windows get the error of the actor's own action values, which are stored with every row;
@@ -72,6 +73,7 @@ class DQNConfig:
     double: bool = False
     dueling: bool = False
     reward: str = "sign"
+    reward_scale: float = 1.0
     stack: int = 4
     torso: TorsoConfig = field(default_factory=TorsoConfig)
     hidden: int = 512
@@ -92,6 +94,8 @@ class DQNConfig:
                 f"expected n_step_over >= 0 and n_step_end <= n_step {self.n_step}, "
                 f"got {self.n_step_over} and {self.n_step_end}"
             )
+        if self.reward_scale <= 0.0:
+            raise ValueError(f"reward_scale must be positive, got {self.reward_scale}")
         if not 0.0 <= self.gamma <= 1.0:
             raise ValueError(f"gamma must be in [0, 1], got {self.gamma}")
         if self.beta_over < 0 or not 0.0 <= min(self.beta, self.beta_end) <= max(self.beta, self.beta_end) <= 1.0:
@@ -212,7 +216,8 @@ class DQN(Learner):
 
     def steps(self, rows: Mapping[str, Tensor]) -> NStep:
         """Rewards until the bootstrap, and where it is. rows: without the context."""
-        reward, config, fewer = self.transform(rows["reward"]), self.config, None
+        config, fewer = self.config, None
+        reward = config.reward_scale * self.transform(rows["reward"])
         if config.n_step_over:
             done = (self.updates / config.n_step_over).clamp(max=1.0)
             fewer = (config.n_step * (config.n_step_end / config.n_step) ** done).round().long()

@@ -20,7 +20,7 @@ SETTINGS: list[dict[str, Any]] = [
     {},
     {"double": True},
     {"double": True, "dueling": True, "n_step": 3, "stack": 3},
-    {"n_step": 2, "stack": 1, "reward": "identity"},
+    {"n_step": 2, "stack": 1, "reward": "identity", "reward_scale": 0.3},
 ]
 
 
@@ -268,6 +268,8 @@ def test_what_cannot_be_is_refused() -> None:
         make("dqn", box)
     with pytest.raises(ValueError, match="n_step must be at least 1, got 0"):
         DQNConfig(n_step=0)
+    with pytest.raises(ValueError, match="reward_scale must be positive, got 0"):
+        DQNConfig(reward_scale=0.0)
     with pytest.raises(ValueError, match="gamma must be"):
         DQNConfig(gamma=1.5)
     with pytest.raises(ValueError, match="beta_over >= 0"):

@@ -51,7 +51,7 @@ def slow_n_step(rows: dict[str, Tensor], t: int, b: int, config: Any) -> tuple[f
     while i < t + config.n_step and not rows["is_last"][i, b]:
         i += 1
         reward = rows["reward"][i, b]
-        earned += discount * float(reward.sign() if config.reward == "sign" else reward)
+        earned += discount * config.reward_scale * float(reward.sign() if config.reward == "sign" else reward)
         discount *= config.gamma
     return earned, discount * float(not rows["is_terminal"][i, b]), i
 
