@@ -214,12 +214,16 @@ class DQN(Learner):
         """Which of the learned rows have a loss, bool [learn, B]: those with an action. rows: without the context."""
         return ~rows["is_last"][: self.spec.learn]
 
+    def done(self, over: int) -> Tensor:
+        """How much of the first `over` learner_steps is behind, float32 [] in 0..1."""
+        return (self.updates / over).clamp(max=1.0)
+
     def steps(self, rows: Mapping[str, Tensor]) -> NStep:
         """Rewards until the bootstrap, and where it is. rows: without the context."""
         config, fewer = self.config, None
         reward = config.reward_scale * self.transform(rows["reward"])
         if config.n_step_over:
-            done = (self.updates / config.n_step_over).clamp(max=1.0)
+            done = self.done(config.n_step_over)
             fewer = (config.n_step * (config.n_step_end / config.n_step) ** done).round().long()
         last, terminal = rows["is_last"], rows["is_terminal"]
         return n_step(reward, last, terminal, config.gamma, config.n_step, self.spec.learn, fewer)
@@ -280,8 +284,7 @@ class DQN(Learner):
         config = self.config
         beta: Tensor | float = config.beta
         if config.beta_over:
-            done = (self.updates / config.beta_over).clamp(max=1.0)
-            beta = config.beta + (config.beta_end - config.beta) * done
+            beta = config.beta + (config.beta_end - config.beta) * self.done(config.beta_over)
         log = probabilities.log()
         return torch.exp(-beta * (log - log.min()))
 
