@@ -25,23 +25,33 @@ from matplotlib.figure import Figure
 from reverie.report.curves import COLOURS, GRAY, Y_LABELS
 from reverie.run.compare import Comparison, Variant, compare
 
-CELLS, ENV_STEPS, PREFILL, TRAIN_RATIO = 11, 20_000, 800, 64
-COMMON = ("agent.n_step=3", "agent.target_every=50", "agent.torso.standardise=true", f"run.train_ratio={TRAIN_RATIO}")
-MEMORY = ("agent.torso.dense=0", "agent.units=64", "replay.context=0", "replay.learn=10", "replay.batch=32")
+CELLS, ENV_STEPS, PREFILL, TRAIN_RATIO, ROWS = 11, 160_000, 1600, 10, 320
+COMMON = (
+    "agent.n_step=3",
+    "agent.target_every=50",
+    "agent.opt.lr=2e-3",
+    "agent.torso.standardise=true",
+    "env.num_envs=32",
+    f"run.prefill={PREFILL}",
+    f"run.train_ratio={TRAIN_RATIO}",
+)
+FALLING = ("agent.explore.over=30000",)
+FRAMES = ("agent.hidden=128", f"replay.batch={ROWS}")
+MEMORY = ("agent.torso.dense=0", "agent.units=128", "replay.context=0", "replay.learn=10", f"replay.batch={ROWS // 10}")
+EPISODES = ("agent.feed=true", "agent.whole_episodes=true", "replay.selector=episodes")
 VARIANTS = {
-    "dqn": ("dqn", *COMMON),
-    "dqn-stack-4": ("dqn", "agent.stack=4", *COMMON),
-    "drqn": ("drqn", *COMMON, *MEMORY, "agent.feed=true"),
+    "dqn": ("dqn", *COMMON, *FALLING, *FRAMES),
+    "dqn-stack-4": ("dqn", *COMMON, *FALLING, *FRAMES, "agent.stack=4"),
+    "drqn": ("drqn", *COMMON, *FALLING, *MEMORY, *EPISODES),
     "r2d2": ("r2d2", *COMMON, *MEMORY, "replay.period=5"),
 }
-"""All train as many rows; learning rates fall to 0 over the run."""
+"""All train as many rows in as many updates of `ROWS` rows; learning rates fall to 0 over the run."""
 
 
 def settings(name: str, env_steps: int) -> tuple[str, ...]:
     """Overrides of a variant for a run of that length."""
-    batch = 320 if MEMORY[0] in VARIANTS[name] else 64  # rows
-    updates = int((env_steps - PREFILL) * TRAIN_RATIO / batch)
-    return (*VARIANTS[name][1:], f"run.prefill={PREFILL}", f"agent.opt.lr_over={updates}")
+    updates = int((env_steps - PREFILL) * TRAIN_RATIO / ROWS)
+    return (*VARIANTS[name][1:], f"agent.opt.lr_over={updates}")
 
 
 def watching(cells: int, p: float) -> float:

@@ -198,7 +198,7 @@ def _r2d2_small(env: str) -> Config:
 
 
 def _r2d2_pixels(env: str) -> Config:
-    """Pixels: DQN's convolutions at half width and a small LSTM, windows of 4 + 20 rows from stored states.
+    """Pixels: DQN's convolutions and a small LSTM, windows of 12 + 20 rows from stored states.
 
     Atari comes as 60x60 pixels (84x84 take twice as long in the convolutions) and with the actions that the game uses.
     Networks compute in bfloat16, which took 0.6 to 0.75 of float32's time on a processor that has its instructions;
@@ -208,22 +208,29 @@ def _r2d2_pixels(env: str) -> Config:
 
     | env_steps | 100k | 200k | 300k | 400k | 500k | 600k | 700k | 800k | per second |
     |---|---|---|---|---|---|---|---|---|---|
-    | train_ratio 24, 16 windows, 10 steps ahead | -13.7 | -7.8 | -6.8 | | | | | | 130 |
+    | half the width, 4 + 20 rows, train_ratio 24, 16 windows, 10 steps ahead | -13.7 | -7.8 | -6.8 | | | | | | 130 |
     | the same, with 4 steps from 250k on | | | -2.5 | 1.0 | | | | | 130 |
-    | train_ratio 24, 16 windows, 4 steps | -11.7 | -9.3 | | | | | | | 130 |
-    | train_ratio 8, 16 windows, 10 steps annealed | -14.0 | -8.5 | | | | | | | 390 |
-    | train_ratio 8, 8 windows, 5 steps | -16.3 | -1.9 | 4.3 | 9.9 | 10.4 | 11.3 | 10.8 | | 330 |
-    | the same, from 600k on at a learning rate of 1e-4 and from 662k on with 2 steps | | | | | | | 12.7 | 14.1 | 280 |
-    | this preset, up to here | -14.7 | -8.1 | 1.7 | 8.0 | 9.0 | 10.9 | 10.9 | | 250 |
+    | half, 4 + 20 rows, train_ratio 24, 16 windows, 4 steps | -11.7 | -9.3 | | | | | | | 130 |
+    | half, 4 + 20 rows, train_ratio 8, 16 windows, 10 steps annealed | -14.0 | -8.5 | | | | | | | 390 |
+    | half, 4 + 20 rows, train_ratio 8, 8 windows, 5 steps | -16.3 | -1.9 | 4.3 | 9.9 | 10.4 | 11.3 | 10.8 | | 330 |
+    | the same, from 600k on at a rate of 1e-4 and from 662k on with 2 steps | | | | | | | 12.7 | 14.1 | 280 |
+    | half, 4 + 20 rows, train_ratio 8, 8 windows, 5 steps falling to 2 | -14.7 | -8.1 | 1.7 | 8.0 | 9.0 | 10.9 | 10.9 | | 250 |
+    | whole width, 4 + 20 rows | -13.1 | | | | | | | | 160 |
+    | this preset: whole width, 12 + 20 rows | -13.8 | 7.3 | 7.3 | 14.0 | 13.3 | @600 | @700 | @800 | 160 |
 
+    - Burn-in: a stored state was written by old parameters, some of them hundreds of thousands of env_steps ago. At the
+      end of the run with 2 steps (half the width), action values that begin with the state of any other row were off by
+      0.16 where the largest are 0.21, by 0.08 after 4 rows, 0.03 after 8 and 0.006 after 16. With 4 rows of burn-in,
+      half of the learned rows are trained on such values, and priorities ask for just those. With 12 rows and
+      otherwise equal settings, training episodes between 60 000 and 80 000 env_steps scored -17.7 for -19.4.
+    - Width: the run with half of it stays at 12 to 14.4 from 750k to 1000k, and neither a rate that falls on to 3e-5
+      nor 14 + 10 rows took it higher in a further 100k (13.5 and 13.0; 13.9 and 13.3).
     - Fewer trained rows for each env_step: with 8 (and steps annealed) it is worth about as much as with 24, and takes
       a third of the time.
     - Standardised pixels (`TorsoConfig.standardise`): with the learning rate constant, training episodes between 40 000
       and 50 000 env_steps scored -16.8 on average, without them -20.6 and -20.3; with 2e-4 for 5e-4 -20.0.
     - Several steps ahead at first, because a point is scored some 25 env_steps after the stroke that earned it; fewer
-      later, because the others are what old parameters, and streams that explore, did: hence `n_step_end`. The preset
-      has two from 454k on; its rallies last half as long again as those of the run with five until 662k, which goes no
-      higher: 12.2, 14.4, 13.9 and 13.5 after 850k to 1000k, the last three with a ladder from 0.05 instead of 0.4.
+      later, because the others are what old parameters, and streams that explore, did: hence `n_step_end`.
     - float32 showed no gain: after 50 000 env_steps -18.5 where bfloat16 had -17.9; and with the rate at 1e-4 and
       5 steps, 12.1 in bfloat16 at 650k became 11.5 in float32 at 700k.
     - All rows are kept: with the newest 90 000 only, -20.9 after 750 000 env_steps (not standardised).
@@ -232,18 +239,18 @@ def _r2d2_pixels(env: str) -> Config:
     agent = R2D2Config(
         n_step=5,
         n_step_end=2,
-        n_step_over=30_000,  # 600 000 env_steps
+        n_step_over=45_000,  # 900 000 env_steps
         gamma=0.99,
         stack=2,
-        torso=TorsoConfig(channels=(16, 32, 32), dense=128, standardise=True),
-        units=128,
-        hidden=128,
+        torso=TorsoConfig(dense=256, standardise=True),
+        units=256,
+        hidden=256,
         target_every=100,
         explore=Exploration(kind="ladder", base=0.4, alpha=7.0, evaluation=0.001),
         opt=OptimConfig(
             lr=5e-4,
-            lr_end=1e-4,
-            lr_over=30_000,
+            lr_end=5e-5,
+            lr_over=45_000,
             eps=1e-5,
             clip=40.0,
             shrink=0.0,
@@ -262,7 +269,7 @@ def _r2d2_pixels(env: str) -> Config:
         replay=ReplayConfig(
             budget=4_000_000_000,
             batch=8,
-            context=4,
+            context=12,
             learn=20,
             period=10,
             state="stored",
@@ -270,7 +277,7 @@ def _r2d2_pixels(env: str) -> Config:
             alpha=0.9,
         ),
         run=RunConfig(
-            env_steps=1_000_000,
+            env_steps=900_000,
             prefill=5000,
             pretrain=0,
             train_ratio=8.0,
