@@ -204,7 +204,7 @@ def _r2d2_pixels(env: str) -> Config:
     Networks compute in bfloat16, which took 0.6 to 0.75 of float32's time on a processor that has its instructions;
     one without them wants ``--run.precision float32``.
 
-    What moved it on Pong (one seed each, sticky actions, evaluated over 20 episodes after so many env_steps):
+    What moved it on Pong (seed 0, sticky actions, evaluated over 20 episodes after so many env_steps):
 
     | env_steps | 100k | 200k | 300k | 400k | 500k | 600k | 700k | 800k | per second |
     |---|---|---|---|---|---|---|---|---|---|
@@ -214,16 +214,17 @@ def _r2d2_pixels(env: str) -> Config:
     | half, 4 + 20 rows, train_ratio 8, 16 windows, 10 steps annealed | -14.0 | -8.5 | | | | | | | 390 |
     | half, 4 + 20 rows, train_ratio 8, 8 windows, 5 steps | -16.3 | -1.9 | 4.3 | 9.9 | 10.4 | 11.3 | 10.8 | | 330 |
     | the same, from 600k on at a rate of 1e-4 and from 662k on with 2 steps | | | | | | | 12.7 | 14.1 | 280 |
-    | half, 4 + 20 rows, train_ratio 8, 8 windows, 5 steps falling to 2 | -14.7 | -8.1 | 1.7 | 8.0 | 9.0 | 10.9 | 10.9 | | 250 |
+    | the same as the last but one, with 5 steps falling to 2 | -14.7 | -8.1 | 1.7 | 8.0 | 9.0 | 10.9 | 10.9 | | 250 |
     | whole width, 4 + 20 rows | -13.1 | | | | | | | | 160 |
-    | this preset: whole width, 12 + 20 rows | -13.8 | 7.3 | 7.3 | 14.0 | 13.3 | @600 | @700 | @800 | 160 |
+    | this preset: whole width, 12 + 20 rows | -13.8 | 7.3 | 7.3 | 14.0 | 13.3 | 15.1 | 16.2 | 16.9 | 140 |
 
-    - Burn-in: a stored state was written by old parameters, some of them hundreds of thousands of env_steps ago. At the
-      end of the run with 2 steps (half the width), action values that begin with the state of any other row were off by
-      0.16 where the largest are 0.21, by 0.08 after 4 rows, 0.03 after 8 and 0.006 after 16. With 4 rows of burn-in,
-      half of the learned rows are trained on such values, and priorities ask for just those. With 12 rows and
-      otherwise equal settings, training episodes between 60 000 and 80 000 env_steps scored -17.7 for -19.4.
-    - Width: the run with half of it stays at 12 to 14.4 from 750k to 1000k, and neither a rate that falls on to 3e-5
+    - The preset's run ended at 900k with 17.6, after 115 minutes, evaluations included, beside another run on the
+      second core. It was stopped and resumed once.
+    - Burn-in: a stored state was written by old parameters. At the end of the preset's run the oldest quarter of the
+      stored states leaves action values off by a third of their size, by a tenth after 4 rows, by 2 % after 12
+      (docs/memory.md). What 12 rows for 4 are worth in score was not measured to the end: training episodes between
+      60 000 and 80 000 env_steps scored -17.7 (9 episodes) for -19.4 (5), the evaluations after 100k -13.8 for -13.1.
+    - Width: the run with half of it stays at 12 to 14.4 from 750k to 1000k, and neither a rate that falls on to 4e-5
       nor 14 + 10 rows took it higher in a further 100k (13.5 and 13.0; 13.9 and 13.3).
     - Fewer trained rows for each env_step: with 8 (and steps annealed) it is worth about as much as with 24, and takes
       a third of the time.
