@@ -16,7 +16,6 @@ state is reset. A replay that keeps all rows trains on all four groups alike. Wr
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,15 +24,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from reverie.agents.q_policy import QPolicy
 from reverie.data.chunks import SUFFIX, read_chunk, read_header
 from reverie.data.rows import State
 from reverie.data.sequences import Chunk
-from reverie.report.curves import COLOURS, GRAY
+from reverie.report.curves import COLOURS, GRAY, blank_axes
+from reverie.report.document import write_document
 from reverie.run.load import load
 from reverie.run.saved_config import load_config
 
@@ -117,16 +115,13 @@ def markdown(document: Mapping[str, Any], after: Sequence[int] = (0, 2, 4, 8, 12
 
 def draw(document: Mapping[str, Any], out: Path) -> None:
     """Relative error against rows of burn-in, logarithmic."""
-    figure = Figure(figsize=(7.2, 4.2), dpi=150, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = blank_axes()
     for number, (name, group) in enumerate(document["starts"].items()):
         stored = name != "zero"
         style = {"color": COLOURS[number]} if stored else {"color": GRAY, "linestyle": (0, (5, 4))}
         axes.semilogy(np.arange(ROWS), relative(group), linewidth=2, label=name, **style)
     axes.set_xlabel("rows of burn-in")
     axes.set_ylabel("error / mean of max |q|")
-    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     axes.set_title(document["title"], loc="left", fontsize=10)
     figure.savefig(out)
@@ -154,11 +149,9 @@ def main() -> None:
         "env_steps": loaded.env_steps,
         "starts": starts | {"zero": summed(empty)},
     }
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    asked.out.with_suffix(".json").write_text(json.dumps(document) + "\n")
-    asked.out.with_suffix(".md").write_text("\n".join(markdown(document)) + "\n")
-    draw(document, asked.out.with_suffix(".png"))
-    print("\n".join(markdown(document)))
+    table = markdown(document)
+    write_document(document, asked.out, table, draw)
+    print("\n".join(table))
 
 
 if __name__ == "__main__":

@@ -19,10 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
-from reverie.report.curves import COLOURS, GRAY, Y_LABELS
+from reverie.report.curves import COLOURS, GRAY, Y_LABELS, blank_axes
+from reverie.report.document import write_document
 from reverie.run.compare import Comparison, Variant, compare
 
 CELLS, ENV_STEPS, PREFILL, TRAIN_RATIO, ROWS = 11, 160_000, 1600, 10, 320
@@ -115,9 +113,7 @@ def _mean(values: Sequence[float]) -> float:
 
 def draw(document: Mapping[str, Any], out: Path) -> None:
     """Score against p: means as lines, each seed as a mark."""
-    figure = Figure(figsize=(7.2, 4.2), dpi=150, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, axes = blank_axes()
     p, many = document["p"], len(document["scores"])
     width = 0.012 * (max(p) - min(p) or 1.0)
     for number, (name, found) in enumerate(document["scores"].items()):
@@ -132,7 +128,6 @@ def draw(document: Mapping[str, Any], out: Path) -> None:
     axes.set_xlabel("p: probability that a row shows nothing")
     axes.set_ylabel(Y_LABELS["eval/score"])
     axes.set_xticks(p)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     axes.set_title(document["title"], loc="left", fontsize=10)
     figure.savefig(out)
@@ -168,11 +163,9 @@ def main() -> None:
         },
         "comparisons": found,
     }
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    asked.out.with_suffix(".json").write_text(json.dumps(document) + "\n")
-    asked.out.with_suffix(".md").write_text("\n".join(markdown(document)) + "\n")
-    draw(document, asked.out.with_suffix(".png"))
-    print("\n".join(markdown(document)))
+    table = markdown(document)
+    write_document(document, asked.out, table, draw)
+    print("\n".join(table))
 
 
 if __name__ == "__main__":

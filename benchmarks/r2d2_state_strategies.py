@@ -15,7 +15,6 @@ is complete in --work is not repeated; one that was interrupted goes on. Writes 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import shlex
@@ -35,6 +34,7 @@ from reverie import overrides
 from reverie.config import Config
 from reverie.presets import make_config
 from reverie.report.curves import COLOURS, DASHES, GRAY, LEVEL, X_LABELS, aggregate
+from reverie.report.document import write_document
 from reverie.report.record import Record, read_metrics
 from reverie.report.statistics import bootstrap_interval, iqm
 from reverie.run.compare import finished
@@ -294,11 +294,9 @@ def main() -> None:
         "summary": summary,
         "runs": runs,
     }
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    asked.out.with_suffix(".json").write_text(json.dumps(document) + "\n")
-    asked.out.with_suffix(".md").write_text("\n".join(markdown(document)) + "\n")
-    draw(document, asked.out.with_suffix(".png"))
-    print("\n".join(markdown(document)))
+    table = markdown(document)
+    write_document(document, asked.out, table, draw)
+    print("\n".join(table))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ and ``summary``: variant -> `summary` of its runs.
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from reverie.report.curves import COLOURS, DASHES, LEVEL, MIN_SEEDS, X_LABELS, Y_LABELS, aggregate
+from reverie.report.document import write_document
 from reverie.report.statistics import bootstrap_interval, iqm
 
 Run = Mapping[str, Any]
@@ -57,13 +57,10 @@ def _statistics(values: Sequence[float]) -> dict[str, Any]:
 
 def write_comparison(document: Mapping[str, Any], out: Path) -> dict[str, Path]:
     """Write <out>.json, .png, .csv and .md; returns their paths by ending. out: a path without ending."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    files = {ending: out.with_name(f"{out.name}.{ending}") for ending in ("json", "png", "csv", "md")}
-    files["json"].write_text(json.dumps(document, indent=1) + "\n")
-    files["md"].write_text("\n".join(markdown(document)) + "\n")
-    _write_csv(document, files["csv"])
-    _draw(document, files["png"])
-    return files
+    files = write_document(document, out, markdown(document), _draw, indent=1)
+    numbers = out.with_name(f"{out.name}.csv")
+    _write_csv(document, numbers)
+    return {"json": files["json"], "png": files["png"], "csv": numbers, "md": files["md"]}
 
 
 def markdown(document: Mapping[str, Any]) -> list[str]:

@@ -229,12 +229,18 @@ def binned(points: Sequence[Points], bins: int = BINS) -> tuple[np.ndarray, np.n
     return grid, curves
 
 
-def _axes() -> tuple[Figure, Axes]:
+def blank_axes() -> tuple[Figure, Axes]:
     """An empty white plot. Made without pyplot, which keeps figures and a backend for the whole process."""
     figure = Figure(figsize=(7.2, 4.2), dpi=150, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _axes() -> tuple[Figure, Axes]:
+    """The same with lines across."""
+    figure, axes = blank_axes()
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
     return figure, axes
