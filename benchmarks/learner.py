@@ -121,7 +121,7 @@ def main() -> None:
     batch = make_batch((TIME, BATCH), (64, 64, 3), ACTIONS, last=0.02, fresh=True, device=device)
     first, _ = timed(lambda: learner.update(batch))
     learner.update(batch)
-    times = [timed(lambda: update(learner, batch, "model_loss")) for _ in range(options.repeats)]
+    times = [timed(lambda: update(learner.update, batch, "model_loss")) for _ in range(options.repeats)]
     document: dict[str, Any] = {
         "what": "DreamerV2 learner update, 16 x 64 rows of 64x64x3, deter 256, 16x16 latents, depth 16, horizon 15",
         "precision": options.precision,

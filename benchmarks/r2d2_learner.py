@@ -1,10 +1,12 @@
 """R2D2's learner update at the published sizes: sequences per second, and where the time goes.
 
     python -m benchmarks.r2d2_learner --batch 16 --threads 2 --out results/performance/r2d2_learner.json
+    python -m benchmarks.r2d2_learner --batch 64 --device cuda --precision bfloat16 --capture
 
 Windows of 40 + 80 + 5 rows of 84x84 (4 frames are stacked by the network), Nature's convolutions, 512 units before and
 in the LSTM, dueling double, 18 actions, stored states. Reports seconds per update (median and best), sequences per
-second, the share of convolutions, the LSTM and other matrix products, and peak memory.
+second, the share of convolutions, the LSTM and other matrix products (of the wall time on a CPU; of the kernels' time
+on a GPU, of an update that is not captured), and peak memory.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from gymnasium import spaces
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.timing import make_batch, summary, surroundings, timed, update, write
+from reverie.agents.capture import EAGER, CapturedUpdate
 from reverie.agents.r2d2 import R2D2, R2D2Config
 from reverie.data.sequences import Batch, SequenceSpec
 from reverie.envs.env import EnvSpec
@@ -38,35 +41,39 @@ def build(device: torch.device, precision: torch.dtype) -> R2D2:
 
 
 def where(learner: R2D2, batch: Batch) -> dict[str, Any]:
-    """Shares of one update's wall time: convolutions, LSTM, other matrix products, and the costliest operations."""
-    unroll = cores.lstm_unroll
+    """Shares of one update's time: convolutions, LSTM, other matrix products, and the costliest operations."""
+    unroll, cuda = cores.lstm_unroll, learner.device.type == "cuda"
 
     def marked(*given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         with record_function("LSTM forward"):
             return unroll(*given)
 
     cores.lstm_unroll = marked
-    with profile(activities=[ProfilerActivity.CPU]) as trace:
+    with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * cuda) as trace:
         began = time.perf_counter()
-        learner.update(batch)
+        update(learner.update, batch, "q_loss")
         wall = time.perf_counter() - began
     cores.lstm_unroll = unroll
+    kind = "device" if cuda else "cpu"
+    # A marked range would count its kernels a second time.
     events = {event.key: event for event in trace.key_averages()}
+    operations = [e for e in events.values() if e.key != "LSTM forward" and not (cuda and e.self_cpu_time_total == 0)]
+    whole = sum(getattr(e, f"self_{kind}_time_total") for e in operations) / 1e6 if cuda else wall
 
     def seconds(*names: str) -> float:
-        return sum(events[name].cpu_time_total for name in names if name in events) / 1e6
+        return sum(getattr(events[name], f"{kind}_time_total") for name in names if name in events) / 1e6
 
-    lstm = seconds("LSTM forward", "_UnrollBackward")
     shares = {
-        "convolutions": seconds("aten::convolution", "aten::convolution_backward") / wall,
-        "lstm": lstm / wall,
-        "linear layers": seconds("aten::addmm", "aten::mm", "aten::addmm_") / wall,
+        "convolutions": seconds("aten::convolution", "aten::convolution_backward") / whole,
+        "lstm": seconds("LSTM forward", "_UnrollBackward") / whole,
+        "linear layers": seconds("aten::addmm", "aten::mm", "aten::addmm_") / whole,
     }
-    top = sorted(events.values(), key=lambda e: -e.self_cpu_time_total)[:14]
+    own = {e.key: getattr(e, f"self_{kind}_time_total") / 1e6 for e in operations}
+    top = sorted(own.items(), key=lambda item: -item[1])[:14]
     return {
-        "profiled_seconds": wall,
+        "profiled_seconds": whole,
         "shares (linear layers include the LSTM's products)": {k: round(v, 4) for k, v in shares.items()},
-        "top_self": {e.key: round(e.self_cpu_time_total / 1e6 / wall, 4) for e in top},
+        "top_self": {name: round(spent / whole, 4) for name, spent in top},
     }
 
 
@@ -78,6 +85,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--capture", action="store_true", help="replay the update as a CUDA graph")
     options = parser.parse_args()
     keep_freed_memory()
     if options.threads:
@@ -87,16 +95,21 @@ def main() -> None:
     shape = (learner.spec.length, options.batch)
     start = learner.policy.initial_state(options.batch)
     batch = make_batch(shape, (84, 84, 1), ACTIONS, last=0.005, fresh=False, start=start, device=device)
-    update(learner, batch, "q_loss")
-    times = summary([timed(lambda: update(learner, batch, "q_loss")) for _ in range(options.repeats)])
+    call = CapturedUpdate(learner) if options.capture else learner.update
+    for _ in range(EAGER + 1 if device.type == "cuda" else 1):
+        update(call, batch, "q_loss")
+    times = summary([timed(lambda: update(call, batch, "q_loss")) for _ in range(options.repeats)])
     document: dict[str, Any] = {
         "what": f"R2D2 learner update, {options.batch} x (40 + 80 + 5) rows of 84x84x4, LSTM 512",
         "precision": options.precision,
-        "device": str(device),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "captured": options.capture,
     }
     document |= times | surroundings()
     document["sequences_per_s_median"] = options.batch / times["seconds_median"]
     document["sequences_per_s_best"] = options.batch / times["seconds_best"]
+    if device.type == "cuda":
+        document["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated(device)
     document["profile"] = where(learner, batch)
     write(document, options.out)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from reverie.agents.agent import Learner
+from reverie.agents.agent import Result
 from reverie.data.rows import State
 from reverie.data.sequences import Batch
 
@@ -56,9 +56,9 @@ def timed(call: Callable[[], object]) -> tuple[float, float]:
     return time.perf_counter() - began, time.process_time() - spent
 
 
-def update(learner: Learner, batch: Batch, metric: str) -> None:
-    """One learner_step, waited for until a metric of it is a number."""
-    float(learner.update(batch).metrics[metric])
+def update(call: Callable[[Batch], Result], batch: Batch, metric: str) -> None:
+    """One learner_step, waited for until a metric of it is a number. call: `Learner.update` or its like."""
+    float(call(batch).metrics[metric])
 
 
 def summary(times: list[tuple[float, float]]) -> dict[str, Any]:

@@ -77,6 +77,8 @@ class RunConfig:
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool = False
+    capture: bool = False
+    """record an update as one CUDA graph and replay it, see `reverie.agents.capture`; needs a GPU"""
     threads: int = 0
     """CPU threads of torch; 0: all cores"""
     prefill: int = 1000

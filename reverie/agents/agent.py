@@ -131,6 +131,16 @@ class Learner(nn.Module, ABC):
 
     def update(self, batch: Batch) -> Result:
         """One learner_step on one batch."""
+        self.schedule()
+        return self.apply_update(batch)
+
+    def schedule(self) -> None:
+        """What the host decides before a learner_step: the learning rates."""
+        for optimiser in self.optimisers.values():
+            optimiser.schedule()
+
+    def apply_update(self, batch: Batch) -> Result:
+        """The part of `update` that runs on the device, which `reverie.agents.capture` records."""
         metrics: dict[str, Tensor] = {}
         steps = self.losses(batch, metrics)
         feedback = None

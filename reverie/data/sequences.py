@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -113,18 +114,28 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device; without waiting where the replay's memory is pinned."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
-        def move(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.to(device, non_blocking=True)
+    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        """The same batch of changed tensors."""
+
+        def each(tensors: State | None) -> State | None:
+            return None if tensors is None else {name: change(value) for name, value in tensors.items()}
 
         return Batch(
-            {name: move(value) for name, value in self.rows.items()},
-            None if self.start is None else {name: move(value) for name, value in self.start.items()},
-            move(self.keys),
-            move(self.probabilities),
-            move(self.ages),
-            None if self.probes is None else {name: move(value) for name, value in self.probes.items()},
+            {name: change(value) for name, value in self.rows.items()},
+            each(self.start),
+            change(self.keys),
+            change(self.probabilities),
+            change(self.ages),
+            each(self.probes),
         )
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All tensors by name: ``rows.<field>``, ``start.<name>``, ``probes.<name>``, ``keys`` and so on."""
+        groups = {"rows": self.rows, "start": self.start or {}, "probes": self.probes or {}}
+        flat = {f"{group}.{name}": value for group, tensors in groups.items() for name, value in tensors.items()}
+        return flat | {"keys": self.keys, "probabilities": self.probabilities, "ages": self.ages}
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,9 @@ class Optimiser:
         self.steps = 0
         groups = self._groups(rates or {})
         cuda = self.parameters[0].is_cuda
+        if config.lr_over and cuda:
+            # In memory, where a recorded step reads it.
+            groups[0]["lr"] = torch.tensor(config.lr, device=self.parameters[0].device)
         self.rule: torch.optim.Optimizer = (
             torch.optim.Adam(groups, config.lr, eps=config.eps, fused=True, capturable=cuda)
             if config.kind == "adam"
@@ -72,11 +75,19 @@ class Optimiser:
         done = min(self.steps / config.lr_over, 1.0) if config.lr_over else 0.0
         return config.lr + (config.lr_end - config.lr) * done
 
+    def schedule(self) -> None:
+        """Set the learning rate of the step that follows; to be called before each `step`."""
+        if not self.config.lr_over:
+            return
+        rate = self.rule.param_groups[0]["lr"]
+        if isinstance(rate, Tensor):
+            rate.fill_(self.lr)
+        else:
+            self.rule.param_groups[0]["lr"] = self.lr
+        self.steps += 1
+
     def step(self) -> Tensor:
         """Use the gradients that are there, then clear them. Returns the gradient norm before clipping (0-d)."""
-        if self.config.lr_over:
-            self.rule.param_groups[0]["lr"] = self.lr
-            self.steps += 1
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip, foreach=True)
         if self.config.shrink:
             with torch.no_grad():

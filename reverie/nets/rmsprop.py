@@ -45,4 +45,9 @@ class CentredRMSProp(torch.optim.Optimizer):
             scale = torch._foreach_addcmul(square, mean, mean, value=-1.0)
             torch._foreach_add_(scale, group["eps"])
             torch._foreach_sqrt_(scale)
-            torch._foreach_addcdiv_(tensors, grads, scale, value=-group["lr"])
+            if isinstance(group["lr"], Tensor):
+                change = torch._foreach_div(grads, scale)
+                torch._foreach_mul_(change, group["lr"])
+                torch._foreach_sub_(tensors, change)
+            else:
+                torch._foreach_addcdiv_(tensors, grads, scale, value=-group["lr"])

@@ -14,6 +14,7 @@ FILES = (
     "cpu",
     "value_cpu",
     "distributional_cpu",
+    "value_gpu",
     "atari",
     "value_atari",
     "distributional_atari",

@@ -93,7 +93,7 @@ class LocalRun:
         except OSError as error:
             raise UserError(f"cannot write in {run_dir}: {error.strerror}; name another --logdir") from error
         self.actor = Actor(self.env, self.learner.policy, self._store, derive(options.seed, "actor"))
-        self.trainer = Trainer(self.learner, self.replay, config.replay.batch)
+        self.trainer = Trainer(self.learner, self.replay, config.replay.batch, options.capture)
         self.prioritiser = Prioritiser(self.learner, self.replay)
         self.limiter = Limiter(options.train_ratio, options.prefill)
         self.checkpoints = Checkpoints(run_dir, options.keep_checkpoints)

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from reverie.agents.agent import Learner, Mode, Policy
+from reverie.agents.agent import Learner, Mode, Policy, Result
+from reverie.agents.capture import CapturedUpdate
 from reverie.data.replay import Replay
 from reverie.data.rows import EXTRA, Rows, RowSpec, State, row_spec
 from reverie.data.selectors import Prioritised
-from reverie.data.sequences import Feedback
+from reverie.data.sequences import Batch, Feedback
 from reverie.envs.env import VectorEnv
 from reverie.run.meter import Meter
 
@@ -142,10 +143,11 @@ class Prioritiser:
 
 
 class Trainer:
-    """Samples, updates, and sends feedback."""
+    """Samples, updates, and sends feedback. capture: updates are replayed as a CUDA graph."""
 
-    def __init__(self, learner: Learner, replay: Replay, batch: int) -> None:
+    def __init__(self, learner: Learner, replay: Replay, batch: int, capture: bool = False) -> None:
         self.learner, self.replay, self.batch = learner, replay, batch
+        self.update: Callable[[Batch], Result] = CapturedUpdate(learner) if capture else learner.update
         self.learner_steps = 0
         self.meter = Meter()
 
@@ -157,7 +159,7 @@ class Trainer:
     def step(self) -> None:
         """One learner_step."""
         batch = self.replay.sample(self.batch).to(self.learner.device)
-        result = self.learner.update(batch)
+        result = self.update(batch)
         if result.feedback is not None:
             self.replay.feedback(result.feedback)
         self.meter.add(result.metrics)

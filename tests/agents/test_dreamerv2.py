@@ -28,9 +28,11 @@ DISCRETE = EnvSpec("test", {"image": spaces.Box(0, 255, (8, 8, 1), np.uint8)}, s
 CONTINUOUS = EnvSpec("test", {"vector": spaces.Box(-1, 1, (4,), np.float32)}, spaces.Box(-1, 1, (2,), np.float32))
 
 
-def learner(config: DreamerV2Config = CONFIG, env: EnvSpec = DISCRETE, **spec: object) -> DreamerV2:
+def learner(
+    config: DreamerV2Config = CONFIG, env: EnvSpec = DISCRETE, device: torch.device | None = None, **spec: object
+) -> DreamerV2:
     torch.manual_seed(0)
-    return DreamerV2(config, env, SequenceSpec(**{"learn": 5, **spec}), seed=3)
+    return DreamerV2(config, env, SequenceSpec(**{"learn": 5, **spec}), 3, device)
 
 
 def batch(env: EnvSpec = DISCRETE, time: int = 5, width: int = 3, seed: int = 0) -> Batch:

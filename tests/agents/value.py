@@ -22,13 +22,18 @@ SMALL: dict[str, Any] = {"torso": TorsoConfig(channels=(3, 4, 4), layers=1, unit
 
 
 def make(
-    agent: str = "dqn", env: EnvSpec = IMAGE, spec: dict[str, Any] | None = None, seed: int = 0, **changes: Any
+    agent: str = "dqn",
+    env: EnvSpec = IMAGE,
+    spec: dict[str, Any] | None = None,
+    seed: int = 0,
+    device: torch.device | None = None,
+    **changes: Any,
 ) -> Any:
     """A learner of that agent; spec: what `replay.*` asks for."""
     learner, config = find(agent).load()
     settings = config(**{**SMALL, **changes})
     torch.manual_seed(seed)
-    return learner(settings, env, learner.sequence(settings, SequenceSpec(**(spec or {})), env), seed=3)
+    return learner(settings, env, learner.sequence(settings, SequenceSpec(**(spec or {})), env), 3, device)
 
 
 def same_parameters(one: DQN, other: DQN) -> None:

@@ -228,6 +228,7 @@ def test_a_rate_of_its_own_by_hand() -> None:
     for lr in (0.1, 0.05):
         before = [weight.detach().clone(), scale.detach().clone()]
         weight.grad, scale.grad = torch.tensor([30.0, -40.0]), torch.tensor([120.0])
+        optimiser.schedule()
         assert optimiser.step().item() == pytest.approx(130.0)
         # Equal gradients: Adam's second step is as long as its first. The schedule is the network's alone.
         assert weight.tolist() == pytest.approx((0.99 * before[0] - lr * torch.tensor([1.0, -1.0])).tolist(), abs=1e-5)

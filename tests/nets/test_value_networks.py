@@ -9,6 +9,7 @@ from gymnasium import spaces
 
 from reverie.nets.optim import OptimConfig, Optimiser
 from reverie.nets.q_heads import DuelingQ, PlainQ, gather_actions
+from reverie.nets.rmsprop import CentredRMSProp
 from reverie.nets.torsos import NatureCNN, Torso, TorsoConfig, standardised
 
 
@@ -160,6 +161,23 @@ def test_rmsprop_goes_on_where_it_was_saved() -> None:
     assert torch.equal(whole, other)
 
 
+def test_rmsprop_reads_a_learning_rate_from_memory() -> None:
+    """As a recorded step does: the same weights as with a number, and a new rate where the memory is written."""
+    ends = []
+    for rate in (0.1, torch.tensor(0.1)):
+        weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+        rule = CentredRMSProp([weight], lr=rate)
+        for gradient in ((1.0, 2.0), (3.0, -1.0)):
+            weight.grad = torch.tensor(gradient)
+            rule.step()
+        ends.append(weight.detach().clone())
+    assert torch.allclose(*ends, rtol=1e-6)
+    rate.zero_()
+    weight.grad = torch.ones(2)
+    rule.step()
+    assert torch.equal(weight, ends[1])
+
+
 def test_the_learning_rate_falls_and_goes_on_where_it_was_saved() -> None:
     config = OptimConfig(kind="rmsprop", lr=1.0, lr_end=0.2, lr_over=4, eps=1.0, clip=float("inf"), shrink=0.0)
     parameter = torch.nn.Parameter(torch.zeros(1))
@@ -173,6 +191,7 @@ def test_the_learning_rate_falls_and_goes_on_where_it_was_saved() -> None:
         rates.append(optimiser.lr)
         parameter.grad = torch.ones(1)
         before = parameter.item()
+        optimiser.schedule()
         optimiser.step()
         state = optimiser.rule.state[parameter]
         moved = rates[-1] / math.sqrt(float(state["square"] - state["mean"] ** 2) + 1.0)

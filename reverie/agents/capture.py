@@ -1,0 +1,96 @@
+"""A learner's update as one CUDA graph: recorded once, then replayed without Python.
+
+An update of a recurrent agent is thousands of small kernels, each launched by the host, which the GPU then waits for.
+Shapes are static and nothing in an update waits for the host, so that the same kernels can be replayed on the same
+memory::
+
+    batch --copy--> inputs --[ losses, backward, clip, optimiser, targets ]--> outputs --copy--> result
+                             one launch for all of it
+
+The first `EAGER` updates run as always and are real updates; the one after them is recorded, which executes nothing,
+and replayed. Random numbers are those that the learner's generator would have given. Learning rates that change
+are numbers in memory which `Learner.schedule` writes before each replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from reverie.agents.agent import Learner, Result
+from reverie.data.sequences import Batch, Feedback
+from reverie.errors import UserError
+
+EAGER = 3
+"""Updates before the recorded one: libraries choose their kernels and optimisers make their moments in these."""
+
+
+class CapturedUpdate:
+    """Calls like `Learner.update`, with results that are the caller's own.
+
+    Raises UserError where there is no GPU, or where the update waits for the host (as NashMTL's balancer does).
+    """
+
+    def __init__(self, learner: Learner) -> None:
+        if learner.device.type != "cuda":
+            raise UserError(f"run.capture records CUDA graphs, but the device is {learner.device}; set it to false")
+        self.learner = learner
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.eager = EAGER
+
+    def __call__(self, batch: Batch) -> Result:
+        """One learner_step."""
+        self.learner.schedule()
+        if self.eager:
+            self.eager -= 1
+            return self._aside(batch)
+        if self.graph is None:
+            self._record(batch)
+        assert self.graph is not None
+        given = batch.tensors()
+        torch._foreach_copy_([self.inputs[name] for name in given], list(given.values()), non_blocking=True)
+        self.graph.replay()
+        return self._copied()
+
+    def _aside(self, batch: Batch) -> Result:
+        """As always, but on a stream like the one that records: what is set up lazily is set up for both."""
+        now = torch.cuda.current_stream(self.learner.device)
+        stream = torch.cuda.Stream(self.learner.device)
+        stream.wait_stream(now)
+        with torch.cuda.stream(stream):
+            result = self.learner.apply_update(batch)
+        now.wait_stream(stream)
+        # Memory of the side stream must not be used again before everything that was asked of it is done.
+        stream.synchronize()
+        return result
+
+    def _record(self, batch: Batch) -> None:
+        self.batch = batch.map(torch.clone)
+        self.inputs = self.batch.tensors()
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(self.learner.generator)
+        try:
+            with torch.cuda.graph(graph):
+                self.result = self.learner.apply_update(self.batch)
+        except RuntimeError as error:
+            said = str(error).splitlines()[0]
+            raise UserError(
+                f"an update of {type(self.learner).__name__} cannot be captured as a CUDA graph ({said}); "
+                "set run.capture = false"
+            ) from error
+        self.graph = graph
+
+    def _copied(self) -> Result:
+        """The outputs' memory is written again by the next replay."""
+        told = self.result.feedback
+        feedback = None
+        if told is not None:
+            states = None if told.states is None else _clones(told.states)
+            feedback = Feedback(told.keys.clone(), None if told.priorities is None else told.priorities.clone(), states)
+        return Result(_clones(self.result.metrics), feedback)
+
+
+def _clones(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in tensors.items()}
