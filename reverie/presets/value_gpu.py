@@ -34,7 +34,7 @@ def r2d2(env: str) -> Config:
         train_ratio=8.0,
         log_every=10_000,
         checkpoint_every=500_000,
-        eval_every=250_000,
+        eval_every=500_000,
         eval_episodes=20,
         eval_envs=20,
         precision="bfloat16",

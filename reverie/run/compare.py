@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from reverie import overrides
 from reverie.config import Config
@@ -155,7 +156,7 @@ def compare(request: Comparison, say: Callable[[str], None] = print) -> dict[str
         "report": None if request.context is None else {"context": request.context, "threshold": request.threshold},
         "jobs_at_a_time": request.jobs,
         "threads_each": request.threads,
-        "machine": f"{os.cpu_count()} x {platform.machine()}",
+        "machine": _machine(),
         "median_score": {name: float(np.median([run["score"] for run in each])) for name, each in runs.items()},
         "median_minutes": {name: float(np.median([run["minutes"] for run in each])) for name, each in runs.items()},
         "summary": {name: summary(each) for name, each in runs.items()},
@@ -163,6 +164,11 @@ def compare(request: Comparison, say: Callable[[str], None] = print) -> dict[str
     }
     write_comparison(document, request.out)
     return document
+
+
+def _machine() -> str:
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{os.cpu_count()} x {platform.machine()}{gpu}"
 
 
 def _config(request: Comparison, variant: Variant, seed: int) -> Config:
