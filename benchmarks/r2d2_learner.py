@@ -5,8 +5,7 @@
 
 Windows of 40 + 80 + 5 rows of 84x84 (4 frames are stacked by the network), Nature's convolutions, 512 units before and
 in the LSTM, dueling double, 18 actions, stored states. Reports seconds per update (median and best), sequences per
-second, the share of convolutions, the LSTM and other matrix products (of the wall time on a CPU; of the kernels' time
-on a GPU, of an update that is not captured), and peak memory.
+second and peak memory; on a CPU also the share of convolutions, the LSTM and other matrix products.
 """
 
 from __future__ import annotations
@@ -41,39 +40,35 @@ def build(device: torch.device, precision: torch.dtype) -> R2D2:
 
 
 def where(learner: R2D2, batch: Batch) -> dict[str, Any]:
-    """Shares of one update's time: convolutions, LSTM, other matrix products, and the costliest operations."""
-    unroll, cuda = cores.lstm_unroll, learner.device.type == "cuda"
+    """Shares of one update's wall time: convolutions, LSTM, other matrix products, and the costliest operations."""
+    unroll = cores.lstm_unroll
 
     def marked(*given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         with record_function("LSTM forward"):
             return unroll(*given)
 
     cores.lstm_unroll = marked
-    with profile(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * cuda) as trace:
+    with profile(activities=[ProfilerActivity.CPU]) as trace:
         began = time.perf_counter()
         update(learner.update, batch, "q_loss")
         wall = time.perf_counter() - began
     cores.lstm_unroll = unroll
-    kind = "device" if cuda else "cpu"
-    # A marked range would count its kernels a second time.
     events = {event.key: event for event in trace.key_averages()}
-    operations = [e for e in events.values() if e.key != "LSTM forward" and not (cuda and e.self_cpu_time_total == 0)]
-    whole = sum(getattr(e, f"self_{kind}_time_total") for e in operations) / 1e6 if cuda else wall
 
     def seconds(*names: str) -> float:
-        return sum(getattr(events[name], f"{kind}_time_total") for name in names if name in events) / 1e6
+        return sum(events[name].cpu_time_total for name in names if name in events) / 1e6
 
+    lstm = seconds("LSTM forward", "_UnrollBackward")
     shares = {
-        "convolutions": seconds("aten::convolution", "aten::convolution_backward") / whole,
-        "lstm": seconds("LSTM forward", "_UnrollBackward") / whole,
-        "linear layers": seconds("aten::addmm", "aten::mm", "aten::addmm_") / whole,
+        "convolutions": seconds("aten::convolution", "aten::convolution_backward") / wall,
+        "lstm": lstm / wall,
+        "linear layers": seconds("aten::addmm", "aten::mm", "aten::addmm_") / wall,
     }
-    own = {e.key: getattr(e, f"self_{kind}_time_total") / 1e6 for e in operations}
-    top = sorted(own.items(), key=lambda item: -item[1])[:14]
+    top = sorted(events.values(), key=lambda e: -e.self_cpu_time_total)[:14]
     return {
-        "profiled_seconds": whole,
+        "profiled_seconds": wall,
         "shares (linear layers include the LSTM's products)": {k: round(v, 4) for k, v in shares.items()},
-        "top_self": {name: round(spent / whole, 4) for name, spent in top},
+        "top_self": {e.key: round(e.self_cpu_time_total / 1e6 / wall, 4) for e in top},
     }
 
 
@@ -110,7 +105,8 @@ def main() -> None:
     document["sequences_per_s_best"] = options.batch / times["seconds_best"]
     if device.type == "cuda":
         document["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated(device)
-    document["profile"] = where(learner, batch)
+    else:
+        document["profile"] = where(learner, batch)
     write(document, options.out)
 
 

@@ -122,10 +122,10 @@ def _remembered_vectors(base: Config) -> Config:
     back to its middle sooner; fewer later, because the others are what old parameters, and streams that explore, did.
 
     What decided was data: 20 env_steps for every update of 16 windows. With 4 for an update of 8 windows (40 000
-    env_steps, 10 000 updates, a rate from 5e-4 to 0, ten steps throughout) both agents solved seeds 0 to 2 and failed on
-    seed 3 (378 and 422); on seed 10, R2D2 had 357 with a flatter ladder and steps that fell to 3, and 475 with windows
-    of 20 + 20 rows after 60 000 env_steps. Scores of this preset after so many env_steps, on the seeds that it was
-    found with:
+    env_steps, 10 000 updates, a rate from 5e-4 to 0, ten steps throughout) both agents solved seeds 0 to 2 and failed
+    on seed 3 (378 and 422). On seed 10, R2D2 had 357 with a flatter ladder and steps that fell to 3, and 475 with
+    windows of 20 + 20 rows after 60 000 env_steps. Scores of this preset after so many env_steps, on the seeds that it
+    was found with:
 
     | | seed | 20k | 40k | 60k | 80k | 100k | 120k | 140k | 160k |
     |---|---|---|---|---|---|---|---|---|---|
