@@ -28,7 +28,7 @@ EAGER = 3
 
 
 class CapturedUpdate:
-    """Calls like `Learner.update`, with results that are the caller's own.
+    """Calls like `Learner.update`, with results that are the caller's own. Restore a learner before its first call.
 
     Raises UserError where there is no GPU, or where the update waits for the host (as NashMTL's balancer does).
     """
