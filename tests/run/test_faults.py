@@ -327,6 +327,7 @@ def test_evaluating_before_the_first_checkpoint(tmp_path: Path) -> None:
         (["train", "dreamerv2", "--agent.gamma", "high"], "agent.gamma = 'high' is not a float"),
         (["train", "dreamerv2", "--agent.horizon", "1"], "horizon must be >= 2"),
         (["train", "dreamerv2", "--device", "gpu"], "unknown device 'gpu'"),
+        (["train", "dreamerv2", "--device", "cpu", "--run.capture", "true"], "the device is cpu; set it to false"),
         (["train", "dreamerv2", "--replay.learn", "0"], "learn and period must be >= 1"),
         (["train", "dreamerv2", "--replay.budget", "10"], "raise it to at least"),
         (["train", "dreamerv2", "--replay.batch", "0"], "batch must be at least 1, got 0"),
