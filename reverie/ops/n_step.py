@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -62,20 +62,16 @@ def n_step(
     time = reward.shape[0] - 1
     if n < 1 or not 1 <= rows <= time:
         raise ValueError(f"expected n >= 1 and 1 <= rows <= {time}, got n = {n} and rows = {rows}")
-    reward, last = full(reward), is_last.bool()[:-1]
+    reward, n = full(reward), min(n, time)
     alive = (~is_terminal.bool()).to(reward.dtype)
-    earned, discount = torch.zeros_like(reward), alive
-    ahead = torch.zeros(reward.shape, dtype=torch.int64, device=reward.device)
-    # After k rounds: the k-step parts. Rows with is_last and row T keep their own, as if they led to themselves.
-    for k in range(min(n, time)):
-        after = (
-            torch.cat([torch.where(last, 0.0, reward[1:] + gamma * earned[1:]), earned[-1:]]),
-            torch.cat([torch.where(last, alive[:-1], gamma * discount[1:]), discount[-1:]]),
-            torch.cat([torch.where(last, 0, ahead[1:] + 1), ahead[-1:]]),
-        )
-        before = (earned, discount, ahead)
-        earned, discount, ahead = after
-        if fewer is not None:
-            goes_on = k < fewer
-            earned, discount, ahead = (torch.where(goes_on, a, b) for a, b in zip(after, before, strict=True))
-    return NStep(earned[:rows], discount[:rows], ahead[:rows])
+    # From row T nothing goes on. goes[t, :, k]: the step from row t + k to the next is among those of row t.
+    ends = torch.cat([is_last.bool()[:-1], torch.ones_like(is_last[:1], dtype=torch.bool).expand(n, -1)])
+    goes = ends.unfold(0, n, 1)[:rows].cumsum(-1) == 0
+    if fewer is not None:
+        goes = goes & (torch.arange(n, device=goes.device) < fewer)
+    powers = gamma ** torch.arange(n + 1, dtype=reward.dtype, device=reward.device)
+    arrived = torch.cat([reward[1:], torch.zeros_like(reward[:1]).expand(n, -1)]).unfold(0, n, 1)[:rows]
+    earned = (torch.where(goes, arrived, 0.0) * powers[:n]).sum(-1)
+    ahead = goes.sum(-1)
+    steps = NStep(earned, powers[ahead], ahead)
+    return replace(steps, discount=steps.discount * steps.pick(alive))

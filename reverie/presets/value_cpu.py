@@ -114,7 +114,9 @@ def r2d2(env: str) -> Config:
     small = _r2d2_small(env)
     if env.startswith("toy/"):
         return small
-    return _remembered_vectors(replace(small, agent=replace(small.agent, gamma=0.997)))
+    config = _remembered_vectors(small)
+    explore = replace(config.agent.explore, alpha=7.0)
+    return replace(config, agent=replace(config.agent, gamma=0.997, explore=explore))
 
 
 def _remembered_vectors(base: Config) -> Config:
@@ -139,16 +141,19 @@ def _remembered_vectors(base: Config) -> Config:
     | DRQN | 10 | 290 | 500 | 500 | 500 | 500 | 500 | 500 | 500 |
     | DRQN | 11 | 424 | 458 | 487 | 497 | 487 | 152 | 483 | 500 |
 
-    All of that with a gamma of 0.99, and so did R2D2's seed 0: 461 in the training episodes between 50 000 and 60 000
-    env_steps, then less and less, 215 at the end, where the cart drifts off in the same 200 env_steps in every episode.
-    What it costs to go off the track in 200 env_steps is 13 % of a value at 0.99, and h makes that less; at R2D2's own
-    0.997, which it has now, it is 55 %:
+    All of that with a gamma of 0.99 and a ladder with an alpha of 4. So run, R2D2's seed 0 had 461 in the training
+    episodes between 50 000 and 60 000 env_steps, then less and less, and 215 at the end, where the cart drifts off in
+    the same 200 env_steps in every episode. What it costs to go off the track in 200 env_steps is 13 % of a value at
+    0.99, and h makes that less; at R2D2's own 0.997 it is 55 %. With that, seeds 0, 1, 2 and 4 ended at 498 to 500 and
+    seed 3 at 343; with R2D2's own ladder too, in which fewer streams explore much, it was solved:
 
     | | seed | 20k | 40k | 60k | 80k | 100k | 120k | 140k | 160k |
     |---|---|---|---|---|---|---|---|---|---|
     | R2D2, gamma 0.997 | 0 | 311 | 500 | 500 | 498 | 496 | 500 | 484 | 497 |
+    | R2D2, gamma 0.997, alpha 7 | 3 | 254 | 499 | 500 | 498 | 500 | 500 | 500 | 500 |
 
-    DRQN's gamma is 0.99. Its values are not rescaled: they are 100 where R2D2's are 9, hence its `reward_scale`.
+    So R2D2 has its paper's discount and ladder. DRQN has neither; its values are not rescaled: they are 100 where
+    R2D2's would be 9, hence its `reward_scale`.
     """
     run = _short_run(env_steps=160_000, prefill=1000, train_ratio=16.0)
     replay = replace(base.replay, batch=16, context=10, learn=20, period=10, state="stored")
