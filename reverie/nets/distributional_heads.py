@@ -73,7 +73,7 @@ class ImplicitQuantiles(QHead):
 
     def forward(self, x: Tensor, u: Tensor) -> Tensor:
         """x: [..., inputs]; u: levels in [0, 1), [..., M]."""
-        phi = F.relu(self.embed(torch.cos(u.unsqueeze(-1) * self.steps)))
+        phi = F.relu_(self.embed(torch.cos(u.unsqueeze(-1) * self.steps)))
         quantiles = self.body(x.unsqueeze(-2) * phi, phi[..., :0])
         return torch.cat([u.unsqueeze(-1), quantiles], -1).transpose(-1, -2)
 
