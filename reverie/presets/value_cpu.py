@@ -110,7 +110,7 @@ def r2d2(env: str) -> Config:
     """R2D2 with small networks for two CPU cores: vectors, toy games and pixels."""
     env = env or "toy/tmaze"
     if env.startswith(PIXELS):
-        return _r2d2_pixels(env)
+        return r2d2_pixels(env)
     small = _r2d2_small(env)
     if env.startswith("toy/"):
         return small
@@ -208,7 +208,7 @@ def _r2d2_small(env: str) -> Config:
     )
 
 
-def _r2d2_pixels(env: str) -> Config:
+def r2d2_pixels(env: str) -> Config:
     """Pixels: DQN's convolutions and a small LSTM, windows of 12 + 20 rows from stored states.
 
     Atari comes as 60x60 pixels (84x84 take twice as long in the convolutions) and with the actions that the game uses.
