@@ -73,16 +73,12 @@ def where(learner: R2D2, batch: Batch) -> dict[str, Any]:
         and not any(span.start <= event.time_range.start and event.time_range.end <= span.end for span in spans)
     ]
     projections = [event for event in outside if any(inputs in shape for shape in event.input_shapes)]
-
-    def seconds(*found: Any) -> float:
-        return sum(event.cpu_time_total for event in found) / 1e6
-
-    lstm = seconds(*unrolled, *projections)
-    shares = {
-        "convolutions": seconds(events["aten::convolution"], events["aten::convolution_backward"]) / wall,
-        "lstm": lstm / wall,
-        "other linear layers": (seconds(*outside) - seconds(*projections)) / wall,
+    parts = {
+        "convolutions": [events["aten::convolution"], events["aten::convolution_backward"]],
+        "lstm": [*unrolled, *projections],
+        "other linear layers": [event for event in outside if event not in projections],
     }
+    shares = {name: sum(event.cpu_time_total for event in found) / 1e6 / wall for name, found in parts.items()}
     top = sorted(events.values(), key=lambda e: -e.self_cpu_time_total)[:14]
     return {
         "profiled_seconds": wall,
