@@ -31,7 +31,7 @@ from torch import Tensor
 
 from reverie.agents.dqn import DQN, DQNConfig, Evaluated
 from reverie.agents.q_policy import QNetwork
-from reverie.agents.recurrent import probes, start_state
+from reverie.agents.recurrent import burn_in, open_window, probes
 from reverie.data.sequences import Batch
 from reverie.envs.env import EnvSpec
 from reverie.nets.cores import GRU, LSTM, Core, Identity
@@ -92,13 +92,15 @@ class DRQN(DQN):
     def evaluate(self, batch: Batch, steps: NStep, metrics: dict[str, Tensor]) -> Evaluated:
         """Both networks are warmed up and unrolled, each with its own parameters from the same start state.
 
-        Every row passes each network once: context and lookahead rows without a gradient.
+        Every row passes each network once: context and lookahead rows without a gradient. Images are stacked and
+        turned to floats once for both.
         """
         time, width = batch.rows["is_first"].shape
         noise = self.uniform(2, time, width, self.policy.noise)
         context, learn = self.spec.context, self.spec.learn
         with self.autocast():
-            state, rows = start_state(self.policy, batch, self.spec, noise[0])
+            window = self.policy.prepare(*open_window(self.policy, batch, self.spec))
+            state, rows = burn_in(self.policy, *window, self.spec, noise[0])
             first = {name: value[:learn] for name, value in rows.items()}
             learned, state = self.policy.unroll(state, first, noise[0, context : context + learn])
         with torch.no_grad(), self.autocast():
@@ -110,7 +112,7 @@ class DRQN(DQN):
                 online = torch.cat([learned.detach(), ahead])
                 if batch.probes is not None:
                     self.measure_drift(batch, online, noise[0], metrics)
-            state, rows = start_state(self.target, batch, self.spec, noise[1])
+            state, rows = burn_in(self.target, *window, self.spec, noise[1])
             target, _ = self.target.unroll(state, rows, noise[1, context:])
         chosen = steps.pick(online) if online is not None and self.selects_online else None
         return Evaluated(learned, chosen, steps.pick(target))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from reverie.agents.agent import Mode, Policy
 from reverie.agents.exploration import Exploration
-from reverie.data.rows import Field, State, observations
+from reverie.data.rows import OBS, Field, State, observations
 from reverie.nets.cores import Core, FrameStack
 from reverie.nets.encoders import is_image
 from reverie.nets.layers import one_hot
@@ -32,7 +32,10 @@ Obs = dict[str, Tensor]
 
 
 class Stacks(nn.Module):
-    """A `FrameStack` for each image key; other keys pass. State: ``frames.<key>``, none if k = 1. No parameters."""
+    """A `FrameStack` for each image key; other keys pass. State: ``frames.<key>``, none if k = 1. No parameters.
+
+    Images that are floats are prepared, see `QPolicy.prepare`: stacked already, they pass too.
+    """
 
     def __init__(self, observation: Mapping[str, spaces.Space], k: int) -> None:
         super().__init__()
@@ -64,6 +67,8 @@ class Stacks(nn.Module):
         """The same for rows [T, B, ...] at once."""
         obs, after = observations(rows), {}
         for key, stack in self._each():
+            if obs[key].is_floating_point():
+                continue
             obs[key], one = stack.unroll({"frames": state[f"frames.{key}"]}, obs[key], rows["is_first"])
             after[f"frames.{key}"] = one["frames"]
         return obs, after
@@ -126,6 +131,15 @@ class QPolicy(Policy):
         action = torch.where(u[..., 0] < epsilon, self.random(len(u), u), q.argmax(-1))
         after = frames | {f"core.{name}": value for name, value in core.items()}
         return action, after, {"q": q} if self.extras else {}
+
+    def prepare(self, state: State, rows: Mapping[str, Tensor]) -> tuple[State, dict[str, Tensor]]:
+        """What does not depend on parameters, for `warm` and `unroll` of every network that reads rows [T, B, ...].
+
+        Returns the state without frames, and the rows with images stacked and in floats (`Torso.prepare`).
+        """
+        obs = self.network.torso.prepare(self.stacks.unroll(state, rows)[0])
+        kept = {name: value for name, value in state.items() if not name.startswith("frames.")}
+        return kept, {**rows, **{OBS + key: value for key, value in obs.items()}}
 
     def look(self, state: State, rows: Mapping[str, Tensor]) -> State:
         """Fill the stacks; the core's state stays as it is."""

@@ -30,24 +30,41 @@ if TYPE_CHECKING:
 def start_state(policy: Policy, batch: Batch, spec: SequenceSpec, u: Tensor) -> tuple[State, dict[str, Tensor]]:
     """The state before the first learned row, and the rows from there on [learn + lookahead, B, ...].
 
-    ``zero``: the first row of the window is treated as is_first, so that the previous action is not used either
-    (DreamerV2 code). ``stored``: the state that the actor had. u: noise [T, B, ...] for the context rows.
+    u: noise [T, B, ...] for the context rows. `open_window` and `burn_in` one after the other.
     """
-    rows, context = dict(batch.rows), spec.context
-    if batch.start is None:
-        state = policy.initial_state(rows["is_first"].shape[1])
-        first = rows["is_first"].clone()
-        first[0] = True
-        rows["is_first"] = first
-        back = min(policy.lookback, context)
-        if back:
-            state = policy.look(state, {k: v[:back] for k, v in rows.items()})
-    else:
-        state, back = batch.start, 0
-    if context > back:
-        with torch.no_grad():
-            state = policy.warm(state, {k: v[back:context] for k, v in rows.items()}, u[back:context])
-    return state, {k: v[context:] for k, v in rows.items()} if context else rows
+    return burn_in(policy, *open_window(policy, batch, spec), spec, u)
+
+
+def open_window(policy: Policy, batch: Batch, spec: SequenceSpec) -> tuple[State, dict[str, Tensor]]:
+    """The state before the burn-in, and the rows from there on; the same for all parameters.
+
+    ``zero``: the first row of the window is treated as is_first, so that the previous action is not used either
+    (DreamerV2 code). ``stored``: the state that the actor had.
+    """
+    rows = dict(batch.rows)
+    if batch.start is not None:
+        return batch.start, rows
+    state = policy.initial_state(rows["is_first"].shape[1])
+    first = rows["is_first"].clone()
+    first[0] = True
+    rows["is_first"] = first
+    back = min(policy.lookback, spec.context)
+    if not back:
+        return state, rows
+    state = policy.look(state, {k: v[:back] for k, v in rows.items()})
+    return state, {k: v[back:] for k, v in rows.items()}
+
+
+def burn_in(
+    policy: Policy, state: State, rows: dict[str, Tensor], spec: SequenceSpec, u: Tensor
+) -> tuple[State, dict[str, Tensor]]:
+    """The state after all rows but the last learn + lookahead, without a gradient; and these. u: see `start_state`."""
+    count = len(rows["is_first"]) - spec.learn - spec.lookahead
+    if not count:
+        return state, rows
+    with torch.no_grad():
+        state = policy.warm(state, {k: v[:count] for k, v in rows.items()}, u[spec.context - count : spec.context])
+    return state, {k: v[count:] for k, v in rows.items()}
 
 
 @dataclass(frozen=True)

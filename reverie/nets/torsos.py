@@ -45,7 +45,7 @@ class TorsoConfig:
 
 
 class NatureCNN(nn.Module):
-    """DQN's three convolutions with ReLU: uint8 [N, H, W, C] -> [N, outputs].
+    """DQN's three convolutions with ReLU: [N, H, W, C] -> [N, outputs].
 
     ::
 
@@ -53,7 +53,7 @@ class NatureCNN(nn.Module):
         smaller        3x3 stride 2, 3x3 stride 2, 3x3 stride 1, padded: 32 -> 16 -> 8 -> 8
 
     A side that the strides do not fit is padded at the bottom or right with black pixels, to the next side s with
-    s mod 8 = 4, so that every pixel is seen. Pixels are divided by 255 within the first kernel, or standardised.
+    s mod 8 = 4, so that every pixel is seen. Pixels are divided by 255 within the first kernel.
     Source: Mnih et al. 2015 (DQN), Methods, "Model architecture"; the form for smaller sides and the padding are ours.
     """
 
@@ -73,35 +73,35 @@ class NatureCNN(nn.Module):
             sides = [(side + 2 * padding - kernel) // stride + 1 for side in sides]
         self.outputs = channels[-1] * sides[0] * sides[1]
 
-    def forward(self, image: Tensor, statistics: EmaNormaliser | None = None) -> Tensor:
-        """uint8 [N, H, W, C] in 0..255 -> [N, outputs]. statistics: of pixels [H, W, C / k] of k stacked frames."""
+    def forward(self, image: Tensor, scale: float = 1 / 255) -> Tensor:
+        """Bytes or floats [N, H, W, C], which count as multiplied by `scale` -> [N, outputs]."""
         first = self.convs[0]
         assert isinstance(first, nn.Conv2d)
-        # At once to what the convolutions read: bytes are exact in bfloat16 too, and a float32 copy costs a tenth.
-        kind = image.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
-        if statistics is None:
-            x, weight = image.movedim(-1, -3).to(dtype), first.weight * (1 / 255)
-        else:
-            x, weight = standardised(image, statistics, dtype), first.weight
+        x = floats(image).movedim(-1, -3)
         if any(self.pad):
             x = F.pad(x, (0, self.pad[0], 0, self.pad[1]))
-        x = F.relu_(F.conv2d(x, weight, first.bias, first.stride, first.padding))
+        x = F.relu_(F.conv2d(x, first.weight * scale, first.bias, first.stride, first.padding))
         for conv in self.convs[1:]:
             x = F.relu_(conv(x))
         return x.flatten(1)
 
 
-def standardised(image: Tensor, statistics: EmaNormaliser, dtype: torch.dtype = torch.float32) -> Tensor:
-    """(x / 255 - mean) / std of stacked frames, pixel by pixel: uint8 [N, H, W, k C] -> dtype [N, k C, H, W].
+def floats(image: Tensor) -> Tensor:
+    """An image as convolutions read it: in float32, or at once in autocast's dtype (bytes are exact in bfloat16)."""
+    kind = image.device.type
+    return image.to(torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32)
+
+
+def standardised(image: Tensor, statistics: EmaNormaliser) -> Tensor:
+    """(x / 255 - mean) / std of stacked frames, pixel by pixel: uint8 [..., H, W, k C] -> `floats`, same shape.
 
     statistics: of one frame, [H, W, C], of values in [0, 1]. In bfloat16 a mean is off by half a byte at most, which
     is 0.02 of `LEAST_STD`.
     """
-    frames = image.shape[-1] // statistics.mean.shape[-1]
+    x, frames = floats(image), image.shape[-1] // statistics.mean.shape[-1]
     mean, scale = statistics.mean * 255, 1 / (255 * statistics.std())
-    mean, scale = (x.repeat(1, 1, frames).movedim(-1, 0).to(dtype) for x in (mean, scale))
-    return image.movedim(-1, -3).to(dtype).sub_(mean).mul_(scale)
+    mean, scale = (one.repeat(1, 1, frames).to(x.dtype) for one in (mean, scale))
+    return x.sub_(mean).mul_(scale)
 
 
 class Torso(nn.Module):
@@ -140,13 +140,27 @@ class Torso(nn.Module):
             self.dense = nn.Linear(self.outputs, config.dense)
             self.outputs = config.dense
 
-    def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """Observations as they travel, images stacked, key -> [*lead, ...] -> [*lead, outputs]."""
-        features = []
-        for number, (key, cnn) in enumerate(zip(self.images, self.cnns, strict=True)):
-            image = obs[key]
+    def prepare(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Observations with images as the convolutions read them, `floats` that are standardised if asked; same shapes.
+
+        No parameter has a say, so that what is prepared once serves every network; it passes here unchanged.
+        """
+        prepared = dict(obs)
+        for number, key in enumerate(self.images):
+            if obs[key].is_floating_point():
+                continue
             statistics = self.statistics[number] if self.statistics else None
-            features.append(cnn(image.flatten(0, -4), statistics).unflatten(0, image.shape[:-3]))
+            assert statistics is None or isinstance(statistics, EmaNormaliser)
+            prepared[key] = floats(obs[key]) if statistics is None else standardised(obs[key], statistics)
+        return prepared
+
+    def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
+        """Observations as they travel or prepared, images stacked, key -> [*lead, ...] -> [*lead, outputs]."""
+        obs, features = self.prepare(obs), []
+        scale = 1.0 if self.statistics else 1 / 255
+        for key, cnn in zip(self.images, self.cnns, strict=True):
+            image = obs[key]
+            features.append(cnn(image.flatten(0, -4), scale).unflatten(0, image.shape[:-3]))
         if self.mlp is not None:
             entries = self._entries(obs)
             features.append(self.mlp(self.statistics[-1](entries) if self.statistics else entries))

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -12,7 +12,10 @@ from reverie import overrides
 from reverie.agents.r2d2 import R2D2Config
 from reverie.agents.recurrent import start_state
 from reverie.data.sequences import Batch, SequenceSpec
+from reverie.nets import torsos
+from reverie.nets.cores import FrameStack
 from reverie.nets.optim import OptimConfig
+from reverie.nets.torsos import TorsoConfig
 from reverie.presets import make_config
 from reverie.run.local import LocalRun
 from tests.agents.value import IMAGE, VECTOR, batch, disturb, make, same_parameters, slow_n_step, slow_values
@@ -293,6 +296,47 @@ def test_each_row_passes_each_network_once() -> None:
         learner.update(batch(learner))
         handle.remove()
         assert seen == [5 * n for n in rows]
+
+
+@pytest.mark.parametrize("state", ["zero", "stored"])
+def test_images_are_stacked_and_turned_to_floats_once_for_both_networks(
+    state: Literal["zero", "stored"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for the frames of `look`, which are in no convolution."""
+    learner = make("r2d2", IMAGE, {"context": 4, "learn": 8, "state": state}, units=5, n_step=3, stack=3)
+    stacked, floated = [], []
+    stack, to_floats = FrameStack.unroll, torsos.floats
+
+    def unroll(self: FrameStack, *given: torch.Tensor) -> Any:
+        stacked.append(len(given[1]))
+        return stack(self, *given)
+
+    def floats(image: torch.Tensor) -> torch.Tensor:
+        if image.dtype == torch.uint8:
+            floated.append(len(image))
+        return to_floats(image)
+
+    monkeypatch.setattr(FrameStack, "unroll", unroll)
+    monkeypatch.setattr(torsos, "floats", floats)
+    learner.update(batch(learner))
+    assert stacked == ([15] if state == "stored" else [2, 15])
+    assert floated == [15]
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+def test_prepared_rows_are_read_as_bytes_are(standardise: bool) -> None:
+    torso = TorsoConfig((3, 4, 4), standardise=standardise)
+    learner = make("r2d2", IMAGE, {"learn": 8, "state": "stored"}, units=5, stack=3, torso=torso)
+    data = batch(learner, ends=0.2)
+    learner.policy.network.torso.adapt({"image": data.rows["obs.image"]})
+    u = torch.zeros(*data.rows["reward"].shape, 2)
+    expected, after = learner.policy.unroll(data.start, data.rows, u)
+    state, rows = learner.policy.prepare(data.start, data.rows)
+    assert rows["obs.image"].shape == (*data.rows["obs.image"].shape[:-1], 3)
+    found, last = learner.policy.unroll(state, rows, u)
+    assert torch.equal(found, expected)
+    assert set(last) == {"core.hidden", "core.cell"}
+    assert all(torch.equal(last[name], after[name]) for name in last)
 
 
 def test_burn_in_keeps_no_gradient() -> None:

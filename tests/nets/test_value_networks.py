@@ -75,9 +75,9 @@ def test_standardised_pixels_by_hand() -> None:
     torso.adapt({"image": seen})
     image = torch.stack([torch.full((1, 4, 4), 102), torch.full((1, 4, 4), 255)], -1).to(torch.uint8)
     x = standardised(image, torso.statistics[0])
-    assert x.shape == (1, 2, 4, 4)
-    assert torch.allclose(x[0, :, 1, 1], torch.tensor([0.0, 3.0]), atol=1e-5)
-    assert torch.allclose(x[0, :, 0, 0], torch.tensor([4.0, 10.0]), atol=1e-5)
+    assert x.shape == (1, 4, 4, 2)
+    assert torch.allclose(x[0, 1, 1], torch.tensor([0.0, 3.0]), atol=1e-5)
+    assert torch.allclose(x[0, 0, 0], torch.tensor([4.0, 10.0]), atol=1e-5)
 
 
 def test_standardised_entries_by_hand_and_through_the_networks() -> None:
@@ -88,7 +88,7 @@ def test_standardised_entries_by_hand_and_through_the_networks() -> None:
     obs = {"image": image, "vector": torch.tensor([[1.0, 0.0], [5.0, 0.0]])}
     torso.adapt(obs)
     assert torso.mlp is not None
-    x = standardised(image, torso.statistics[0])
+    x = standardised(image, torso.statistics[0]).permute(0, 3, 1, 2)
     x = torch.nn.functional.pad(x, (0, 4, 0, 4))
     for conv in torso.cnns[0].convs:  # type: ignore[union-attr]
         x = torch.relu(conv(x))
