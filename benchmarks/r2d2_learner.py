@@ -35,12 +35,12 @@ ACTIONS = 18
 PROFILED = 5
 
 
-def build(device: torch.device, precision: torch.dtype, dense: int) -> R2D2:
-    """The learner as published, with that many units between convolutions and LSTM."""
+def build(device: torch.device, precision: torch.dtype, dense: int, drift: bool = False) -> R2D2:
+    """The learner as published, with that many units between convolutions and LSTM, with or without the drift gauge."""
     config = R2D2Config()
     config = replace(config, torso=replace(config.torso, dense=dense))
     env = EnvSpec("benchmark", {"image": spaces.Box(0, 255, (84, 84, 1), np.uint8)}, spaces.Discrete(ACTIONS))
-    asked = SequenceSpec(context=40, learn=80, period=40, state="stored")
+    asked = SequenceSpec(context=40, learn=80, period=40, state="stored", drift=drift)
     torch.manual_seed(0)
     return R2D2(config, env, R2D2.sequence(config, asked, env), 0, device, precision)
 

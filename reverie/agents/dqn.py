@@ -63,7 +63,7 @@ class DQNConfig:
     actor_priorities: new windows get the error of the actor's own action values, which are stored with every row;
         otherwise the largest priority so far. For heads whose outputs are action values.
     beta, beta_end, beta_over: exponent of the importance weights, annealed linearly over that many learner_steps
-        (0: constant). Without prioritised replay all weights are 1 whatever it is.
+        (0: constant). Where all windows are equally likely all weights are 1 whatever it is.
     """
 
     n_step: int = 1

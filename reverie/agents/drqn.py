@@ -32,7 +32,7 @@ from torch import Tensor
 from reverie.agents.dqn import DQN, DQNConfig, Evaluated
 from reverie.agents.q_policy import QNetwork
 from reverie.agents.recurrent import burn_in, open_window, probes
-from reverie.data.sequences import Batch
+from reverie.data.sequences import Batch, SequenceSpec
 from reverie.envs.env import EnvSpec
 from reverie.nets.cores import GRU, LSTM, Core, Identity
 from reverie.nets.torsos import Torso
@@ -44,7 +44,7 @@ class DRQNConfig(DQNConfig):
     """core: the memory (none: DQN on windows). units: its width, and the published one is 512.
 
     feed: the core also reads the previous action and reward.
-    whole_episodes: only rows of the episode that a window begins with have a loss.
+    whole_episodes: only rows of the episode that a window begins with have a loss; windows then have no context rows.
     forget_bias: of an untrained LSTM, see `reverie.nets.cores.LSTM`; above 0 it begins with a long memory.
     """
 
@@ -63,9 +63,21 @@ class DRQNConfig(DQNConfig):
 
 
 class DRQN(DQN):
-    """DQN with a memory: overrides `evaluate`, `reduce` and the construction of the network."""
+    """DQN with a memory: overrides `evaluate`, `trained`, `reduce` and the construction of the network."""
 
     config: DRQNConfig
+
+    @classmethod
+    def sequence(cls, config: DQNConfig, asked: SequenceSpec, env: EnvSpec) -> SequenceSpec:
+        """As in `DQN`. Raises ValueError where whole episodes would begin with rows that have no loss."""
+        spec = super().sequence(config, asked, env)
+        assert isinstance(config, DRQNConfig)
+        if config.whole_episodes and spec.context:
+            raise ValueError(
+                f"agent.whole_episodes trains episodes from their first row, but {spec.context} rows are context; "
+                "set replay.context to 0, and agent.stack to 1 or replay.state to stored"
+            )
+        return spec
 
     def make_network(self, env: EnvSpec, actions: int) -> QNetwork:
         """Torso, memory and head."""
@@ -128,10 +140,15 @@ class DRQN(DQN):
         head, context = self.policy.network.head, self.spec.context
         q = head.q(outputs)
         scale = q[: self.spec.learn].amax((0, 2)).abs().clamp(min=1e-8)
-        for probe in probes(batch, self.spec):
-            rows = {key: value.unsqueeze(0) for key, value in probe.rows.items()}
-            there, _ = self.policy.unroll(probe.state, rows, noise[probe.row : probe.row + 1])
-            metrics[probe.name] = probe.mean((q[probe.row - context] - head.q(there)[0]).norm(dim=-1) / scale)
+        found = probes(batch, self.spec)
+        if not found:
+            return
+        state = {key: torch.cat([probe.state[key] for probe in found]) for key in found[0].state}
+        rows = {key: torch.cat([probe.rows[key] for probe in found]).unsqueeze(0) for key in found[0].rows}
+        u = torch.cat([noise[probe.row] for probe in found]).unsqueeze(0)
+        there = head.q(self.policy.unroll(state, rows, u)[0])[0].chunk(len(found))
+        for probe, actors in zip(found, there, strict=True):
+            metrics[probe.name] = probe.mean((q[probe.row - context] - actors).norm(dim=-1) / scale)
 
     def reduce(self, loss: Tensor, valid: Tensor, weights: Tensor) -> Tensor:
         """Weighted mean over all valid rows of the batch."""

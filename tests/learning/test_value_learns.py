@@ -1,6 +1,6 @@
-"""DQN learns a small Catch and R2D2 a T-maze, each in well under a minute; twins with one wire cut do not.
+"""DQN learns a small Catch, DRQN and R2D2 a T-maze, each in well under a minute; twins with one wire cut do not.
 
-DQN's twin bootstraps from nothing (gamma 0), so that only the last move is ever learned. R2D2's twin has no memory.
+DQN's twin bootstraps from nothing (gamma 0), so that only the last move is ever learned. The others' have no memory.
 """
 
 from pathlib import Path
@@ -28,9 +28,7 @@ TMAZE: dict[str, Any] = {
     "env.options": {"length": 5},
     "agent.torso.layers": 1,
     "agent.torso.units": 16,
-    "agent.torso.dense": 0,
     "agent.units": 16,
-    "agent.hidden": 32,
     "agent.target_every": 50,
     "replay.context": 0,
     "replay.learn": 14,
@@ -52,8 +50,15 @@ def test_dqn_learns_catch_and_its_twin_does_not(cut: bool, tmp_path: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cut", [False, True])
-def test_r2d2_learns_the_tmaze_and_its_twin_does_not(cut: bool, tmp_path: Path) -> None:
-    changes = {"agent.core": "none", "replay.state": "zero"} if cut else {}
-    config = overrides.apply(make_config("r2d2", "cpu", "toy/tmaze"), TMAZE | changes)
+@pytest.mark.parametrize(
+    ("agent", "changes"),
+    [("drqn", {"agent.explore.over": 4000}), ("r2d2", {"agent.torso.dense": 0, "agent.hidden": 32})],
+    ids=["drqn", "r2d2"],
+)
+def test_memory_learns_the_tmaze_and_its_twin_does_not(
+    agent: str, changes: dict[str, Any], cut: bool, tmp_path: Path
+) -> None:
+    without = {"agent.core": "none", "replay.state": "zero"} if cut else {}
+    config = overrides.apply(make_config(agent, "cpu", "toy/tmaze"), TMAZE | changes | without)
     score = train(config, tmp_path / "run")["eval_score"]
     assert abs(score) < 0.5 if cut else score > 0.9, score

@@ -53,15 +53,19 @@ def test_forget_bias_opens_the_forget_gates_and_nothing_else() -> None:
         assert torch.allclose(after["cell"], torch.full((1, 6), kept), atol=1e-6)
 
 
-def test_lstm_gradients_are_those_of_the_loop() -> None:
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize(("time", "batch"), [(TIME, BATCH), (TIME, 1), (1, BATCH), (1, 1)])
+def test_lstm_gradients_are_those_of_the_loop(time: int, batch: int, frozen: bool) -> None:
     """Of parameters, inputs and the first state, with resets, from outputs and from the last state."""
     torch.manual_seed(0)
     core = LSTM(5, 6).double()
-    x = torch.randn(TIME, BATCH, 5, dtype=torch.double, requires_grad=True)
-    state = {name: torch.randn(BATCH, 6, dtype=torch.double, requires_grad=True) for name in ("hidden", "cell")}
-    first = torch.rand(TIME, BATCH, generator=torch.Generator().manual_seed(0)) < 0.3
-    weights = torch.randn(TIME + 2, BATCH, 6, dtype=torch.double)
-    wanted = [*core.parameters(), x, *state.values()]
+    core.cell.weight_hh.requires_grad_(not frozen)
+    x = torch.randn(time, batch, 5, dtype=torch.double, requires_grad=True)
+    state = {name: torch.randn(batch, 6, dtype=torch.double, requires_grad=True) for name in ("hidden", "cell")}
+    first = torch.rand(time, batch, generator=torch.Generator().manual_seed(1)) < 0.3
+    assert first.any() or time == 1
+    weights = torch.randn(time + 2, batch, 6, dtype=torch.double)
+    wanted = [*(p for p in core.parameters() if p.requires_grad), x, *state.values()]
     found = []
     for unroll in (core.unroll, lambda *given: Core.unroll(core, *given)):
         outputs, last = unroll(state, x, first)

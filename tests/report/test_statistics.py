@@ -1,10 +1,9 @@
-"""Statistics over runs against hand-worked numbers, slow loops, and rliable where that is installed."""
+"""Statistics over runs against hand-worked numbers, slow loops, and rliable."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -144,32 +143,25 @@ def test_arguments_out_of_range() -> None:
         bootstrap_interval(np.zeros((2, 3, 4)))
 
 
-@pytest.fixture
-def rliable() -> SimpleNamespace:
-    try:
-        from rliable import library, metrics
-    except (ImportError, TypeError) as error:  # its dependency arch raises TypeError beside pandas 3
-        pytest.skip(f'rliable cannot be imported ({error}); pip install rliable "pandas<3"')
-    return SimpleNamespace(library=library, metrics=metrics)
-
-
 @pytest.mark.parametrize("shape", [(3, 1), (5, 7), (10, 26)])
-def test_the_same_numbers_as_rliable(rliable: SimpleNamespace, shape: tuple[int, int]) -> None:
+def test_the_same_numbers_as_rliable(shape: tuple[int, int]) -> None:
+    from rliable import library, metrics  # here, because it is slow to import
+
     scores = np.random.default_rng(0).lognormal(size=shape)
     pairs: list[tuple[Statistic, Callable[[np.ndarray], float]]] = [
-        (iqm, rliable.metrics.aggregate_iqm),
-        (mean, rliable.metrics.aggregate_mean),
-        (median, rliable.metrics.aggregate_median),
-        (optimality_gap, rliable.metrics.aggregate_optimality_gap),
+        (iqm, metrics.aggregate_iqm),
+        (mean, metrics.aggregate_mean),
+        (median, metrics.aggregate_median),
+        (optimality_gap, metrics.aggregate_optimality_gap),
     ]
     for ours, theirs in pairs:
         assert ours(scores) == pytest.approx(theirs(scores), rel=1e-12)
-        _, bounds = rliable.library.get_interval_estimates(
+        _, bounds = library.get_interval_estimates(
             {"a": scores}, lambda s, theirs=theirs: np.array([theirs(s)]), reps=4000
         )
         low, high = bootstrap_interval(scores, ours, resamples=4000)
         width = float(high - low)
         assert [low, high] == pytest.approx(bounds["a"][:, 0].tolist(), abs=0.08 * width)
     thresholds = np.linspace(0, 4, 17)
-    profiles, _ = rliable.library.create_performance_profile({"a": scores}, thresholds, reps=10)
+    profiles, _ = library.create_performance_profile({"a": scores}, thresholds, reps=10)
     np.testing.assert_allclose(performance_profile(scores, thresholds), profiles["a"], rtol=1e-12)
