@@ -54,6 +54,7 @@ class NatureCNN(nn.Module):
 
     A side that the strides do not fit is padded at the bottom or right with black pixels, to the next side s with
     s mod 8 = 4, so that every pixel is seen. Pixels are divided by 255 within the first kernel.
+    Features come row by row, then column by column, channels last.
     Source: Mnih et al. 2015 (DQN), Methods, "Model architecture"; the form for smaller sides and the padding are ours.
     """
 
@@ -83,7 +84,7 @@ class NatureCNN(nn.Module):
         x = F.relu_(F.conv2d(x, first.weight * scale, first.bias, first.stride, first.padding))
         for conv in self.convs[1:]:
             x = F.relu_(conv(x))
-        return x.flatten(1)
+        return x.movedim(-3, -1).flatten(1)  # channels last, as they lie in memory: no copy, and none of the gradient
 
 
 def floats(image: Tensor) -> Tensor:

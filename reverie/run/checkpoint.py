@@ -27,7 +27,8 @@ from safetensors.torch import load_file, save_file
 from reverie.data.chunks import sync as _sync
 from reverie.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
+"""Since 2 a value network's layer after the convolutions reads their features channels last."""
 TENSOR, ARRAY = "$tensor", "$array"
 """Keys that stand for a tensor or an array in ``state.json``."""
 

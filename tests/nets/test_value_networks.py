@@ -46,7 +46,7 @@ def test_pixels_count_as_fractions_of_255() -> None:
     x = image.permute(0, 3, 1, 2).float() / 255
     for conv in cnn.convs:
         x = torch.relu(conv(x))
-    assert torch.allclose(cnn(image), x.flatten(1), atol=1e-6)
+    assert torch.allclose(cnn(image), x.permute(0, 2, 3, 1).flatten(1), atol=1e-6)
 
 
 def test_torso_joins_images_vectors_and_indices() -> None:
@@ -92,7 +92,7 @@ def test_standardised_entries_by_hand_and_through_the_networks() -> None:
     x = torch.nn.functional.pad(x, (0, 4, 0, 4))
     for conv in torso.cnns[0].convs:  # type: ignore[union-attr]
         x = torch.relu(conv(x))
-    by_hand = torch.cat([x.flatten(1), torso.mlp(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]))], 1)
+    by_hand = torch.cat([x.permute(0, 2, 3, 1).flatten(1), torso.mlp(torch.tensor([[-1.0, 0.0], [1.0, 0.0]]))], 1)
     assert torch.allclose(torso(obs), by_hand, atol=1e-5)
     plain = Torso(observation, TorsoConfig((2, 3, 4), layers=1, units=5))
     plain.adapt(obs)

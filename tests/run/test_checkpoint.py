@@ -19,7 +19,7 @@ import torch
 import reverie
 from reverie.errors import UserError
 from reverie.run import checkpoint
-from reverie.run.checkpoint import Checkpoints, load_tree, save_tree
+from reverie.run.checkpoint import FORMAT, Checkpoints, load_tree, save_tree
 
 DTYPES = [torch.uint8, torch.int8, torch.int32, torch.int64, torch.bool, torch.float16, torch.bfloat16]
 DTYPES += [torch.float32, torch.float64]
@@ -147,8 +147,8 @@ DAMAGES = {
     "state not text": write("state.json", b"\xff\xfe\x00garbage"),
     "state a list": write("state.json", b"[]"),
     "state null": write("state.json", b"null"),
-    "state without a tree": write("state.json", b'{"format": 1}'),
-    "another array is named": write("state.json", b'{"format": 1, "tree": {"a": {"$tensor": "elsewhere"}}}'),
+    "state without a tree": write("state.json", b'{"format": %d}' % FORMAT),
+    "another array is named": write("state.json", b'{"format": %d, "tree": {"a": {"$tensor": "elsewhere"}}}' % FORMAT),
     "state missing": remove("state.json"),
 }
 

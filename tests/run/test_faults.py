@@ -19,7 +19,7 @@ from tiny_runs import Crash, Stop, again, assert_same_run, begin, config, files,
 
 from reverie.cli import cli
 from reverie.report.log import read_metrics
-from reverie.run.checkpoint import load_tree
+from reverie.run.checkpoint import FORMAT, load_tree
 
 ENV = "toy/catch"
 CHUNK = "replay/00000-000000000000.chunk"
@@ -192,7 +192,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         write("checkpoints/80/state.json", b'{"format": 7, "tree": {}}'),
         "has format 7, this version reads 1",
     ),
-    "checkpoint empty": (write("checkpoints/80/state.json", b'{"format": 1, "tree": {}}'), FIT),
+    "checkpoint empty": (write("checkpoints/80/state.json", b'{"format": %d, "tree": {}}' % FORMAT), FIT),
     "chunk flipped": (flip(CHUNK), "00000-000000000000.chunk is damaged: its checksum does not match"),
     "chunk cut": (cut(CHUNK), "chunk is damaged: .*restore it from a copy"),
     "chunk emptied": (write(CHUNK, b"x"), "chunk is damaged: it does not begin like a chunk file"),
