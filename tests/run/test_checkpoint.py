@@ -176,7 +176,7 @@ def test_another_format_is_named(tmp_path: Path) -> None:
     save_tree(tmp_path / "c", {"a": 1})
     document = json.loads((tmp_path / "c" / "state.json").read_text())
     (tmp_path / "c" / "state.json").write_text(json.dumps(document | {"format": 99}))
-    with pytest.raises(UserError, match="has format 99, this version reads 1"):
+    with pytest.raises(UserError, match=f"has format 99, this version reads {FORMAT}"):
         load_tree(tmp_path / "c")
 
 

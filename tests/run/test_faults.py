@@ -190,7 +190,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "checkpoint's arrays missing": (remove("checkpoints/80/arrays.safetensors"), "checkpoints/80 is unreadable"),
     "checkpoint of another format": (
         write("checkpoints/80/state.json", b'{"format": 7, "tree": {}}'),
-        "has format 7, this version reads 1",
+        f"has format 7, this version reads {FORMAT}",
     ),
     "checkpoint empty": (write("checkpoints/80/state.json", b'{"format": %d, "tree": {}}' % FORMAT), FIT),
     "chunk flipped": (flip(CHUNK), "00000-000000000000.chunk is damaged: its checksum does not match"),
