@@ -119,6 +119,17 @@ def test_whole_episodes_train_the_first_one_only() -> None:
     assert learner.trained({"is_last": last}).t().tolist() == [[True, True, False, False, False], [True] * 5]
 
 
+@pytest.mark.parametrize(
+    ("spec", "settings", "rows"),
+    [({"context": 4}, {}, 4), ({}, {"stack": 3}, 2), ({"context": 1, "state": "stored"}, {"stack": 3}, 1)],
+)
+def test_whole_episodes_have_no_context_rows(spec: dict[str, Any], settings: dict[str, Any], rows: int) -> None:
+    """Those would never be trained, and an episode that ends among them would hide its end."""
+    with pytest.raises(ValueError, match=f"but {rows} rows are context; set replay.context to 0"):
+        make("drqn", IMAGE, {"learn": 5, **spec}, units=4, whole_episodes=True, **settings)
+    make("drqn", IMAGE, {"learn": 5, "state": "stored"}, units=4, whole_episodes=True, stack=3)
+
+
 # Identities
 
 
