@@ -9,15 +9,14 @@ updates of a second each there is more noise than it costs.
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.r2d2_learner import ACTIONS, build
-from benchmarks.timing import make_batch, summary, surroundings, timed, update, write
+from benchmarks.r2d2_learner import build, windows
+from benchmarks.timing import summary, surroundings, timed, update, write
 from reverie.run.allocator import keep_freed_memory
 
 
@@ -32,9 +31,7 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     learner = build(torch.device("cpu"), torch.float32, 512, drift=True)
-    probes, start = learner.spec.probes, learner.policy.initial_state(options.batch)
-    batch = make_batch((learner.spec.length, options.batch), (84, 84, 1), ACTIONS, last=0.005, fresh=False, start=start)
-    batch = replace(batch, probes={name: torch.stack([value] * len(probes)) for name, value in start.items()})
+    batch = windows(learner, options.batch)
     gauge, inside = learner.measure_drift, []
 
     def measured(*given: Any) -> None:
@@ -47,7 +44,8 @@ def main() -> None:
     whole = [timed(lambda: update(learner.update, batch, "q_loss")) for _ in range(options.repeats)]
     shares = np.array(inside) / np.array(whole)
     document = {
-        "what": f"R2D2 learner update with the drift gauge at rows {list(probes)} of {options.batch} windows",
+        "what": f"R2D2 learner update with the drift gauge at two rows of {options.batch} windows",
+        "rows": learner.spec.probes,
         "update": summary(whole),
         "gauge": summary(inside),
         "share_of_wall_time_median": float(np.median(shares[:, 0])),

@@ -46,6 +46,16 @@ def build(device: torch.device, precision: torch.dtype, dense: int, drift: bool 
     return R2D2(config, env, R2D2.sequence(config, asked, env), 0, device, precision)
 
 
+def windows(learner: R2D2, width: int) -> Batch:
+    """Random windows for it, with the states that actors had, all initial ones: before the first row, and at probes."""
+    start, probes = learner.policy.initial_state(width), learner.spec.probes
+    shape = (learner.spec.length, width)
+    batch = make_batch(shape, (84, 84, 1), ACTIONS, last=0.005, fresh=False, start=start, device=learner.device)
+    if not probes:
+        return batch
+    return replace(batch, probes={name: torch.stack([value] * len(probes)) for name, value in start.items()})
+
+
 def profiles(learner: R2D2, batch: Batch) -> dict[str, Any]:
     """Several updates, each profiled: the median of every share, and the middle one by time for the rest.
 
@@ -122,9 +132,7 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     learner = build(device, getattr(torch, options.precision), options.dense)
-    shape = (learner.spec.length, options.batch)
-    start = learner.policy.initial_state(options.batch)
-    batch = make_batch(shape, (84, 84, 1), ACTIONS, last=0.005, fresh=False, start=start, device=device)
+    batch = windows(learner, options.batch)
     call = CapturedUpdate(learner) if options.capture else learner.update
     for _ in range(EAGER + 1 if device.type == "cuda" else 1):
         update(call, batch, "q_loss")

@@ -21,6 +21,7 @@ import torch
 from benchmarks.timing import write
 
 ROOT = Path(__file__).parents[1]
+# Calls only what both versions have.
 WORKER = """
 import sys, torch
 from benchmarks.r2d2_learner import ACTIONS, build

@@ -1,8 +1,7 @@
 """Large tensors on a CPU: keep their memory for the next update instead of giving it back each time.
 
 glibc maps every block of more than 32 MiB (and gives it back when freed), so that each update of a learner faults its
-activations in again, page by page: a sixth of the time of an update of R2D2 or DreamerV2 at the published sizes, more
-in bfloat16; see docs/performance.md. Blocks of up to 1 GiB come from the heap instead, which stays as large as it was.
+activations in again, page by page. Blocks of up to 1 GiB come from the heap instead, which stays as large as it was.
 Larger ones, such as a replay, are mapped as before.
 """
 
