@@ -30,9 +30,9 @@ from reverie.agents.q_policy import QPolicy
 from reverie.data.chunks import SUFFIX, read_chunk, read_header
 from reverie.data.rows import State
 from reverie.data.sequences import Chunk
+from reverie.play.load import load
 from reverie.report.curves import COLOURS, GRAY, blank_axes
 from reverie.report.document import write_document
-from reverie.run.load import load
 from reverie.run.saved_config import load_config
 
 SETTLED, ROWS, GROUPS = 100, 41, 4

@@ -21,7 +21,7 @@ from typing import Any
 
 from reverie.report.curves import COLOURS, GRAY, Y_LABELS, blank_axes
 from reverie.report.document import write_document
-from reverie.run.compare import Comparison, Variant, compare
+from reverie.study.compare import Comparison, Variant, compare
 
 CELLS, ENV_STEPS, PREFILL, TRAIN_RATIO, ROWS = 11, 160_000, 1600, 10, 320
 COMMON = (

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from reverie.errors import UserError
 from reverie.report.comparison import markdown
-from reverie.run.compare import Comparison, Variant, compare
+from reverie.study.compare import Comparison, Variant, compare
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from reverie.run.dream import dream
+from reverie.play.dream import dream
 
 
 def main() -> None:

@@ -21,8 +21,8 @@ import numpy as np
 from reverie.report.curves import COLOURS, blank_axes
 from reverie.report.document import write_document
 from reverie.report.record import read_metrics
-from reverie.run.compare import curve
 from reverie.run.saved_config import load_config
+from reverie.study.compare import curve
 
 
 def recorded(run_dir: Path) -> dict[str, Any]:

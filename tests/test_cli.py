@@ -94,10 +94,10 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
         },
         "reverie.run.saved_config": {"load_config": lambda run_dir: saved[str(run_dir)]},
         "reverie.run.local": {"train": train, "resume": noted.note("resume", {"score": 1.0})},
-        "reverie.run.evaluate": {"evaluate": noted.note("evaluate", {"score": 2.0, "scores": [2.0] * 20})},
-        "reverie.run.prediction": {"report": noted.note("report", {"reward": {"error": 0.25}})},
-        "reverie.run.dream": {"dream": noted.note("dream", {"error": 0.5})},
-        "reverie.run.demo": {"demo": noted.note("demo")},
+        "reverie.play.evaluate": {"evaluate": noted.note("evaluate", {"score": 2.0, "scores": [2.0] * 20})},
+        "reverie.play.foresight": {"report": noted.note("report", {"reward": {"error": 0.25}})},
+        "reverie.play.dream": {"dream": noted.note("dream", {"error": 0.5})},
+        "reverie.play.demo": {"demo": noted.note("demo")},
         "reverie.envs.make": {"env_names": lambda: {"toy": ["toy/catch"], "ALE": []}},
         "reverie.envs.check": {"check_env": noted.note("check_env", report)},
         "reverie.doctor": {"report": lambda echo: (echo("ok"), 1)[1]},
@@ -265,7 +265,7 @@ def _raise(error: BaseException) -> Callable[..., None]:
 
 def test_errors_while_running(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails_with(error: BaseException) -> None:
-        monkeypatch.setattr(sys.modules["reverie.run.demo"], "demo", _raise(error))
+        monkeypatch.setattr(sys.modules["reverie.play.demo"], "demo", _raise(error))
 
     fails_with(UserError("two\nlines"))
     assert refused("demo") == "reverie: error: two lines\n"

@@ -95,8 +95,8 @@ def compare(
     Only what is missing is run; the same command goes on after an interruption.
     """
     from reverie.report.comparison import markdown
-    from reverie.run.compare import Comparison, Variant
-    from reverie.run.compare import compare as run
+    from reverie.study.compare import Comparison, Variant
+    from reverie.study.compare import compare as run
 
     named = [Variant(name, name) for name in filter(None, map(str.strip, agents.split(",")))]
     for variant in variants:
@@ -150,9 +150,9 @@ def reproduce(
     out: Path | None,
 ) -> None:
     """Show again what a claim of this repository says: run it, compare with its interval; exit code 1 if it fails."""
-    from reverie.run.reproduce import CLAIMS, find_claim
-    from reverie.run.reproduce import claims as known
-    from reverie.run.reproduce import reproduce as run
+    from reverie.study.reproduce import CLAIMS, find_claim
+    from reverie.study.reproduce import claims as known
+    from reverie.study.reproduce import reproduce as run
 
     folder = claims or CLAIMS
     if listing:

@@ -85,7 +85,7 @@ def resume(run_dir: Path) -> None:
 def evaluate(run_dir: Path, episodes: int, video: bool, seed: int, as_json: bool) -> None:
     """Play episodes with the newest policy of the run in DIR."""
     require_run(run_dir)
-    from reverie.run.evaluate import evaluate as play
+    from reverie.play.evaluate import evaluate as play
 
     show(play(run_dir, episodes=episodes, video=video, seed=seed), as_json)
 
@@ -100,7 +100,7 @@ def evaluate(run_dir: Path, episodes: int, video: bool, seed: int, as_json: bool
 def dream(run_dir: Path, context: int, horizon: int, episodes: int, out: Path | None, as_json: bool) -> None:
     """Show what the world model of the run in DIR dreams beside what really happened."""
     require_run(run_dir)
-    from reverie.run.dream import dream as imagine
+    from reverie.play.dream import dream as imagine
 
     show(imagine(run_dir, context=context, horizon=horizon, episodes=episodes, out=out), as_json)
 
@@ -120,7 +120,7 @@ def dream(run_dir: Path, context: int, horizon: int, episodes: int, out: Path | 
 def report(run_dir: Path, as_json: bool, **options: Any) -> None:
     """Measure what the world model of the run in DIR foresees: errors, calibration, rewards that are not there."""
     require_run(run_dir)
-    from reverie.run.prediction import report as measure
+    from reverie.play.foresight import report as measure
 
     show(measure(run_dir, **options), as_json)
 

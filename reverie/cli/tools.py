@@ -56,7 +56,7 @@ def check_env(ctx: click.Context, env: str, steps: int, seed: int, overrides: tu
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo-run"), show_default=True)
 def demo(out: Path) -> None:
     """Learn a small game in a few minutes on a CPU, and show the score and the dreams."""
-    from reverie.run.demo import demo as show
+    from reverie.play.demo import demo as show
 
     show(out)
 

@@ -1,1 +1,1 @@
-"""Roles, runners and checkpoints."""
+"""Training: a run directory, the roles that move in it, and runners."""

@@ -19,10 +19,10 @@ from reverie.data.rows import Rows, State
 from reverie.envs.env import EnvSpec, Step, VectorEnv
 from reverie.envs.make import make_env
 from reverie.errors import UserError
+from reverie.play.evaluate import evaluate
+from reverie.play.load import LoadedPolicy, load
 from reverie.run.build import build_env, derive
 from reverie.run.checkpoint import load_tree, save_tree
-from reverie.run.evaluate import evaluate
-from reverie.run.load import LoadedPolicy, load
 from reverie.run.meter import Meter
 from reverie.run.roles import Actor, Episodes, Evaluator
 

@@ -12,10 +12,10 @@ import torch
 
 from reverie.data.rows import OBS, Rows
 from reverie.errors import UserError
-from reverie.run.dream import dream
+from reverie.play.dream import dream
+from reverie.play.foresight import report
+from reverie.play.open_loop import Dreamer, held_out, join, load_dreamer, open_loop
 from reverie.run.local import train
-from reverie.run.open_loop import Dreamer, held_out, join, load_dreamer, open_loop
-from reverie.run.prediction import report
 from tests.run.tiny_runs import config
 
 CONTEXT = 3

@@ -1,6 +1,6 @@
 """Dreams to look at: what a world model predicts after a few observations, beside what really happened.
 
-The model sees the first frames of held-out sequences and then only the actions (`reverie.run.open_loop`); the baseline
+The model sees the first frames of held-out sequences and then only the actions (`reverie.play.open_loop`); the baseline
 repeats the last frame that was seen.
 """
 
@@ -15,11 +15,11 @@ import numpy as np
 
 from reverie.data.rows import OBS, Rows
 from reverie.errors import UserError
+from reverie.play.foresight import measures
+from reverie.play.open_loop import Dreamer, frames, held_out, join, load_dreamer, open_loop
 from reverie.report.curves import error_by_horizon
 from reverie.report.prediction import Outcomes
 from reverie.report.video import enlarge, side_by_side, strip, write_image, write_video
-from reverie.run.open_loop import Dreamer, frames, held_out, join, load_dreamer, open_loop
-from reverie.run.prediction import measures
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from reverie.errors import UserError, suggest
-from reverie.run.jobs import REVERIE
+from reverie.study.jobs import REVERIE
 
 CLAIMS = Path("results") / "claims"
 """where claims are, from the root of a copy of the repository"""

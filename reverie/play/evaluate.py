@@ -10,9 +10,9 @@ import numpy as np
 
 from reverie.data.rows import OBS, Rows
 from reverie.nets.encoders import is_image
+from reverie.play.load import load
 from reverie.report.video import write_video
 from reverie.run.build import build_env, derive
-from reverie.run.load import load
 from reverie.run.roles import Evaluator
 from reverie.run.saved_config import load_config
 

@@ -32,7 +32,7 @@ from reverie.report.prediction import check_threshold
 from reverie.report.record import FILE, read_metrics
 from reverie.run.checkpoint import Checkpoints
 from reverie.run.configure import check_same, configure
-from reverie.run.jobs import Failed, Jobs
+from reverie.study.jobs import Failed, Jobs
 
 POINTS = 60
 """of a curve in the JSON"""

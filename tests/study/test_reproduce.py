@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from reverie.cli import cli
-from reverie.run.reproduce import Check, claims, reproduce
+from reverie.study.reproduce import Check, claims, reproduce
 
 OURS = Path(__file__).parents[2] / "results" / "claims"
 SCORE = {"value": "median_score.dreamer-1.5", "interval": [0.5, None]}

@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from reverie.config import Config
+from reverie.play.dream import dream
+from reverie.play.evaluate import evaluate
 from reverie.presets import make_config
 from reverie.report.curves import learning_curve
 from reverie.run.build import build_env, build_learner, derive, pick_device
-from reverie.run.dream import dream
-from reverie.run.evaluate import evaluate
 from reverie.run.local import train
 from reverie.run.roles import Evaluator
 

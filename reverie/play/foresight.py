@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from reverie.errors import UserError
+from reverie.play.open_loop import Dreamer, OpenLoop, frames, held_out, join, load_dreamer, open_loop
 from reverie.report.prediction import Outcomes, check_threshold, false_mass, reward_threshold, summarise
 from reverie.report.prediction_figure import draw_prediction
 from reverie.report.reward_video import Episode, reward_video
-from reverie.run.open_loop import Dreamer, OpenLoop, frames, held_out, join, load_dreamer, open_loop
 
 BATCH = 16
 """Sequences dreamed at once."""

@@ -22,10 +22,10 @@ from reverie.cli import cli
 from reverie.errors import UserError
 from reverie.report.comparison import markdown, summary, write_comparison
 from reverie.report.record import FILE
-from reverie.run.compare import SET_BY, Comparison, Variant, compare, curve, finished
 from reverie.run.configure import configure
-from reverie.run.jobs import Failed, Jobs
 from reverie.run.saved_config import save_config
+from reverie.study.compare import SET_BY, Comparison, Variant, compare, curve, finished
+from reverie.study.jobs import Failed, Jobs
 from tests.run.tiny_runs import SMALL
 
 SCORES = {"low": 1.0, "high": 3.0}

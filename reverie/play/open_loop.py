@@ -24,9 +24,9 @@ from reverie.data.rows import Rows, observations
 from reverie.envs.env import VectorEnv
 from reverie.errors import UserError
 from reverie.nets.encoders import is_image
+from reverie.play.load import load_modules
 from reverie.report.prediction import Outcomes
 from reverie.run.build import build_env, build_learner, derive, pick_device
-from reverie.run.load import load_modules
 from reverie.run.roles import Actor
 from reverie.run.saved_config import load_config
 

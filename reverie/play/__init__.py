@@ -1,0 +1,1 @@
+"""Using one run: its policy, evaluations, predictions and dreams."""

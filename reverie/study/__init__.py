@@ -1,0 +1,1 @@
+"""Comparing many runs: variants over seeds, and claims that can be made again."""
