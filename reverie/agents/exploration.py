@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from reverie.agents.policy import Seat
+
 
 @dataclass(frozen=True)
 class Exploration:
@@ -37,10 +39,13 @@ class Exploration:
         if self.over < 0 or self.after < 0 or self.alpha < 0.0:
             raise ValueError(f"over, after and alpha must be >= 0, got {self.over}, {self.after} and {self.alpha}")
 
-    def epsilons(self, env_steps: int, streams: range, total: int) -> Tensor:
-        """Epsilon of each of `streams` (of `total`) after that many env_steps, float32 [len(streams)]."""
+    def epsilons(self, seat: Seat) -> Tensor:
+        """Epsilon of each stream of the seat, float32 [streams]: that of evaluation where it plays greedily."""
+        count = len(seat.streams)
+        if seat.play == "greedy":
+            return torch.full((count,), self.evaluation)
         if self.kind == "ladder":
-            place = torch.arange(streams.start, streams.stop, dtype=torch.float64) / max(total - 1, 1)
-            return (self.base ** (1.0 + self.alpha * place)).float()
-        done = min(max((env_steps - self.after) / self.over, 0.0), 1.0) if self.over else 1.0
-        return torch.full((len(streams),), self.start + (self.end - self.start) * done)
+            places = torch.arange(seat.streams.start, seat.streams.stop, dtype=torch.float64) / max(seat.total - 1, 1)
+            return (self.base ** (1.0 + self.alpha * places)).float()
+        done = min(max((seat.env_steps - self.after) / self.over, 0.0), 1.0) if self.over else 1.0
+        return torch.full((count,), self.start + (self.end - self.start) * done)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from reverie.agents import find
-from reverie.agents.agent import Learner
+from reverie.agents.agent import Agent, Learner, Policy
 from reverie.config import Config, ReplayConfig
 from reverie.data.episode_starts import EpisodeStarts
 from reverie.data.replay import Replay
@@ -60,27 +60,45 @@ def build_env(config: Config, num_envs: int | None = None) -> VectorEnv:
     return make_env(env.id, num_envs=num_envs or env.num_envs, protocol=env.protocol, **env.options)
 
 
-def build_learner(config: Config, env: EnvSpec, device: torch.device) -> Learner:
-    """The learner with freshly initialised networks (seeded)."""
-    replay = config.replay
-    learner, _ = find(config.name).load()
-    asked = SequenceSpec(replay.context, replay.learn, 0, replay.period, replay.state, replay.drift)
-    torch.manual_seed(derive(config.run.seed, "networks"))
-    seed = derive(config.run.seed, "learner")
+def build_agent(config: Config, env: EnvSpec) -> Agent:
+    """The recipe of the run's agent. Raises UserError if it cannot work in this environment."""
     try:
-        spec = learner.sequence(config.agent, asked, env)
-        built: Learner = learner(config.agent, env, spec, seed, device, pick_precision(config.run.precision, device))
+        return find(config.name).load()(config.agent, env)
     except ValueError as error:
         raise UserError(f"{config.name} cannot be built for {env.id}: {error}") from error
+
+
+def build_windows(config: Config, agent: Agent) -> SequenceSpec:
+    """The windows of the run's batches. Raises UserError if the agent cannot be trained on what is asked for."""
+    replay = config.replay
+    asked = SequenceSpec(replay.context, replay.learn, 0, replay.period, replay.state, replay.drift)
+    try:
+        return agent.windows(asked)
+    except ValueError as error:
+        raise UserError(f"{config.name} cannot be built for {agent.env.id}: {error}") from error
+
+
+def build_policy(config: Config, agent: Agent) -> Policy:
+    """A policy on the CPU with freshly initialised networks (seeded)."""
+    torch.manual_seed(derive(config.run.seed, "networks"))
+    return agent.policy()
+
+
+def build_learner(config: Config, agent: Agent, device: torch.device) -> Learner:
+    """The learner, around a policy of its own, with freshly initialised networks (seeded)."""
+    windows = build_windows(config, agent)
+    policy = build_policy(config, agent)
+    seed = derive(config.run.seed, "learner")
+    learner = agent.learner(policy, windows, seed, device, pick_precision(config.run.precision, device))
     if config.run.compile:
-        built.compile_parts()
-    return built
+        learner.compile_parts()
+    return learner
 
 
 def build_replay(config: Config, env: EnvSpec, learner: Learner) -> Replay:
     """The replay of the run, in host memory. Raises UserError if it does not fit or has no states to keep."""
-    states = _state_spec(learner) if learner.spec.keeps_states else None
-    if learner.spec.keeps_states and not states:
+    states = _state_spec(learner) if learner.windows.keeps_states else None
+    if learner.windows.keeps_states and not states:
         raise UserError(
             f"{config.name} on {env.id} has no recurrent state to keep: "
             "set replay.state = zero and replay.drift = false"
@@ -88,7 +106,7 @@ def build_replay(config: Config, env: EnvSpec, learner: Learner) -> Replay:
     try:
         return Replay(
             row_spec(env.observation, env.action, learner.policy.extras),
-            learner.spec,
+            learner.windows,
             config.env.num_envs,
             config.replay.budget,
             SELECTORS[config.replay.selector](config.replay),

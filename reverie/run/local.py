@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from reverie.agents.agent import Play, Seat
 from reverie.config import Config
 from reverie.data.disk import ChunkWriter, refill
 from reverie.data.limiter import Limiter
@@ -29,7 +30,7 @@ from reverie.errors import UserError
 from reverie.report.console import Console
 from reverie.report.log import Logger, TensorBoard
 from reverie.run.allocator import keep_freed_memory
-from reverie.run.build import build_env, build_learner, build_replay, derive, pick_device
+from reverie.run.build import build_agent, build_env, build_learner, build_replay, derive, pick_device
 from reverie.run.checkpoint import Checkpoints, misfit
 from reverie.run.roles import Actor, Evaluator, Prioritiser, Trainer
 from reverie.run.saved_config import load_config, save_config
@@ -79,7 +80,8 @@ class LocalRun:
         self.device = pick_device(options.device)
         self.env = build_env(config)
         self.repeat = self.env.spec.action_repeat
-        self.learner = build_learner(config, self.env.spec, self.device)
+        self.agent = build_agent(config, self.env.spec)
+        self.learner = build_learner(config, self.agent, self.device)
         self.replay = build_replay(config, self.env.spec, self.learner)
         try:
             self.writer = ChunkWriter(
@@ -88,7 +90,7 @@ class LocalRun:
                 config.env.num_envs,
                 config.replay.chunk,
                 self.replay.state_spec,
-                self.learner.spec.period,
+                self.learner.windows.period,
             )
         except OSError as error:
             raise UserError(f"cannot write in {run_dir}: {error.strerror}; name another --logdir") from error
@@ -149,8 +151,8 @@ class LocalRun:
     def act(self) -> None:
         """One decision per stream."""
         streams = self.env.num_envs
-        self.learner.policy.explore(self.env_steps, range(streams), streams)
-        taken, ended = self.actor.step(random=self.env_steps < self.config.run.prefill)
+        play: Play = "random" if self.env_steps < self.config.run.prefill else "explore"
+        taken, ended = self.actor.step(Seat.alone(streams, play, self.env_steps))
         self.env_steps += taken
         self.limiter.inserted(taken)
         self._episodes(ended)

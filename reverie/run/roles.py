@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from reverie.agents.agent import Learner, Mode, Policy, Result
+from reverie.agents.agent import Learner, Noise, Policy, Result, Seat
 from reverie.agents.capture import CapturedUpdate
 from reverie.data.replay import Replay
 from reverie.data.rows import EXTRA, Rows, RowSpec, State, row_spec
@@ -44,11 +44,11 @@ class Actor:
     carries zeros for it.
     """
 
-    def __init__(self, env: VectorEnv, policy: Policy, sink: Sink | None, seed: int, mode: Mode = "sample") -> None:
-        self.env, self.policy, self.sink, self.mode = env, policy, sink, mode
-        self.device = next(policy.parameters()).device
+    def __init__(self, env: VectorEnv, policy: Policy, sink: Sink | None, seed: int) -> None:
+        self.env, self.policy, self.sink = env, policy, sink
+        self.device = policy.device
         self.seed = seed
-        self.generator = torch.Generator().manual_seed(seed)
+        self.noise = Noise(seed, self.device, host=True)
         self.spec: RowSpec = row_spec(env.spec.observation, env.spec.action)
         self.streams = np.arange(env.num_envs)
         self.episodes = Episodes(env.num_envs)
@@ -61,15 +61,13 @@ class Actor:
         """Reset the environment; must precede the first `step`."""
         return self._see(self.env.reset(self.seed), self._no_action())
 
-    def step(self, random: bool = False) -> tuple[int, list[tuple[int, float, int]]]:
-        """One decision per stream; returns (env_steps taken, episodes that ended). random: act uniformly."""
+    def step(self, seat: Seat) -> tuple[int, list[tuple[int, float, int]]]:
+        """One decision per stream; returns (env_steps taken, episodes that ended)."""
         before = self.state
-        u = torch.rand(self.env.num_envs, self.policy.noise, generator=self.generator).to(self.device)
         with torch.inference_mode():
             seen = {name: torch.from_numpy(value).to(self.device) for name, value in self.rows.items()}
-            action, self.state, extras = self.policy.step(self.state, seen, u, self.mode)
-            if random:
-                action = self.policy.random(self.env.num_envs, u)
+            decision = self.policy.step(before, seen, self.noise, seat)
+        self.state, action, extras = decision.state, decision.action, decision.extras
         taken = action.cpu().numpy().astype(self.spec["action"].dtype, copy=False)
         over = self.rows["is_last"]
         taken = np.where(over.reshape(-1, *[1] * (taken.ndim - 1)), np.zeros_like(taken), taken)
@@ -107,7 +105,7 @@ class Actor:
             "state": dict(self.state),
             "score": self.episodes.score.copy(),
             "length": self.episodes.length.copy(),
-            "generator": self.generator.get_state(),
+            "generator": self.noise.state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -115,7 +113,7 @@ class Actor:
         self.rows = state["rows"]
         self.state = {name: value.to(self.device) for name, value in state["state"].items()}
         self.episodes.score, self.episodes.length = state["score"].copy(), state["length"].copy()
-        self.generator.set_state(state["generator"])
+        self.noise.restore(state["generator"])
 
 
 class Prioritiser:
@@ -127,7 +125,7 @@ class Prioritiser:
 
     def __init__(self, learner: Learner, replay: Replay) -> None:
         self.learner, self.replay = learner, replay
-        self.active = bool(learner.priority_fields) and isinstance(replay.selector, Prioritised)
+        self.active = bool(learner.policy.scored) and isinstance(replay.selector, Prioritised)
 
     def inserted(self, streams: np.ndarray | None) -> None:
         """Rows of these streams (None: of all) have just been added, one each."""
@@ -135,10 +133,10 @@ class Prioritiser:
             return
         keys = self.replay.completed(streams)
         if len(keys):
-            rows = self.replay.read(keys, self.learner.priority_fields)
+            rows = self.replay.read(keys, self.learner.policy.scored)
             rows = {name: value.to(self.learner.device) for name, value in rows.items()}
             with torch.no_grad():
-                priorities = self.learner.initial_priorities(rows)
+                priorities = self.learner.policy.priorities(rows, self.learner.windows)
             self.replay.feedback(Feedback(torch.from_numpy(keys), priorities))
 
 
@@ -154,7 +152,7 @@ class Trainer:
     @property
     def trained_rows(self) -> int:
         """Rows that one learner_step trains on."""
-        return self.batch * self.learner.spec.learn
+        return self.batch * self.learner.windows.learn
 
     def step(self) -> None:
         """One learner_step."""
@@ -168,13 +166,14 @@ class Trainer:
 
 
 class Evaluator:
-    """Plays whole episodes with the policy's mode, on a fresh environment; each stream plays its share of them.
+    """Plays whole episodes greedily, on a fresh environment; each stream plays its share of them.
 
     Equal shares, not the first to finish: otherwise short episodes would count too often.
     """
 
     def __init__(self, env: VectorEnv, policy: Policy, episodes: int, seed: int) -> None:
-        self.actor = Actor(env, policy, None, seed, "mode")
+        self.actor = Actor(env, policy, None, seed)
+        self.seat = Seat.alone(env.num_envs, "greedy")
         self.share = -(-episodes // env.num_envs)
         self.wanted = episodes
         self.scores: list[list[float]] = [[] for _ in range(env.num_envs)]
@@ -190,7 +189,7 @@ class Evaluator:
         while any(len(scores) < self.share for scores in self.scores):
             if watch is not None:
                 watch(self.actor.rows)
-            _, ended = self.actor.step()
+            _, ended = self.actor.step(self.seat)
             for stream, score, length in ended:
                 if len(self.scores[stream]) < self.share:
                     self.scores[stream].append(score)
