@@ -166,8 +166,8 @@ def tanh_normal_entropy(mean: Tensor, std: Tensor) -> Tensor:
 
     r is smooth, even, below 0.031 and falls off as exp(-2 |x|); its integral over the line is 0. E r is the trapezoidal
     rule on 24 nodes, laid where both r and the normal are: around mean k^2 / (std^2 + k^2), k = 1.5, over 5 times
-    std k / sqrt(std^2 + k^2) to either side. In float64 the error of the value is below 1e-7 and that of either derivative
-    below 2e-6, for any std from 0.1 on. No noise, no random numbers, the same shapes and no host synchronisation.
+    std k / sqrt(std^2 + k^2) to either side. In float64 the error of the value is below 1e-7 and that of either
+    derivative below 2e-6, for any std from 0.1 on. No noise, no random numbers, static shapes, no host synchronisation.
     First derivatives only: the nodes and r at them are constants, and the normal's density carries the gradient.
     Source: Haarnoja et al. 2018 (soft actor-critic), appendix C, for the density; the quadrature is our own.
     """
