@@ -20,8 +20,8 @@ Windows run on across the ends of episodes, where the state is reset, so that th
 trained like all others (as the learned rows of a window that began in the episode before).
 
 Differs from the paper in: that (there, windows end with their episode); a fully connected layer of 512 units lies
-between convolutions and LSTM, which the text does not name but all public codes have; epsilon is per environment stream
-of one actor, where the paper has 256 actors.
+between convolutions and LSTM, which the text does not name but the codes of Acme, SEED RL and rlpyt have (Deep RL Zoo
+has none); epsilon is per environment stream of one actor, where the paper has 256 actors.
 """
 
 from __future__ import annotations
