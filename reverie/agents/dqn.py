@@ -247,7 +247,7 @@ class DQN(Agent):
         return int(self.env.action.n)
 
     def windows(self, asked: SequenceSpec) -> SequenceSpec:
-        """Windows with n rows to bootstrap from; before the burn-in k - 1 for a stack, unless a stored state has them."""
+        """Windows with n rows to bootstrap from, and k - 1 before the burn-in for a stack that no stored state has."""
         lookback = 0 if asked.state == "stored" else Stacks(self.env.observation, self.config.stack).lookback
         return replace(asked, context=asked.context + lookback, lookahead=self.config.n_step)
 
