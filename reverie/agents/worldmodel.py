@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -112,10 +112,10 @@ class WorldModel(nn.Module):
         prior = self.rssm.prior(states["deter"])
         features = self.rssm.feature(states)
         losses = self.head_losses(features, targets, rows, gamma)
-        losses["kl"], kl = balanced_kl(
+        losses["dynamics", "kl"], kl = balanced_kl(
             self.rssm.latent.kl, post, prior, config.kl_balance, config.kl_free, config.kl_free_per
         )
-        metrics = {f"{name}_loss": value.detach() for name, value in losses.items()}
+        metrics = loss_metrics(losses, ("model", "actor", "critic"))
         metrics["kl"] = kl
         metrics["prior_entropy"] = self.rssm.latent.entropy(prior).mean().detach()
         metrics["posterior_entropy"] = self.rssm.latent.entropy(post).mean().detach()
@@ -124,39 +124,39 @@ class WorldModel(nn.Module):
 
     def head_losses(
         self, features: Tensor, targets: Mapping[str, Tensor], rows: Mapping[str, Tensor], gamma: float
-    ) -> dict[str, Tensor]:
+    ) -> Losses:
         """Mean negative log-likelihood of each (prepared) observation key, of the reward and of the discount."""
         reads = {name: features if name in self.config.grad_heads else features.detach() for name in HEADS}
-        losses = {}
+        losses: Losses = {}
         for key, mean in self.decoder(reads["decoder"]).items():
-            losses[key] = unit_normal_nll(targets[key], mean.float(), mean.dim() - 2, self.likelihood_constant).mean()
+            nll = unit_normal_nll(targets[key], mean.float(), mean.dim() - 2, self.likelihood_constant)
+            losses["observation", key] = nll.mean()
         target = self.reward_transform(rows["reward"])
-        losses["reward"] = unit_normal_nll(target, self.reward(reads["reward"]), 0, self.likelihood_constant).mean()
+        nll = unit_normal_nll(target, self.reward(reads["reward"]), 0, self.likelihood_constant)
+        losses["reward", "reward"] = nll.mean()
         if self.discount is not None:
             target = gamma * (~rows["is_terminal"]).float()
-            losses["discount"] = -bernoulli_log_prob(self.discount(reads["discount"]), target).mean()
+            losses["continuation", "discount"] = -bernoulli_log_prob(self.discount(reads["discount"]), target).mean()
         return losses
 
-    def balance(self, losses: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def balance(self, losses: Losses) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the losses: the one hook of the balancing line.
 
         Three groups are weighed: observation (the sum over all decoded keys), reward, dynamics (the KL, balanced and
         clipped). The discount keeps its own scale. Returns (total, metrics ``balance/<group>_{loss,weight,product}``).
         """
         config = self.config
-        apart = {"reward", "discount", "kl"}
-        observation = torch.stack([loss for name, loss in losses.items() if name not in apart]).sum()
-        groups = torch.stack([observation, losses["reward"], losses["kl"]])
+        groups = torch.stack([torch.stack(list(of(losses, group).values())).sum() for group in GROUPS])
         if self.balancer is None:
-            scales = {"reward": config.reward_scale, "discount": config.discount_scale, "kl": config.kl_scale}
-            weighted = [scales.get(name, config.observation_scale) * loss for name, loss in losses.items()]
+            scales = {"reward": config.reward_scale, "continuation": config.discount_scale, "dynamics": config.kl_scale}
+            weighted = [scales.get(group, config.observation_scale) * loss for (group, _), loss in losses.items()]
             total = torch.stack(weighted).sum()
             weights = self.scales
         else:
             shared = [*self.encoder.parameters(), *self.rssm.parameters()]
             total, weights = self.balancer(groups, shared)
-            if self.discount is not None:
-                total = total + config.discount_scale * losses["discount"]
+            for loss in of(losses, "continuation").values():
+                total = total + config.discount_scale * loss
         raw = groups.detach()
         kinds = {"loss": raw, "weight": weights, "product": raw * weights}
         metrics = {f"balance/{g}_{kind}": x for kind, xs in kinds.items() for g, x in zip(GROUPS, xs, strict=True)}
@@ -171,3 +171,28 @@ class WorldModel(nn.Module):
 
 HEADS = ("decoder", "reward", "discount")
 GROUPS = ("observation", "reward", "dynamics")
+
+Losses = dict[tuple[str, str], Tensor]
+"""(group, name) -> scalar. Names of observations are the environment's own, so that only with the group they are unique."""
+
+
+def of(losses: Losses, group: str) -> dict[str, Tensor]:
+    """The losses of one group by their names."""
+    return {name: loss for (of_group, name), loss in losses.items() if of_group == group}
+
+
+def loss_metrics(losses: Losses, taken: Iterable[str]) -> dict[str, Tensor]:
+    """``<name>_loss`` of every loss, detached.
+
+    taken: names whose ``<name>_loss`` is something else already. An observation that is called like one of them, or
+    like another loss of the model, is ``observation/<name>_loss``.
+    """
+    reserved = {name for group, name in losses if group != "observation"} | set(taken)
+    metrics = {}
+    for (group, name), loss in losses.items():
+        label = name
+        while group == "observation" and label in reserved:
+            label = f"{group}/{label}"
+        reserved.add(label)
+        metrics[f"{label}_loss"] = loss.detach()
+    return metrics

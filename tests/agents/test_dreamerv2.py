@@ -316,3 +316,32 @@ def test_policy_step_matches_unroll() -> None:
 def test_horizon_is_checked() -> None:
     with pytest.raises(ValueError, match="horizon must be >= 2"):
         DreamerV2Config(horizon=1)
+
+
+CLASHES = ("reward", "discount", "kl", "model")
+
+
+def test_observations_may_be_called_like_losses() -> None:
+    """Each has a loss, a gradient and a metric of its own, and the losses they are called like keep theirs."""
+    env = replace(CONTINUOUS, observation={key: spaces.Box(-1, 1, (3,), np.float32) for key in ("plain", *CLASHES)})
+    agent, data = learner(CONFIG, env), batch(env)
+    before = {name: value.clone() for name, value in agent.model.named_parameters()}
+    metrics = agent.update(data).metrics
+    changed = {name for name, value in agent.model.named_parameters() if (value - before[name]).abs().max() > 1e-5}
+    decoders = {name for name in before if "decoder" in name and ".heads." in name and name.endswith("weight")}
+    assert len(decoders) == 5
+    assert decoders <= changed
+    observed = {key: metrics[f"observation/{key}_loss"].item() for key in CLASHES} | {
+        "plain": metrics["plain_loss"].item()
+    }
+    assert len(set(observed.values())) == 5
+    assert metrics["balance/observation_loss"].item() == pytest.approx(sum(observed.values()), rel=1e-6)
+    assert metrics["balance/reward_loss"].item() == metrics["reward_loss"].item()
+    assert metrics["balance/dynamics_loss"].item() == metrics["kl_loss"].item() == pytest.approx(metrics["kl"].item())
+    weighted = sum(metrics[f"balance/{group}_product"] for group in ("observation", "reward", "dynamics"))
+    assert metrics["model_loss"].item() == pytest.approx((weighted + 5.0 * metrics["discount_loss"]).item(), rel=1e-6)
+    # Poisoned, each of them moves its own loss.
+    for key in CLASHES:
+        rows = data.rows | {f"obs.{key}": data.rows[f"obs.{key}"] + 1.0}
+        moved = learner(CONFIG, env).update(replace(data, rows=rows)).metrics
+        assert moved[f"observation/{key}_loss"].item() > observed[key] + 0.5
