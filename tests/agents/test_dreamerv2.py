@@ -10,7 +10,8 @@ from gymnasium import spaces
 from torch import Tensor
 
 from reverie.agents.agent import Seat, Tape
-from reverie.agents.dreamerv2 import Dream, DreamerV2, DreamerV2Config, DreamerV2Learner
+from reverie.agents.dreamer import Dream
+from reverie.agents.dreamerv2 import DreamerV2, DreamerV2Config, DreamerV2Learner
 from reverie.agents.recurrent import start_state
 from reverie.data.sequences import Batch, SequenceSpec
 from reverie.envs.env import EnvSpec
@@ -81,12 +82,12 @@ def test_world_model_loss_is_the_slow_sum() -> None:
             state, (logits,) = model.rssm.observe_step(state, action, torch.tensor([False]), embed, u[t, b][None])
             assert torch.allclose(states["stoch"][t, b], state["stoch"][0], atol=1e-6)
             feature = torch.cat([state["stoch"], state["deter"]], -1)
-            mean = model.decoder(feature)["image"][0]
+            mean = model.objective.decoder(feature)["image"][0]
             target = rows["obs.image"][t, b].float().permute(2, 0, 1) / 255 - 0.5
             total["image"] += float((0.5 * (target - mean) ** 2 + 0.5 * math.log(2 * math.pi)).sum())
-            error = math.tanh(float(rows["reward"][t, b])) - float(model.reward(feature))
+            error = math.tanh(float(rows["reward"][t, b])) - float(model.reward.mean(feature))
             total["reward"] += 0.5 * error**2 + 0.5 * math.log(2 * math.pi)
-            p = float(torch.sigmoid(model.discount(feature)))
+            p = float(model.discount.mean(feature))
             y = 0.999 * (1 - float(rows["is_terminal"][t, b]))
             total["discount"] -= y * math.log(p) + (1 - y) * math.log(1 - p)
             (prior,) = model.rssm.prior(state["deter"])
@@ -142,7 +143,7 @@ def gradients(agent: DreamerV2Learner, group: str) -> set[str]:
         losses = next(steps)
     losses[group].backward()
     parts = {"encoder": agent.model.encoder, "rssm": agent.model.rssm, "reward": agent.model.reward}
-    parts |= {"actor": agent.actor, "critic": agent.critic, "slow": agent.slow_critic, "decoder": agent.model.decoder}
+    parts |= {"actor": agent.actor, "critic": agent.critic, "slow": agent.slow_critic, "decoder": agent.model.objective}
     return {k for k, m in parts.items() if any(p.grad is not None and bool(p.grad.any()) for p in m.parameters())}
 
 
@@ -189,7 +190,7 @@ def test_terminal_starts_are_worth_their_reward_only() -> None:
     start = {"deter": torch.zeros(2, 6), "stoch": torch.zeros(2, 12)}
     d = agent.imagine(start, torch.tensor([True, False]))
     assert d.discount[0].tolist() == pytest.approx([0.0, 0.999])
-    assert d.weights[:, 0].tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
+    assert agent.weights(d)[:, 0].tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
     assert d.features.shape == (5, 2, 18)
     assert d.actions.shape == (4, 2, 3)
 
@@ -261,7 +262,7 @@ def test_detached_heads_do_not_shape_the_memory() -> None:
     losses = next(agent.losses(batch(), {}))
     agent.zero_grad()
     losses["model"].backward()
-    assert agent.model.decoder.cnns[0].linear.weight.grad.any()
+    assert agent.model.objective.decoder.cnns[0].linear.weight.grad.any()
     encoder = agent.model.encoder.cnns[0].convs[0].weight.grad
     attached = learner()
     next(attached.losses(batch(), {}))["model"].backward()
@@ -328,7 +329,7 @@ def test_observations_may_be_called_like_losses() -> None:
     before = {name: value.clone() for name, value in agent.model.named_parameters()}
     metrics = agent.update(data).metrics
     changed = {name for name, value in agent.model.named_parameters() if (value - before[name]).abs().max() > 1e-5}
-    decoders = {name for name in before if "decoder" in name and ".heads." in name and name.endswith("weight")}
+    decoders = {name for name in before if "decoder.heads." in name and name.endswith("weight")}
     assert len(decoders) == 5
     assert decoders <= changed
     observed = {key: metrics[f"observation/{key}_loss"].item() for key in CLASHES} | {

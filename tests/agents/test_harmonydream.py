@@ -118,7 +118,7 @@ def test_image_and_vector_keys_both_stay_in_the_loss(kind: BalanceKind) -> None:
     loss, _, _ = agent.world_model_loss(batch(MIXED), metrics)
     loss.backward()
     for key, part in (("image", "cnns"), ("vector", "heads")):
-        decoders = [p for name, p in agent.model.decoder.named_parameters() if name.startswith(part)]
+        decoders = [p for name, p in agent.model.objective.decoder.named_parameters() if name.startswith(part)]
         assert decoders
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in decoders), key
     both = metrics["image_loss"] + metrics["vector_loss"]
