@@ -401,15 +401,36 @@ def test_candidates_without_a_return_rank_last(config: PlanConfig) -> None:
     assert planned.value.isfinite().all()
 
 
+def test_elites_without_a_return_weigh_nothing_with_mppi_and_spoil_a_mean_of_cem() -> None:
+    class Hole(Quadratic):
+        """NaN but for first actions beyond 0.95, which few candidates of the first iteration have."""
+
+        def imagine(self, state: State, action: Tensor, noise: Tensor | None) -> tuple[State, Tensor, Tensor]:
+            state, reward, discount = super().imagine(state, action, noise)
+            return state, torch.where(action[:, 0] < 0.95, torch.nan, reward), discount
+
+    state = {"x": torch.tensor([[-0.5]])}
+    config = replace(MPPI, horizon=1, iterations=1, elites=190)
+    action, planned = plan(Hole(), state, BOX, config, uniform(config, BOX, 1))
+    assert action.item() >= 0.95
+    assert planned.mean.item() >= 0.95
+    assert planned.value.isfinite().all()
+    config = replace(CEM, horizon=1, iterations=1, elites=190)
+    action, planned = plan(Hole(), state, BOX, config, uniform(config, BOX, 1))
+    assert action.isnan().all()
+    assert planned.value.isnan().all()
+
+
 @METHODS
+@pytest.mark.parametrize("iterations", [1, 3])
 @pytest.mark.parametrize("space", [spaces.Box(-1.0, 1.0, (1,)), spaces.Discrete(2)])
-def test_a_broken_model_is_seen(config: PlanConfig, space: spaces.Space) -> None:
+def test_a_broken_model_is_seen(config: PlanConfig, iterations: int, space: spaces.Space) -> None:
     class Broken(Quadratic):
         def imagine(self, state: State, action: Tensor, noise: Tensor | None) -> tuple[State, Tensor, Tensor]:
             rows = torch.full((len(action),), torch.nan)
             return state, rows, rows
 
-    actions = make_actions(space)
+    actions, config = make_actions(space), replace(config, iterations=iterations)
     state = {"x": torch.zeros(2, 1)}
     action, planned = plan(Broken(), state, actions, config, uniform(config, actions, 2))
     assert action.isnan().all()
