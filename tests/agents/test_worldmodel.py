@@ -24,6 +24,7 @@ from reverie.nets.encoders import Encoder
 from reverie.nets.heads import Head
 from reverie.ops.transforms import symlog
 from tests.agents.test_dreamerv2 import CONFIG, DISCRETE, HEAD, batch, learner
+from tests.play.dreams import CONFIG as SMALL
 from tests.play.dreams import SPEC, model, starts
 
 
@@ -110,7 +111,7 @@ def test_a_state_is_told_in_the_environments_units() -> None:
     ("transform", "unit"), [("identity", "reward"), ("tanh", "tanh(reward)"), ("sign", "sign(reward)")]
 )
 def test_rewards_that_cannot_be_had_back_are_called_what_they_are(transform: str, unit: str) -> None:
-    made = model(DreamerV2Config(**{**vars_of_small(), "reward_transform": transform, "predict_discount": False}))
+    made = model(replace(SMALL, reward_transform=transform, predict_discount=False))
     state = starts(made)
     with torch.no_grad():
         told = made.tell(state)
@@ -118,14 +119,6 @@ def test_rewards_that_cannot_be_had_back_are_called_what_they_are(transform: str
     assert ("reward" in told) == (unit == "reward")
     assert made.predict(state).continuation is None
     assert torch.equal(told["continuation"], torch.ones(5))
-
-
-def vars_of_small() -> dict[str, object]:
-    from tests.play.dreams import CONFIG as SMALL
-
-    return {
-        name: getattr(SMALL, name) for name in ("encoder", "decoder", "rssm", "reward", "discount", "actor", "critic")
-    }
 
 
 def test_truth_is_what_predictions_are_compared_with() -> None:
@@ -149,7 +142,7 @@ class Silent(DreamerV2):
 
 
 class Views(Objective):
-    """Two views of every row, each a random brightness apart, must be seen as the same by a slow copy of a projection."""
+    """Two views of every row, a random brightness apart, must look the same to a projection and a slow copy of it."""
 
     views = 2
     noise = 1

@@ -1,14 +1,16 @@
-"""Dreams as environments: the open loop is one, how episodes begin and end, exact resume, and the score in the dream."""
+"""Dreams as environments: the open loop is one; how episodes begin, end and are resumed; the score in the dream."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from reverie import overrides
 from reverie.agents.objective import Nothing
 from reverie.envs.env import ResumeError
 from reverie.envs.make import make_env
@@ -18,6 +20,7 @@ from reverie.play.dream_score import TransformedRewards, score_in_dream
 from reverie.play.evaluate import evaluate
 from reverie.play.model import first_states, held_out, load_model
 from reverie.play.open_loop import frames, open_loop
+from reverie.presets import make_config
 from reverie.run.local import train
 from tests.play.dreams import CONFIG, SPEC, dream, model, starts
 from tests.run.tiny_runs import config
@@ -33,7 +36,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_dream_stepped_with_recorded_actions_is_the_open_loop(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the state after the rows that were seen; with one and the same noise, frame by frame and reward by reward."""
+    """From the state after the rows that were seen, with the same noise: frame by frame and reward by reward."""
     loaded = load_model(run_dir, "cpu", 0)
     monkeypatch.setattr(loaded.noise, "uniform", lambda *shape: torch.full(shape, 0.5))
     sequences = held_out(loaded, 3, CONTEXT, 20, seed=1, random=True)
@@ -111,7 +114,6 @@ def test_states_are_saved_whole_and_damage_is_refused() -> None:
         env.state_dict()
     play(env, 0, 7)
     saved = env.state_dict()
-    json.dumps({name: value for name, value in saved.items() if name == "seed"})
     with pytest.raises(ResumeError, match="3 streams were saved, 2 are here"):
         dream(2).load_state_dict(saved)
     saved["state"]["deter"][1, 0] += 1.0
@@ -131,8 +133,6 @@ def test_a_dream_that_shows_nothing_is_refused() -> None:
 
 
 def test_rewards_are_called_what_they_are() -> None:
-    from dataclasses import replace
-
     assert dream(2).spec.flags["reward"] == "reward"
     env = dream(2, config=replace(CONFIG, reward_transform="tanh"))
     assert env.spec.flags["reward"] == "tanh(reward)"
@@ -158,7 +158,6 @@ def test_the_score_in_the_dream_stands_beside_the_real_one(run_dir: Path) -> Non
     assert len(inside["dream"]["scores"]) == 6
     assert max(inside["dream"]["lengths"]) <= 7
     assert inside["gap"] == pytest.approx(inside["dream"]["score"] - inside["real"]["score"])
-    # Pay a constant in the dream, and nothing in the world has changed.
     assert "in_dream" not in evaluate(run_dir, episodes=6)
     assert score_in_dream(run_dir, episodes=6, seed=0) == inside
 
@@ -177,9 +176,6 @@ def test_rewards_of_the_world_can_be_paid_as_a_model_learns_them() -> None:
 
 
 def test_agents_without_a_world_model_are_refused(tmp_path: Path) -> None:
-    from reverie import overrides
-    from reverie.presets import make_config
-
     small = {"run.env_steps": 40, "run.prefill": 20, "run.threads": 1, "run.eval_episodes": 0, "agent.torso.units": 8}
     train(overrides.apply(make_config("dqn", "cpu", "CartPole-v1"), small), tmp_path / "run")
     with pytest.raises(UserError, match="dqn has no world model"):
