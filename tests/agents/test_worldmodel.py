@@ -239,8 +239,9 @@ def test_views_stand_side_by_side_with_their_start_states() -> None:
     assert torch.equal(one, data.rows["reward"][2:])
 
 
-def test_two_losses_never_share_a_metric() -> None:
-    names = [("observation", key) for key in ("a", "reward", "observation/reward", "model")]
+@pytest.mark.parametrize("keys", [("reward", "observation/reward"), ("observation/reward", "reward")])
+def test_two_losses_never_share_a_metric(keys: tuple[str, ...]) -> None:
+    names = [("observation", key) for key in ("a", *keys, "model")]
     losses = {key: torch.tensor(float(i)) for i, key in enumerate([*names, ("reward", "reward")])}
     metrics = loss_metrics(losses, ["model"])
     assert sorted(value.item() for value in metrics.values()) == [0.0, 1.0, 2.0, 3.0, 4.0]
