@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,10 +13,14 @@ from reverie.agents import find
 from reverie.agents.agent import Agent, Learner, Policy
 from reverie.config import Config, ReplayConfig
 from reverie.data.episode_starts import EpisodeStarts
+from reverie.data.limiter import Limiter
+from reverie.data.outbox import Outbox
+from reverie.data.record import Record
 from reverie.data.replay import Replay
 from reverie.data.rows import Field, RowSpec, row_spec
 from reverie.data.selectors import EpisodeEnds, Prioritised, Recency, Selector, Uniform
 from reverie.data.sequences import SequenceSpec
+from reverie.data.store import Store
 from reverie.envs.env import EnvSpec, VectorEnv
 from reverie.envs.make import make_env
 from reverie.errors import UserError
@@ -95,22 +100,26 @@ def build_learner(config: Config, agent: Agent, device: torch.device) -> Learner
     return learner
 
 
-def build_replay(config: Config, env: EnvSpec, learner: Learner) -> Replay:
-    """The replay of the run, in host memory. Raises UserError if it does not fit or has no states to keep."""
-    states = _state_spec(learner) if learner.windows.keeps_states else None
-    if learner.windows.keeps_states and not states:
+def build_store(config: Config, learner: Learner, env: EnvSpec, run_dir: Path) -> Store:
+    """The store of the run: replay in host memory, record in the run directory, pacing.
+
+    Raises UserError if the replay does not fit, there are no states to keep, or the directory cannot be written.
+    """
+    windows, options = learner.windows, config.run
+    states = _state_spec(learner.policy) if windows.keeps_states else None
+    if windows.keeps_states and not states:
         raise UserError(
             f"{config.name} on {env.id} has no recurrent state to keep: "
             "set replay.state = zero and replay.drift = false"
         )
     try:
-        return Replay(
+        replay = Replay(
             row_spec(env.observation, env.action, learner.policy.extras),
-            learner.windows,
+            windows,
             config.env.num_envs,
             config.replay.budget,
             SELECTORS[config.replay.selector](config.replay),
-            derive(config.run.seed, "replay"),
+            derive(options.seed, "replay"),
             states=states,
             pin_memory=learner.device.type == "cuda",
         )
@@ -119,8 +128,22 @@ def build_replay(config: Config, env: EnvSpec, learner: Learner) -> Replay:
             f"a replay of {config.replay.budget} bytes does not fit into this machine's memory; "
             "say how much it may take with --replay.budget"
         ) from error
+    try:
+        record = Record(run_dir / "replay", replay, config.replay.chunk)
+    except OSError as error:
+        raise UserError(f"cannot write in {run_dir}: {error.strerror}; name another --logdir") from error
+    extra = options.pretrain * config.replay.batch * windows.learn
+    return Store(replay, Limiter(options.train_ratio, options.prefill, extra=extra), record)
 
 
-def _state_spec(learner: Learner) -> RowSpec:
-    state = learner.policy.initial_state(1)
+def build_outbox(store: Store, policy: Policy, windows: SequenceSpec) -> Outbox:
+    """What an actor beside the store sends its rows through, with priorities where the selector uses them."""
+    scores = bool(policy.scored) and isinstance(store.replay.selector, Prioritised)
+    score = (lambda rows: policy.priorities(rows, windows)) if scores else None
+    replay = store.replay
+    return Outbox(store, replay.spec, windows, replay.streams, policy.scored, score, policy.device)
+
+
+def _state_spec(policy: Policy) -> RowSpec:
+    state = policy.initial_state(1)
     return {name: Field(tuple(v.shape[1:]), v.cpu().numpy().dtype) for name, v in state.items()}

@@ -17,7 +17,10 @@ from reverie.presets import make_config
 
 
 def save_config(config: Config, run_dir: Path) -> None:
-    """Write ``config.json``: the resolved configuration and the versions that it ran with."""
+    """Write ``config.json``: the resolved configuration and the versions that it ran with.
+
+    Raises UserError if it cannot be written.
+    """
     versions = {
         "reverie": reverie.__version__,
         "python": platform.python_version(),
@@ -27,8 +30,11 @@ def save_config(config: Config, run_dir: Path) -> None:
     document = {"config": overrides.to_dict(config), "versions": versions}
     # In one step, so that a run killed at its very beginning has a whole file or none.
     partial = run_dir / ".config.json"
-    partial.write_text(json.dumps(document, indent=2) + "\n")
-    partial.rename(run_dir / "config.json")
+    try:
+        partial.write_text(json.dumps(document, indent=2) + "\n")
+        partial.rename(run_dir / "config.json")
+    except OSError as error:
+        raise UserError(f"cannot write {run_dir}/config.json: {error.strerror}") from error
 
 
 def load_config(run_dir: Path) -> Config:
