@@ -120,6 +120,11 @@ class Record:
                 "resume with the settings of the saved run"
             )
         replay, counts, oldest = self.replay, self.replay.counts, self.replay.oldest
+        tail = len(state["tail"]["is_last"])
+        if len(state["starts"]) != replay.streams or int((counts - state["starts"]).sum()) != tail:
+            raise UserError(
+                f"replay and chunk files were not saved together: {replay.inserted} rows, of which {tail} are in no file"
+            )
         restored = np.zeros(replay.streams, np.int64)
         sealed = _present(self.folder, state)
         parts: Iterator[Chunk] = (
