@@ -15,5 +15,5 @@ def test_a_length_in_frames_replaces_one_in_env_steps(agent: str) -> None:
     long_form = configure(agent, "cpu", "toy/catch", ["run.frames=1500"], {}).run
     assert short == long_form
     assert (short.frames, short.env_steps) == (1500, None)
-    both = configure(agent, "cpu", "toy/catch", ["run.frames=1500", "run.run.clock.env_steps=700"], {}).run
+    both = configure(agent, "cpu", "toy/catch", ["run.frames=1500", "run.env_steps=700"], {}).run
     assert both.env_steps == 700

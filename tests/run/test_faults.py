@@ -64,7 +64,7 @@ def crashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     saved = json.loads((run.run.run_dir / "checkpoints" / "80" / "state.json").read_text())["tree"]
     assert (run.run.run_dir / "metrics.jsonl").stat().st_size > saved["offset"]
     assert len(list((run.run.run_dir / "replay").iterdir())) > len(
-        load_tree(run.run.run_dir / "checkpoints/80")["writer"]["sealed"]
+        load_tree(run.run.run_dir / "checkpoints/80")["store"]["record"]["sealed"]
     )
     return run.run.run_dir
 

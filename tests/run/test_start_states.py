@@ -20,7 +20,7 @@ RUN: dict[str, Any] = {
     "replay.learn": 8,
     "replay.period": 4,
     "replay.drift": True,
-    "run.run.clock.env_steps": 300,
+    "run.env_steps": 300,
     "run.prefill": 150,
     "run.pretrain": 0,
     "run.train_ratio": 2.0,

@@ -28,7 +28,7 @@ RUN: dict[str, Any] = {
     "replay.chunk": 16,
     "replay.budget": 200_000,
     "run.threads": 1,
-    "run.run.clock.env_steps": 160,
+    "run.env_steps": 160,
     "run.prefill": 40,
     "run.log_every": 10,
     "run.checkpoint_every": 20,

@@ -216,7 +216,7 @@ def test_damaged_metrics_do_not_stop_the_others(
         ({"seeds": (1, 1)}, "repeat"),
         ({"overrides": ("run.seed=3",)}, r"run\.seed is the same for the whole comparison; set it by --seeds"),
         ({"overrides": ("--run.frames", "9")}, r"run\.frames .* by --frames"),
-        ({"variants": (Variant("a", "dreamerv2", ("run.run.clock.env_steps=9",)),)}, r"run\.env_steps .* by --frames"),
+        ({"variants": (Variant("a", "dreamerv2", ("run.env_steps=9",)),)}, r"run\.env_steps .* by --frames"),
         ({"overrides": ("run.threads=2",)}, r"run\.threads .* by --threads"),
         ({"overrides": ("--env.id=CartPole-v1",)}, r"env\.id .* by --env"),
         ({"threshold": 0.5}, "add --report"),
