@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from reverie.nets.schedule import check, counted, schedule
+
 
 @dataclass(frozen=True)
 class Exploration:
@@ -15,6 +17,7 @@ class Exploration:
 
     kind: ``anneal``, all streams alike, from `start` down to `end` over `over` env_steps beginning at env_step `after`;
         or ``ladder``, fixed for all training and different for each stream.
+    over, after: shares of the run or counts of env_steps, see `reverie.nets.schedule`.
     base, alpha: of the ladder, eps_i = base^(1 + alpha i / (N - 1)) for stream i of N; a single stream has base.
     evaluation: in evaluation.
 
@@ -24,8 +27,8 @@ class Exploration:
     kind: Literal["anneal", "ladder"] = "anneal"
     start: float = 1.0
     end: float = 0.1
-    over: int = 1_000_000
-    after: int = 0
+    over: float = schedule("env_steps", 1_000_000, begins="after")
+    after: float = schedule("env_steps")
     base: float = 0.4
     alpha: float = 7.0
     evaluation: float = 0.05
@@ -34,13 +37,23 @@ class Exploration:
         for name in ("start", "end", "base", "evaluation"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is a probability, got {getattr(self, name)}")
-        if self.over < 0 or self.after < 0 or self.alpha < 0.0:
-            raise ValueError(f"over, after and alpha must be >= 0, got {self.over}, {self.after} and {self.alpha}")
+        check(self)
+        if self.alpha < 0.0:
+            raise ValueError(f"alpha must be >= 0, got {self.alpha}")
+
+    @property
+    def unused_schedules(self) -> tuple[str, ...]:
+        """Schedules that this kind does not have."""
+        return ("over",) if self.kind == "ladder" else ()
 
     def epsilons(self, env_steps: int, streams: range, total: int) -> Tensor:
-        """Epsilon of each of `streams` (of `total`) after that many env_steps, float32 [len(streams)]."""
+        """Epsilon of each of `streams` (of `total`) after that many env_steps, float32 [len(streams)].
+
+        Raises ValueError for a schedule that is still a share of a run.
+        """
         if self.kind == "ladder":
             place = torch.arange(streams.start, streams.stop, dtype=torch.float64) / max(total - 1, 1)
             return (self.base ** (1.0 + self.alpha * place)).float()
+        counted(self)
         done = min(max((env_steps - self.after) / self.over, 0.0), 1.0) if self.over else 1.0
         return torch.full((len(streams),), self.start + (self.end - self.start) * done)
