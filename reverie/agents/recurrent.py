@@ -88,7 +88,7 @@ class Probe:
 
 
 def probes(batch: Batch, spec: SequenceSpec) -> list[Probe]:
-    """What ``replay.drift`` measures at: ``drift_first`` and ``drift_last``, see `SequenceSpec.probes`."""
+    """What ``replay.window.drift`` measures at: ``drift_first`` and ``drift_last``, see `SequenceSpec.probes`."""
     states = batch.probes
     if states is None:
         return []

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
 
 import numpy as np
 import torch
 
 from reverie.agents import find
 from reverie.agents.agent import Learner
-from reverie.config import Config, ReplayConfig
-from reverie.data.episode_starts import EpisodeStarts
+from reverie.config import Config
 from reverie.data.replay import Replay
 from reverie.data.rows import Field, RowSpec, row_spec
-from reverie.data.selectors import EpisodeEnds, Prioritised, Recency, Selector, Uniform
-from reverie.data.sequences import SequenceSpec
 from reverie.envs.env import EnvSpec, VectorEnv
 from reverie.envs.make import make_env
 from reverie.errors import UserError
-
-SELECTORS: dict[str, Callable[[ReplayConfig], Selector]] = {
-    "uniform": lambda replay: Uniform(),
-    "ends": lambda replay: EpisodeEnds(),
-    "episodes": lambda replay: EpisodeStarts(),
-    "recency": lambda replay: Recency(replay.recent_fraction, replay.recent_horizon, replay.recent_decay),
-    "prioritised": lambda replay: Prioritised(replay.alpha, replay.priority_floor),
-}
+from reverie.nets.schedule import resolve
+from reverie.run.length import run_length
 
 
 def derive(seed: int, name: str) -> int:
@@ -62,14 +52,13 @@ def build_env(config: Config, num_envs: int | None = None) -> VectorEnv:
 
 def build_learner(config: Config, env: EnvSpec, device: torch.device) -> Learner:
     """The learner with freshly initialised networks (seeded)."""
-    replay = config.replay
     learner, _ = find(config.name).load()
-    asked = SequenceSpec(replay.context, replay.learn, 0, replay.period, replay.state, replay.drift)
+    agent = resolve(config.agent, run_length(config, env))
     torch.manual_seed(derive(config.run.seed, "networks"))
     seed = derive(config.run.seed, "learner")
     try:
-        spec = learner.sequence(config.agent, asked, env)
-        built: Learner = learner(config.agent, env, spec, seed, device, pick_precision(config.run.precision, device))
+        spec = learner.sequence(agent, config.replay.window.asked(), env)
+        built: Learner = learner(agent, env, spec, seed, device, pick_precision(config.run.precision, device))
     except ValueError as error:
         raise UserError(f"{config.name} cannot be built for {env.id}: {error}") from error
     if config.run.compile:
@@ -83,23 +72,23 @@ def build_replay(config: Config, env: EnvSpec, learner: Learner) -> Replay:
     if learner.spec.keeps_states and not states:
         raise UserError(
             f"{config.name} on {env.id} has no recurrent state to keep: "
-            "set replay.state = zero and replay.drift = false"
+            "set replay.window.state = zero and replay.window.drift = false"
         )
     try:
         return Replay(
             row_spec(env.observation, env.action, learner.policy.extras),
             learner.spec,
             config.env.num_envs,
-            config.replay.budget,
-            SELECTORS[config.replay.selector](config.replay),
+            config.replay.store.budget,
+            config.replay.selector.make(),
             derive(config.run.seed, "replay"),
             states=states,
             pin_memory=learner.device.type == "cuda",
         )
     except MemoryError as error:
         raise UserError(
-            f"a replay of {config.replay.budget} bytes does not fit into this machine's memory; "
-            "say how much it may take with --replay.budget"
+            f"a replay of {config.replay.store.budget} bytes does not fit into this machine's memory; "
+            "say how much it may take with --replay.store.budget"
         ) from error
 
 

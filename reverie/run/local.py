@@ -31,6 +31,7 @@ from reverie.report.log import Logger, TensorBoard
 from reverie.run.allocator import keep_freed_memory
 from reverie.run.build import build_env, build_learner, build_replay, derive, pick_device
 from reverie.run.checkpoint import Checkpoints, misfit
+from reverie.run.length import schedule_line
 from reverie.run.roles import Actor, Evaluator, Prioritiser, Trainer
 from reverie.run.saved_config import load_config, save_config
 
@@ -53,6 +54,8 @@ def train(config: Config, run_dir: str | Path) -> dict[str, Any]:
                 save_config(config, run_dir)
             except OSError as error:
                 raise UserError(f"cannot write {run_dir}/config.json: {error.strerror}") from error
+            if line := schedule_line(config, run.env.spec):
+                print(line)
             return run.run(stop)
 
 
@@ -86,7 +89,7 @@ class LocalRun:
                 run_dir / "replay",
                 self.replay.spec,
                 config.env.num_envs,
-                config.replay.chunk,
+                config.replay.store.chunk,
                 self.replay.state_spec,
                 self.learner.spec.period,
             )
