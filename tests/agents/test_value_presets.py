@@ -55,10 +55,13 @@ PUBLISHED: dict[tuple[str, str], dict[str, Any]] = {
         "agent.stack": 1,
         "agent.units": 512,
         "agent.hidden": 0,
+        "agent.target_every": 10_000,
         "agent.opt.clip": 10.0,
         "replay.window.learn": 10,
         "replay.window.context": 0,
         "replay.window.state": "zero",
+        "replay.store.budget": 400_000 * 7110,
+        "run.frames": 4 * 10_000_000,
         "env.protocol": "atari-dqn2015",
     },
     # Kapturowski et al. 2019, table 2 and sections 2.3, 3
