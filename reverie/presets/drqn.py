@@ -99,10 +99,10 @@ def remembering(base: Config) -> Config:
 def atari(task: Task) -> Config:
     """DRQN on 40M frames of Atari: one frame, an LSTM of 512 units, random updates of 10 rows from a zero state.
 
-    Source: Hausknecht & Stone 2015, sections "DRQN architecture" and "Stable recurrent updates", and its appendix: a
-    replay of 400 000 env_steps (2.9 GB), 10M env_steps, a target every 10 000 updates. Everything else as in the preset
-    `atari` of dqn. The paper's optimiser is AdaDelta (lr 0.1, decay 0.95); here Adam with lr 1e-4, and gradients
-    clipped at a norm of 10 as there. One update of 10 rows for 4 env_steps: 32 windows, 80 rows per env_step.
+    Source: Hausknecht & Stone 2015, of which also a replay of 400 000 env_steps (2.9 GB), a run of 10M env_steps and a
+    target every 10 000 updates; "DRQN architecture" and "Stable recurrent updates" have the rest. What it does not say
+    is as in the preset `atari` of dqn. Its optimiser is AdaDelta (lr 0.1, decay 0.95); here Adam with lr 1e-4, and
+    gradients clipped at a norm of 10 as there. One update of 10 rows for 4 env_steps: 32 windows, 80 rows per env_step.
     """
     config = dqn.atari(task)
     agent = DRQNConfig(
