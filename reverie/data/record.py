@@ -44,7 +44,7 @@ class Record:
         if replay.rows_per_stream < period:
             raise UserError(
                 f"the replay holds {replay.rows_per_stream} rows in each stream, fewer than the period of {period}; "
-                "raise replay.budget or lower replay.period"
+                "raise replay.store.budget or lower replay.window.period"
             )
         self.length = min(-(-length // period), replay.rows_per_stream // period) * period
         self._shift = streams * self.length // replay.streams // period * period

@@ -20,6 +20,7 @@ from reverie.report.console import Console
 from reverie.report.log import Logger, TensorBoard
 from reverie.run.build import build_env, derive
 from reverie.run.checkpoint import Checkpoints, misfit
+from reverie.run.length import run_length, schedule_line
 from reverie.run.roles import Ended, Evaluator
 
 
@@ -68,7 +69,7 @@ class Run:
 
     def __init__(self, config: Config, run_dir: Path, clock: Clock) -> None:
         self.config, self.run_dir, self.clock = config, run_dir, clock
-        self.total = config.run.env_steps or -(-config.run.frames // clock.repeat)
+        self.total = run_length(config, clock.repeat).env_steps
         self.checkpoints = Checkpoints(run_dir, config.run.keep_checkpoints)
         self.finished_at = self.saved_at = -1
         self.summary: dict[str, Any] = {}
@@ -77,6 +78,8 @@ class Run:
 
     def __enter__(self) -> Run:
         offset, frames = self.resumed or (0, None)
+        if self.resumed is None and (line := schedule_line(self.config, self.clock.repeat)):
+            print(line)
         title = f"{self.config.name} on {self.config.env.id}"
         console = Console(self.total * self.clock.repeat, title)
         self.logger = Logger(self.run_dir, [TensorBoard(self.run_dir, frames), console])

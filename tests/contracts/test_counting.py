@@ -22,7 +22,7 @@ from torch import Tensor
 
 from reverie.agents.agent import Agent, Decision, Learner, Noise, Policy, Seat, Tape
 from reverie.agents.recurrent import start_state
-from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig
+from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig, StoreConfig, WindowConfig
 from reverie.data.dataset import open_dataset
 from reverie.data.feed import Feed
 from reverie.data.limiter import Limiter
@@ -325,7 +325,9 @@ def configuration(env: str, streams: int, spec: SequenceSpec, options: dict[str,
         preset="none",
         agent=None,
         env=EnvConfig(env, streams, options=options),
-        replay=ReplayConfig(8_000, 4, spec.context, spec.learn, spec.period, spec.state, chunk=8),
+        replay=ReplayConfig(
+            4, WindowConfig(spec.context, spec.learn, spec.period, spec.state), store=StoreConfig(8_000, chunk=8)
+        ),
         run=RunConfig(
             env_steps=400, prefill=60, pretrain=2, train_ratio=4.0, log_every=20, checkpoint_every=50, eval_episodes=0
         ),

@@ -64,7 +64,7 @@ def test_episode_starts_go_on_where_they_were_saved() -> None:
             selector.appear(at[0], at[1] - 5)
     one, two = (s.sample(50, np.random.default_rng(1)) for s in (made.selector, again))
     assert one.starts.tolist() == two.starts.tolist()
-    with pytest.raises(UserError, match=r"needs replay.period = 1, got 2"):
+    with pytest.raises(UserError, match=r"needs replay.window.period = 1, got 2"):
         replay(EpisodeStarts(), SequenceSpec(learn=6, period=2))
 
 

@@ -183,6 +183,11 @@ def setting(key: str, value: Any) -> Callable[[Path], object]:
     return change
 
 
+def newer_format(run_dir: Path) -> None:
+    document = json.loads((run_dir / "config.json").read_text())
+    (run_dir / "config.json").write_text(json.dumps(document | {"format": 4}))
+
+
 FIT = "does not fit this run's config.json"
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "checkpoint's arrays cut": (cut("checkpoints/80/arrays.safetensors"), "checkpoints/80 is unreadable .* delete"),
@@ -202,22 +207,23 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "metrics missing": (remove("metrics.jsonl"), "is not what the checkpoint saw"),
     "other networks": (setting("agent.rssm.deter", 16), f"{FIT}.*size mismatch"),
     "other streams": (setting("env.num_envs", 3), "saved replay has streams = 2, this run 3"),
-    "other replay": (setting("replay.budget", 50_000), "saved replay has rows_per_stream"),
-    "other windows": (setting("replay.learn", 5), "saved replay has rows_per_stream|length"),
+    "other replay": (setting("replay.store.budget", 50_000), "saved replay has rows_per_stream"),
+    "other windows": (setting("replay.window.learn", 5), "saved replay has rows_per_stream|length"),
     "other environment": (setting("env.id", "toy/count"), FIT),
-    "other chunks": (setting("replay.chunk", 32), "saved chunks have"),
+    "other chunks": (setting("replay.store.chunk", 32), "saved chunks have"),
     "unknown key": (setting("agent.gama", 0.9), "unknown key 'agent.gama'.*agent.gamma"),
-    "unknown preset": (setting("preset", "cpuu"), "unknown preset 'cpuu'.*cpu"),
+    "unknown selector": (setting("replay.selector.kind", "uniforn"), "'uniforn' is unknown.*uniform"),
     "unknown agent": (setting("name", "dreamerv22"), "unknown agent 'dreamerv22'.*dreamerv2"),
     "unknown environment": (setting("env.id", "toy/catchh"), "unknown environment 'toy/catchh'.*toy/catch"),
     "unknown option": (setting("env.options", {"sizes": 3}), "sizes.*size"),
     "wrong type": (setting("run.prefill", "many"), "run.prefill = 'many' is not an int"),
-    "impossible number": (setting("replay.learn", 0), "learn and period must be >= 1, got 0"),
+    "impossible number": (setting("replay.window.learn", 0), "learn and period must be >= 1, got 0"),
     "config cut": (cut("config.json"), "config.json is damaged .*restore it from a copy"),
     "config not text": (write("config.json", b"\xff\xfe{}"), "config.json is damaged"),
     "config a list": (write("config.json", b"[]"), "config.json is damaged"),
     "config empty": (write("config.json", b"{}"), "config.json is damaged"),
     "config of nothing": (write("config.json", b'{"config": {}}'), "config.json is damaged"),
+    "config of a newer format": (newer_format, "config.json has format 4, not 3: train anew"),
     "no config": (remove("config.json"), "is not a run directory: it has no config.json"),
 }
 
@@ -328,10 +334,10 @@ def test_evaluating_before_the_first_checkpoint(tmp_path: Path) -> None:
         (["train", "dreamerv2", "--agent.horizon", "1"], "horizon must be >= 2"),
         (["train", "dreamerv2", "--device", "gpu"], "unknown device 'gpu'"),
         (["train", "dreamerv2", "--device", "cpu", "--run.capture", "true"], "the device is cpu; set it to false"),
-        (["train", "dreamerv2", "--replay.learn", "0"], "learn and period must be >= 1"),
-        (["train", "dreamerv2", "--replay.budget", "10"], "raise it to at least"),
+        (["train", "dreamerv2", "--replay.window.learn", "0"], "learn and period must be >= 1"),
+        (["train", "dreamerv2", "--replay.store.budget", "10"], "raise it to at least"),
         (["train", "dreamerv2", "--replay.batch", "0"], "batch must be at least 1, got 0"),
-        (["train", "dreamerv2", "--replay.selector=ends", "--replay.period=4"], "needs period = 1"),
+        (["train", "dreamerv2", "--replay.selector=ends", "--replay.window.period=4"], "needs period = 1"),
         (["train", "dreamerv2", "--run.train_ratio", "0"], "train_ratio must be finite"),
         (["train", "dreamerv2", "--run.keep_checkpoints", "0"], "keep_checkpoints must be at least 1"),
         (["train", "dreamerv2", "--env.num_envs", "0"], "num_envs"),

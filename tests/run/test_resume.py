@@ -191,7 +191,9 @@ def test_a_finished_run_can_be_made_longer(tmp_path: Path) -> None:
 
 
 def test_open_episodes_of_a_vector_environment_are_closed_as_truncated(tmp_path: Path) -> None:
-    settings = config("CartPole-v1", env__options={"native": True}, replay__budget=1_000_000, replay__chunk=8)
+    settings = config(
+        "CartPole-v1", env__options={"native": True}, replay__store__budget=1_000_000, replay__store__chunk=8
+    )
     run = begin(settings, tmp_path / "run")
     assert run.env.spec.resume == "truncate"
     cuts = []
@@ -230,7 +232,7 @@ def check_flags(rows: Rows) -> None:
 def test_an_environment_that_comes_back_elsewhere_goes_on_with_new_episodes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = config("CartPole-v1", replay__budget=1_000_000)
+    settings = config("CartPole-v1", replay__store__budget=1_000_000)
     run = begin(settings, tmp_path / "run")
     run.train(Stop(run, 50))
     before = run.store.replay.counts

@@ -25,8 +25,8 @@ RUN: dict[str, Any] = {
     "agent.explore.over": 120,
     "env.num_envs": 2,
     "replay.batch": 4,
-    "replay.chunk": 16,
-    "replay.budget": 200_000,
+    "replay.store.chunk": 16,
+    "replay.store.budget": 200_000,
     "run.threads": 1,
     "run.env_steps": 160,
     "run.prefill": 40,
@@ -66,7 +66,7 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
         {
             "agent.units": 6,
             "agent.whole_episodes": True,
-            "replay.learn": 8,
+            "replay.window.learn": 8,
             "replay.selector": "episodes",
             "run.train_ratio": 4.0,
         },
@@ -80,10 +80,10 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
             "agent.stack": 2,
             "agent.opt.lr_over": 40,
             "env.options": '{"pixels": true, "size": 12, "length": 40}',
-            "replay.context": 4,
-            "replay.learn": 8,
-            "replay.period": 4,
-            "replay.drift": True,
+            "replay.window.context": 4,
+            "replay.window.learn": 8,
+            "replay.window.period": 4,
+            "replay.window.drift": True,
             "run.train_ratio": 4.0,
         },
     ),
@@ -92,7 +92,7 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 def config(kind: str) -> Config:
     agent, env, changes = KINDS[kind]
-    return overrides.apply(make_config(agent, "cpu", env), RUN | changes)
+    return overrides.apply(make_config(agent, "cpu-toy", env), RUN | changes)
 
 
 @pytest.fixture(scope="module")
@@ -126,15 +126,15 @@ def test_the_drift_is_logged(alone: dict[str, Path]) -> None:
 
 
 def test_states_that_are_not_there_cannot_be_kept(tmp_path: Path) -> None:
-    for words in ({"replay.state": "stored"}, {"replay.drift": True}):
+    for words in ({"replay.window.state": "stored"}, {"replay.window.drift": True}):
         settings = overrides.apply(make_config("dqn", "cpu", "CartPole-v1"), words)
         with pytest.raises(UserError, match="dqn on CartPole-v1 has no recurrent state to keep"):
             Local(settings, tmp_path / "run")
 
 
 def test_a_replay_that_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None:
-    settings = overrides.apply(make_config("dqn", "cpu", "toy/catch"), {"replay.budget": 10**17})
-    with pytest.raises(UserError, match=r"a replay of 100000000000000000 bytes does not fit .* --replay.budget"):
+    settings = overrides.apply(make_config("dqn", "cpu", "toy/catch"), {"replay.store.budget": 10**17})
+    with pytest.raises(UserError, match=r"a replay of 100000000000000000 bytes does not fit .* --replay.store.budget"):
         Local(settings, tmp_path / "run")
 
 
@@ -167,6 +167,6 @@ def test_killed(tmp_path: Path, alone: dict[str, Path], seed: int, kind: str) ->
     agent, env, changes = KINDS[kind]
     run_dir = tmp_path / "run"
     words = [f"--{key}={str(value).replace(' ', '')}" for key, value in (RUN | changes).items()]
-    command = ["train", agent, "--preset", "cpu", "--env", env, "--logdir", str(run_dir), *words]
+    command = ["train", agent, "--preset", "cpu-toy", "--env", env, "--logdir", str(run_dir), *words]
     moments = ["after a checkpoint", "later", "later"]
     kill_and_finish(command, run_dir, moments, np.random.default_rng(seed), alone[kind])

@@ -34,8 +34,8 @@ SMALL: dict[str, Any] = {
     "agent.target_every": 3,
     "env.num_envs": 2,
     "replay.batch": 2,
-    "replay.learn": 4,
-    "replay.chunk": 16,
+    "replay.window.learn": 4,
+    "replay.store.chunk": 16,
     "run.threads": 1,
     "run.env_steps": 160,
     "run.prefill": 40,
@@ -51,7 +51,7 @@ SMALL: dict[str, Any] = {
 WORDS: dict[str, list[str]] = {
     # CartPole's ring holds fewer rows than the run makes, so that chunk files are evicted.
     "toy/catch": [],
-    "CartPole-v1": ["--replay.budget", "4700", "--replay.selector", "recency", "--seed", "3"],
+    "CartPole-v1": ["--replay.store.budget", "4700", "--replay.selector", "recency", "--seed", "3"],
 }
 """Environments and further words for the command line."""
 
