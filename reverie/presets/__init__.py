@@ -11,22 +11,34 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
-from reverie.agents import AGENTS, find
+from reverie.agents import AGENTS, agents, find
 from reverie.config import Config
 from reverie.errors import UserError, suggest
 from reverie.presets.task import Preset, Task
 
 
 def presets_of(agent: str) -> dict[str, Preset]:
-    """The presets of an agent by name, the default first. Raises UserError for an unknown agent."""
-    find(agent)
-    known: dict[str, Preset] = import_module(f"reverie.presets.{agent}").PRESETS
-    return known
+    """The presets of an agent by name, the default first. Raises UserError for an unknown agent.
+
+    An agent of somebody else brings its own in `reverie.Agent.presets`; without any it has ``default``, its
+    configuration's defaults.
+    """
+    entry = find(agent)
+    if agent in AGENTS:
+        known: dict[str, Preset] = import_module(f"reverie.presets.{agent}").PRESETS
+        return known
+    made = entry.load()
+
+    def default(task: Task) -> Config:
+        """Defaults of the agent's configuration, of replay and of run."""
+        return Config(agent, "default", made.Config(), task.default("toy/catch").env(1))
+
+    return dict(made.presets) or {"default": default}
 
 
 def presets() -> dict[str, list[str]]:
     """agent -> its presets, the default first."""
-    return {agent: list(presets_of(agent)) for agent in AGENTS}
+    return {agent: list(presets_of(agent)) for agent in agents()}
 
 
 def make_config(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tiny_runs import Never, Stop, again, assert_same_run, begin, config, lines
 
 from reverie.agents.agent import Policy
 from reverie.agents.learner import tensors_of
+from reverie.report.log import read_metrics
 from reverie.run.build import build_agent, build_env
 from reverie.run.params import Follower, Params, install
 
@@ -72,8 +74,14 @@ def test_an_actor_that_follows_every_update_acts_as_the_learner_would(tmp_path: 
     for every, name in ((0, "shared"), (1, "followed"), (4, "late")):
         settings = config("toy/catch", run__publish_every=every, run__train_ratio=4.0)
         begin(settings, tmp_path / name).train(Never())
-    assert lines(tmp_path / "shared") == lines(tmp_path / "followed")
-    assert lines(tmp_path / "shared") != lines(tmp_path / "late")
+    shared, followed, late = (_without_age(lines(tmp_path / name)) for name in ("shared", "followed", "late"))
+    assert shared == followed != late
+    ages = [record["actor/parameter_age"] for record in read_metrics(tmp_path / "late") if "replay/rows" in record]
+    assert set(ages) == {0, 1, 2, 3}
+
+
+def _without_age(told: list[str]) -> list[str]:
+    return [re.sub(r", 'actor/parameter_age': \d+", "", line) for line in told]
 
 
 @pytest.mark.parametrize("changes", [{"run__publish_every": 3}, {"run__ahead": 2}])
