@@ -4,9 +4,10 @@
     python -m benchmarks.r2d2_learner --batch 64 --device cuda --precision bfloat16 --capture
 
 Windows of 40 + 80 + 5 rows of 84x84 (4 frames are stacked by the network), Nature's convolutions, 512 units before and
-in the LSTM, dueling double, 18 actions, stored states. The paper's text names no layer between convolutions and LSTM,
-all of its code bases have one: `--dense 0` is the network of the text. Reports seconds per update (median and best),
-sequences per second and peak memory; on a CPU also the share of convolutions, the LSTM and other matrix products.
+in the LSTM, dueling double, 18 actions, stored states. The paper's text names no layer between convolutions and LSTM;
+Acme, SEED RL and rlpyt have one, Deep RL Zoo has none: `--dense 0` is the network of the text. Reports seconds per
+update (median and best), sequences per second and peak memory; on a CPU also the share of convolutions, the LSTM and
+other matrix products.
 """
 
 from __future__ import annotations

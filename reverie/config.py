@@ -99,6 +99,10 @@ class RunConfig:
     prefill: int = 1000
     pretrain: int = 1
     train_ratio: float | None = 50.0
+    publish_every: int = 0
+    """learner_steps after which actors take over newer parameters; 0: they act with the learner's own networks"""
+    ahead: int = 0
+    """batches drawn and copied ahead of the update that learns from them; 0: the exact order"""
     log_every: int = 1000
     checkpoint_every: int = 10_000
     eval_every: int = 0
@@ -110,6 +114,7 @@ class RunConfig:
         _at_least(1, frames=self.frames, eval_envs=self.eval_envs, keep_checkpoints=self.keep_checkpoints)
         _at_least(1, env_steps=1 if self.env_steps is None else self.env_steps)
         _at_least(0, seed=self.seed, threads=self.threads, prefill=self.prefill, pretrain=self.pretrain)
+        _at_least(0, publish_every=self.publish_every, ahead=self.ahead)
         _at_least(0, log_every=self.log_every, checkpoint_every=self.checkpoint_every)
         _at_least(0, eval_every=self.eval_every, eval_episodes=self.eval_episodes)
         if self.train_ratio is not None and not 1e-6 <= self.train_ratio < float("inf"):

@@ -1,85 +1,104 @@
-"""Agents: one file each, inheriting along published lineage."""
+"""Agents: one file each, inheriting along published lineage; and how one is found by its name."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
-from typing import Any
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
 
 from reverie.errors import UserError, suggest
+
+if TYPE_CHECKING:
+    from reverie.agents.agent import Agent
+
+GROUP = "reverie.agents"
+"""entry points under which other packages register agents: ``name = "package.module:Class"``"""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where an agent lives and what it is. module: its file; learner, config: class names in it."""
+    """Where an agent lives and what it is. path: ``package.module:Class`` of its `reverie.agents.agent.Agent`."""
 
-    module: str
-    learner: str
-    config: str
-    paper: str
-    summary: str
+    path: str
+    paper: str = ""
+    summary: str = ""
 
-    def load(self) -> tuple[Any, Any]:
-        """(learner class, config class)."""
-        module = import_module(self.module)
-        return getattr(module, self.learner), getattr(module, self.config)
+    def load(self) -> type[Agent]:
+        """The agent's class. Raises UserError if the path does not lead to one."""
+        from reverie.agents.agent import Agent
+
+        module, _, name = self.path.partition(":")
+        try:
+            found = getattr(import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise UserError(f"agent {self.path!r} cannot be imported: {type(error).__name__}: {error}") from error
+        if not (isinstance(found, type) and issubclass(found, Agent)):
+            raise UserError(f"{self.path!r} is not an agent: expected a class that inherits reverie.Agent")
+        return found
 
 
 AGENTS: dict[str, Entry] = {
     "dqn": Entry(
-        module="reverie.agents.dqn",
-        learner="DQN",
-        config="DQNConfig",
+        path="reverie.agents.dqn:DQN",
         paper="Mnih et al. 2015, Nature 518",
         summary="action values from replayed transitions; double, dueling, n-step and prioritised are settings",
     ),
     "rainbow": Entry(
-        module="reverie.agents.rainbow",
-        learner="Rainbow",
-        config="RainbowConfig",
+        path="reverie.agents.rainbow:Rainbow",
         paper="Hessel et al. 2018, arXiv 1710.02298",
         summary="DQN with six extensions: double, prioritised, dueling, n-step, distributional (C51), noisy layers",
     ),
     "iqn": Entry(
-        module="reverie.agents.iqn",
-        learner="IQN",
-        config="IQNConfig",
+        path="reverie.agents.iqn:IQN",
         paper="Dabney et al. 2018, arXiv 1806.06923",
         summary="DQN that learns quantiles of the return at random levels",
     ),
     "drqn": Entry(
-        module="reverie.agents.drqn",
-        learner="DRQN",
-        config="DRQNConfig",
+        path="reverie.agents.drqn:DRQN",
         paper="Hausknecht & Stone 2015, arXiv 1507.06527",
         summary="DQN that sees one frame and remembers the rest in an LSTM",
     ),
     "r2d2": Entry(
-        module="reverie.agents.r2d2",
-        learner="R2D2",
-        config="R2D2Config",
+        path="reverie.agents.r2d2:R2D2",
         paper="Kapturowski et al. 2019, ICLR",
         summary="recurrent double dueling DQN on prioritised sequences, with stored states and burn-in",
     ),
     "dreamerv2": Entry(
-        module="reverie.agents.dreamerv2",
-        learner="DreamerV2",
-        config="DreamerV2Config",
+        path="reverie.agents.dreamerv2:DreamerV2",
         paper="Hafner et al. 2021, arXiv 2010.02193",
         summary="world model with categorical latents; actor and critic learn in its dreams",
     ),
     "harmonydream": Entry(
-        module="reverie.agents.harmonydream",
-        learner="HarmonyDream",
-        config="HarmonyDreamConfig",
+        path="reverie.agents.harmonydream:HarmonyDream",
         paper="Ma et al. 2024, arXiv 2310.00344",
         summary="DreamerV2 whose observation, reward and dynamics losses are balanced by learned scales",
     ),
 }
 
 
+@cache
+def registered() -> Mapping[str, Entry]:
+    """Agents of other installed packages, by the name of their entry point; ours keep their names."""
+    return {
+        point.name: Entry(point.value, summary=f"of {point.dist.name if point.dist else 'another package'}")
+        for point in entry_points(group=GROUP)
+        if point.name not in AGENTS
+    }
+
+
+def agents() -> dict[str, Entry]:
+    """All agents that have a name: ours, then those of other packages."""
+    return {**AGENTS, **registered()}
+
+
 def find(name: str) -> Entry:
-    """The entry of an agent. Raises UserError for an unknown name."""
-    if name not in AGENTS:
-        raise UserError(f"unknown agent {name!r}{suggest(name, AGENTS)}")
-    return AGENTS[name]
+    """The entry of an agent, by name or as ``package.module:Class``. Raises UserError for an unknown name."""
+    if ":" in name:
+        return Entry(name)
+    known = agents()
+    if name not in known:
+        raise UserError(f"unknown agent {name!r}{suggest(name, known)}, or package.module:Class of your own")
+    return known[name]

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from reverie.agents.agent import Learner, Result
+from reverie.agents.learner import Learner, Result
 from reverie.data.sequences import Batch, Feedback
 from reverie.errors import UserError
 
@@ -43,9 +43,12 @@ class CapturedUpdate:
     def __call__(self, batch: Batch) -> Result:
         """One learner_step."""
         self.learner.schedule()
-        if self.eager:
-            self.eager -= 1
-            return self._aside(batch)
+        result = self._aside(batch) if self.eager else self._replayed(batch)
+        self.eager = max(self.eager - 1, 0)
+        self.learner.advance()
+        return result
+
+    def _replayed(self, batch: Batch) -> Result:
         if self.graph is None:
             self._record(batch)
         assert self.graph is not None
@@ -70,7 +73,7 @@ class CapturedUpdate:
         self.batch = batch.map(torch.clone)
         self.inputs = self.batch.tensors()
         graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(self.learner.generator)
+        graph.register_generator_state(self.learner.noise.generator)
         try:
             with torch.cuda.graph(graph):
                 self.result = self.learner.apply_update(self.batch)

@@ -25,27 +25,29 @@ Differs from the paper in: nothing that is not named in a preset.
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from gymnasium import spaces
-from torch import Tensor, nn
+from torch import Tensor
 
-from reverie.agents.agent import Learner
+from reverie.agents.agent import Agent, Learner, placed
+from reverie.agents.bellman import Bellman, share
 from reverie.agents.exploration import Exploration
+from reverie.agents.noise import Tape
 from reverie.agents.q_policy import QNetwork, QPolicy, Stacks
 from reverie.agents.recurrent import start_state
 from reverie.data.rows import observations
 from reverie.data.sequences import Batch, Feedback, SequenceSpec
-from reverie.envs.env import EnvSpec
 from reverie.nets.cores import Core, Identity
 from reverie.nets.optim import OptimConfig, Optimiser
-from reverie.nets.q_heads import DuelingQ, PlainQ, QHead, gather_actions
+from reverie.nets.q_heads import DuelingQ, PlainQ, QHead, Reads
 from reverie.nets.schedule import check, schedule
 from reverie.nets.torsos import Torso, TorsoConfig
-from reverie.ops.losses import huber
-from reverie.ops.n_step import NStep, n_step
+from reverie.nets.values import Scalar
+from reverie.ops.n_step import NStep
 from reverie.ops.transforms import reward_transform
 
 
@@ -107,170 +109,97 @@ class Evaluated:
     """Outputs of the heads. learned: online, at the learned rows [learn, B, ...], with gradient.
 
     online, target: of the two networks at the rows to bootstrap from [learn, B, ...], without; online is None unless
-    `DQN.selects_online`.
+    it chooses (Double). here: of the target network at the learned rows, None unless the head reads that.
     """
 
     learned: Tensor
     online: Tensor | None
     target: Tensor
+    here: Tensor | None = None
 
 
-class DQN(Learner):
-    """Hooks, in the order in which `losses` calls them: `trained`, `steps`, `evaluate` (`head_noise`), `bootstrap`
-    (`select`), `targets`, `td_loss`, `importance`, `reduce`, `priorities`.
+class DQNLearner(Learner):
+    """Hooks, in the order in which `losses` calls them: `evaluate`, `importance`, `average`.
 
-    And for construction: `make_core`, `make_head`. Outputs of a head are opaque to all but `bootstrap`, `targets` and
-    `td_loss`; a distributional child overrides these three and `make_head`.
+    Which rows are trained, how far ahead targets look and what becomes a priority is the `Bellman`'s; what outputs are
+    worth and cost is the head's.
     """
 
-    config: DQNConfig
     policy: QPolicy
+    config: DQNConfig
 
     def __init__(
         self,
-        config: DQNConfig,
-        env: EnvSpec,
-        spec: SequenceSpec,
+        agent: DQN,
+        policy: QPolicy,
+        windows: SequenceSpec,
         seed: int = 0,
         device: torch.device | None = None,
         precision: torch.dtype = torch.float32,
     ) -> None:
-        device = device or torch.device("cpu")
-        super().__init__(seed, device, precision)
-        if not isinstance(env.action, spaces.Discrete):
-            raise ValueError(f"value-based agents need a Discrete action space, got {env.action!r}")
-        self.config, self.spec = config, spec
-        network = self.make_network(env, int(env.action.n))
-        stacks = Stacks(env.observation, config.stack)
-        self.to(device)
-        network.to(device)
-        nn.Module.to(network, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.policy = self.make_policy(network, stacks)
-        self.target = self.make_policy(copy.deepcopy(network).requires_grad_(False), stacks)
+        super().__init__(policy, windows, seed, device, precision)
+        self.config, self.bellman = agent.config, policy.bellman
+        network = policy.network
+        self.target = agent.policy_of(copy.deepcopy(network).requires_grad_(False)).to(self.device)
         # Both networks read the same inputs; statistics are no parameters, and no copy of them lags behind.
         self.target.network.torso.statistics = network.torso.statistics
-        self.pairs = list(zip(self.target.parameters(), self.policy.parameters(), strict=True))
-        self.optimisers = {"q": Optimiser(network.parameters(), config.opt)}
-        self.transform = reward_transform(config.reward)
-        if config.actor_priorities:
-            self.priority_fields = ("extra.q", "action", "reward", "is_last", "is_terminal")
+        self.pairs = list(zip(self.target.parameters(), network.parameters(), strict=True))
+        self.optimisers = {"q": Optimiser(network.parameters(), self.config.opt)}
 
-    @classmethod
-    def sequence(cls, config: DQNConfig, asked: SequenceSpec, env: EnvSpec) -> SequenceSpec:
-        """n rows to bootstrap from; before the burn-in the k - 1 frames of a stack, unless a stored state has them."""
-        lookback = 0 if asked.state == "stored" else Stacks(env.observation, config.stack).lookback
-        return replace(asked, context=asked.context + lookback, lookahead=config.n_step)
-
-    # Construction
-
-    def make_network(self, env: EnvSpec, actions: int) -> QNetwork:
-        """Torso, core and head."""
-        torso = Torso(env.observation, self.config.torso, self.config.stack)
-        core = self.make_core(torso.outputs)
-        return QNetwork(torso, core, self.make_head(core.outputs, actions), actions, feed=False)
-
-    def make_core(self, inputs: int) -> Core:
-        """No memory."""
-        return Identity(inputs)
-
-    def make_head(self, inputs: int, actions: int) -> QHead:
-        """Plain or dueling."""
-        return (DuelingQ if self.config.dueling else PlainQ)(inputs, actions, self.config.hidden)
-
-    def make_policy(self, network: QNetwork, stacks: Stacks) -> QPolicy:
-        """What acts with the network; called for the online and for the target network."""
-        return QPolicy(network, stacks, self.config.explore, keep_q=self.config.actor_priorities)
-
-    # One update
+    @property
+    def head(self) -> QHead:
+        """The online network's head."""
+        return self.policy.network.head
 
     def losses(self, batch: Batch, metrics: dict[str, Tensor]) -> Generator[dict[str, Tensor], None, Feedback]:
         """One loss; priorities go back to the replay."""
-        rows = {name: value[self.spec.context :] for name, value in batch.rows.items()}
+        rows = {name: value[self.windows.context :] for name, value in batch.rows.items()}
         # One row of each window tells enough: its neighbours look like it.
         self.policy.network.torso.adapt({key: value[0] for key, value in observations(rows).items()})
-        valid, action = self.trained(rows), rows["action"][: self.spec.learn]
-        steps = self.steps(rows)
+        learn = self.windows.learn
+        valid, action = self.bellman.trained(rows, learn), rows["action"][:learn]
+        steps = self.bellman.steps(rows, learn, self.policy.version)
         outputs = self.evaluate(batch, steps, metrics)
         with torch.no_grad():
-            targets = self.targets(steps, self.bootstrap(outputs))
-        loss, error = self.td_loss(outputs.learned, action, targets)
+            target = self.head.target(Reads(outputs.target, outputs.online, outputs.here, action), steps)
+        loss, error = self.head.loss(outputs.learned, action, target)
         if loss.shape != valid.shape or error.shape != valid.shape:
             raise ValueError(f"losses and errors must be {tuple(valid.shape)}, got {tuple(loss.shape)}")
         weights = self.importance(batch.probabilities)
         with torch.no_grad():
             error = torch.where(valid, error.detach(), 0.0)
-            metrics["q"] = self.policy.network.head.q(outputs.learned).mean()
+            metrics["q"] = self.head.q(outputs.learned).mean()
             metrics["td_error"] = error.abs().sum() / valid.sum().clamp(min=1)
             metrics["importance"] = weights.mean()
-        yield {"q": self.reduce(loss, valid, weights)}
+        yield {"q": self.average(loss, valid, weights)}
         self.update_target()
-        return Feedback(batch.keys, priorities=self.priorities(error, valid))
-
-    def trained(self, rows: Mapping[str, Tensor]) -> Tensor:
-        """Which of the learned rows have a loss, bool [learn, B]: those with an action. rows: without the context."""
-        return ~rows["is_last"][: self.spec.learn]
-
-    def done(self, over: float) -> Tensor:
-        """How much of the first `over` learner_steps is behind, float32 [] in 0..1."""
-        return (self.updates / over).clamp(max=1.0)
-
-    def steps(self, rows: Mapping[str, Tensor]) -> NStep:
-        """Rewards until the bootstrap, and where it is. rows: without the context."""
-        config, fewer = self.config, None
-        reward = config.reward_scale * self.transform(rows["reward"])
-        if config.n_step_over:
-            done = self.done(config.n_step_over)
-            fewer = (config.n_step * (config.n_step_end / config.n_step) ** done).round().long()
-        last, terminal = rows["is_last"], rows["is_terminal"]
-        return n_step(reward, last, terminal, config.gamma, config.n_step, self.spec.learn, fewer)
+        return Feedback(batch.keys, priorities=self.bellman.priorities(error, valid))
 
     def evaluate(self, batch: Batch, steps: NStep, metrics: dict[str, Tensor]) -> Evaluated:
         """Without memory only the learned rows and those to bootstrap from pass the networks, once each."""
         for_learned, for_online, for_target = self.head_noise(batch.keys.shape[0])
-        state, rows = start_state(self.policy, batch, self.spec, for_learned)
-        first = {name: value[: self.spec.learn] for name, value in rows.items()}
+        nothing = Tape(self.policy.version.new_empty(0))  # what warms a stack up takes no noise
+        state, rows = start_state(self.policy, batch, self.windows, nothing)
+        first = {name: value[: self.windows.learn] for name, value in rows.items()}
         network = self.policy.network
         obs, _ = self.policy.stacks.unroll(state, rows)
+        seen = {name: value[: self.windows.learn] for name, value in obs.items()}
         with self.autocast():
-            seen = {name: value[: self.spec.learn] for name, value in obs.items()}
             learned = network.head(network.features(seen, first), for_learned)
         with torch.no_grad(), self.autocast():
             ahead = {name: steps.pick(value) for name, value in obs.items()}
             read = {name: steps.pick(rows[name]) for name in ("is_first", "prev_action", "reward")}
-            online = network.head(network.features(ahead, read), for_online) if self.selects_online else None
+            online = network.head(network.features(ahead, read), for_online) if self.config.double else None
             older = self.target.network
-            return Evaluated(learned, online, older.head(older.features(ahead, read), for_target))
+            target = older.head(older.features(ahead, read), for_target)
+            here = older.head(older.features(seen, first), for_target) if self.head.reads_here else None
+        return Evaluated(learned, online, target, here)
 
     def head_noise(self, windows: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Uniform numbers for the head, all independent: [learn, windows, noise] each.
-
-        For the learned rows, and for those to bootstrap from through the online and through the target network.
-        """
-        one, two, three = self.uniform(3, self.spec.learn, windows, self.policy.network.head.noise)
+        """Uniform numbers for the head, all independent, of the shapes that `QHead.shapes` says."""
+        shapes = self.head.shapes((self.windows.learn, windows), self.config.double)
+        one, two, three = (self.noise.uniform(*shape) for shape in shapes)
         return one, two, three
-
-    @property
-    def selects_online(self) -> bool:
-        """Whether `bootstrap` needs the online network's outputs."""
-        return self.config.double
-
-    def select(self, outputs: Evaluated) -> Tensor:
-        """Actions to bootstrap from, int64 [learn, B]: the best of the target network, or (Double) of the online."""
-        head = self.policy.network.head
-        return head.q(outputs.target if outputs.online is None else outputs.online).argmax(-1)
-
-    def bootstrap(self, outputs: Evaluated) -> Tensor:
-        """What the rows to bootstrap from are worth, [learn, B]: Q'(o', a*)."""
-        return gather_actions(outputs.target, self.select(outputs))
-
-    def targets(self, steps: NStep, bootstrap: Tensor) -> Tensor:
-        """y = rewards earned + discount * bootstrap, [learn, B]."""
-        return steps.earned + steps.discount * bootstrap
-
-    def td_loss(self, outputs: Tensor, action: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss and error of every learned row, [learn, B] each; errors become priorities."""
-        value = gather_actions(outputs, action)
-        return huber(value, targets), targets - value
 
     def importance(self, probabilities: Tensor) -> Tensor:
         """w_i = (N P(i))^-beta, divided by the largest of the batch, [B].
@@ -280,34 +209,82 @@ class DQN(Learner):
         config = self.config
         beta: Tensor | float = config.beta
         if config.beta_over:
-            beta = config.beta + (config.beta_end - config.beta) * self.done(config.beta_over)
+            beta = config.beta + (config.beta_end - config.beta) * share(self.policy.version, config.beta_over)
         log = probabilities.log()
         return torch.exp(-beta * (log - log.min()))
 
-    def reduce(self, loss: Tensor, valid: Tensor, weights: Tensor) -> Tensor:
-        """Sum over the valid rows of a window, weighted mean over windows; loss, valid: [learn, B], weights: [B]."""
+    def average(self, loss: Tensor, valid: Tensor, weights: Tensor) -> Tensor:
+        """Weighted mean over windows of the sum over their valid rows; loss, valid: [learn, B], weights: [B]."""
         return (weights * torch.where(valid, loss, 0.0).sum(0)).mean()
-
-    def priorities(self, error: Tensor, valid: Tensor) -> Tensor:
-        """Of the windows, [B], from errors [learn, B] that are 0 where not valid: their mean size."""
-        return error.abs().sum(0) / valid.sum(0).clamp(min=1)
-
-    def initial_priorities(self, rows: Mapping[str, Tensor]) -> Tensor:
-        """`priorities` as they follow from the action values that the actor had at every row (its online network's).
-
-        A closing row that the actor never saw has no values: a bootstrap from it (a time limit) counts as 0 here.
-        Source: Horgan et al. 2018 (Ape-X), section 3; Kapturowski et al. 2019 (R2D2), section 2.3.
-        """
-        rows = {name: value[self.spec.context :] for name, value in rows.items()}
-        learn, steps, q = self.spec.learn, self.steps(rows), rows["extra.q"]
-        ahead = steps.pick(q)
-        targets = self.targets(steps, self.bootstrap(Evaluated(q[:learn], ahead, ahead)))
-        error, valid = self.td_loss(q[:learn], rows["action"][:learn], targets)[1], self.trained(rows)
-        return self.priorities(torch.where(valid, error, 0.0), valid)
 
     def update_target(self) -> None:
         """Copy the network after every target_every-th update; a lerp by 0 otherwise, so that shapes are static."""
-        due = torch.eq((self.updates + 1) % self.config.target_every, 0).float()
+        due = torch.eq((self.policy.version + 1) % self.config.target_every, 0).float()
         with torch.no_grad():
             for older, newer in self.pairs:
                 older.lerp_(newer, due)
+
+
+class DQN(Agent):
+    """The recipe. Hooks of construction: `network` (`core`, `head`, `values`), `bellman`, `policy_of`."""
+
+    config: DQNConfig
+    Config: ClassVar[type] = DQNConfig
+    Learner: ClassVar[type[DQNLearner]] = DQNLearner
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.env.action, spaces.Discrete):
+            raise ValueError(f"value-based agents need a Discrete action space, got {self.env.action!r}")
+
+    @property
+    def actions(self) -> int:
+        """How many there are."""
+        assert isinstance(self.env.action, spaces.Discrete)
+        return int(self.env.action.n)
+
+    def windows(self, asked: SequenceSpec) -> SequenceSpec:
+        """Windows with n rows to bootstrap from, and k - 1 before the burn-in for a stack that no stored state has."""
+        lookback = 0 if asked.state == "stored" else Stacks(self.env.observation, self.config.stack).lookback
+        return replace(asked, context=asked.context + lookback, lookahead=self.config.n_step)
+
+    def policy(self) -> QPolicy:
+        """See `Agent.policy`."""
+        return self.policy_of(placed(self.network()))
+
+    def policy_of(self, network: QNetwork) -> QPolicy:
+        """A policy that acts with a network, the online or the target one."""
+        stacks = Stacks(self.env.observation, self.config.stack)
+        return QPolicy(network, stacks, self.config.explore, self.bellman(), keep_q=self.config.actor_priorities)
+
+    def learner(
+        self,
+        policy: QPolicy,  # type: ignore[override]
+        windows: SequenceSpec,
+        seed: int = 0,
+        device: torch.device | None = None,
+        precision: torch.dtype = torch.float32,
+    ) -> DQNLearner:
+        """See `Agent.learner`."""
+        return self.Learner(self, policy, windows, seed, device, precision)
+
+    def bellman(self) -> Bellman:
+        """What learner and actors have in common."""
+        return Bellman(self.config)
+
+    def network(self) -> QNetwork:
+        """Torso, core and head, freshly initialised."""
+        torso = Torso(self.env.observation, self.config.torso, self.config.stack)
+        core = self.core(torso.outputs)
+        return QNetwork(torso, core, self.head(core.outputs), self.actions, feed=False)
+
+    def core(self, inputs: int) -> Core:
+        """No memory."""
+        return Identity(inputs)
+
+    def head(self, inputs: int) -> QHead:
+        """A plain or a dueling head."""
+        return (DuelingQ if self.config.dueling else PlainQ)(inputs, self.actions, self.config.hidden, self.values())
+
+    def values(self) -> Scalar:
+        """What outputs of the head mean, and cost: action values, Huber's loss."""
+        return Scalar("huber")

@@ -22,21 +22,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from reverie.agents.agent import Learner, Mode, Policy
+from reverie.agents.agent import Agent, Decision, Learner, Noise, Policy, Seat, placed
 from reverie.agents.recurrent import probes, start_state
 from reverie.agents.worldmodel import WorldModel, WorldModelConfig, frozen
 from reverie.data.rows import State, observations
 from reverie.data.sequences import Batch, SequenceSpec
-from reverie.envs.env import EnvSpec
 from reverie.nets.actions import Actions, ContinuousKind, make_actions
+from reverie.nets.encoders import Encoder
 from reverie.nets.heads import Head, HeadConfig
 from reverie.nets.layers import glorot_
 from reverie.nets.optim import OptimConfig, Optimiser
+from reverie.nets.rssm import RSSM
 from reverie.ops.distributions import unit_normal_nll
 from reverie.ops.returns import imagined_returns, trajectory_weights
 
@@ -93,68 +94,68 @@ class Dream:
 class DreamerPolicy(Policy):
     """Encoder, RSSM and actor: what acts in the environment."""
 
-    def __init__(self, model: WorldModel, actor: Head, actions: Actions) -> None:
+    def __init__(self, encoder: Encoder, rssm: RSSM, actor: Head, actions: Actions) -> None:
         super().__init__()
-        self.encoder, self.rssm, self.actor = model.encoder, model.rssm, actor
+        self.encoder, self.rssm, self.actor = encoder, rssm, actor
         self.actions = actions
         self.noise = self.rssm.latent.noise + actions.noise
 
     def initial_state(self, batch: int) -> State:
         """Zeros (DreamerV2)."""
-        return self.rssm.initial_state(batch, next(self.parameters()).device)
+        return self.rssm.initial_state(batch, self.device)
 
-    def step(
-        self, state: State, rows: Mapping[str, Tensor], u: Tensor, mode: Mode
-    ) -> tuple[Tensor, State, dict[str, Tensor]]:
-        """See `Policy.step`. Latents are sampled also in evaluation; ``mode`` takes the actor's likeliest action."""
+    def step(self, state: State, rows: Mapping[str, Tensor], noise: Noise, seat: Seat) -> Decision:
+        """See `Policy.step`. Latents are sampled also in evaluation; ``greedy`` takes the actor's likeliest action."""
+        u = noise.uniform(len(rows["is_first"]), self.noise)
         u_latent, u_action = u.split([self.rssm.latent.noise, self.actions.noise], -1)
         embed = self.encoder(observations(rows))
         action = self.actions.encode(rows["prev_action"])
         state, _ = self.rssm.observe_step(state, action, rows["is_first"], embed, u_latent)
-        out = self.actor(self.rssm.feature(state))
-        encoded = self.actions.sample(out, u_action) if mode == "sample" else self.actions.mode(out)
-        return self.actions.decode(encoded), state, {}
+        return Decision(self.actions.decode(self.act(state, u_action, seat)), state)
 
-    def unroll(self, state: State, rows: Mapping[str, Tensor], u: Tensor) -> tuple[State, State]:
-        """Posterior states [T, B, ...] and the last one; u: [T, B, noise]."""
+    def act(self, state: State, u: Tensor, seat: Seat) -> Tensor:
+        """The encoded action [B, A] at a state."""
+        if seat.play == "random":
+            return self.actions.uniform(u)
+        out = self.actor(self.rssm.feature(state))
+        return self.actions.sample(out, u) if seat.play == "explore" else self.actions.mode(out)
+
+    def unroll(self, state: State, rows: Mapping[str, Tensor], noise: Noise) -> tuple[State, State]:
+        """Posterior states [T, B, ...] and the last one."""
+        u = noise.uniform(*rows["is_first"].shape, self.noise)
         embed = self.encoder(observations(rows))
         action = self.actions.encode(rows["prev_action"])
         u_latent = u[..., : self.rssm.latent.noise]
         states, _, last = self.rssm.observe(state, action, rows["is_first"], embed, u_latent)
         return states, last
 
-    def random(self, batch: int, u: Tensor) -> Tensor:
-        """Uniformly random actions; u: [B, noise]."""
-        return self.actions.decode(self.actions.uniform(u[..., -self.actions.noise :]))
 
-
-class DreamerV2(Learner):
+class DreamerV2Learner(Learner):
     """World model, actor, critic and slow critic, with one optimiser for each of the first three."""
+
+    policy: DreamerPolicy
 
     def __init__(
         self,
-        config: DreamerV2Config,
-        env: EnvSpec,
-        spec: SequenceSpec,
+        agent: DreamerV2,
+        policy: DreamerPolicy,
+        windows: SequenceSpec,
         seed: int = 0,
         device: torch.device | None = None,
         precision: torch.dtype = torch.float32,
     ) -> None:
-        device = device or torch.device("cpu")
-        super().__init__(seed, device, precision)
-        self.config, self.spec = config, spec
-        self.actions = make_actions(env.action, continuous=config.continuous)
-        self.model = WorldModel(config, env.observation, self.actions.size)
+        super().__init__(policy, windows, seed, device, precision)
+        config = self.config = agent.config
+        self.model = agent.model(policy)
+        self.actor, self.actions = policy.actor, policy.actions
         features = self.model.rssm.features
-        self.actor = Head(features, self.actions.params, config.actor)
         self.critic = Head(features, None, config.critic)
         self.slow_critic = Head(features, None, config.critic).requires_grad_(False)
-        glorot_(self)
+        for part in (self.model, self.actor, self.critic, self.slow_critic):
+            glorot_(part)
         self.model.rssm.reset_parameters()
         self.slow_critic.load_state_dict(self.critic.state_dict())
-        self.to(device)
-        nn.Module.to(self, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.policy = DreamerPolicy(self.model, self.actor, self.actions)
+        placed(self, self.device)
         self.optimisers = {
             "model": Optimiser(self.model.parameters(), config.model_opt, self.model.rates),
             "actor": Optimiser(self.actor.parameters(), config.actor_opt),
@@ -188,11 +189,12 @@ class DreamerV2(Learner):
     def world_model_loss(self, batch: Batch, metrics: dict[str, Tensor]) -> tuple[Tensor, State, Tensor]:
         """Equation 2 of the paper. Returns (loss, posterior states [T, B, ...], is_terminal [T, B])."""
         time, width = batch.rows["is_first"].shape
-        u = self.uniform(time, width, self.policy.noise)
+        tape = self.noise.tape(time, width, self.policy.noise)
         with self.autocast():
-            state, rows = start_state(self.policy, batch, self.spec, u)
+            state, rows = start_state(self.policy, batch, self.windows, tape)
             action = self.actions.encode(rows["prev_action"])
-            loss, states, parts = self.model.loss(state, action, rows, u[self.spec.context :], self.config.gamma)
+            u = tape.u[self.windows.context :]
+            loss, states, parts = self.model.loss(state, action, rows, u, self.config.gamma)
         metrics.update(parts)
         self.measure_drift(batch, states, metrics)
         return loss, states, rows["is_terminal"]
@@ -205,12 +207,12 @@ class DreamerV2(Learner):
         before that row; both with today's parameters. h^ has seen other samples of the latents than the actor.
         """
         rssm = self.model.rssm
-        for probe in probes(batch, self.spec):
+        for probe in probes(batch, self.windows):
             keep = (~probe.rows["is_first"]).float().unsqueeze(-1)
             before = {name: value * keep for name, value in probe.state.items()}
             deter = rssm.advance(before, self.actions.encode(probe.rows["prev_action"]) * keep)
             embedded = rssm.post_embed(self.model.encoder(observations(probe.rows)))
-            here = rssm.posterior(states["deter"][probe.row - self.spec.context], embedded)
+            here = rssm.posterior(states["deter"][probe.row - self.windows.context], embedded)
             metrics[probe.name] = probe.mean(rssm.latent.kl(*here, *rssm.posterior(deter, embedded)))
 
     def imagine(self, start: State, is_terminal: Tensor) -> Dream:
@@ -220,7 +222,7 @@ class DreamerV2(Learner):
         whose own parameters are frozen meanwhile. With reinforce only the actor's outputs need a gradient.
         """
         horizon, count = self.config.horizon, is_terminal.shape[0]
-        u = self.uniform(horizon, count, self.policy.noise)
+        u = self.noise.uniform(horizon, count, self.policy.noise)
         pathwise = self.actor_grad != "reinforce"
         with torch.set_grad_enabled(pathwise), frozen(self.model), self.autocast():
             state = start
@@ -272,7 +274,44 @@ class DreamerV2(Learner):
 
     def update_slow_critic(self) -> None:
         """Copy the critic after update 0, target_every, ...; a lerp by 0 otherwise, so that shapes are static."""
-        due = torch.eq(self.updates % self.config.target_every, 0).float() * self.config.target_fraction
+        due = torch.eq(self.policy.version % self.config.target_every, 0).float() * self.config.target_fraction
         with torch.no_grad():
             for slow, fast in zip(self.slow_critic.parameters(), self.critic.parameters(), strict=True):
                 slow.lerp_(fast, due)
+
+
+class DreamerV2(Agent):
+    """The recipe. Hooks of construction: `policy`, `model`."""
+
+    config: DreamerV2Config
+    Config: ClassVar[type] = DreamerV2Config
+    Learner: ClassVar[type[DreamerV2Learner]] = DreamerV2Learner
+
+    def __post_init__(self) -> None:
+        self.actions()
+
+    def actions(self) -> Actions:
+        """Actions as the model and the actor see them. Raises ValueError for a space that they cannot be made of."""
+        return make_actions(self.env.action, continuous=self.config.continuous)
+
+    def policy(self) -> DreamerPolicy:
+        """See `Agent.policy`."""
+        config, actions = self.config, self.actions()
+        encoder = Encoder(self.env.observation, config.encoder)
+        rssm = RSSM(encoder.outputs, actions.size, config.rssm)
+        return DreamerPolicy(encoder, rssm, Head(rssm.features, actions.params, config.actor), actions)
+
+    def model(self, policy: DreamerPolicy) -> WorldModel:
+        """The world model around a policy's encoder and RSSM; no learner is needed to dream."""
+        return WorldModel(self.config, self.env.observation, policy.encoder, policy.rssm)
+
+    def learner(
+        self,
+        policy: DreamerPolicy,  # type: ignore[override]
+        windows: SequenceSpec,
+        seed: int = 0,
+        device: torch.device | None = None,
+        precision: torch.dtype = torch.float32,
+    ) -> DreamerV2Learner:
+        """See `Agent.learner`. All parameters are initialised here, in one order (Glorot)."""
+        return self.Learner(self, policy, windows, seed, device, precision)

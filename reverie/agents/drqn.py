@@ -24,16 +24,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from reverie.agents.dqn import DQN, DQNConfig, Evaluated
+from reverie.agents.bellman import Bellman
+from reverie.agents.dqn import DQN, DQNConfig, DQNLearner, Evaluated
+from reverie.agents.noise import Tape
 from reverie.agents.q_policy import QNetwork
 from reverie.agents.recurrent import burn_in, open_window, probes
 from reverie.data.sequences import Batch, SequenceSpec
-from reverie.envs.env import EnvSpec
 from reverie.nets.cores import GRU, LSTM, Core, Identity
 from reverie.nets.torsos import Torso
 from reverie.ops.n_step import NStep
@@ -62,44 +63,23 @@ class DRQNConfig(DQNConfig):
             raise ValueError(f"forget_bias {self.forget_bias} is of an lstm, but core is {self.core}; set it to 0")
 
 
-class DRQN(DQN):
-    """DQN with a memory: overrides `evaluate`, `trained`, `reduce` and the construction of the network."""
+class DRQNBellman(Bellman):
+    """DQN's, with `trained` for whole episodes."""
 
     config: DRQNConfig
 
-    @classmethod
-    def sequence(cls, config: DQNConfig, asked: SequenceSpec, env: EnvSpec) -> SequenceSpec:
-        """As in `DQN`. Raises ValueError where whole episodes would begin with rows that have no loss."""
-        spec = super().sequence(config, asked, env)
-        assert isinstance(config, DRQNConfig)
-        if config.whole_episodes and spec.context:
-            raise ValueError(
-                f"agent.whole_episodes trains episodes from their first row, but {spec.context} rows are context; "
-                "set replay.window.context to 0, and agent.stack to 1 or replay.window.state to stored"
-            )
-        return spec
-
-    def make_network(self, env: EnvSpec, actions: int) -> QNetwork:
-        """Torso, memory and head."""
-        config = self.config
-        torso = Torso(env.observation, config.torso, config.stack)
-        core = self.make_core(torso.outputs + (actions + 1 if config.feed else 0))
-        return QNetwork(torso, core, self.make_head(core.outputs, actions), actions, config.feed)
-
-    def make_core(self, inputs: int) -> Core:
-        """The memory."""
-        if self.config.core == "none":
-            return Identity(inputs)
-        if self.config.core == "gru":
-            return GRU(inputs, self.config.units)
-        return LSTM(inputs, self.config.units, self.config.forget_bias)
-
-    def trained(self, rows: Mapping[str, Tensor]) -> Tensor:
+    def trained(self, rows: Mapping[str, Tensor], learn: int) -> Tensor:
         """Rows with an action; with `whole_episodes` those before the first end only."""
-        valid = super().trained(rows)
+        valid = super().trained(rows, learn)
         if not self.config.whole_episodes:
             return valid
-        return valid & (rows["is_last"][: self.spec.learn].int().cumsum(0) == 0)
+        return valid & (rows["is_last"][:learn].int().cumsum(0) == 0)
+
+
+class DRQNLearner(DQNLearner):
+    """DQN's learner with another `evaluate` and `average`."""
+
+    config: DRQNConfig
 
     def evaluate(self, batch: Batch, steps: NStep, metrics: dict[str, Tensor]) -> Evaluated:
         """Both networks are warmed up and unrolled, each with its own parameters from the same start state.
@@ -107,50 +87,101 @@ class DRQN(DQN):
         Every row passes each network once: context and lookahead rows without a gradient. Images are stacked and
         turned to floats once for both.
         """
-        time, width = batch.rows["is_first"].shape
-        noise = self.uniform(2, time, width, self.policy.noise)
-        context, learn = self.spec.context, self.spec.learn
+        learn, head, older = self.windows.learn, self.head, self.target.network.head
+        for_learned, for_online, for_target = self.head_noise(batch.keys.shape[0])
+        nothing = Tape(self.policy.version.new_empty(0))  # memories take no noise
         with self.autocast():
-            window = self.policy.prepare(*open_window(self.policy, batch, self.spec))
-            state, rows = burn_in(self.policy, *window, self.spec, noise[0])
+            window = self.policy.prepare(*open_window(self.policy, batch, self.windows))
+            state, rows = burn_in(self.policy, *window, self.windows, nothing)
             first = {name: value[:learn] for name, value in rows.items()}
-            learned, state = self.policy.unroll(state, first, noise[0, context : context + learn])
+            x, state = self.policy.remember(state, first)
+            learned = head(x, for_learned)
         with torch.no_grad(), self.autocast():
             online = None
-            if self.selects_online or batch.probes is not None:
+            if self.config.double or batch.probes is not None:
                 rest = {name: value[learn:] for name, value in rows.items()}
-                state = {name: value.detach() for name, value in state.items()}
-                ahead, _ = self.policy.unroll(state, rest, noise[0, context + learn :])
-                online = torch.cat([learned.detach(), ahead])
+                ahead, _ = self.policy.remember({name: value.detach() for name, value in state.items()}, rest)
+                # A head without noise says of a row what it has said; one with noise reads with noise of its own.
+                if head.noise:
+                    x = torch.cat([x.detach(), ahead])
+                    gauge = head(x, head.steady(tuple(x.shape[:2]), x))
+                    online = head(steps.pick(x), for_online) if self.config.double else None
+                else:
+                    gauge = torch.cat([learned.detach(), head(ahead, ahead[..., :0])])
+                    online = steps.pick(gauge) if self.config.double else None
                 if batch.probes is not None:
-                    self.measure_drift(batch, online, noise[0], metrics)
-            state, rows = burn_in(self.target, *window, self.spec, noise[1])
-            target, _ = self.target.unroll(state, rows, noise[1, context:])
-        chosen = steps.pick(online) if online is not None and self.selects_online else None
-        return Evaluated(learned, chosen, steps.pick(target))
+                    self.measure_drift(batch, gauge, metrics)
+            state, rows = burn_in(self.target, *window, self.windows, nothing)
+            x, _ = self.target.remember(state, rows)
+            if head.noise:
+                target = older(steps.pick(x), for_target)
+                here = older(x[:learn], for_target) if head.reads_here else None
+            else:
+                outputs = older(x, x[..., :0])
+                target, here = steps.pick(outputs), outputs[:learn] if head.reads_here else None
+        return Evaluated(learned, online, target, here)
 
-    def measure_drift(self, batch: Batch, outputs: Tensor, noise: Tensor, metrics: dict[str, Tensor]) -> None:
+    def measure_drift(self, batch: Batch, outputs: Tensor, metrics: dict[str, Tensor]) -> None:
         """dQ = ||q(h^) - q(h)|| / |max_{a, j} q(h^_j, a)| at the rows `SequenceSpec.probes`, mean over windows.
 
         h^ is the state of this update's unroll before that row, h the one that the actor had; both are read with
-        today's parameters, and j runs over the learned rows. Windows in which an episode begins on the way to that row
-        are left out: there both states have been reset, and agree. One further step of 2 B rows.
+        today's parameters, and j runs over the learned rows. outputs: of the head [learn + lookahead, B, ...], read
+        with steady noise. Windows in which an episode begins on the way to that row are left out: there both states
+        have been reset, and agree. One further step of 2 B rows.
         Source: Kapturowski et al. 2019 (R2D2), section 3.
         """
-        head, context = self.policy.network.head, self.spec.context
-        q = head.q(outputs)
-        scale = q[: self.spec.learn].amax((0, 2)).abs().clamp(min=1e-8)
-        found = probes(batch, self.spec)
+        found = probes(batch, self.windows)
         if not found:
             return
+        head = self.head
+        q = head.q(outputs)
+        scale = q[: self.windows.learn].amax((0, 2)).abs().clamp(min=1e-8)
         state = {key: torch.cat([probe.state[key] for probe in found]) for key in found[0].state}
         rows = {key: torch.cat([probe.rows[key] for probe in found]).unsqueeze(0) for key in found[0].rows}
-        u = torch.cat([noise[probe.row] for probe in found]).unsqueeze(0)
-        there = head.q(self.policy.unroll(state, rows, u)[0])[0].chunk(len(found))
-        for probe, actors in zip(found, there, strict=True):
-            metrics[probe.name] = probe.mean((q[probe.row - context] - actors).norm(dim=-1) / scale)
+        there, _ = self.policy.remember(state, rows)
+        theirs = head.q(head(there, head.steady(tuple(there.shape[:2]), there)))[0].chunk(len(found))
+        for probe, actors in zip(found, theirs, strict=True):
+            here = q[probe.row - self.windows.context]
+            metrics[probe.name] = probe.mean((here - actors).norm(dim=-1) / scale)
 
-    def reduce(self, loss: Tensor, valid: Tensor, weights: Tensor) -> Tensor:
+    def average(self, loss: Tensor, valid: Tensor, weights: Tensor) -> Tensor:
         """Weighted mean over all valid rows of the batch."""
-        kept = torch.where(valid, loss, 0.0)
-        return (weights * kept).sum() / valid.sum().clamp(min=1)
+        masked = torch.where(valid, loss, 0.0)
+        return (weights * masked).sum() / valid.sum().clamp(min=1)
+
+
+class DRQN(DQN):
+    """DQN's recipe with a memory."""
+
+    config: DRQNConfig
+    Config: ClassVar[type] = DRQNConfig
+    Learner: ClassVar[type[DQNLearner]] = DRQNLearner
+
+    def windows(self, asked: SequenceSpec) -> SequenceSpec:
+        """As in `DQN`. Raises ValueError where whole episodes would begin with rows that have no loss."""
+        spec = super().windows(asked)
+        if self.config.whole_episodes and spec.context:
+            raise ValueError(
+                f"agent.whole_episodes trains episodes from their first row, but {spec.context} rows are context; "
+                "set replay.window.context to 0, and agent.stack to 1 or replay.window.state to stored"
+            )
+        return spec
+
+    def bellman(self) -> Bellman:
+        """With whole episodes."""
+        return DRQNBellman(self.config)
+
+    def network(self) -> QNetwork:
+        """Torso, memory and head."""
+        config = self.config
+        torso = Torso(self.env.observation, config.torso, config.stack)
+        core = self.core(torso.outputs + (self.actions + 1 if config.feed else 0))
+        return QNetwork(torso, core, self.head(core.outputs), self.actions, config.feed)
+
+    def core(self, inputs: int) -> Core:
+        """The memory."""
+        if self.config.core == "none":
+            return Identity(inputs)
+        if self.config.core == "gru":
+            return GRU(inputs, self.config.units)
+        return LSTM(inputs, self.config.units, self.config.forget_bias)

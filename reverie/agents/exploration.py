@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from reverie.agents.policy import Seat
 from reverie.nets.schedule import check, counted, schedule
 
 
@@ -46,14 +47,17 @@ class Exploration:
         """Schedules that this kind does not have."""
         return ("over",) if self.kind == "ladder" else ()
 
-    def epsilons(self, env_steps: int, streams: range, total: int) -> Tensor:
-        """Epsilon of each of `streams` (of `total`) after that many env_steps, float32 [len(streams)].
+    def epsilons(self, seat: Seat) -> Tensor:
+        """Epsilon of each stream of the seat, float32 [streams]: that of evaluation where it plays greedily.
 
         Raises ValueError for a schedule that is still a share of a run.
         """
+        count = len(seat.streams)
+        if seat.play == "greedy":
+            return torch.full((count,), self.evaluation)
         if self.kind == "ladder":
-            place = torch.arange(streams.start, streams.stop, dtype=torch.float64) / max(total - 1, 1)
-            return (self.base ** (1.0 + self.alpha * place)).float()
+            places = torch.arange(seat.streams.start, seat.streams.stop, dtype=torch.float64) / max(seat.total - 1, 1)
+            return (self.base ** (1.0 + self.alpha * places)).float()
         counted(self)
-        done = min(max((env_steps - self.after) / self.over, 0.0), 1.0) if self.over else 1.0
-        return torch.full((len(streams),), self.start + (self.end - self.start) * done)
+        done = min(max((seat.env_steps - self.after) / self.over, 0.0), 1.0) if self.over else 1.0
+        return torch.full((count,), self.start + (self.end - self.start) * done)

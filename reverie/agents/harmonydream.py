@@ -17,6 +17,7 @@ parent's decoupled weight shrink instead of Adam's L2.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from reverie.agents.dreamerv2 import DreamerV2, DreamerV2Config
 from reverie.nets.balance import BalanceKind
@@ -31,3 +32,5 @@ class HarmonyDreamConfig(DreamerV2Config):
 
 class HarmonyDream(DreamerV2):
     """DreamerV2 whose world model balances itself."""
+
+    Config: ClassVar[type] = HarmonyDreamConfig

@@ -23,16 +23,13 @@ target is the target network's, as in DQN.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-from torch import Tensor
-
-from reverie.agents.dqn import DQN, DQNConfig, Evaluated
+from reverie.agents.dqn import DQN, DQNConfig
 from reverie.agents.exploration import Exploration
 from reverie.nets.distributional_heads import ImplicitQuantiles
 from reverie.nets.optim import OptimConfig
-from reverie.nets.q_heads import QHead, gather_actions
-from reverie.ops.losses import quantile_huber
-from reverie.ops.n_step import NStep
+from reverie.nets.q_heads import QHead
 
 
 @dataclass(frozen=True)
@@ -66,38 +63,13 @@ class IQNConfig(DQNConfig):
 
 
 class IQN(DQN):
-    """DQN with another head, other noise, and `select`, `bootstrap`, `targets` and `td_loss` of quantiles."""
+    """DQN's recipe with another head (`reverie.nets.distributional_heads.ImplicitQuantiles`)."""
 
     config: IQNConfig
+    Config: ClassVar[type] = IQNConfig
 
-    def make_head(self, inputs: int, actions: int) -> QHead:
+    def head(self, inputs: int) -> QHead:
         """DQN's head, on features that are multiplied by the embedding of a level."""
         config = self.config
-        return ImplicitQuantiles(super().make_head(inputs, actions), inputs, config.cosines, config.acting_levels)
-
-    def head_noise(self, windows: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Levels: N for the learned rows; K to choose with; N' for the target, and behind them K if it chooses."""
-        config, shape = self.config, (self.spec.learn, windows)
-        choosing = 0 if self.selects_online else config.acting_levels
-        learned = self.uniform(*shape, config.levels)
-        online = self.uniform(*shape, config.acting_levels - choosing)
-        return learned, online, self.uniform(*shape, config.target_levels + choosing)
-
-    def select(self, outputs: Evaluated) -> Tensor:
-        """Actions with the largest mean over K levels that the target itself is not made of, int64 [learn, B]."""
-        chooser = outputs.target[..., self.config.target_levels :] if outputs.online is None else outputs.online
-        return self.policy.network.head.q(chooser).argmax(-1)
-
-    def bootstrap(self, outputs: Evaluated) -> Tensor:
-        """Quantiles of the chosen action's return at the N' levels, [learn, B, N']."""
-        return gather_actions(outputs.target[..., 1:, : self.config.target_levels], self.select(outputs))
-
-    def targets(self, steps: NStep, bootstrap: Tensor) -> Tensor:
-        """earned + discount * quantile, [learn, B, N']."""
-        return steps.earned.unsqueeze(-1) + steps.discount.unsqueeze(-1) * bootstrap
-
-    def td_loss(self, outputs: Tensor, action: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Quantile regression of Z(o_t, a_t) at its N levels towards the N' samples; error of the means."""
-        quantiles = gather_actions(outputs[..., 1:, :], action)
-        loss = quantile_huber(quantiles, outputs[..., 0, :], targets, self.config.kappa)
-        return loss, targets.mean(-1) - quantiles.mean(-1)
+        levels = (config.levels, config.target_levels, config.acting_levels)
+        return ImplicitQuantiles(super().head(inputs), inputs, config.cosines, *levels, config.kappa)

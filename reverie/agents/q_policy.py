@@ -19,9 +19,12 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from reverie.agents.agent import Mode, Policy
+from reverie.agents.bellman import Bellman
 from reverie.agents.exploration import Exploration
+from reverie.agents.noise import Noise
+from reverie.agents.policy import Decision, Policy, Seat
 from reverie.data.rows import OBS, Field, State, observations
+from reverie.data.sequences import SequenceSpec
 from reverie.nets.cores import Core, FrameStack
 from reverie.nets.encoders import is_image
 from reverie.nets.layers import one_hot
@@ -97,75 +100,82 @@ class QPolicy(Policy):
     """Acts greedily on the network's action values, but for a fraction epsilon of random actions.
 
     Two of the `noise` numbers of a step decide about random actions, the rest are the head's.
-    keep_q: return the action values as the extra ``q`` float32 [A] (for priorities that actors compute).
+    bellman: for the priorities of new windows. keep_q: return the action values as the extra ``q`` float32 [A], from
+    which those priorities are computed.
     """
 
-    def __init__(self, network: QNetwork, stacks: Stacks, exploration: Exploration, keep_q: bool = False) -> None:
+    def __init__(
+        self, network: QNetwork, stacks: Stacks, exploration: Exploration, bellman: Bellman, keep_q: bool = False
+    ) -> None:
         super().__init__()
-        self.network, self.stacks, self.exploration = network, stacks, exploration
+        self.network, self.stacks, self.exploration, self.bellman = network, stacks, exploration, bellman
         self.noise = 2 + network.head.noise
         self.lookback = stacks.lookback
         if keep_q:
             self.extras = {"q": Field((network.actions,), np.dtype(np.float32))}
-        self.epsilon: Tensor | float = exploration.evaluation
+            self.scored = ("extra.q", "action", "reward", "is_last", "is_terminal")
 
     def initial_state(self, batch: int) -> State:
         """Black frames and the core's initial state."""
-        device = next(self.parameters()).device
-        core = self.network.core.initial_state(batch, device)
-        return self.stacks.initial_state(batch, device) | {f"core.{name}": value for name, value in core.items()}
+        core = self.network.core.initial_state(batch, self.device)
+        return self.stacks.initial_state(batch, self.device) | _named(core)
 
-    def explore(self, env_steps: int, streams: range, total: int) -> None:
-        """Set epsilon of the streams that act next."""
-        self.epsilon = self.exploration.epsilons(env_steps, streams, total).to(next(self.parameters()).device)
-
-    def step(
-        self, state: State, rows: Mapping[str, Tensor], u: Tensor, mode: Mode
-    ) -> tuple[Tensor, State, dict[str, Tensor]]:
-        """See `Policy.step`. The state advances also where the action is random."""
+    def step(self, state: State, rows: Mapping[str, Tensor], noise: Noise, seat: Seat) -> Decision:
+        """See `Policy.step`. The state advances and the values are told also where the action is random."""
+        u = noise.uniform(len(rows["is_first"]), self.noise)
         obs, frames = self.stacks.step(state, rows)
         x = self.network.features(obs, rows)
         x, core = self.network.core.step(_core(state), x, rows["is_first"])
-        q = self.network.head.q(self.network.head(x, u[..., 2:]))
-        epsilon = self.epsilon if mode == "sample" else self.exploration.evaluation
-        action = torch.where(u[..., 0] < epsilon, self.random(len(u), u), q.argmax(-1))
-        after = frames | {f"core.{name}": value for name, value in core.items()}
-        return action, after, {"q": q} if self.extras else {}
+        q = self.network.head.q(self.network.head(x, self.head_noise(u[..., 2:], seat)))
+        action = (u[..., 1] * self.network.actions).long().clamp(max=self.network.actions - 1)
+        if seat.play != "random":
+            epsilon = self.exploration.epsilons(seat).to(self.device)
+            action = torch.where(u[..., 0] < epsilon, action, q.argmax(-1))
+        return Decision(action, frames | _named(core), {"q": q} if self.extras else {})
+
+    def head_noise(self, u: Tensor, seat: Seat) -> Tensor:
+        """Noise [B, n] for the head as it decides: fresh numbers, in evaluation too."""
+        return u
 
     def prepare(self, state: State, rows: Mapping[str, Tensor]) -> tuple[State, dict[str, Tensor]]:
-        """What does not depend on parameters, for `warm` and `unroll` of every network that reads rows [T, B, ...].
+        """What does not depend on parameters, for `warm` and `remember` of every network that reads rows [T, B, ...].
 
         Returns the state without frames, and the rows with images stacked and in floats (`Torso.prepare`).
         """
         obs = self.network.torso.prepare(self.stacks.unroll(state, rows)[0])
-        kept = {name: value for name, value in state.items() if not name.startswith("frames.")}
-        return kept, {**rows, **{OBS + key: value for key, value in obs.items()}}
+        memory = {name: value for name, value in state.items() if not name.startswith("frames.")}
+        return memory, {**rows, **{OBS + key: value for key, value in obs.items()}}
 
     def look(self, state: State, rows: Mapping[str, Tensor]) -> State:
-        """Fill the stacks; the core's state stays as it is."""
+        """The state with filled stacks; the core's part stays as it is."""
         return state | self.stacks.unroll(state, rows)[1]
 
-    def warm(self, state: State, rows: Mapping[str, Tensor], u: Tensor) -> State:
-        """Burn in: stacks, torso and core, no head; the stacks alone if the core remembers nothing."""
+    def warm(self, state: State, rows: Mapping[str, Tensor], noise: Noise) -> State:
+        """The state after a burn-in: stacks, torso and core, no head; only the stacks if the core remembers nothing."""
         if not _core(state):
             return self.look(state, rows)
         return self.remember(state, rows)[1]
 
-    def unroll(self, state: State, rows: Mapping[str, Tensor], u: Tensor) -> tuple[Tensor, State]:
-        """Outputs of the head for rows [T, B, ...] and the last state; u: [T, B, noise]."""
+    def unroll(self, state: State, rows: Mapping[str, Tensor], noise: Noise) -> tuple[Tensor, State]:
+        """Outputs of the head for rows [T, B, ...] and the last state."""
         x, state = self.remember(state, rows)
+        u = noise.uniform(*rows["is_first"].shape, self.noise)
         return self.network.head(x, u[..., 2:]), state
 
     def remember(self, state: State, rows: Mapping[str, Tensor]) -> tuple[Tensor, State]:
         """Outputs of the core [T, B, F] and the last state."""
         obs, frames = self.stacks.unroll(state, rows)
         x, core = self.network.core.unroll(_core(state), self.network.features(obs, rows), rows["is_first"])
-        return x, frames | {f"core.{name}": value for name, value in core.items()}
+        return x, frames | _named(core)
 
-    def random(self, batch: int, u: Tensor) -> Tensor:
-        """Uniformly random actions from u[:, 1]."""
-        return (u[..., 1] * self.network.actions).long().clamp(max=self.network.actions - 1)
+    def priorities(self, rows: Mapping[str, Tensor], windows: SequenceSpec) -> Tensor:
+        """See `Bellman.first_priorities`."""
+        return self.bellman.first_priorities(self.network.head, rows, windows, self.version)
 
 
 def _core(state: State) -> State:
     return {name.removeprefix("core."): value for name, value in state.items() if name.startswith("core.")}
+
+
+def _named(core: State) -> State:
+    return {f"core.{name}": value for name, value in core.items()}

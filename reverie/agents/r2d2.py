@@ -20,25 +20,24 @@ Windows run on across the ends of episodes, where the state is reset, so that th
 trained like all others (as the learned rows of a window that began in the episode before).
 
 Differs from the paper in: that (there, windows end with their episode); a fully connected layer of 512 units lies
-between convolutions and LSTM, which the text does not name but all public codes have; epsilon is per environment stream
-of one actor, where the paper has 256 actors.
+between convolutions and LSTM, which the text does not name but the codes of Acme, SEED RL and rlpyt have (Deep RL Zoo
+has none); epsilon is per environment stream of one actor, where the paper has 256 actors.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor
 
-from reverie.agents.dqn import DQN
-from reverie.agents.drqn import DRQN, DRQNConfig
+from reverie.agents.bellman import Bellman
+from reverie.agents.dqn import DQNLearner
+from reverie.agents.drqn import DRQN, DRQNBellman, DRQNConfig, DRQNLearner
 from reverie.agents.exploration import Exploration
 from reverie.nets.optim import OptimConfig
-from reverie.nets.q_heads import gather_actions
 from reverie.nets.torsos import TorsoConfig
-from reverie.ops.losses import td_squared
-from reverie.ops.n_step import NStep
-from reverie.ops.transforms import rescale, rescale_inverse
+from reverie.nets.values import Scalar
 
 
 @dataclass(frozen=True)
@@ -73,27 +72,35 @@ class R2D2Config(DRQNConfig):
             raise ValueError(f"eta must be in [0, 1], got {self.eta}")
 
 
-class R2D2(DRQN):
-    """DRQN with other `targets`, `td_loss`, `reduce` and `priorities`."""
+class R2D2Bellman(DRQNBellman):
+    """DRQN's, with other `priorities`."""
 
     config: R2D2Config
-
-    def targets(self, steps: NStep, bootstrap: Tensor) -> Tensor:
-        """y = h(earned + discount h^-1(bootstrap)), [learn, B]."""
-        eps = self.config.rescaling
-        if eps is None:
-            return super().targets(steps, bootstrap)
-        return rescale(super().targets(steps, rescale_inverse(bootstrap, eps)), eps)
-
-    def td_loss(self, outputs: Tensor, action: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Half the squared error, and the error on the rescaled values."""
-        value = gather_actions(outputs, action)
-        return td_squared(value, targets), targets - value
-
-    def reduce(self, loss: Tensor, valid: Tensor, weights: Tensor) -> Tensor:
-        """Sum over the valid rows of a window, weighted mean over windows, as in `DQN`."""
-        return DQN.reduce(self, loss, valid, weights)
 
     def priorities(self, error: Tensor, valid: Tensor) -> Tensor:
         """eta max_t |delta_t| + (1 - eta) mean_t |delta_t| over the valid rows, [B]."""
         return self.config.eta * error.abs().amax(0) + (1.0 - self.config.eta) * super().priorities(error, valid)
+
+
+class R2D2Learner(DRQNLearner):
+    """DRQN's learner with DQN's `average`."""
+
+    def average(self, loss: Tensor, valid: Tensor, weights: Tensor) -> Tensor:
+        """Weighted mean over windows of the sum over their valid rows, as in `DQNLearner`."""
+        return DQNLearner.average(self, loss, valid, weights)
+
+
+class R2D2(DRQN):
+    """DRQN's recipe with rescaled values and the squared error."""
+
+    config: R2D2Config
+    Config: ClassVar[type] = R2D2Config
+    Learner: ClassVar[type[DQNLearner]] = R2D2Learner
+
+    def bellman(self) -> Bellman:
+        """With the mixture of priorities."""
+        return R2D2Bellman(self.config)
+
+    def values(self) -> Scalar:
+        """h of action values; half the squared error."""
+        return Scalar("squared", self.config.rescaling)

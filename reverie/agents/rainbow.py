@@ -36,23 +36,22 @@ env_steps (`run.prefill`) are uniformly random; `explore_too`, off by default, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from reverie.agents.agent import Mode
-from reverie.agents.dqn import DQN, DQNConfig, Evaluated
+from reverie.agents.dqn import DQN, DQNConfig
 from reverie.agents.exploration import Exploration
+from reverie.agents.policy import Seat
 from reverie.agents.q_policy import QNetwork, QPolicy, Stacks
-from reverie.data.rows import State
 from reverie.nets.distributional_heads import RainbowQ
 from reverie.nets.noisy import MEAN
 from reverie.nets.optim import OptimConfig
-from reverie.nets.q_heads import QHead, gather_actions
-from reverie.ops.n_step import NStep
-from reverie.ops.projection import atoms, categorical_projection
+from reverie.nets.q_heads import QHead
+from reverie.nets.values import Atoms
+from reverie.ops.projection import atoms
 
 GREEDY = Exploration(start=0.0, end=0.0, over=0, evaluation=0.0)
 
@@ -93,70 +92,31 @@ class RainbowConfig(DQNConfig):
 
 
 class Rainbow(DQN):
-    """DQN with another head, other noise, and `bootstrap`, `targets` and `td_loss` of distributions."""
+    """DQN's recipe with another head (`reverie.nets.distributional_heads.RainbowQ`) and other noise in acting."""
 
     config: RainbowConfig
+    Config: ClassVar[type] = RainbowConfig
 
-    def make_head(self, inputs: int, actions: int) -> QHead:
+    def head(self, inputs: int) -> QHead:
         """Any combination of dueling, distributional and noisy."""
         config = self.config
-        support = atoms(config.v_min, config.v_max, config.atoms) if config.distributional else None
+        values = Atoms(atoms(config.v_min, config.v_max, config.atoms)) if config.distributional else self.values()
         sigma = config.sigma if config.noisy else None
-        return RainbowQ(inputs, actions, config.hidden, config.dueling, support, sigma)
+        return RainbowQ(inputs, self.actions, config.hidden, config.dueling, values, sigma)
 
-    def make_policy(self, network: QNetwork, stacks: Stacks) -> QPolicy:
+    def policy_of(self, network: QNetwork) -> QPolicy:
         """Greedy where noise explores, unless `explore_too`."""
         config = self.config
         if not config.noisy:
-            return super().make_policy(network, stacks)
+            return super().policy_of(network)
         explore = config.explore if config.explore_too else GREEDY
-        return NoisyPolicy(network, stacks, explore, keep_q=config.actor_priorities)
-
-    def head_noise(self, windows: int) -> tuple[Tensor, Tensor, Tensor]:
-        """One sample for all rows of a batch, three independent ones: [1, 1, noise] each.
-
-        Source: Fortunato et al. 2018, section 3.1 ("held fixed across the batch"), and its equation for Double DQN.
-        """
-        one, two, three = self.uniform(3, 1, 1, self.policy.network.head.noise)
-        return one, two, three
-
-    def bootstrap(self, outputs: Evaluated) -> Tensor:
-        """Probabilities of the atoms for the chosen action, [learn, B, K]."""
-        chosen = super().bootstrap(outputs)
-        return chosen.softmax(-1) if self.config.distributional else chosen
-
-    def targets(self, steps: NStep, bootstrap: Tensor) -> Tensor:
-        """The distribution of earned + discount * z, projected onto the atoms, [learn, B, K]."""
-        if not self.config.distributional:
-            return super().targets(steps, bootstrap)
-        support = self.support
-        values = steps.earned.unsqueeze(-1) + steps.discount.unsqueeze(-1) * support
-        return categorical_projection(bootstrap, values, support)
-
-    def td_loss(self, outputs: Tensor, action: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """KL(target || predicted) as loss and as error."""
-        if not self.config.distributional:
-            return super().td_loss(outputs, action, targets)
-        log_probs = gather_actions(outputs, action).log_softmax(-1)
-        kl = (torch.xlogy(targets, targets) - targets * log_probs).sum(-1)
-        return kl, kl
-
-    @property
-    def support(self) -> Tensor:
-        """The atoms, float32 [K]."""
-        head = self.policy.network.head
-        assert isinstance(head, RainbowQ)
-        assert head.support is not None
-        return head.support
+        stacks = Stacks(self.env.observation, config.stack)
+        return NoisyPolicy(network, stacks, explore, self.bellman(), keep_q=config.actor_priorities)
 
 
 class NoisyPolicy(QPolicy):
-    """Draws the noise of its layers for every decision of every stream; mode ``mode`` plays with the mean weights."""
+    """Draws the noise of its layers for every decision of every stream; evaluation plays with the mean weights."""
 
-    def step(
-        self, state: State, rows: Mapping[str, Tensor], u: Tensor, mode: Mode
-    ) -> tuple[Tensor, State, dict[str, Tensor]]:
-        """See `Policy.step`."""
-        if mode == "mode":
-            u = torch.cat([u[..., :2], torch.full_like(u[..., 2:], MEAN)], -1)
-        return super().step(state, rows, u, mode)
+    def head_noise(self, u: Tensor, seat: Seat) -> Tensor:
+        """Fresh numbers, or in evaluation those that stand for no noise."""
+        return torch.full_like(u, MEAN) if seat.play == "greedy" else u

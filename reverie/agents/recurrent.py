@@ -24,18 +24,20 @@ from reverie.data.rows import State
 from reverie.data.sequences import Batch, SequenceSpec
 
 if TYPE_CHECKING:
-    from reverie.agents.agent import Policy
+    from reverie.agents.noise import Tape
+    from reverie.agents.policy import Policy
 
 
-def start_state(policy: Policy, batch: Batch, spec: SequenceSpec, u: Tensor) -> tuple[State, dict[str, Tensor]]:
+def start_state(policy: Policy, batch: Batch, windows: SequenceSpec, tape: Tape) -> tuple[State, dict[str, Tensor]]:
     """The state before the first learned row, and the rows from there on [learn + lookahead, B, ...].
 
-    u: noise [T, B, ...] for the context rows. `open_window` and `burn_in` one after the other.
+    tape: noise of all rows of the window, [T, B, n], of which the context rows take theirs. `open_window` and `burn_in`
+    one after the other.
     """
-    return burn_in(policy, *open_window(policy, batch, spec), spec, u)
+    return burn_in(policy, *open_window(policy, batch, windows), windows, tape)
 
 
-def open_window(policy: Policy, batch: Batch, spec: SequenceSpec) -> tuple[State, dict[str, Tensor]]:
+def open_window(policy: Policy, batch: Batch, windows: SequenceSpec) -> tuple[State, dict[str, Tensor]]:
     """The state before the burn-in, and the rows from there on; the same for all parameters.
 
     ``zero``: the first row of the window is treated as is_first, so that the previous action is not used either
@@ -48,7 +50,7 @@ def open_window(policy: Policy, batch: Batch, spec: SequenceSpec) -> tuple[State
     first = rows["is_first"].clone()
     first[0] = True
     rows["is_first"] = first
-    back = min(policy.lookback, spec.context)
+    back = min(policy.lookback, windows.context)
     if not back:
         return state, rows
     state = policy.look(state, {k: v[:back] for k, v in rows.items()})
@@ -56,14 +58,15 @@ def open_window(policy: Policy, batch: Batch, spec: SequenceSpec) -> tuple[State
 
 
 def burn_in(
-    policy: Policy, state: State, rows: dict[str, Tensor], spec: SequenceSpec, u: Tensor
+    policy: Policy, state: State, rows: dict[str, Tensor], windows: SequenceSpec, tape: Tape
 ) -> tuple[State, dict[str, Tensor]]:
-    """The state after all rows but the last learn + lookahead, without a gradient; and these. u: see `start_state`."""
-    count = len(rows["is_first"]) - spec.learn - spec.lookahead
+    """The state after all rows but the last learn + lookahead, without a gradient; and these. See `start_state`."""
+    count = len(rows["is_first"]) - windows.learn - windows.lookahead
     if not count:
         return state, rows
     with torch.no_grad():
-        state = policy.warm(state, {k: v[:count] for k, v in rows.items()}, u[spec.context - count : spec.context])
+        first = {k: v[:count] for k, v in rows.items()}
+        state = policy.warm(state, first, tape[windows.context - count : windows.context])
     return state, {k: v[count:] for k, v in rows.items()}
 
 
@@ -87,8 +90,8 @@ class Probe:
         return (torch.where(self.same, distance, 0.0).sum() / self.same.sum().clamp(min=1)).detach()
 
 
-def probes(batch: Batch, spec: SequenceSpec) -> list[Probe]:
-    """What ``replay.window.drift`` measures at: ``drift_first`` and ``drift_last``, see `SequenceSpec.probes`."""
+def probes(batch: Batch, windows: SequenceSpec) -> list[Probe]:
+    """The rows that ``drift`` measures at: ``drift_first`` and ``drift_last``, see `SequenceSpec.probes`."""
     states = batch.probes
     if states is None:
         return []
@@ -100,5 +103,5 @@ def probes(batch: Batch, spec: SequenceSpec) -> list[Probe]:
             {key: value[row] for key, value in batch.rows.items()},
             ~batch.rows["is_first"][1 : row + 1].any(0),
         )
-        for k, (name, row) in enumerate(zip(("drift_first", "drift_last"), spec.probes, strict=True))
+        for k, (name, row) in enumerate(zip(("drift_first", "drift_last"), windows.probes, strict=True))
     ]

@@ -72,11 +72,12 @@ class WorldModel(nn.Module):
     scales: Tensor
     """fixed weights of GROUPS, float32 [3]"""
 
-    def __init__(self, config: WorldModelConfig, observation: Mapping[str, spaces.Space], action: int) -> None:
+    def __init__(
+        self, config: WorldModelConfig, observation: Mapping[str, spaces.Space], encoder: Encoder, rssm: RSSM
+    ) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(observation, config.encoder)
-        self.rssm = RSSM(self.encoder.outputs, action, config.rssm)
+        self.encoder, self.rssm = encoder, rssm
         self.decoder = Decoder(self.rssm.features, observation, config.decoder)
         self.reward = Head(self.rssm.features, None, config.reward)
         self.discount = Head(self.rssm.features, None, config.discount) if config.predict_discount else None

@@ -70,7 +70,9 @@ class DiscreteActions:
 class ContinuousActions:
     """A Box normalised to [-1, 1]; truncated normal (DreamerV2) or tanh normal (Dreamer V1, older V2).
 
-    trunc_normal: mean tanh(m), std 2 sigmoid(s / 2) + min_std. Source: DreamerV2 code, common.DistLayer.
+    trunc_normal: mean tanh(m), std 2 sigmoid(s / 2) + min_std; 1.1 at s = 0.
+    tanh_normal: mean 5 tanh(m / 5), std softplus(s) + min_std; 0.79 at s = 0. Both are of the normal before squashing.
+    Source: DreamerV2 code, common.DistLayer, with its init_std of 0 and min_std of 0.1.
     """
 
     discrete = False
@@ -86,8 +88,7 @@ class ContinuousActions:
         mean, std = x.float().chunk(2, -1)
         if self.kind == "trunc_normal":
             return torch.tanh(mean), 2 * torch.sigmoid(std / 2) + self.min_std
-        # Init std 1 as in the older V2: softplus(0 + 0.54) = 1.
-        return 5 * torch.tanh(mean / 5), F.softplus(std + 0.5413) + self.min_std
+        return 5 * torch.tanh(mean / 5), F.softplus(std) + self.min_std
 
     def encode(self, action: Tensor) -> Tensor:
         """Continuous actions travel as they are."""
@@ -119,10 +120,10 @@ class ContinuousActions:
         return f(encoded, mean, std).sum(-1)
 
     def entropy(self, x: Tensor) -> Tensor:
-        """[..., params] -> [...] in nats (tanh normal: of the normal before squashing)."""
+        """[..., params] -> [...] in nats, of the action itself (tanh normal: after squashing, by quadrature)."""
         mean, std = self._stats(x)
-        entropy = D.trunc_normal_entropy(mean, std) if self.kind == "trunc_normal" else D.normal_entropy(std)
-        return entropy.sum(-1)
+        f = D.trunc_normal_entropy if self.kind == "trunc_normal" else D.tanh_normal_entropy
+        return f(mean, std).sum(-1)
 
 
 Actions = DiscreteActions | ContinuousActions

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reverie.nets.noisy import NoisyStream, factor_noise
-from reverie.nets.q_heads import QHead
+from reverie.nets.q_heads import QHead, Reads, gather_actions
+from reverie.nets.values import Atoms, Quantiles, Scalar
+from reverie.ops.n_step import NStep
 
 
 class RainbowQ(QHead):
@@ -17,19 +19,18 @@ class RainbowQ(QHead):
 
     logits_i(o, a) = V_i(o) + A_i(o, a) - mean_b A_i(o, b),    p = softmax(logits),    Q(o, a) = sum_i z_i p_i(o, a)
 
-    Outputs: logits [..., A, K] for a support of K atoms; action values [..., A] if there is none. sigma: of the noisy
+    Outputs: logits [..., A, K] of K atoms (`Atoms`), or action values [..., A] (`Scalar`). sigma: of the noisy
     layers at the beginning, None: ordinary layers. Without all three it is `reverie.nets.q_heads.PlainQ`.
-    Source: Hessel et al. 2018 (Rainbow), "The integrated agent": streams are joined per atom, before the softmax.
+    Noise is held fixed across a batch, with independent samples for the learned rows, for choosing, and for the target.
+    Source: Hessel et al. 2018 (Rainbow), "The integrated agent": streams are joined per atom, before the softmax;
+    Fortunato et al. 2018, section 3.1, and its equation for Double DQN, for the noise.
     """
 
-    support: Tensor | None
-
     def __init__(
-        self, inputs: int, actions: int, hidden: int, dueling: bool, support: Tensor | None, sigma: float | None
+        self, inputs: int, actions: int, hidden: int, dueling: bool, values: Atoms | Scalar, sigma: float | None
     ) -> None:
-        super().__init__()
-        self.register_buffer("support", support, persistent=False)
-        self.atoms = 1 if support is None else len(support)
+        super().__init__(values)
+        self.atoms = values.params
         self.value = NoisyStream(inputs, hidden, self.atoms, sigma) if dueling else None
         self.advantage = NoisyStream(inputs, hidden, actions * self.atoms, sigma)
         self.counts = [self.value.noise if self.value is not None else 0, self.advantage.noise]
@@ -42,11 +43,18 @@ class RainbowQ(QHead):
         if self.value is not None:
             value = self.value(x, for_value).float().unsqueeze(-2)
             outputs = value + outputs - outputs.mean(-2, keepdim=True)
-        return outputs.squeeze(-1) if self.support is None else outputs
+        return outputs if isinstance(self.values, Atoms) else outputs.squeeze(-1)
 
-    def q(self, outputs: Tensor) -> Tensor:
-        """The expected value of every action, [..., A]."""
-        return outputs if self.support is None else (F.softmax(outputs, -1) * self.support).sum(-1)
+    def shapes(self, lead: tuple[int, int], double: bool) -> tuple[tuple[int, ...], ...]:
+        """One sample for all rows of a batch, three independent ones."""
+        return ((1, 1, self.noise),) * 3
+
+    def loss(self, outputs: Tensor, action: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and error; for atoms they are one number."""
+        if isinstance(self.values, Scalar):
+            return super().loss(outputs, action, target)
+        kl = self.values.loss(gather_actions(outputs, action), target)
+        return kl, kl
 
 
 class ImplicitQuantiles(QHead):
@@ -54,8 +62,9 @@ class ImplicitQuantiles(QHead):
 
     phi_j(tau) = ReLU(sum_{i=0}^{n-1} cos(pi i tau) w_ij + b_j),   Z_tau(o, a) = f(x * phi(tau))_a
 
-    body: f, a head of action values that needs no noise itself. inputs: features of x. cosines: n. acting: levels that
-    the policy draws per decision (K of the paper), `noise`; a learner may pass any number.
+    body: f, a head of action values that needs no noise itself. inputs: features of x. cosines: n.
+    levels, targets: N and N', quantiles of a learned row, and samples that its target consists of. acting: K, levels
+    whose mean is an action value, in acting (`noise`) and in choosing what to bootstrap from.
     Outputs: [..., 1 + A, M], the M levels first, then the quantiles at these levels of each action: a sampled quantile
     function means nothing without the levels it was read at. Action values are means over the levels.
     Source: Dabney et al. 2018, "Implicit Quantile Networks", equation 4 and section 3.1.
@@ -63,11 +72,14 @@ class ImplicitQuantiles(QHead):
 
     steps: Tensor
 
-    def __init__(self, body: QHead, inputs: int, cosines: int, acting: int) -> None:
-        super().__init__()
+    def __init__(
+        self, body: QHead, inputs: int, cosines: int, levels: int, targets: int, acting: int, kappa: float = 1.0
+    ) -> None:
+        super().__init__(Quantiles(kappa))
         if body.noise:
             raise ValueError(f"the body of a quantile head must need no noise, got one that needs {body.noise}")
         self.body, self.noise = body, acting
+        self.levels, self.targets = levels, targets
         self.embed = nn.Linear(cosines, inputs)
         self.register_buffer("steps", math.pi * torch.arange(cosines), persistent=False)
 
@@ -80,3 +92,32 @@ class ImplicitQuantiles(QHead):
     def q(self, outputs: Tensor) -> Tensor:
         """The mean over the levels, [..., A]."""
         return outputs[..., 1:, :].mean(-1)
+
+    def shapes(self, lead: tuple[int, int], double: bool) -> tuple[tuple[int, ...], ...]:
+        """N levels for the learned rows; K to choose with; N' for the target, and behind them K if it chooses."""
+        choosing = 0 if double else self.noise
+        return (*lead, self.levels), (*lead, self.noise - choosing), (*lead, self.targets + choosing)
+
+    def steady(self, lead: tuple[int, ...], like: Tensor) -> Tensor:
+        """K evenly spread levels, (k + 1/2) / K."""
+        middles = (torch.arange(self.noise, device=like.device) + 0.5) / self.noise
+        return middles.expand(*lead, self.noise)
+
+    def select(self, reads: Reads) -> Tensor:
+        """Actions with the largest mean over K levels that the target itself is not made of, int64 [learn, B]."""
+        chooser = reads.target[..., self.targets :] if reads.online is None else reads.online
+        return self.q(chooser).argmax(-1)
+
+    def target(self, reads: Reads, steps: NStep) -> Tensor:
+        """Samples of the chosen action's return at the N' levels, after the rewards earned, [learn, B, N']."""
+        chosen = self._at(reads.target[..., : self.targets], self.select(reads))
+        return self.values.backup(chosen, steps.earned, steps.discount)
+
+    def loss(self, outputs: Tensor, action: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Quantile regression of Z(o_t, a_t) at its N levels towards the N' samples; error of the means."""
+        taken = self._at(outputs, action)
+        return self.values.loss(taken, target), self.values.error(taken, target)
+
+    def _at(self, outputs: Tensor, action: Tensor) -> Tensor:
+        """Levels and quantiles of one action each: [*lead, 1 + A, M] -> [*lead, 2, M]."""
+        return torch.stack([outputs[..., 0, :], gather_actions(outputs[..., 1:, :], action)], -2)

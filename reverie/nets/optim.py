@@ -51,7 +51,6 @@ class Optimiser:
         self.parameters = list(parameters)
         self.tensors: list[Tensor] = list(self.parameters)
         self.config = counted(config)
-        self.steps = 0
         groups = self._groups(rates or {})
         cuda = self.parameters[0].is_cuda
         if config.lr_over and cuda:
@@ -73,23 +72,21 @@ class Optimiser:
             groups.append({"params": [p for p in self.parameters if rates.get(p) == lr], "lr": lr})
         return groups
 
-    @property
-    def lr(self) -> float:
-        """Of the next step, for parameters without a rate of their own."""
+    def rate(self, learner_steps: int) -> float:
+        """The learning rate of the step after `learner_steps`, for parameters without a rate of their own."""
         config = self.config
-        done = min(self.steps / config.lr_over, 1.0) if config.lr_over else 0.0
+        done = min(learner_steps / config.lr_over, 1.0) if config.lr_over else 0.0
         return config.lr + (config.lr_end - config.lr) * done
 
-    def schedule(self) -> None:
+    def schedule(self, learner_steps: int) -> None:
         """Set the learning rate of the step that follows; to be called before each `step`."""
         if not self.config.lr_over:
             return
         rate = self.rule.param_groups[0]["lr"]
         if isinstance(rate, Tensor):
-            rate.fill_(self.lr)
+            rate.fill_(self.rate(learner_steps))
         else:
-            self.rule.param_groups[0]["lr"] = self.lr
-        self.steps += 1
+            self.rule.param_groups[0]["lr"] = self.rate(learner_steps)
 
     def step(self) -> Tensor:
         """Use the gradients that are there, then clear them. Returns the gradient norm before clipping (0-d)."""
@@ -102,20 +99,19 @@ class Optimiser:
             parameter.grad = None
         return norm
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Moments and counts, flat: '<index>.<name>' -> tensor; and ``steps`` where the learning rate depends on it."""
-        states = self.rule.state
-        flat = {f"{i}.{k}": v for i, p in enumerate(self.parameters) for k, v in states.get(p, {}).items()}
-        return flat | ({"steps": torch.tensor(self.steps)} if self.config.lr_over else {})
+    def state_dict(self, names: Mapping[Tensor, str]) -> dict[str, dict[str, Tensor]]:
+        """Moments and counts by parameter: name -> moment -> tensor; no moments before the first step."""
+        return {names[p]: dict(self.rule.state.get(p, {})) for p in self.parameters}
 
-    def load_state_dict(self, flat: dict[str, Tensor]) -> None:
-        """Inverse of `state_dict`."""
-        for key, value in flat.items():
-            if key == "steps":
-                self.steps = int(value)
-                continue
-            index, name = key.split(".", 1)
-            parameter = self.parameters[int(index)]
-            # Moments must have their parameter's memory layout: the fused kernel walks them together.
-            like = parameter if value.shape == parameter.shape else torch.empty_like(value, device=parameter.device)
-            self.rule.state[parameter][name] = torch.empty_like(like, dtype=value.dtype).copy_(value)
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]], names: Mapping[Tensor, str]) -> None:
+        """Inverse of `state_dict`. Raises KeyError, naming them, if parameters are missing or unknown."""
+        mine = {names[p]: p for p in self.parameters}
+        if set(state) != set(mine):
+            missing, unknown = sorted(set(mine) - set(state)), sorted(set(state) - set(mine))
+            raise KeyError(f"moments of {missing[:3]} are missing, those of {unknown[:3]} are of no parameter here")
+        for name, moments in state.items():
+            parameter = mine[name]
+            for moment, value in moments.items():
+                # Moments must have their parameter's memory layout: the fused kernel walks them together.
+                like = parameter if value.shape == parameter.shape else torch.empty_like(value, device=parameter.device)
+                self.rule.state[parameter][moment] = torch.empty_like(like, dtype=value.dtype).copy_(value)

@@ -1,28 +1,93 @@
-"""Heads of value networks. A head's outputs are its own; `q` says what they mean: one value per action.
+"""Heads of value networks: a network and the meaning of its outputs, so that value, target and loss stay together.
 
-Distributional heads return more per action than a number (logits of atoms, quantiles) and reduce it in `q`. A head may
-need noise (sampled quantiles, noisy layers): it is passed in, `noise` uniform numbers in [0, 1) per row.
+::
+
+    features ---> forward ---> outputs [..., A(, K)] ---> q       one value per action: what the policy compares
+                                                     ---> target  what the outputs of older networks make of rewards
+                                                     ---> loss    of outputs towards a target, and the error
+
+What outputs mean is an object of `reverie.nets.values` (numbers, atoms, quantiles). A head may need noise (sampled
+quantiles, noisy layers): it is passed in, `noise` uniform numbers in [0, 1) per row. Agents of the value line differ in
+their heads, not in what is around them: any head works with or without a memory.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
+
+from reverie.nets.values import Scalar, Values
+from reverie.ops.n_step import NStep
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What a target may be made of: outputs of heads without a gradient, [learn, B, ...].
+
+    target, online: of the target network and of the online network at the rows to bootstrap from; online is None unless
+    the online network chooses (Double). here: of the target network at the learned rows themselves, None unless
+    `QHead.reads_here`. action: int64 [learn, B], taken at the learned rows.
+    """
+
+    target: Tensor
+    online: Tensor | None
+    here: Tensor | None
+    action: Tensor
+
+    @property
+    def chooser(self) -> Tensor:
+        """The outputs that choose the action to bootstrap from."""
+        return self.target if self.online is None else self.online
 
 
 class QHead(nn.Module, ABC):
-    """Features [..., inputs] -> outputs, and outputs -> action values [..., A]."""
+    """Features [..., inputs] -> outputs, and what outputs are worth, aim at and cost. values: their meaning."""
 
     noise: int = 0
+    """uniform numbers that one reading for a decision takes"""
+    reads_here: bool = False
+    """whether `target` also reads the target network at the learned rows (Munchausen)"""
+
+    def __init__(self, values: Values) -> None:
+        super().__init__()
+        self.values = values
 
     @abstractmethod
     def forward(self, x: Tensor, u: Tensor) -> Tensor:
-        """x: [..., inputs]; u: uniform [..., noise]. Returns float32 outputs, leading axes first."""
+        """Outputs, float32, leading axes first. x: [..., inputs]; u: uniform [..., noise]."""
 
     def q(self, outputs: Tensor) -> Tensor:
-        """Action values [..., A] of outputs; here they are the outputs."""
-        return outputs
+        """Action values [..., A] of outputs."""
+        return self.values.mean(outputs)
+
+    def shapes(self, lead: tuple[int, int], double: bool) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the uniform numbers that one update reads the head with, [learn, B, ...] or broadcastable to that.
+
+        For the learned rows; for those to bootstrap from through the online network; and through the target network.
+        lead: (learn, B). double: the online network chooses.
+        """
+        return ((*lead, self.noise),) * 3
+
+    def steady(self, lead: tuple[int, ...], like: Tensor) -> Tensor:
+        """Noise [*lead, noise] that never changes, for gauges that compare two readings; on the device of `like`."""
+        return torch.full((*lead, self.noise), 0.5, device=like.device)
+
+    def select(self, reads: Reads) -> Tensor:
+        """Actions to bootstrap from, int64 [learn, B]: the best of the target network, or (Double) of the online."""
+        return self.q(reads.chooser).argmax(-1)
+
+    def target(self, reads: Reads, steps: NStep) -> Tensor:
+        """What outputs of the taken actions are to become: rewards earned, and the chosen action's outputs there."""
+        chosen = gather_actions(reads.target, self.select(reads))
+        return self.values.backup(chosen, steps.earned, steps.discount)
+
+    def loss(self, outputs: Tensor, action: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and error of every row, [learn, B] each; errors become priorities."""
+        taken = gather_actions(outputs, action)
+        return self.values.loss(taken, target), self.values.error(taken, target)
 
 
 def stream(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -35,13 +100,13 @@ def stream(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 class PlainQ(QHead):
     """Q = f(x), one hidden layer. Source: Mnih et al. 2015 (DQN), Methods, "Model architecture" (512 units)."""
 
-    def __init__(self, inputs: int, actions: int, hidden: int) -> None:
-        super().__init__()
-        self.values = stream(inputs, hidden, actions)
+    def __init__(self, inputs: int, actions: int, hidden: int, values: Scalar | None = None) -> None:
+        super().__init__(values or Scalar())
+        self.body = stream(inputs, hidden, actions)
 
     def forward(self, x: Tensor, u: Tensor) -> Tensor:
         """[..., inputs] -> [..., A]."""
-        return self.values(x).float()
+        return self.body(x).float()
 
 
 class DuelingQ(QHead):
@@ -51,8 +116,8 @@ class DuelingQ(QHead):
     Differs from the paper in: the gradient that enters the convolutions is not scaled by 1 / sqrt(2).
     """
 
-    def __init__(self, inputs: int, actions: int, hidden: int) -> None:
-        super().__init__()
+    def __init__(self, inputs: int, actions: int, hidden: int, values: Scalar | None = None) -> None:
+        super().__init__(values or Scalar())
         self.value = stream(inputs, hidden, 1)
         self.advantage = stream(inputs, hidden, actions)
 

@@ -10,12 +10,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from reverie.agents.agent import placed
 from reverie.config import Config
 from reverie.play.dream import dream
 from reverie.play.evaluate import evaluate
 from reverie.presets import make_config
 from reverie.report.curves import learning_curve
-from reverie.run.build import build_env, build_learner, derive, pick_device
+from reverie.run.build import build_agent, build_env, build_policy, derive, pick_device
 from reverie.run.local import train
 from reverie.run.roles import Evaluator
 
@@ -60,7 +61,7 @@ def demo(out: Path) -> None:
 
 def _untrained(config: Config) -> float:
     env = build_env(config, 10)
-    learner = build_learner(config, env.spec, pick_device(config.run.device))
-    played = Evaluator(env, learner.policy, EPISODES, derive(config.run.seed, "before")).run()
+    policy = placed(build_policy(config, build_agent(config, env.spec)), pick_device(config.run.device))
+    played = Evaluator(env, policy, EPISODES, derive(config.run.seed, "before")).run()
     env.close()
     return float(np.mean(played["scores"]))

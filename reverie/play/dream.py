@@ -39,7 +39,7 @@ class Prediction:
 
 def predict(dreamer: Dreamer, sequence: Rows, key: str, context: int, horizon: int, samples: int) -> Prediction:
     """Dream one sequence `samples` times: the error is that of their mean picture, the picture shown is the first."""
-    dreamed = open_loop(dreamer.learner, [sequence] * samples, context)
+    dreamed = open_loop(dreamer, [sequence] * samples, context)
     pictures, true = dreamed.predicted[key], dreamed.true[key][context:, 0]
     mean = ((pictures[context:].mean(1) - true) ** 2).reshape(len(true), -1).mean(1)
     outcomes = dreamed.outcomes(horizon)

@@ -30,7 +30,7 @@ def measures(dreamer: Dreamer, outcomes: Outcomes, threshold: float | None = Non
         raise UserError("the model predicts rewards that are not finite: the run has diverged; train it anew")
     if threshold is None:
         threshold = reward_threshold(outcomes.reward[seen])
-    transform = dreamer.learner.config.reward_transform
+    transform = dreamer.model.config.reward_transform
     units = {
         "observations": "mean squared error per number; pixels in [0, 1]",
         "reward": "reward" if transform == "identity" else f"{transform}(reward), as the model learns it",
@@ -73,7 +73,7 @@ def report(
     outcomes: list[Outcomes] = []
     shown: list[Episode] = []
     for begin in range(0, len(held), BATCH):
-        dreamed = open_loop(dreamer.learner, held[begin : begin + BATCH], context)
+        dreamed = open_loop(dreamer, held[begin : begin + BATCH], context)
         outcomes.append(dreamed.outcomes(horizon))
         if gif:
             shown += _episodes(dreamed, dreamer.images[0])

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from reverie.agents.agent import Learner, Mode, Policy
+from reverie.agents.agent import Noise, Play, Policy, Seat, placed
+from reverie.agents.learner import load_tensors
 from reverie.data.rows import OBS, State, row_spec
 from reverie.envs.env import EnvSpec
 from reverie.errors import UserError
-from reverie.run.build import build_env, build_learner, pick_device
+from reverie.run.build import build_agent, build_env, pick_device
 from reverie.run.checkpoint import Checkpoints, misfit
 from reverie.run.saved_config import load_config
 
@@ -32,8 +34,8 @@ class LoadedPolicy:
 
     def __init__(self, policy: Policy, spec: EnvSpec, env_steps: int, seed: int = 0) -> None:
         self.policy, self.spec, self.env_steps = policy, spec, env_steps
-        self.device = next(policy.parameters()).device
-        self.generator = torch.Generator().manual_seed(seed)
+        self.device = policy.device
+        self.noise = Noise(seed, self.device, host=True)
         self.fields = row_spec(spec.observation, spec.action)
 
     def initial_state(self, batch: int) -> State:
@@ -44,7 +46,7 @@ class LoadedPolicy:
         return {**self.policy.initial_state(batch), "prev_action": prev, "is_first": first}
 
     def act(
-        self, obs: Any, state: State, *, reward: Any = 0.0, is_first: Any = None, mode: Mode = "mode"
+        self, obs: Any, state: State, *, reward: Any = 0.0, is_first: Any = None, play: Play = "greedy"
     ) -> tuple[np.ndarray, State]:
         """One decision per stream.
 
@@ -73,12 +75,11 @@ class LoadedPolicy:
         rows["is_first"] = first
         rows["prev_action"] = state["prev_action"]
         rows["reward"] = torch.as_tensor(reward, dtype=torch.float32, device=self.device).expand(batch)
-        u = torch.rand(batch, self.policy.noise, generator=self.generator).to(self.device)
         memory = {name: value for name, value in state.items() if name not in ("prev_action", "is_first")}
         with torch.inference_mode():
-            action, memory, _ = self.policy.step(memory, rows, u, mode)
-        after = {**memory, "prev_action": action, "is_first": torch.zeros_like(first)}
-        out = action.cpu().numpy()
+            decision = self.policy.step(memory, rows, self.noise, Seat.alone(batch, play, self.env_steps))
+        after = {**decision.state, "prev_action": decision.action, "is_first": torch.zeros_like(first)}
+        out = decision.action.cpu().numpy()
         return (out[0] if single else out), after
 
 
@@ -87,21 +88,24 @@ def load(run_dir: str | Path, device: str = "cpu") -> LoadedPolicy:
     run_dir = Path(run_dir)
     config = load_config(run_dir)
     env = build_env(config, 1)
-    learner = build_learner(config, env.spec, pick_device(device))
     env.close()
-    env_steps = load_modules(learner, run_dir)
-    return LoadedPolicy(learner.policy.eval(), env.spec, env_steps)
+    agent = build_agent(config, env.spec)
+    policy = agent.policy()
+    env_steps = load_parts(run_dir, policy=policy)
+    return LoadedPolicy(placed(policy, pick_device(device)).eval(), env.spec, env_steps)
 
 
-def load_modules(learner: Learner, run_dir: Path) -> int:
-    """Give a learner the networks of a run's newest checkpoint; returns its env_steps.
+def load_parts(run_dir: Path, **parts: nn.Module) -> int:
+    """Give parts of an agent the parameters of a run's newest checkpoint; returns its env_steps.
 
-    Raises UserError if there is none, it is damaged, or its networks have other shapes.
+    parts: by their names in the learner (``policy``, ``model``); what they share is given once. Nothing else of the
+    checkpoint is read. Raises UserError if there is none, it is damaged, or its networks have other shapes.
     """
     checkpoints = Checkpoints(run_dir)
-    tree = checkpoints.load()
+    tree = checkpoints.load(tuple(f"trainer/learner/tensors/{name}." for name in parts))
     try:
-        learner.load_state_dict(tree["learner"]["modules"])
+        saved = tree["trainer"]["learner"]["tensors"]
+        load_tensors(nn.ModuleDict(parts), {name: value for name, value in saved.items() if value is not None})
         return int(tree["env_steps"])
     except (KeyError, RuntimeError) as error:
         raise misfit(checkpoints.latest(), error) from error

@@ -18,26 +18,34 @@ from typing import Any
 import numpy as np
 import torch
 
+from reverie.agents.agent import Noise, Seat, placed
 from reverie.agents.dreamerv2 import DreamerPolicy, DreamerV2
+from reverie.agents.worldmodel import WorldModel
 from reverie.config import Config
 from reverie.data.rows import Rows, observations
 from reverie.envs.env import VectorEnv
 from reverie.errors import UserError
 from reverie.nets.encoders import is_image
-from reverie.play.load import load_modules
+from reverie.play.load import load_parts
 from reverie.report.prediction import Outcomes
-from reverie.run.build import build_env, build_learner, derive, pick_device
+from reverie.run.build import build_agent, build_env, derive, pick_device
 from reverie.run.roles import Actor
 from reverie.run.saved_config import load_config
 
 
 @dataclass(frozen=True)
 class Dreamer:
-    """A run's agent with a world model, environments of its kind, and the env_steps it was trained for."""
+    """A run's policy and world model, environments of their kind, and the env_steps they were trained for.
+
+    gamma: the discount that the model's continuations contain. noise: of its dreams.
+    """
 
     config: Config
     env: VectorEnv
-    learner: DreamerV2
+    policy: DreamerPolicy
+    model: WorldModel
+    gamma: float
+    noise: Noise
     env_steps: int
 
     @property
@@ -53,12 +61,15 @@ def load_dreamer(run_dir: Path, device: str, seed: int) -> Dreamer:
     """
     config = load_config(run_dir)
     env = build_env(config, 4)
-    learner = build_learner(config, env.spec, pick_device(device))
-    if not isinstance(learner, DreamerV2) or not isinstance(learner.policy, DreamerPolicy):
+    agent = build_agent(config, env.spec)
+    if not isinstance(agent, DreamerV2):
         raise UserError(f"{config.name} has no world model to dream with")
-    env_steps = load_modules(learner, run_dir)
-    learner.generator.manual_seed(derive(seed, "dream"))
-    return Dreamer(config, env, learner, env_steps)
+    policy = agent.policy()
+    model = agent.model(policy)
+    env_steps = load_parts(run_dir, policy=policy, model=model)
+    where = pick_device(device)
+    noise = Noise(derive(seed, "dream"), where)
+    return Dreamer(config, env, placed(policy, where), placed(model, where), agent.config.gamma, noise, env_steps)
 
 
 def held_out(dreamer: Dreamer, count: int, context: int, horizon: int, seed: int, random: bool = False) -> list[Rows]:
@@ -73,7 +84,7 @@ def held_out(dreamer: Dreamer, count: int, context: int, horizon: int, seed: int
     streams: list[list[Rows]] = [[] for _ in range(env.num_envs)]
     ended = 0
 
-    def sink(rows: Rows, which: np.ndarray | None, state: Any) -> None:
+    def sink(rows: Rows, which: np.ndarray | None, state: Any, version: int) -> None:
         nonlocal ended
         for i, stream in enumerate(range(env.num_envs) if which is None else which.tolist()):
             row = {name: value[i].copy() for name, value in rows.items()}
@@ -87,10 +98,11 @@ def held_out(dreamer: Dreamer, count: int, context: int, horizon: int, seed: int
                 streams[stream] = []
                 ended += 1
 
-    actor = Actor(env, dreamer.learner.policy, sink, derive(seed, "held-out"))
+    actor = Actor(env, dreamer.policy, sink, derive(seed, "held-out"))
+    seat = Seat.alone(env.num_envs, "random" if random else "explore")
     actor.start()
     while len(sequences) < count and ended < 10 * count:
-        actor.step(random)
+        actor.step(seat)
     if not sequences:
         raise UserError(
             f"episodes of {dreamer.config.env.id} are shorter than {context + 1} rows; use a smaller --context"
@@ -140,23 +152,23 @@ def _square(difference: np.ndarray) -> np.ndarray:
     return (difference**2).reshape(*difference.shape[:2], -1).mean(-1)
 
 
-def open_loop(learner: DreamerV2, sequences: Sequence[Rows], context: int) -> OpenLoop:
+def open_loop(dreamer: Dreamer, sequences: Sequence[Rows], context: int) -> OpenLoop:
     """Dream B sequences of more than `context` rows at once, one dream of each."""
-    model, gamma = learner.model, learner.config.gamma
+    model, policy, gamma = dreamer.model, dreamer.policy, dreamer.gamma
     lengths = np.array([len(sequence["reward"]) for sequence in sequences])
     longest, count = int(lengths.max()), len(sequences)
     rows = {name: torch.from_numpy(_stack([s[name] for s in sequences], longest)) for name in sequences[0]}
-    rows = {name: value.to(learner.device) for name, value in rows.items()}
+    rows = {name: value.to(policy.device) for name, value in rows.items()}
     # The model begins to see here, also in the middle of an episode.
     rows["is_first"][0] = True
     with torch.inference_mode():
         seen = {name: value[:context] for name, value in rows.items()}
-        state = learner.policy.initial_state(count)
-        posterior, state = learner.policy.unroll(state, seen, learner.uniform(context, count, learner.policy.noise))
+        state = policy.initial_state(count)
+        posterior, state = policy.unroll(state, seen, dreamer.noise)
         features = [model.rssm.feature({n: v[t] for n, v in posterior.items()}) for t in range(context)]
         for t in range(context, longest):
-            u = learner.uniform(count, model.rssm.latent.noise)
-            state = model.rssm.imagine_step(state, learner.actions.encode(rows["prev_action"][t]), u)
+            u = dreamer.noise.uniform(count, model.rssm.latent.noise)
+            state = model.rssm.imagine_step(state, policy.actions.encode(rows["prev_action"][t]), u)
             features.append(model.rssm.feature(state))
         feature = torch.stack(features)
         predicted = {key: mean.float() for key, mean in model.decoder(feature).items()}

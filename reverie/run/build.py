@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import zlib
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from reverie.agents import find
-from reverie.agents.agent import Learner
+from reverie.agents.agent import Agent, Learner, Policy
 from reverie.config import Config
+from reverie.data.limiter import Limiter
+from reverie.data.outbox import Outbox
+from reverie.data.record import Record
 from reverie.data.replay import Replay
 from reverie.data.rows import Field, RowSpec, row_spec
+from reverie.data.selectors import Prioritised
+from reverie.data.sequences import SequenceSpec
+from reverie.data.store import Store
 from reverie.envs.env import EnvSpec, VectorEnv
 from reverie.envs.make import make_env
 from reverie.errors import UserError
@@ -50,38 +57,59 @@ def build_env(config: Config, num_envs: int | None = None) -> VectorEnv:
     return make_env(env.id, num_envs=num_envs or env.num_envs, protocol=env.protocol, **env.options)
 
 
-def build_learner(config: Config, env: EnvSpec, device: torch.device) -> Learner:
-    """The learner with freshly initialised networks (seeded)."""
-    learner, _ = find(config.name).load()
-    agent = resolve(config.agent, run_length(config, env))
-    torch.manual_seed(derive(config.run.seed, "networks"))
-    seed = derive(config.run.seed, "learner")
+def build_agent(config: Config, env: EnvSpec) -> Agent:
+    """The recipe of the run's agent. Raises UserError if it cannot work in this environment."""
     try:
-        spec = learner.sequence(agent, config.replay.window.asked(), env)
-        built: Learner = learner(agent, env, spec, seed, device, pick_precision(config.run.precision, device))
+        return find(config.name).load()(resolve(config.agent, run_length(config, env)), env)
     except ValueError as error:
         raise UserError(f"{config.name} cannot be built for {env.id}: {error}") from error
+
+
+def build_windows(config: Config, agent: Agent) -> SequenceSpec:
+    """The windows of the run's batches. Raises UserError if the agent cannot be trained on what is asked for."""
+    try:
+        return agent.windows(config.replay.window.asked())
+    except ValueError as error:
+        raise UserError(f"{config.name} cannot be built for {agent.env.id}: {error}") from error
+
+
+def build_policy(config: Config, agent: Agent) -> Policy:
+    """A policy on the CPU with freshly initialised networks (seeded)."""
+    torch.manual_seed(derive(config.run.seed, "networks"))
+    return agent.policy()
+
+
+def build_learner(config: Config, agent: Agent, device: torch.device) -> Learner:
+    """The learner, around a policy of its own, with freshly initialised networks (seeded)."""
+    windows = build_windows(config, agent)
+    policy = build_policy(config, agent)
+    seed = derive(config.run.seed, "learner")
+    learner = agent.learner(policy, windows, seed, device, pick_precision(config.run.precision, device))
     if config.run.compile:
-        built.compile_parts()
-    return built
+        learner.compile_parts()
+    return learner
 
 
-def build_replay(config: Config, env: EnvSpec, learner: Learner) -> Replay:
-    """The replay of the run, in host memory. Raises UserError if it does not fit or has no states to keep."""
-    states = _state_spec(learner) if learner.spec.keeps_states else None
-    if learner.spec.keeps_states and not states:
+def build_store(config: Config, learner: Learner, env: EnvSpec, run_dir: Path) -> Store:
+    """The store of the run: replay in host memory, record in the run directory, pacing.
+
+    Raises UserError if the replay does not fit, there are no states to keep, or the directory cannot be written.
+    """
+    windows, options = learner.windows, config.run
+    states = _state_spec(learner.policy) if windows.keeps_states else None
+    if windows.keeps_states and not states:
         raise UserError(
             f"{config.name} on {env.id} has no recurrent state to keep: "
             "set replay.window.state = zero and replay.window.drift = false"
         )
     try:
-        return Replay(
+        replay = Replay(
             row_spec(env.observation, env.action, learner.policy.extras),
-            learner.spec,
+            windows,
             config.env.num_envs,
             config.replay.store.budget,
             config.replay.selector.make(),
-            derive(config.run.seed, "replay"),
+            derive(options.seed, "replay"),
             states=states,
             pin_memory=learner.device.type == "cuda",
         )
@@ -90,8 +118,22 @@ def build_replay(config: Config, env: EnvSpec, learner: Learner) -> Replay:
             f"a replay of {config.replay.store.budget} bytes does not fit into this machine's memory; "
             "say how much it may take with --replay.store.budget"
         ) from error
+    try:
+        record = Record(run_dir / "replay", replay, config.replay.store.chunk)
+    except OSError as error:
+        raise UserError(f"cannot write in {run_dir}: {error.strerror}; name another --logdir") from error
+    extra = options.pretrain * config.replay.batch * windows.learn
+    return Store(replay, Limiter(options.train_ratio, options.prefill, extra=extra), record)
 
 
-def _state_spec(learner: Learner) -> RowSpec:
-    state = learner.policy.initial_state(1)
+def build_outbox(store: Store, policy: Policy, windows: SequenceSpec) -> Outbox:
+    """What an actor beside the store sends its rows through, with priorities where the selector uses them."""
+    scores = bool(policy.scored) and isinstance(store.replay.selector, Prioritised)
+    score = (lambda rows: policy.priorities(rows, windows)) if scores else None
+    replay = store.replay
+    return Outbox(store, replay.spec, windows, replay.streams, policy.scored, score, policy.device)
+
+
+def _state_spec(policy: Policy) -> RowSpec:
+    state = policy.initial_state(1)
     return {name: Field(tuple(v.shape[1:]), v.cpu().numpy().dtype) for name, v in state.items()}

@@ -21,14 +21,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from reverie.data.chunks import sync as _sync
 from reverie.errors import UserError
 
-FORMAT = 2
-"""Since 2 a value network's layer after the convolutions reads their features channels last."""
+FORMAT = 3
+"""Since 3 a learner's tensors are saved once each, the policy's first, and its moments by the names of parameters."""
 TENSOR, ARRAY = "$tensor", "$array"
 """Keys that stand for a tensor or an array in ``state.json``."""
 
@@ -73,12 +73,18 @@ def save_tree(folder: Path, tree: dict[str, Any]) -> None:
     _sync(folder)
 
 
-def load_tree(folder: Path) -> dict[str, Any]:
-    """Inverse of `save_tree`. Raises UserError, naming the folder, if it is missing, damaged or of another format."""
+def load_tree(folder: Path, only: tuple[str, ...] = ("",)) -> dict[str, Any]:
+    """The tree that `save_tree` wrote.
+
+    only: the paths of arrays that are read begin with one of these; None stands for the others, which cost no memory.
+    Raises UserError, naming the folder, if it is missing, damaged or of another format.
+    """
     fix = "delete that folder to go on from the one before it"
     try:
         document = json.loads((folder / "state.json").read_text())
-        tensors = load_file(folder / "arrays.safetensors")
+        with safe_open(folder / "arrays.safetensors", "pt") as arrays:
+            names = set(arrays.keys())
+            tensors = {name: arrays.get_tensor(name) for name in names if name.startswith(only)}
         checksum = _checksum(folder / "arrays.safetensors")
     except (OSError, ValueError, SafetensorError) as error:  # ValueError: neither JSON nor text
         raise UserError(
@@ -94,12 +100,16 @@ def load_tree(folder: Path) -> dict[str, Any]:
     if document.get("checksum", checksum) != checksum:  # early checkpoints have none
         raise UserError(f"checkpoint {folder} is damaged: its arrays do not match their checksum; {fix}")
 
+    def array(name: str) -> torch.Tensor | None:
+        return tensors[name] if name not in names or name.startswith(only) else None
+
     def fill(value: Any) -> Any:
         if isinstance(value, dict):
             if TENSOR in value:
-                return tensors[value[TENSOR]]
+                return array(value[TENSOR])
             if ARRAY in value:
-                return tensors[value[ARRAY]].numpy()
+                tensor = array(value[ARRAY])
+                return None if tensor is None else tensor.numpy()
             return {key: fill(item) for key, item in value.items()}
         return [fill(item) for item in value] if isinstance(value, list) else value
 
@@ -187,12 +197,12 @@ class Checkpoints:
         folder = self.folder / str(chosen)
         return folder if folder.exists() else self._replaced(chosen)
 
-    def load(self) -> dict[str, Any]:
-        """The newest checkpoint's tree. Raises UserError if there is none or it is damaged."""
+    def load(self, only: tuple[str, ...] = ("",)) -> dict[str, Any]:
+        """The newest checkpoint's tree; only: see `load_tree`. Raises UserError if there is none or it is damaged."""
         folder = self.latest()
         if folder is None:
             raise UserError(f"{self.folder.parent} has no checkpoint yet; start it again with `reverie train`")
-        return load_tree(folder)
+        return load_tree(folder, only)
 
 
 def misfit(folder: Path | None, error: Exception) -> UserError:

@@ -1,4 +1,4 @@
-"""Roles: Actor, Trainer, Evaluator. Each has a `step()` and does not know where it lives or who calls it."""
+"""Roles: Actor, Trainer, Evaluator. None of them knows where it lives or who calls it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from reverie.agents.agent import Learner, Mode, Policy, Result
+from reverie.agents.agent import Learner, Noise, Policy, Result, Seat
 from reverie.agents.capture import CapturedUpdate
-from reverie.data.replay import Replay
+from reverie.data.feed import Feed
 from reverie.data.rows import EXTRA, Rows, RowSpec, State, row_spec
-from reverie.data.selectors import Prioritised
-from reverie.data.sequences import Batch, Feedback
+from reverie.data.sequences import Batch
 from reverie.envs.env import VectorEnv
 from reverie.run.meter import Meter
 
-Sink = Callable[[Rows, np.ndarray | None, State], None]
-"""Takes rows [M, ...], their streams [M] (None: all), and the recurrent states before them."""
+Sink = Callable[[Rows, np.ndarray | None, State, int], None]
+"""Takes rows [M, ...], their streams [M] (None: all), the states before them, and the version that acted."""
+
+Ended = tuple[int, float, int]
+"""An episode that ended: stream, score, length in env_steps."""
 
 
 class Episodes:
@@ -28,7 +30,7 @@ class Episodes:
         self.score = np.zeros(streams)
         self.length = np.zeros(streams, np.int64)
 
-    def add(self, rows: Rows, streams: np.ndarray) -> list[tuple[int, float, int]]:
+    def add(self, rows: Rows, streams: np.ndarray) -> list[Ended]:
         """Account for rows of these streams; returns (stream, score, length) of the episodes that end with them."""
         first = rows["is_first"]
         self.score[streams] = np.where(first, 0.0, self.score[streams] + rows["reward"])
@@ -44,11 +46,11 @@ class Actor:
     carries zeros for it.
     """
 
-    def __init__(self, env: VectorEnv, policy: Policy, sink: Sink | None, seed: int, mode: Mode = "sample") -> None:
-        self.env, self.policy, self.sink, self.mode = env, policy, sink, mode
-        self.device = next(policy.parameters()).device
+    def __init__(self, env: VectorEnv, policy: Policy, sink: Sink | None, seed: int) -> None:
+        self.env, self.policy, self.sink = env, policy, sink
+        self.device = policy.device
         self.seed = seed
-        self.generator = torch.Generator().manual_seed(seed)
+        self.noise = Noise(seed, self.device, host=True)
         self.spec: RowSpec = row_spec(env.spec.observation, env.spec.action)
         self.streams = np.arange(env.num_envs)
         self.episodes = Episodes(env.num_envs)
@@ -57,24 +59,22 @@ class Actor:
         """what the environment says of episodes that ended with the last `step`, see `reverie.envs.env.Step`"""
         self.state: State = policy.initial_state(env.num_envs)
 
-    def start(self) -> list[tuple[int, float, int]]:
+    def start(self) -> list[Ended]:
         """Reset the environment; must precede the first `step`."""
         return self._see(self.env.reset(self.seed), self._no_action())
 
-    def step(self, random: bool = False) -> tuple[int, list[tuple[int, float, int]]]:
-        """One decision per stream; returns (env_steps taken, episodes that ended). random: act uniformly."""
+    def step(self, seat: Seat, version: int = 0) -> list[Ended]:
+        """Episodes that ended with one decision per stream. version: of the policy's parameters."""
         before = self.state
-        u = torch.rand(self.env.num_envs, self.policy.noise, generator=self.generator).to(self.device)
         with torch.inference_mode():
             seen = {name: torch.from_numpy(value).to(self.device) for name, value in self.rows.items()}
-            action, self.state, extras = self.policy.step(self.state, seen, u, self.mode)
-            if random:
-                action = self.policy.random(self.env.num_envs, u)
+            decision = self.policy.step(before, seen, self.noise, seat)
+        self.state, action, extras = decision.state, decision.action, decision.extras
         taken = action.cpu().numpy().astype(self.spec["action"].dtype, copy=False)
         over = self.rows["is_last"]
         taken = np.where(over.reshape(-1, *[1] * (taken.ndim - 1)), np.zeros_like(taken), taken)
         added = {EXTRA + name: value.cpu().numpy() for name, value in extras.items()}
-        self._pass(self.rows | {"action": taken} | added, None, before)
+        self._pass(self.rows | {"action": taken} | added, None, before, version)
         result = self.env.step(taken)
         self.episode_info = result.episode_info
         ended = []
@@ -82,19 +82,38 @@ class Actor:
             none = {name: np.zeros_like(value[result.streams]) for name, value in ({"action": taken} | added).items()}
             closing = result.ends | {"prev_action": taken[result.streams]} | none
             after = {name: value[torch.from_numpy(result.streams)] for name, value in self.state.items()}
-            self._pass(closing, result.streams, after)
+            self._pass(closing, result.streams, after, version)
             ended = self.episodes.add(closing, result.streams)
-        ended += self._see(result.rows, taken)
-        return int((~over).sum()), ended
+        return ended + self._see(result.rows, taken)
 
-    def _see(self, rows: Rows, action: np.ndarray) -> list[tuple[int, float, int]]:
+    def begin_anew(self, seed: int) -> None:
+        """For environments that cannot be brought back: close open episodes as time limits and reset all streams.
+
+        ::
+
+            stored   ...  t-1  |  t      the row that was seen last becomes the closing row, with the reward that
+            seen                  t      action t-1 earned; a row that begins an episode is dropped instead
+        """
+        streams = np.flatnonzero(~self.rows["is_first"])
+        if len(streams):
+            fields = row_spec(self.env.spec.observation, self.env.spec.action, self.policy.extras)
+            blank = {name: np.zeros((len(streams), *field.shape), field.dtype) for name, field in fields.items()}
+            closing = blank | {name: value[streams] for name, value in self.rows.items()}
+            closing["is_last"] = np.ones(len(streams), bool)
+            index = torch.from_numpy(streams)
+            self._pass(closing, streams, {name: value[index] for name, value in self.state.items()}, 0)
+        self.state = self.policy.initial_state(self.env.num_envs)
+        self.seed = seed
+        self.start()
+
+    def _see(self, rows: Rows, action: np.ndarray) -> list[Ended]:
         first = rows["is_first"].reshape(-1, *[1] * (action.ndim - 1))
         self.rows = rows | {"prev_action": np.where(first, np.zeros_like(action), action)}
         return self.episodes.add(self.rows, self.streams)
 
-    def _pass(self, rows: Rows, streams: np.ndarray | None, state: State) -> None:
+    def _pass(self, rows: Rows, streams: np.ndarray | None, state: State, version: int) -> None:
         if self.sink is not None:
-            self.sink(rows, streams, state)
+            self.sink(rows, streams, state, version)
 
     def _no_action(self) -> np.ndarray:
         field = self.spec["action"]
@@ -107,7 +126,7 @@ class Actor:
             "state": dict(self.state),
             "score": self.episodes.score.copy(),
             "length": self.episodes.length.copy(),
-            "generator": self.generator.get_state(),
+            "generator": self.noise.state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -115,66 +134,54 @@ class Actor:
         self.rows = state["rows"]
         self.state = {name: value.to(self.device) for name, value in state["state"].items()}
         self.episodes.score, self.episodes.length = state["score"].copy(), state["length"].copy()
-        self.generator.set_state(state["generator"])
-
-
-class Prioritiser:
-    """Gives new windows the priorities that the actor's own outputs imply, where the learner knows how.
-
-    Otherwise a new window has the largest priority seen so far, and with few draws per window it is that first
-    priority that decides. Source: Horgan et al. 2018 (Ape-X), section 3.
-    """
-
-    def __init__(self, learner: Learner, replay: Replay) -> None:
-        self.learner, self.replay = learner, replay
-        self.active = bool(learner.priority_fields) and isinstance(replay.selector, Prioritised)
-
-    def inserted(self, streams: np.ndarray | None) -> None:
-        """Rows of these streams (None: of all) have just been added, one each."""
-        if not self.active:
-            return
-        keys = self.replay.completed(streams)
-        if len(keys):
-            rows = self.replay.read(keys, self.learner.priority_fields)
-            rows = {name: value.to(self.learner.device) for name, value in rows.items()}
-            with torch.no_grad():
-                priorities = self.learner.initial_priorities(rows)
-            self.replay.feedback(Feedback(torch.from_numpy(keys), priorities))
+        self.noise.restore(state["generator"])
 
 
 class Trainer:
-    """Samples, updates, and sends feedback. capture: updates are replayed as a CUDA graph."""
+    """Takes batches from the feed, updates, and sends feedback. capture: updates are replayed as a CUDA graph."""
 
-    def __init__(self, learner: Learner, replay: Replay, batch: int, capture: bool = False) -> None:
-        self.learner, self.replay, self.batch = learner, replay, batch
+    def __init__(self, learner: Learner, feed: Feed, capture: bool = False) -> None:
+        self.learner, self.feed = learner, feed
         self.update: Callable[[Batch], Result] = CapturedUpdate(learner) if capture else learner.update
-        self.learner_steps = 0
         self.meter = Meter()
 
-    @property
-    def trained_rows(self) -> int:
-        """Rows that one learner_step trains on."""
-        return self.batch * self.learner.spec.learn
+    def learn(self) -> None:
+        """As many learner_steps as the store allows now."""
+        while (batch := self.feed.next()) is not None:
+            self.step(batch)
 
-    def step(self) -> None:
+    def drain(self) -> None:
+        """Learn what was drawn ahead: afterwards nothing is under way."""
+        while (batch := self.feed.next(drain=True)) is not None:
+            self.step(batch)
+        self.feed.settle()
+
+    def step(self, batch: Batch) -> None:
         """One learner_step."""
-        batch = self.replay.sample(self.batch).to(self.learner.device)
         result = self.update(batch)
-        if result.feedback is not None:
-            self.replay.feedback(result.feedback)
+        self.feed.give(result.feedback)
         self.meter.add(result.metrics)
         self.meter.add({"age": batch.ages.double().mean()})
-        self.learner_steps += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """The learner's and the open means of metrics; nothing may be under way, see `drain`."""
+        return {"learner": self.learner.save(), "meter": self.meter.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.learner.restore(state["learner"])
+        self.meter.load_state_dict(state["meter"])
 
 
 class Evaluator:
-    """Plays whole episodes with the policy's mode, on a fresh environment; each stream plays its share of them.
+    """Plays whole episodes greedily, on a fresh environment; each stream plays its share of them.
 
     Equal shares, not the first to finish: otherwise short episodes would count too often.
     """
 
     def __init__(self, env: VectorEnv, policy: Policy, episodes: int, seed: int) -> None:
-        self.actor = Actor(env, policy, None, seed, "mode")
+        self.actor = Actor(env, policy, None, seed)
+        self.seat = Seat.alone(env.num_envs, "greedy")
         self.share = -(-episodes // env.num_envs)
         self.wanted = episodes
         self.scores: list[list[float]] = [[] for _ in range(env.num_envs)]
@@ -190,8 +197,7 @@ class Evaluator:
         while any(len(scores) < self.share for scores in self.scores):
             if watch is not None:
                 watch(self.actor.rows)
-            _, ended = self.actor.step()
-            for stream, score, length in ended:
+            for stream, score, length in self.actor.step(self.seat):
                 if len(self.scores[stream]) < self.share:
                     self.scores[stream].append(score)
                     self.lengths[stream].append(length)

@@ -22,7 +22,10 @@ FORMAT = 3
 
 
 def save_config(config: Config, run_dir: Path) -> None:
-    """Write ``config.json``: the resolved configuration and the versions that it ran with."""
+    """Write ``config.json``: the resolved configuration and the versions that it ran with.
+
+    Raises UserError if it cannot be written.
+    """
     versions = {
         "reverie": reverie.__version__,
         "python": platform.python_version(),
@@ -32,8 +35,11 @@ def save_config(config: Config, run_dir: Path) -> None:
     document = {"format": FORMAT, "config": overrides.to_dict(config), "versions": versions}
     # In one step, so that a run killed at its very beginning has a whole file or none.
     partial = run_dir / ".config.json"
-    partial.write_text(json.dumps(document, indent=2) + "\n")
-    partial.rename(run_dir / "config.json")
+    try:
+        partial.write_text(json.dumps(document, indent=2) + "\n")
+        partial.rename(run_dir / "config.json")
+    except OSError as error:
+        raise UserError(f"cannot write {run_dir}/config.json: {error.strerror}") from error
 
 
 def load_config(run_dir: Path) -> Config:
@@ -53,8 +59,7 @@ def load_config(run_dir: Path) -> Config:
         raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); restore it from a copy") from error
     if written != FORMAT:
         raise _other_format(path, written, versions)
-    _, config_class = find(name).load()
-    config = overrides.from_dict(Config(name, preset, config_class()), data)
+    config = overrides.from_dict(Config(name, preset, find(name).load().Config()), data)
     if missing := overrides.lacking(config, data):
         shown = ", ".join(f"{key} = {value}" for key, value in missing.items())
         print(f"reverie: {path} lacks {len(missing)} keys, which take their defaults: {shown}", file=sys.stderr)

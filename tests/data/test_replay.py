@@ -228,6 +228,28 @@ def test_the_newest_row_is_in_the_newest_window() -> None:
     assert replay.sample(1).rows["obs.count"][:, 0, 1].tolist() == [1, 2, 3, 4]
 
 
+def test_priorities_of_windows_that_are_not_complete_are_stale() -> None:
+    """Stream 0 has rows 0 to 5, stream 1 has 0 to 4: windows of 4 rows begin at 2 and at 1 at the latest."""
+    shape = dict(streams=2, context=1, learn=2, lookahead=1, period=1, spare=8, kind="prioritised", stored=False)
+    replay, model = build(shape)
+    for _ in range(5):
+        add(replay, model, [0, 1])
+    add(replay, model, [0])
+    streams, starts = np.array([0, 0, 1, 1, 1, 0]), np.array([2, 3, 1, 2, 4, 9])
+    priorities = torch.tensor([0.25, 7.0, 0.5, 8.0, 9.0, 10.0])
+    replay.feedback(Feedback(torch.from_numpy(window_keys(streams, starts)), priorities))
+    assert replay.stale_keys == 4
+    model.update((0, 2), 0.25)
+    model.update((1, 1), 0.5)
+    check_distribution(replay, model)
+    drawn_streams, drawn_starts = split_keys(replay.sample(500).keys.numpy())
+    assert set(zip(drawn_streams.tolist(), drawn_starts.tolist(), strict=True)) == set(model.legal())
+    # Once complete, they begin like any new window: with the largest priority, 1 so far.
+    add(replay, model, [0, 1])
+    assert model.priorities[0, 3] == model.priorities[1, 2] == 1.0
+    check_distribution(replay, model)
+
+
 def test_refreshed_states_reach_any_row_of_a_window() -> None:
     shape = dict(streams=1, context=0, learn=4, lookahead=0, period=2, spare=8, kind="uniform", stored=True)
     replay, model = build(shape)

@@ -204,6 +204,30 @@ def test_truncated_normal_std_by_hand() -> None:
     assert std.item() == pytest.approx(1.1)
 
 
+def test_tanh_normal_mean_and_std_by_hand() -> None:
+    """Nothing is added to s: softplus(0) = log 2."""
+    mean, std = ContinuousActions(2, "tanh_normal")._stats(torch.tensor([0.0, 10.0, 0.0, math.log(math.e - 1)]))
+    assert mean.tolist() == pytest.approx([0.0, 5 * math.tanh(2.0)])
+    assert std.tolist() == pytest.approx([math.log(2) + 0.1, 1.1])
+
+
+def test_tanh_normal_entropy_is_that_of_the_action() -> None:
+    """The mean of -log p over evenly spread samples; its gradient pushes a wide distribution to be narrower."""
+    actions = ContinuousActions(1, "tanh_normal")
+    u = ((torch.arange(20_000) + 0.5) / 20_000).unsqueeze(-1)
+    for values in ([0.0, 0.0], [0.5, math.log(math.e - 1)], [-0.3, -1.0]):
+        x = torch.tensor(values)
+        sampled = -actions.log_prob(x.expand(20_000, 2), actions.sample(x.expand(20_000, 2), u)).mean()
+        assert actions.entropy(x).item() == pytest.approx(sampled.item(), abs=1e-3)
+    at_first, wider = (torch.tensor([0.0, s], requires_grad=True) for s in (0.0, math.log(math.e - 1)))
+    (actions.entropy(at_first) + actions.entropy(wider)).backward()
+    # d entropy / d std is 0.1696 at log 2 + 0.1 and -0.3469 at 1.1; d std / d s is sigmoid(s), 1/2 and 1 - 1/e.
+    assert at_first.grad is not None
+    assert wider.grad is not None
+    assert at_first.grad.tolist() == pytest.approx([0.0, 0.1696 / 2], abs=1e-4)
+    assert wider.grad.tolist() == pytest.approx([0.0, -0.3469 * (1 - 1 / math.e)], abs=1e-4)
+
+
 def test_unknown_spaces_are_refused() -> None:
     with pytest.raises(ValueError, match="no policy for action space"):
         make_actions(spaces.Box(-1, 1, (2, 2), np.float32))

@@ -11,6 +11,7 @@ from torch import nn
 from reverie.agents.dqn import DQNConfig
 from reverie.agents.dreamerv2 import DreamerV2Config
 from reverie.agents.exploration import Exploration
+from reverie.agents.policy import Seat
 from reverie.nets.optim import OptimConfig, Optimiser
 from reverie.nets.schedule import Length, check, ends, resolve, schedule
 
@@ -79,4 +80,4 @@ def test_what_nobody_resolved_is_refused() -> None:
     with pytest.raises(ValueError, match=r"lr_over is the share 0\.5 of a run"):
         Optimiser([nn.Parameter(torch.zeros(1))], OptimConfig(lr_over=0.5))
     with pytest.raises(ValueError, match=r"after is the share 0\.5 of a run"):
-        Exploration(over=10, after=0.5).epsilons(0, range(1), 1)
+        Exploration(over=10, after=0.5).epsilons(Seat.alone(1, "explore", 0))

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -330,6 +331,59 @@ def test_tanh_normal_log_prob_is_finite_at_the_bounds():
     assert D.tanh_normal_log_prob(x, torch.zeros(2), torch.ones(2)).isfinite().all()
 
 
+def integrated_entropy(mean: float, std: float) -> float:
+    """-integral of p(y) log p(y) over y in (-1, 1), p the density of tanh(x), as a sum over x = mean + std z."""
+    z = np.linspace(-12.0, 12.0, 120_001)
+    x = mean + std * z
+    log_normal = -(z**2) / 2 - math.log(std) - math.log(2 * math.pi) / 2
+    log_slope = 2 * (math.log(2) - np.abs(x) - np.log1p(np.exp(-2 * np.abs(x))))
+    return float(-(np.exp(log_normal) * (log_normal - log_slope)).sum() * std * (z[1] - z[0]))
+
+
+MEANS, STDS = (-5.0, -1.5, 0.0, 0.4, 2.5), (0.1, 0.3, 0.8, 1.1, 2.0, 4.0, 10.0, 50.0)
+
+
+@pytest.mark.parametrize("std", STDS)
+def test_tanh_normal_entropy_is_the_integral_and_so_are_its_gradients(std: float):
+    for mean in MEANS:
+        m, s = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (mean, std))
+        entropy = D.tanh_normal_entropy(m, s)
+        assert entropy.item() == pytest.approx(integrated_entropy(mean, std), abs=1e-7)
+        assert D.tanh_normal_entropy(m.float(), s.float()).item() == pytest.approx(entropy.item(), abs=1e-5, rel=1e-6)
+        step = 1e-4
+        slopes = [
+            (integrated_entropy(mean + step, std) - integrated_entropy(mean - step, std)) / (2 * step),
+            (integrated_entropy(mean, std + step) - integrated_entropy(mean, std - step)) / (2 * step),
+        ]
+        found = [float(value) for value in torch.autograd.grad(entropy, (m, s))]
+        assert found == pytest.approx(slopes, abs=2e-6, rel=1e-5)
+
+
+def test_tanh_normal_entropy_falls_where_that_of_the_normal_rises():
+    std = torch.tensor([0.2, 0.7931, 1.1, 3.0])
+    slopes = gradient(lambda s: D.tanh_normal_entropy(torch.zeros(4), s).sum(), std)
+    # By differences of the integral: 0.1696 at 0.7931 and -0.3469 at 1.1; the normal's are 1 / std.
+    assert slopes[1:3].tolist() == pytest.approx([0.1696, -0.3469], abs=1e-4)
+    assert slopes.sign().tolist() == [1, 1, -1, -1]
+    assert gradient(lambda s: D.normal_entropy(s).sum(), std).sign().tolist() == [1, 1, 1, 1]
+
+
+def test_tanh_normal_entropy_has_its_limits():
+    """Narrow: the normal's, plus the log of the slope there, less std^2 slope. Wide: all mass at the two ends."""
+    mean, small = torch.tensor([0.0, 0.5, -2.0]).double(), torch.tensor(0.1).double()
+    slope = 1 - torch.tanh(mean).square()
+    narrow = math.log(0.1) + 0.5 * math.log(2 * math.pi * math.e) + slope.log() - 0.01 * slope
+    torch.testing.assert_close(D.tanh_normal_entropy(mean, small), narrow, atol=1e-4, rtol=0.0)
+    wide = math.log(1000) + 0.5 * math.log(2 * math.pi * math.e) + 2 * math.log(2) - 2000 * math.sqrt(2 / math.pi)
+    assert D.tanh_normal_entropy(torch.tensor(0.0), torch.tensor(1000.0)).item() == pytest.approx(wide, rel=1e-5)
+    means, stds = torch.linspace(-5, 5, 41).double(), torch.linspace(0.1, 20, 400).double()
+    table = D.tanh_normal_entropy(means, stds.unsqueeze(1))
+    assert table.shape == (400, 41)
+    assert table.max() < math.log(2)
+    assert (table[stds > 4].diff(dim=0) < 0).all()
+    torch.testing.assert_close(table, table.flip(1))
+
+
 # --- dtypes, compilation -----------------------------------------------------------------------------
 
 
@@ -357,6 +411,7 @@ def everything(logits: Tensor, other: Tensor, u: Tensor) -> list[Tensor]:
         D.trunc_normal_mode(mean),
         D.tanh_normal_sample(mean, std, v),
         D.tanh_normal_log_prob(sample, mean, std),
+        D.tanh_normal_entropy(logits, std),
         D.tanh_normal_mode(mean),
     ]
 

@@ -95,6 +95,22 @@ def test_what_is_measured_is_what_happened(dreamer: Dreamer, sequences: list[Row
     assert ((found.predicted_continuation >= 0) & (found.predicted_continuation <= 1)).all()
 
 
+def test_continuation_is_the_discount_without_gamma(dreamer: Dreamer, sequences: list[Rows]) -> None:
+    """The head learns gamma where an episode goes on: where it says 1/2, the chance of going on is 1/2 / gamma."""
+    gamma, head = dreamer.learner.config.gamma, dreamer.learner.model.discount
+    assert head is not None
+    assert 0.5 < gamma < 0.99
+    *_, bias = head.parameters()
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.zero_()
+        for logit, chance in ((0.0, 0.5 / gamma), (-1.0, 1 / (1 + np.e) / gamma), (20.0, 1.0)):
+            bias.fill_(logit)
+            predicted = open_loop(dreamer.learner, sequences, CONTEXT).predicted_continuation
+            assert predicted is not None
+            assert predicted == pytest.approx(np.full((8, 2), chance), abs=1e-6)
+
+
 def test_a_report_is_a_picture_and_numbers(run_dir: Path, tmp_path: Path) -> None:
     found = report(run_dir, context=CONTEXT, sequences=9, random_play=True, gif=True, episodes=2, out=tmp_path)
     written = json.loads((tmp_path / "prediction.json").read_text())

@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from reverie import overrides
 from reverie.config import Config, ReplayConfig, WindowConfig
-from reverie.data.replay import Replay
 from reverie.data.selectors import SELECTORS, EpisodeEnds, EpisodeStarts, Fifo, Prioritised, Recency, Uniform
+from reverie.data.store import Store
 from reverie.errors import UserError
-from reverie.run.build import build_env, build_learner, build_replay
+from reverie.report.record import read_metrics
 from reverie.run.configure import configure
-from reverie.run.local import LocalRun
+from reverie.run.local import Local, train
 from reverie.run.saved_config import load_config, save_config
 
 SMALL = ["--replay.store.budget", "200000", "--agent.torso.units=4", "--agent.hidden=4"]
@@ -25,11 +24,10 @@ def resolved(*words: str, agent: str = "dqn") -> Config:
     return configure(agent, "cpu", "CartPole-v1", [*SMALL, *words], {})
 
 
-def built(config: Config) -> Replay:
-    env = build_env(config, 1)
-    replay = build_replay(config, env.spec, build_learner(config, env.spec, torch.device("cpu")))
-    env.close()
-    return replay
+def built(config: Config, run_dir: Path) -> Store:
+    local = Local(config, run_dir)
+    local.env.close()
+    return local.store
 
 
 @pytest.mark.parametrize(
@@ -49,8 +47,10 @@ def built(config: Config) -> Replay:
         ),
     ],
 )
-def test_a_selector_is_chosen_by_name_and_set_up(words: list[str], kind: type, settings: dict[str, Any]) -> None:
-    selector = built(resolved(*words)).selector
+def test_a_selector_is_chosen_by_name_and_set_up(
+    words: list[str], kind: type, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    selector = built(resolved(*words), tmp_path / "run").replay.selector
     assert type(selector) is kind
     assert {name: getattr(selector, name) for name in settings} == settings
 
@@ -63,11 +63,19 @@ def test_without_a_name_the_presets_own_selector_is_changed_and_by_name_it_begin
 
 
 def test_no_pacing_reaches_the_limiter(tmp_path: Path) -> None:
-    config = resolved("--run.train_ratio", "none", "--replay.selector", "fifo")
-    run = LocalRun(config, tmp_path / "run")
-    assert run.limiter.ratio is None
-    assert isinstance(run.replay.selector, Fifo)
-    run.env.close()
+    store = built(resolved("--run.train_ratio", "none", "--replay.selector", "fifo"), tmp_path / "run")
+    assert store.limiter.ratio is None
+    assert isinstance(store.replay.selector, Fifo)
+
+
+def test_without_pacing_every_window_is_trained_on_once(tmp_path: Path) -> None:
+    words = ["--run.train_ratio=none", "--replay.selector=fifo", "--replay.batch=4", "--replay.window.learn=5"]
+    words += ["--replay.window.period=5", "--run.env_steps=400", "--run.prefill=40", "--run.eval_episodes=0"]
+    config = resolved(*words, "--run.log_every=400")
+    train(config, tmp_path / "run")
+    last = read_metrics(tmp_path / "run")[-1]
+    # 4 streams of 100 decisions and closing rows: at least 20 windows each, of which the last are not complete.
+    assert 400 // (4 * 5) - 2 <= last["learner_steps"] <= 400 // (4 * 5) + 2
 
 
 @pytest.mark.parametrize("name", [name for name in SELECTORS if name != "fifo"])

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from tiny_runs import Crash, Stop, again, assert_same_run, begin, config, files, lines, words
+from tiny_runs import Crash, Never, Stop, again, assert_same_run, begin, config, files, lines, words
 
 from reverie.cli import cli
 from reverie.report.log import read_metrics
@@ -48,8 +48,8 @@ def recorded(run_dir: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = begin(config(ENV, run__checkpoint_every=50), tmp_path_factory.mktemp("alone") / "run")
-    run.run({"now": False})
-    return run.run_dir
+    run.train(Never())
+    return run.run.run_dir
 
 
 @pytest.fixture(scope="module")
@@ -57,16 +57,16 @@ def crashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two checkpoints, at 50 and 80 env_steps, and what was written from there to a crash at 98."""
     settings = config(ENV, run__checkpoint_every=50)
     run = begin(settings, tmp_path_factory.mktemp("crashed") / "run")
-    run.run(Stop(run, 80))
-    run = again(settings, run.run_dir)
+    run.train(Stop(run, 80))
+    run = again(settings, run.run.run_dir)
     with pytest.raises(Crash):
-        run.run(Stop(run, 98, crash=True))
-    saved = json.loads((run.run_dir / "checkpoints" / "80" / "state.json").read_text())["tree"]
-    assert (run.run_dir / "metrics.jsonl").stat().st_size > saved["offset"]
-    assert len(list((run.run_dir / "replay").iterdir())) > len(
-        load_tree(run.run_dir / "checkpoints/80")["writer"]["sealed"]
+        run.train(Stop(run, 98, crash=True))
+    saved = json.loads((run.run.run_dir / "checkpoints" / "80" / "state.json").read_text())["tree"]
+    assert (run.run.run_dir / "metrics.jsonl").stat().st_size > saved["offset"]
+    assert len(list((run.run.run_dir / "replay").iterdir())) > len(
+        load_tree(run.run.run_dir / "checkpoints/80")["store"]["record"]["sealed"]
     )
-    return run.run_dir
+    return run.run.run_dir
 
 
 @pytest.fixture
@@ -316,7 +316,7 @@ def test_another_run_in_the_same_folder_is_refused(run_dir: Path) -> None:
 def test_evaluating_before_the_first_checkpoint(tmp_path: Path) -> None:
     run = begin(config(ENV), tmp_path / "run")
     with pytest.raises(Crash):
-        run.run(Stop(run, 11, crash=True))
+        run.train(Stop(run, 11, crash=True))
     for command in ("eval", "dream"):
         assert "has no checkpoint yet" in refused(command, str(tmp_path / "run"))
     assert len(lines(tmp_path / "run")) > 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_runs import SMALL, begin
+from tiny_runs import SMALL, Never, begin
 
 from reverie import overrides
 from reverie.presets import make_config
@@ -40,7 +40,7 @@ def test_four_start_states(tmp_path: Path, agent: str, state: str, context: int)
     chosen = {"replay.window.state": state, "replay.window.context": context}
     settings = overrides.apply(make_config(agent, "cpu-toy", "toy/tmaze"), RUN | AGENTS[agent] | chosen)
     run = begin(settings, tmp_path / "run")
-    run.run({"now": False})
+    run.train(Never())
     records = [r for r in read_metrics(tmp_path / "run") if "train/drift_first" in r]
     assert len(records) == 4
     for record in records:

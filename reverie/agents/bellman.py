@@ -1,0 +1,71 @@
+"""What a value learner and its actors have in common: which rows have a loss, how far ahead, and priorities of windows.
+
+Both hold one of these, so that an actor's first priorities are those that the learner would find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from reverie.data.sequences import SequenceSpec
+from reverie.nets.q_heads import QHead, Reads
+from reverie.ops.n_step import NStep, n_step
+from reverie.ops.transforms import reward_transform
+
+if TYPE_CHECKING:
+    from reverie.agents.dqn import DQNConfig
+
+
+class Bellman:
+    """Hooks, in the order in which a learner calls them: `trained`, `steps`, `priorities`.
+
+    Rows are those without the context, from the first learned one on: [learn + lookahead, B, ...].
+    """
+
+    def __init__(self, config: DQNConfig) -> None:
+        self.config = config
+        self.transform = reward_transform(config.reward)
+
+    def trained(self, rows: Mapping[str, Tensor], learn: int) -> Tensor:
+        """Which of the learned rows have a loss, bool [learn, B]: those with an action."""
+        return ~rows["is_last"][:learn]
+
+    def steps(self, rows: Mapping[str, Tensor], learn: int, version: Tensor) -> NStep:
+        """Rewards until the bootstrap, and where it is. version: learner_steps so far, [], for `n_step_over`."""
+        config, fewer = self.config, None
+        reward = config.reward_scale * self.transform(rows["reward"])
+        if config.n_step_over:
+            done = share(version, config.n_step_over)
+            fewer = (config.n_step * (config.n_step_end / config.n_step) ** done).round().long()
+        last, terminal = rows["is_last"], rows["is_terminal"]
+        return n_step(reward, last, terminal, config.gamma, config.n_step, learn, fewer)
+
+    def priorities(self, error: Tensor, valid: Tensor) -> Tensor:
+        """Priorities of the windows, [B], from errors [learn, B] that are 0 where not valid: their mean size."""
+        return error.abs().sum(0) / valid.sum(0).clamp(min=1)
+
+    def first_priorities(
+        self, head: QHead, rows: Mapping[str, Tensor], windows: SequenceSpec, version: Tensor
+    ) -> Tensor:
+        """`priorities` as they follow from the action values ``extra.q`` that the actor had at every row of a window.
+
+        rows: whole windows [T, B, ...]. The actor's online network stands for the target network too. A closing row
+        that the actor never saw has no values: a bootstrap from it (a time limit) counts as 0 here.
+        Source: Horgan et al. 2018 (Ape-X), section 3; Kapturowski et al. 2019 (R2D2), section 2.3.
+        """
+        rows = {name: value[windows.context :] for name, value in rows.items()}
+        learn, q = windows.learn, rows["extra.q"]
+        steps, action = self.steps(rows, learn, version), rows["action"][:learn]
+        ahead = steps.pick(q)
+        target = head.target(Reads(ahead, ahead, q[:learn] if head.reads_here else None, action), steps)
+        error, valid = head.loss(q[:learn], action, target)[1], self.trained(rows, learn)
+        return self.priorities(torch.where(valid, error, 0.0), valid)
+
+
+def share(version: Tensor, over: float) -> Tensor:
+    """How much of the first `over` learner_steps is behind, float32 [] in 0..1."""
+    return (version / over).clamp(max=1.0)
