@@ -123,7 +123,7 @@ class Record:
         tail = len(state["tail"]["is_last"])
         if len(state["starts"]) != replay.streams or int((counts - state["starts"]).sum()) != tail:
             raise UserError(
-                f"replay and chunk files were not saved together: {replay.inserted} rows, of which {tail} are in no file"
+                f"replay and chunk files were not saved together: of {replay.inserted} rows {tail} are in no file"
             )
         restored = np.zeros(replay.streams, np.int64)
         sealed = _present(self.folder, state)

@@ -76,8 +76,8 @@ class Local:
                 self.act()
                 self.trainer.learn()
                 if run.due("log"):
-                    counted = {f"replay/{name}": value for name, value in self.store.metrics().items()}
-                    run.log(self.trainer.meter.flush("train/") | counted)
+                    age = self.follower.metrics(run.clock.version) if self.follower else {}
+                    run.log(train=self.trainer.metrics(), replay=self.store.metrics(), actor=self.actor.metrics() | age)
                 if run.due("eval"):
                     run.evaluate(self.learner.policy)
                 if run.due("checkpoint"):

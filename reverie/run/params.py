@@ -65,6 +65,10 @@ class Follower:
             install(newer, self.policy)
             self.version = newer.version
 
+    def metrics(self, version: int) -> dict[str, float]:
+        """Age of the parameters in learner_steps, when the learner is at that version."""
+        return {"parameter_age": version - self.version}
+
     def state_dict(self) -> dict[str, Any]:
         """Parameters, which may be older than the learner's."""
         return {"version": self.version, "tensors": tensors_of(self.policy)}

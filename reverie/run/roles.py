@@ -58,6 +58,8 @@ class Actor:
         self.episode_info: Mapping[int, Mapping[str, float]] = {}
         """what the environment says of episodes that ended with the last `step`, see `reverie.envs.env.Step`"""
         self.state: State = policy.initial_state(env.num_envs)
+        self.seat = Seat.alone(env.num_envs)
+        """that of the last `step`"""
 
     def start(self) -> list[Ended]:
         """Reset the environment; must precede the first `step`."""
@@ -65,7 +67,7 @@ class Actor:
 
     def step(self, seat: Seat, version: int = 0) -> list[Ended]:
         """Episodes that ended with one decision per stream. version: of the policy's parameters."""
-        before = self.state
+        before, self.seat = self.state, seat
         with torch.inference_mode():
             seen = {name: torch.from_numpy(value).to(self.device) for name, value in self.rows.items()}
             decision = self.policy.step(before, seen, self.noise, seat)
@@ -105,6 +107,10 @@ class Actor:
         self.state = self.policy.initial_state(self.env.num_envs)
         self.seed = seed
         self.start()
+
+    def metrics(self) -> dict[str, float]:
+        """What the policy tells of how it acts now."""
+        return self.policy.metrics(self.seat)
 
     def _see(self, rows: Rows, action: np.ndarray) -> list[Ended]:
         first = rows["is_first"].reshape(-1, *[1] * (action.ndim - 1))
@@ -162,6 +168,10 @@ class Trainer:
         self.feed.give(result.feedback)
         self.meter.add(result.metrics)
         self.meter.add({"age": batch.ages.double().mean()})
+
+    def metrics(self) -> dict[str, float]:
+        """Means over the updates since the last call, and what the learner tells of itself."""
+        return self.meter.flush() | self.learner.metrics()
 
     def state_dict(self) -> dict[str, Any]:
         """The learner's and the open means of metrics; nothing may be under way, see `drain`."""

@@ -120,13 +120,14 @@ class Run:
             more = {f"episode/{name}": value for name, value in info.get(stream, {}).items()}
             self.record({"episode/score": score, "episode/length": length, **more})
 
-    def log(self, metrics: dict[str, float]) -> None:
-        """One line of means since the last one, with the speeds since then."""
+    def log(self, **metrics: Mapping[str, float]) -> None:
+        """One line of what the parts of a run tell, ``<part>/<name>``, with the speeds since the last one."""
+        line = {f"{part}/{name}": value for part, numbers in metrics.items() for name, value in numbers.items()}
         seconds = time.perf_counter() - self._since
         env_steps, learner_steps = self._at
-        metrics["speed/env_steps_per_s"] = (self.clock.env_steps - env_steps) / seconds
-        metrics["speed/learner_steps_per_s"] = (self.clock.learner_steps - learner_steps) / seconds
-        self.record(metrics)
+        line["speed/env_steps_per_s"] = (self.clock.env_steps - env_steps) / seconds
+        line["speed/learner_steps_per_s"] = (self.clock.learner_steps - learner_steps) / seconds
+        self.record(line)
         self._mark()
 
     def _mark(self) -> None:

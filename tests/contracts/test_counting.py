@@ -357,9 +357,9 @@ def test_the_local_runner_counts_right_across_interruptions(
             run.restore()
         flush = run.trainer.meter.flush
 
-        def note(prefix: str = "", flush: Any = flush) -> dict[str, float]:
-            means: dict[str, float] = flush(prefix)
-            wrong.append(means.get("train/wrong", 0.0))
+        def note(flush: Any = flush) -> dict[str, float]:
+            means: dict[str, float] = flush()
+            wrong.append(means.get("wrong", 0.0))
             return means
 
         run.trainer.meter.flush = note  # type: ignore[method-assign]

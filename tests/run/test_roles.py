@@ -241,14 +241,14 @@ def test_an_evaluator_takes_the_mode_and_shows_its_rows() -> None:
 
 def test_meters() -> None:
     meter = Meter()
-    assert meter.flush("train/") == {}
+    assert meter.flush() == {}
     meter.add({"a": torch.tensor(1.0), "b": torch.tensor(4)})
     meter.add({"a": torch.tensor(2.5, requires_grad=True)})
     meter.add({"c": 3.0})
     copy = Meter()
     copy.load_state_dict(meter.state_dict())
     copy.add({"a": 0.0})
-    assert meter.flush("train/") == {"train/a": 1.75, "train/b": 4.0, "train/c": 3.0}
+    assert meter.flush() == {"a": 1.75, "b": 4.0, "c": 3.0}
     assert meter.flush() == {}
     assert copy.flush() == {"a": pytest.approx(3.5 / 3), "b": 4.0, "c": 3.0}
     # Sums are double: a million small numbers beside a large one are not lost.
