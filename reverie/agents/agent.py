@@ -13,6 +13,7 @@ Whoever acts builds a policy and no learner; the learner is built around a polic
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -39,6 +40,9 @@ class Agent(ABC):
 
     Config: ClassVar[type]
     """the frozen dataclass of this agent's settings; every field has a default"""
+    presets: ClassVar[Mapping[str, Any]] = {}
+    """presets of agents from other packages, the default first: name -> function of a `reverie.presets.task.Task` that
+    returns a whole configuration. Ours are in `reverie.presets`."""
 
     def windows(self, asked: SequenceSpec) -> SequenceSpec:
         """The windows that this agent needs, given those that ``replay.window`` asks for (which have no lookahead)."""

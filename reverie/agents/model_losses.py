@@ -6,8 +6,9 @@ observations are the environment's own: only together with the group they are un
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+import torch
 from torch import Tensor
 
 Losses = dict[tuple[str, str], Tensor]
@@ -17,6 +18,12 @@ Losses = dict[tuple[str, str], Tensor]
 def of(losses: Losses, group: str) -> dict[str, Tensor]:
     """The losses of one group by their names."""
     return {name: loss for (of_group, name), loss in losses.items() if of_group == group}
+
+
+def total(losses: Mapping[str, Tensor]) -> Tensor:
+    """The sum of at least one loss."""
+    first, *others = losses.values()
+    return torch.stack([first, *others]).sum() if others else first
 
 
 def loss_metrics(losses: Losses, taken: Iterable[str]) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from reverie.agents.model_losses import Losses, of
+from reverie.agents.model_losses import Losses, of, total
 from reverie.agents.objective import Objective
 from reverie.agents.predictors import Discount, Reward
 from reverie.agents.seen import Seen
@@ -194,20 +194,19 @@ class WorldModel(nn.Module):
         balanced and clipped). The discount keeps its own scale.
         Returns (total, metrics ``balance/<group>_{loss,weight,product}``).
         """
-        groups = torch.stack([torch.stack(list(of(losses, group).values())).sum() for group in self.groups])
+        groups = torch.stack([total(of(losses, group)) for group in self.groups])
         if self.balancer is None:
-            weighted = [self.fixed[group] * loss for (group, _), loss in losses.items()]
-            total = torch.stack(weighted).sum()
+            whole = torch.stack([self.fixed[group] * loss for (group, _), loss in losses.items()]).sum()
             weights = self.scales
         else:
             shared = [*self.encoder.parameters(), *self.rssm.parameters()]
-            total, weights = self.balancer(groups, shared)
+            whole, weights = self.balancer(groups, shared)
             for loss in of(losses, "continuation").values():
-                total = total + self.fixed["continuation"] * loss
+                whole = whole + self.fixed["continuation"] * loss
         raw = groups.detach()
         kinds = {"loss": raw, "weight": weights, "product": raw * weights}
         metrics = {f"balance/{g}_{kind}": x for kind, xs in kinds.items() for g, x in zip(self.groups, xs, strict=True)}
-        return total, metrics
+        return whole, metrics
 
     def discounts(self, features: Tensor) -> Tensor:
         """Predicted discounts [...] of features [..., F]: what returns in dreams are made with."""

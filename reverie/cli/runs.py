@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reverie.cli.root import AS_JSON, RUN_DIR, cli, require_run, show
-from reverie.errors import UserError, suggest
+from reverie.errors import UserError
 
 if TYPE_CHECKING:
     from reverie.config import Config
@@ -40,13 +40,12 @@ def train(
     Any key of the configuration can be set: --agent.gamma 0.99, --replay.batch=32, run.log_every=500. The same command
     with the same directory resumes the run that is there.
     """
-    from reverie.agents import AGENTS
+    from reverie.agents import find
     from reverie.run.configure import check_same, configure
 
     if agent.startswith("-"):
         raise UserError(f"the agent comes first: reverie train AGENT {agent} ...")
-    if agent not in AGENTS:
-        raise UserError(f"unknown agent {agent!r}{suggest(agent, AGENTS)}")
+    find(agent)
     if short["frames"] is not None and short["env_steps"] is not None:
         raise UserError("--frames and --env_steps both say how long the run is; give one of them")
     config = configure(agent, preset, env, overrides, short)
@@ -128,4 +127,5 @@ def report(run_dir: Path, as_json: bool, **options: Any) -> None:
 
 def _run_name(config: Config) -> str:
     env = re.sub(r"[^\w.-]+", "_", config.env.id)
-    return f"{config.name}-{env}-{config.preset}-seed{config.run.seed}"
+    agent = re.sub(r"[^\w.-]+", "_", config.name)
+    return f"{agent}-{env}-{config.preset}-seed{config.run.seed}"

@@ -77,10 +77,13 @@ def _env_options(env: str, words: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _agents() -> list[str]:
-    from reverie.agents import AGENTS
+    from reverie.agents import agents
 
-    width = max(map(len, AGENTS))
-    return [f"{name:<{width}}  {entry.summary} ({entry.paper})" for name, entry in AGENTS.items()]
+    known = agents()
+    width = max(map(len, known))
+    return [
+        f"{name:<{width}}  {entry.summary}{f' ({entry.paper})' if entry.paper else ''}" for name, entry in known.items()
+    ]
 
 
 def _envs() -> list[str]:

@@ -17,7 +17,7 @@ from reverie.nets.cores import FrameStack
 from reverie.nets.optim import OptimConfig
 from reverie.nets.torsos import TorsoConfig
 from reverie.presets import make_config
-from reverie.run.local import LocalRun
+from reverie.run.local import Local
 from tests.agents.value import IMAGE, VECTOR, batch, disturb, make, same_parameters, slow_n_step, slow_values
 
 STRATEGIES = [{"state": state, "context": context} for state in ("zero", "stored") for context in (0, 4)]
@@ -125,7 +125,7 @@ def test_whole_episodes_train_the_first_one_only() -> None:
 )
 def test_whole_episodes_have_no_context_rows(spec: dict[str, Any], settings: dict[str, Any], rows: int) -> None:
     """Those would never be trained, and an episode that ends among them would hide its end."""
-    with pytest.raises(ValueError, match=f"but {rows} rows are context; set replay.context to 0"):
+    with pytest.raises(ValueError, match=f"but {rows} rows are context; set replay.window.context to 0"):
         make("drqn", IMAGE, {"learn": 5, **spec}, units=4, whole_episodes=True, **settings)
     make("drqn", IMAGE, {"learn": 5, "state": "stored"}, units=4, whole_episodes=True, stack=3)
 
@@ -187,7 +187,7 @@ def test_neutral_r2d2_is_double_dqn() -> None:
 # What the actor stored
 
 
-def acted(tmp_path: Path, env_steps: int = 300, **changes: Any) -> LocalRun:
+def acted(tmp_path: Path, env_steps: int = 300, **changes: Any) -> Local:
     """An actor that has filled the replay, without any update."""
     settings = {
         "env.num_envs": 3,
@@ -197,17 +197,17 @@ def acted(tmp_path: Path, env_steps: int = 300, **changes: Any) -> LocalRun:
         "agent.torso.channels": [2, 3, 3],
         "agent.torso.dense": 6,
         "agent.stack": 2,
-        "replay.context": 4,
-        "replay.learn": 8,
-        "replay.period": 4,
-        "replay.state": "stored",
-        "replay.drift": True,
+        "replay.window.context": 4,
+        "replay.window.learn": 8,
+        "replay.window.period": 4,
+        "replay.window.state": "stored",
+        "replay.window.drift": True,
         "run.prefill": 100,
     }
-    run = LocalRun(overrides.apply(make_config("r2d2", "cpu", "toy/tmaze"), settings | changes), tmp_path / "run")
+    run = Local(overrides.apply(make_config("r2d2", "cpu-toy", "toy/tmaze"), settings | changes), tmp_path / "run")
     run._episodes = lambda ended: None  # type: ignore[method-assign]  # nothing is logged
     run.actor.start()
-    while run.env_steps < env_steps:
+    while run.run.clock.env_steps < env_steps:
         run.act()
     return run
 
@@ -216,7 +216,7 @@ def test_unrolling_what_was_stored_gives_the_actors_values(tmp_path: Path) -> No
     """Through random actions, epsilon, ends of episodes, with frames, previous actions and rewards: every row."""
     run = acted(tmp_path)
     learner = run.learner
-    data = run.replay.sample(40)
+    data = run.store.replay.sample(40)
     assert data.rows["is_first"].any()
     u = torch.rand(*data.rows["reward"].shape, learner.policy.noise)
     with torch.no_grad():
@@ -234,16 +234,16 @@ def test_drift_is_zero_while_parameters_stay_and_states_are_stored(tmp_path: Pat
     assert metrics["drift_last"] < 1e-4
     later = stored.learner.update(stored.replay.sample(64)).metrics
     assert later["drift_first"] > 1e-4
-    zero = acted(tmp_path / "zero", **{"replay.state": "zero", "replay.context": 0, "agent.stack": 1})
+    zero = acted(tmp_path / "zero", **{"replay.window.state": "zero", "replay.window.context": 0, "agent.stack": 1})
     metrics = zero.learner.update(zero.replay.sample(64)).metrics
     assert metrics["drift_first"] > 1e-3
 
 
 def test_first_row_of_a_stored_window_without_burn_in_cannot_drift(tmp_path: Path) -> None:
     """By construction, whatever the parameters are now."""
-    run = acted(tmp_path, **{"replay.context": 0})
+    run = acted(tmp_path, **{"replay.window.context": 0})
     for _ in range(4):
-        metrics = run.learner.update(run.replay.sample(32)).metrics
+        metrics = run.learner.update(run.store.replay.sample(32)).metrics
         assert metrics["drift_first"] < 1e-5
     assert metrics["drift_last"] > 1e-4
 
@@ -258,7 +258,7 @@ def test_drift_is_the_slow_one(tmp_path: Path) -> None:
     with torch.no_grad():
         for parameter in learner.policy.parameters():
             parameter += 0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
-    data = run.replay.sample(5)
+    data = run.store.replay.sample(5)
     data = replace(data, rows={name: value.clone() for name, value in data.rows.items()})
     assert data.probes is not None
     found: dict[str, torch.Tensor] = {}
@@ -285,8 +285,8 @@ def test_drift_is_the_slow_one(tmp_path: Path) -> None:
 def test_actors_priorities_are_what_the_first_update_would_find(tmp_path: Path) -> None:
     """With unchanged parameters and target = online, the learner's errors are the actor's."""
     run = acted(tmp_path)
-    data = run.replay.sample(30)
-    tree = run.replay.selector.tree  # type: ignore[attr-defined]
+    data = run.store.replay.sample(30)
+    tree = run.store.replay.selector.tree  # type: ignore[attr-defined]
     given = (data.probabilities.double() * tree.total()) ** (1 / 0.9)
     steps = run.learner.losses(data, {})
     next(steps)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tiny_runs import config
 
-from reverie.data.disk import open_dataset
+from reverie.data.dataset import open_dataset
 from reverie.data.selector import Drawn
 from reverie.data.selectors import Uniform
 from reverie.report.log import Record, read_metrics
@@ -100,7 +100,7 @@ def test_rows_are_decisions_and_closing_rows_and_bytes_are_those_of_their_fields
 
 def test_a_full_replay_has_as_many_rows_as_fit_into_its_budget(logged: Logged, tmp_path: Path) -> None:
     size, rows = row_bytes(logged.run_dir), 30
-    full = record_run(tmp_path / "full", replay__budget=STREAMS * rows * size + size)
+    full = record_run(tmp_path / "full", replay__store__budget=STREAMS * rows * size + size)
     for line in full.lines:
         come = line["env_steps"] + full.ended(line)
         if come <= rows:
