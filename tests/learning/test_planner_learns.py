@@ -67,6 +67,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.filterwarnings("error::UserWarning:reverie")
 def test_its_run_is_played_loaded_and_reported_on(run_dir: Path, tmp_path: Path) -> None:
     assert len(evaluate(run_dir, episodes=4)["scores"]) == 4
     policy = load(run_dir)
