@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.learner import ACTIONS, build
 from benchmarks.timing import make_batch, surroundings, timed, update, write
-from reverie.agents.dreamerv2 import DreamerV2
+from reverie.agents.dreamerv2 import DreamerV2Learner
 from reverie.data.sequences import Batch
 from reverie.nets.balance import BalanceKind
 from reverie.run.allocator import keep_freed_memory
@@ -29,7 +29,7 @@ from reverie.run.allocator import keep_freed_memory
 KINDS: tuple[BalanceKind, ...] = ("harmony", "fixed", "harmony-unrectified", "harmony-closed", "uw", "dwa", "nashmtl")
 
 
-def ratios(parent: DreamerV2, child: DreamerV2, batch: Batch, rounds: int) -> tuple[np.ndarray, np.ndarray]:
+def ratios(parent: DreamerV2Learner, child: DreamerV2Learner, batch: Batch, rounds: int) -> tuple[np.ndarray, np.ndarray]:
     """child / parent of (wall clock, processor) seconds, [rounds, 2], and the parent's seconds per update, [2]."""
     found, base = [], []
     for _ in range(rounds):
