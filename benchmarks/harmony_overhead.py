@@ -29,7 +29,9 @@ from reverie.run.allocator import keep_freed_memory
 KINDS: tuple[BalanceKind, ...] = ("harmony", "fixed", "harmony-unrectified", "harmony-closed", "uw", "dwa", "nashmtl")
 
 
-def ratios(parent: DreamerV2Learner, child: DreamerV2Learner, batch: Batch, rounds: int) -> tuple[np.ndarray, np.ndarray]:
+def ratios(
+    parent: DreamerV2Learner, child: DreamerV2Learner, batch: Batch, rounds: int
+) -> tuple[np.ndarray, np.ndarray]:
     """child / parent of (wall clock, processor) seconds, [rounds, 2], and the parent's seconds per update, [2]."""
     found, base = [], []
     for _ in range(rounds):

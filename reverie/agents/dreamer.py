@@ -28,7 +28,7 @@ from reverie.agents.dreamer_policy import DreamerPolicy
 from reverie.agents.model_losses import Losses, loss_metrics
 from reverie.agents.noise import Tape
 from reverie.agents.objective import Objective, side_by_side
-from reverie.agents.predictors import Discount, Reward
+from reverie.agents.predictors import Discount, Estimator, Reward
 from reverie.agents.recurrent import probes, start_state
 from reverie.agents.seen import Seen
 from reverie.agents.worldmodel import WorldModel, WorldModelConfig
@@ -92,19 +92,28 @@ class DreamerLearner(Learner):
         precision: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(policy, windows, seed, device, precision)
-        config = self.config = agent.config
+        self.config = agent.config
         self.model = agent.model(policy)
         self.actor, self.actions = policy.actor, policy.actions
         features = self.model.rssm.features
-        self.critic = Head(features, None, config.critic)
-        self.slow_critic = Head(features, None, config.critic).requires_grad_(False)
-        for part in (self.model, self.actor, self.critic, self.slow_critic):
-            glorot_(part)
-        self.model.rssm.reset_parameters()
+        self.critic = agent.critic(features)
+        self.slow_critic = agent.critic(features).requires_grad_(False)
+        self.initialise()
         self.model.objective.reset_parameters()
         self.slow_critic.load_state_dict(self.critic.state_dict())
         placed(self, self.device)
-        self.optimisers = {
+        self.optimisers = self.make_optimisers()
+
+    def initialise(self) -> None:
+        """First parameters of all networks, from torch's global generator: Glorot's, with biases of zero."""
+        for part in (self.model, self.actor, self.critic, self.slow_critic):
+            glorot_(part)
+        self.model.rssm.reset_parameters()
+
+    def make_optimisers(self) -> dict[str, Optimiser]:
+        """One for each group of losses that `losses` yields."""
+        config = self.config
+        return {
             "model": Optimiser(self.model.trained_parameters(), config.model_opt, self.model.rates),
             "actor": Optimiser(self.actor.parameters(), config.actor_opt),
             "critic": Optimiser(self.critic.parameters(), config.critic_opt),
@@ -266,6 +275,10 @@ class Dreamer(Agent):
     @abstractmethod
     def discount(self, features: int) -> Discount | None:
         """Its head for ends of episodes, if it has one."""
+
+    @abstractmethod
+    def critic(self, features: int) -> Estimator:
+        """What says what a state is worth; asked for twice where there is a slow one."""
 
     def learner(
         self,

@@ -28,12 +28,11 @@ from torch import Tensor
 
 from reverie.agents.dreamer import Dream, Dreamer, DreamerConfig, DreamerLearner
 from reverie.agents.objective import Objective, Reconstruction
-from reverie.agents.predictors import Discount, Reward
+from reverie.agents.predictors import Discount, Estimator, Reward
 from reverie.data.rows import State
 from reverie.data.sequences import Batch
 from reverie.nets.decoders import Decoder
 from reverie.nets.outputs import Bernoulli, UnitNormal
-from reverie.ops.continuous import unit_normal_nll
 from reverie.ops.returns import imagined_returns, trajectory_weights
 
 
@@ -84,7 +83,7 @@ class DreamerV2Learner(DreamerLearner):
                 # The first state is real: whether the episode ended there is known.
                 first = self.config.gamma * (~is_terminal).float()
                 discount = torch.cat([first.unsqueeze(0), discount[1:]])
-            value = self.slow_critic(features)
+            value = self.slow_critic.mean(features)
         return Dream(features, actions, policy, reward, discount, value)
 
     def returns(self, dream: Dream) -> Tensor:
@@ -117,11 +116,11 @@ class DreamerV2Learner(DreamerLearner):
     def critic_loss(self, dream: Dream, returns: Tensor, metrics: dict[str, Tensor]) -> Tensor:
         """Equation 5, as the negative log-likelihood of N(V(s_i), 1), i = 0..H-1."""
         with self.autocast():
-            value = self.critic(dream.features[:-1].detach())
+            x = self.critic.head(dream.features[:-1].detach())
         metrics["imagined_reward"] = dream.reward.mean().detach()
         metrics["imagined_return"] = returns.mean().detach()
-        metrics["value"] = value.mean().detach()
-        return (self.weights(dream)[:-1] * unit_normal_nll(returns.detach(), value, 0)).mean()
+        metrics["value"] = self.critic.output.mean(x).mean().detach()
+        return (self.weights(dream)[:-1] * self.critic.output.loss(x, returns)).mean()
 
     def update_slow_critic(self) -> None:
         """Copy the critic after update 0, target_every, ...; a lerp by 0 otherwise, so that shapes are static."""
@@ -153,3 +152,7 @@ class DreamerV2(Dreamer):
         """Bernoulli of gamma (1 - is_terminal), if it is predicted at all."""
         config = self.config
         return Discount(features, config.discount, Bernoulli(), config.gamma) if config.predict_discount else None
+
+    def critic(self, features: int) -> Estimator:
+        """N(V(s), 1)."""
+        return Estimator(features, self.config.critic, UnitNormal())

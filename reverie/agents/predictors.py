@@ -1,4 +1,4 @@
-"""Predictors: what a world model says of a row beside its observations, the reward and whether the episode goes on."""
+"""Numbers that are read off a model's features: what a state is worth, the reward, whether the episode goes on."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ from reverie.nets.outputs import Output
 from reverie.ops.transforms import reward_transform, symexp
 
 
-class Predictor(nn.Module, ABC):
-    """One number per row: a head, what its numbers mean, and the target that rows give.
-
-    loss = mean over rows of output.loss(head(features), target(rows)).
-    """
+class Estimator(nn.Module):
+    """One number per row: a head, and what its numbers mean. A critic is one whose targets are returns."""
 
     def __init__(self, features: int, config: HeadConfig, output: Output) -> None:
         super().__init__()
         self.head = Head(features, None if output.params == 1 else output.params, config)
         self.output = output
+
+    def mean(self, features: Tensor) -> Tensor:
+        """Estimate [...] of features [..., F], in the target's units."""
+        return self.output.mean(self.head(features))
+
+
+class Predictor(Estimator, ABC):
+    """An estimator whose targets are in rows: loss = mean over rows of output.loss(head(features), target(rows))."""
 
     @abstractmethod
     def target(self, rows: Mapping[str, Tensor]) -> Tensor:
@@ -30,10 +35,6 @@ class Predictor(nn.Module, ABC):
     def loss(self, features: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
         """Mean over rows, a scalar. features: [..., F]; rows: [...]."""
         return self.output.loss(self.head(features), self.target(rows)).mean()
-
-    def mean(self, features: Tensor) -> Tensor:
-        """Prediction [...] of features [..., F], in the target's units."""
-        return self.output.mean(self.head(features))
 
 
 INVERSES: dict[str, Callable[[Tensor], Tensor]] = {"identity": lambda x: x, "symlog": symexp}
