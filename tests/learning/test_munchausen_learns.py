@@ -1,7 +1,7 @@
-"""Agents from outside the package learn by `train`, found by their path: Munchausen Catch, with a memory a T-maze.
+"""Agents from outside the package, found by their path, learn by `train`: Munchausen Catch, with a memory a T-maze.
 
-Twins with one wire cut do not: without a bootstrap (gamma 0) only the last move is learned, without a memory the T-maze
-is a guess.
+Twins with one wire cut do not. Without a bootstrap (gamma 0) only the last move of an episode is learned; without a
+memory the T-maze is a guess.
 """
 
 from dataclasses import fields, replace
@@ -13,14 +13,36 @@ from munchausen import MunchausenConfig
 from munchausen_memory import MunchausenDRQNConfig
 
 from reverie import overrides
+from reverie.agents.dqn import DQNConfig
 from reverie.config import Config
 from reverie.presets import make_config
 from reverie.run.local import train
 from tests.learning.test_value_learns import CATCH, TMAZE
 
+ONE_STEP = {"agent.n_step": 1, "agent.double": False}
+SEED = 100
+
 
 def config_of(name: str, agent: type[DQNConfig], parent: str, env: str, changes: dict[str, Any]) -> Config:
-    """A run of that agent with the settings of a parent's preset."""
-    base = overrides.apply(make_config(parent, "cpu", env), changes)
-    theirs = {each.name: getattr(base.agent, each.name) for each in fields(base.agent)}
-    return replace(base, name=name, agent=agent(**theirs))
+    """A run of that agent with the settings of its parent's preset."""
+    base = overrides.apply(make_config(parent, "cpu", env), changes | ONE_STEP | {"run.seed": SEED})
+    settings = {each.name: getattr(base.agent, each.name) for each in fields(base.agent)}
+    return replace(base, name=name, agent=agent(**settings))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cut", [False, True])
+def test_munchausen_learns_catch_and_its_twin_does_not(cut: bool, tmp_path: Path) -> None:
+    changes = CATCH | ({"agent.gamma": 0.0} if cut else {})
+    config = config_of("munchausen:MunchausenDQN", MunchausenConfig, "dqn", "toy/catch", changes)
+    score = train(config, tmp_path / "run")["eval_score"]
+    assert score < 0.5 if cut else score > 0.9, score
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cut", [False, True])
+def test_munchausen_with_a_memory_learns_the_tmaze_and_its_twin_does_not(cut: bool, tmp_path: Path) -> None:
+    changes = TMAZE | {"agent.explore.over": 4000} | ({"agent.core": "none"} if cut else {})
+    config = config_of("munchausen_memory:MunchausenDRQN", MunchausenDRQNConfig, "drqn", "toy/tmaze", changes)
+    score = train(config, tmp_path / "run")["eval_score"]
+    assert abs(score) < 0.5 if cut else score > 0.9, score
