@@ -1,7 +1,8 @@
-"""Agents from outside the package, found by their path, learn by `train`: Munchausen Catch, with a memory a T-maze.
+"""Agents from outside the package, found by their path, learn by `train`: Munchausen CartPole, with a memory a T-maze.
 
-Twins with one wire cut do not. Without a bootstrap (gamma 0) only the last move of an episode is learned; without a
-memory the T-maze is a guess.
+Twins with one wire cut do not. Without a bootstrap (gamma 0) all actions are worth the reward, which is always the same;
+without a memory the T-maze is a guess. Each run takes about a quarter of a minute. With seeds 0 to 9 the one had scores
+of @LOW@ to @HIGH@ and the other 1 throughout.
 """
 
 from dataclasses import fields, replace
@@ -17,8 +18,21 @@ from reverie.agents.dqn import DQNConfig
 from reverie.config import Config
 from reverie.presets import make_config
 from reverie.run.local import train
-from tests.learning.test_value_learns import CATCH, TMAZE
+from tests.learning.test_value_learns import TMAZE
 
+CARTPOLE: dict[str, Any] = {
+    "agent.gamma": 0.97,
+    "agent.reward_scale": 0.1,
+    "agent.torso.units": 64,
+    "agent.hidden": 64,
+    "agent.target_every": 25,
+    "agent.explore.over": 3000,
+    "agent.opt.lr_over": 4500,
+    "run.env_steps": 10_000,
+    "run.prefill": 1000,
+    "run.eval_episodes": 20,
+    "run.checkpoint_every": 0,
+}
 ONE_STEP = {"agent.n_step": 1, "agent.double": False}
 SEED = 100
 
@@ -32,11 +46,11 @@ def config_of(name: str, agent: type[DQNConfig], parent: str, env: str, changes:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cut", [False, True])
-def test_munchausen_learns_catch_and_its_twin_does_not(cut: bool, tmp_path: Path) -> None:
-    changes = CATCH | ({"agent.gamma": 0.0} if cut else {})
-    config = config_of("munchausen:MunchausenDQN", MunchausenConfig, "dqn", "toy/catch", changes)
+def test_munchausen_learns_cartpole_and_its_twin_does_not(cut: bool, tmp_path: Path) -> None:
+    changes = CARTPOLE | ({"agent.gamma": 0.0} if cut else {})
+    config = config_of("munchausen:MunchausenDQN", MunchausenConfig, "dqn", "CartPole-v1", changes)
     score = train(config, tmp_path / "run")["eval_score"]
-    assert score < 0.5 if cut else score > 0.9, score
+    assert score < 50 if cut else score > 150, score
 
 
 @pytest.mark.slow
