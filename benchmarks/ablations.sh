@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python benchmarks/learning.py --env toy/catch --seeds 0 1 2 --jobs "${JOBS:-1}" --out results/ablations/dreamerv2 \
-  --frames 9000 --set 'env.options={"cells":5,"size":20}' run.prefill=400 agent.horizon=6 replay.learn=10 \
+  --frames 9000 --set 'env.options={"cells":5,"size":20}' run.prefill=400 agent.horizon=6 replay.window.learn=10 \
   replay.batch=16 agent.rssm.deter=48 agent.rssm.hidden=48 agent.rssm.stoch=6 \
   agent.rssm.classes=6 agent.encoder.depth=6 agent.decoder.depth=6 \
   --variant categorical --variant "gaussian agent.rssm.latent=gaussian" \

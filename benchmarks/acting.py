@@ -39,7 +39,7 @@ from reverie.envs.make import make_env
 from reverie.nets.cores import FrameStack
 from reverie.overrides import apply
 from reverie.presets import make_config
-from reverie.run.local import LocalRun
+from reverie.run.local import Local
 from reverie.run.roles import Actor
 
 
@@ -85,14 +85,19 @@ class NaturePolicy(Policy):
         raise NotImplementedError
 
 
-def r2d2_run(num_envs: int, run_dir: Path) -> LocalRun:
+def r2d2_run(num_envs: int, run_dir: Path) -> Local:
     """A run of R2D2 with the published network that only collects: rows, states and priorities, kept on disk too."""
     config = make_config("r2d2", "atari", "ALE/Pong-v5")
-    replay = {"replay.budget": "2000000000", "replay.context": "0", "replay.learn": "20", "replay.period": "20"}
+    replay = {
+        "replay.store.budget": "2000000000",
+        "replay.window.context": "0",
+        "replay.window.learn": "20",
+        "replay.window.period": "20",
+    }
     config = apply(
         config, {"env.num_envs": str(num_envs), "env.options.full_actions": "false", "run.prefill": "0"} | replay
     )
-    run = LocalRun(config, run_dir)
+    run = Local(config, run_dir)
     run.actor.start()
     return run
 
@@ -122,7 +127,7 @@ def main() -> None:
     env = make_env("ALE/Pong-v5", num_envs=n, protocol="atari-84", full_actions=False)
     spec = row_spec(env.spec.observation, env.spec.action)
     replay = Replay(spec, SequenceSpec(3, 1, 1), n, None, Uniform(), 0, capacity=100 * n)
-    actor = Actor(env, policy, lambda rows, streams, state: replay.add(rows, streams), 0)
+    actor = Actor(env, policy, lambda rows, streams, state, version: replay.add(rows, streams), 0)
     actor.start()
     seat = Seat.alone(n)
     kept = tempfile.TemporaryDirectory()

@@ -141,7 +141,7 @@ def main() -> None:
     starts: dict[str, Any] = {}
     empty: list[Measure] = []
     for number, paths in enumerate(choose(asked.run / "replay", asked.chunks)):
-        found = [measure(policy, read_chunk(path), config.replay.period) for path in paths]
+        found = [measure(policy, read_chunk(path), config.replay.window.period) for path in paths]
         starts[f"stored, quarter {number + 1} of the run"] = summed([each["stored"] for each in found])
         empty += [each["zero"] for each in found]
     document = {

@@ -37,7 +37,7 @@ SETTINGS = {
     "agent.n_step": "1",
     "agent.double": "false",
     "replay.batch": "32",
-    "replay.budget": "500000000",
+    "replay.store.budget": "500000000",
     "run.prefill": "1000",
     "run.train_ratio": "8",
 }

@@ -2,8 +2,8 @@
 
     python -m benchmarks.drift --threads 2 --out results/performance/drift.json
 
-The gauge is the only part of an update that `replay.drift` adds. It is timed inside the update, because between two
-updates of a second each there is more noise than it costs.
+The gauge is the only part of an update that `replay.window.drift` adds. It is timed inside the update, because between
+two updates of a second each there is more noise than it costs.
 """
 
 from __future__ import annotations

@@ -35,13 +35,19 @@ COMMON = (
 )
 FALLING = ("agent.explore.over=30000",)
 FRAMES = ("agent.hidden=128", f"replay.batch={ROWS}")
-MEMORY = ("agent.torso.dense=0", "agent.units=128", "replay.context=0", "replay.learn=10", f"replay.batch={ROWS // 10}")
+MEMORY = (
+    "agent.torso.dense=0",
+    "agent.units=128",
+    "replay.window.context=0",
+    "replay.window.learn=10",
+    f"replay.batch={ROWS // 10}",
+)
 EPISODES = ("agent.feed=true", "agent.whole_episodes=true", "replay.selector=episodes")
 VARIANTS = {
     "dqn": ("dqn", *COMMON, *FALLING, *FRAMES),
     "dqn-stack-4": ("dqn", *COMMON, *FALLING, *FRAMES, "agent.stack=4"),
     "drqn": ("drqn", *COMMON, *FALLING, *MEMORY, *EPISODES),
-    "r2d2": ("r2d2", *COMMON, *MEMORY, "replay.period=5"),
+    "r2d2": ("r2d2", *COMMON, *MEMORY, "replay.window.period=5"),
 }
 """All train as many rows in as many updates of `ROWS` rows; learning rates fall to 0 over the run."""
 

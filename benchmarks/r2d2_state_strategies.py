@@ -8,8 +8,8 @@
     far    cue <-------- 9 env_steps --------->  junction       cue and junction are never in one window
     near         cue <----- 4 env_steps ------> junction       of windows that learn the junction, burn-in sees the cue
 
-Everything but `replay.state` and `replay.context` is equal, the number of updates and of trained rows too. A run that
-is complete in --work is not repeated; one that was interrupted goes on. Writes <out>.json, .png and .md.
+Everything but `replay.window.state` and `replay.window.context` is equal, the number of updates and of trained rows
+too. A run that is complete in --work is not repeated; one that was interrupted goes on. Writes <out>.json, .png, .md.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ SETTINGS: dict[str, Any] = {
     "agent.target_every": 50,
     "agent.opt.lr": 2e-3,
     "replay.batch": 64,
-    "replay.learn": LEARN,
-    "replay.period": 1,
+    "replay.window.learn": LEARN,
+    "replay.window.period": 1,
     # About 4000 rows, drawn uniformly: old states were written in a code that today's parameters do not read.
-    "replay.budget": 1_600_000,
+    "replay.store.budget": 1_600_000,
     "replay.selector": "uniform",
-    "replay.drift": True,
+    "replay.window.drift": True,
     "run.prefill": 500,
     "run.train_ratio": 32.0,
     "run.checkpoint_every": 0,
@@ -80,10 +80,10 @@ TASKS: dict[str, dict[str, Any]] = {
 ENV_STEPS = {"far": 16_000, "near": 10_000}
 """Length of a run, the same for all strategies."""
 STRATEGIES: dict[str, dict[str, Any]] = {
-    "zero": {"replay.state": "zero", "replay.context": 0},
-    "zero+burn-in": {"replay.state": "zero", "replay.context": BURN_IN},
-    "stored": {"replay.state": "stored", "replay.context": 0},
-    "stored+burn-in": {"replay.state": "stored", "replay.context": BURN_IN},
+    "zero": {"replay.window.state": "zero", "replay.window.context": 0},
+    "zero+burn-in": {"replay.window.state": "zero", "replay.window.context": BURN_IN},
+    "stored": {"replay.window.state": "stored", "replay.window.context": 0},
+    "stored+burn-in": {"replay.window.state": "stored", "replay.window.context": BURN_IN},
 }
 PAPER = {
     "drift_first": ["zero", "zero+burn-in", "stored+burn-in", "stored"],
@@ -113,7 +113,7 @@ def configure(task: str, strategy: str, seed: int, env_steps: int) -> Config:
         "run.log_every": env_steps // 24,
         "run.eval_every": env_steps // 8,
     }
-    return overrides.apply(make_config("r2d2", "cpu", "toy/tmaze"), SETTINGS | own | STRATEGIES[strategy])
+    return overrides.apply(make_config("r2d2", "cpu-toy", "toy/tmaze"), SETTINGS | own | STRATEGIES[strategy])
 
 
 def bring(config: Config, run_dir: Path) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from reverie.data.selectors import SELECTORS, SelectorConfig, UniformConfig
 from reverie.data.sequences import SequenceSpec, StateKind
-
-Selector = Literal["uniform", "ends", "episodes", "recency", "prioritised"]
+from reverie.overrides import Choice
 
 
 @dataclass(frozen=True)
@@ -21,44 +21,57 @@ class EnvConfig:
 
 
 @dataclass(frozen=True)
-class ReplayConfig:
-    """What is kept and what a batch is made of; lengths in rows, see `reverie.data.sequences.SequenceSpec`.
+class WindowConfig:
+    """Which windows are trained on; lengths in rows, see `reverie.data.sequences.SequenceSpec`.
 
-    budget: bytes of rows kept in memory. batch: windows per learner_step. context: rows of burn-in; what an agent
-    needs beside them (frames of a stack, rows to bootstrap from) it adds itself, see `Learner.sequence`.
-    alpha, priority_floor: of the selector ``prioritised``, P(i) ~ max(p_i, priority_floor)^alpha.
-    recent_fraction, recent_horizon, recent_decay: of the selector ``recency``, see `reverie.data.selectors.Recency`.
+    context: rows of burn-in; what an agent needs beside them (frames of a stack, rows to bootstrap from) it adds
+    itself, see `Learner.sequence`. learn: rows with a loss. period: windows begin at every so many rows.
     drift: measure how far recurrent states drift (``train/drift_first``, ``train/drift_last``); keeps the actor's.
     """
 
-    budget: int = 2_000_000_000
-    batch: int = 16
     context: int = 0
     learn: int = 50
     period: int = 1
     state: StateKind = "zero"
     drift: bool = False
-    selector: Selector = "uniform"
-    alpha: float = 0.6
-    priority_floor: float = 1e-6
-    recent_fraction: float = 0.5
-    recent_horizon: int = 1000
-    recent_decay: Literal["exponential", "linear"] = "exponential"
-    chunk: int = 1024
-    """rows of one stream per sealed file on disk"""
 
     def __post_init__(self) -> None:
-        SequenceSpec(self.context, self.learn, 0, self.period, self.state, self.drift)
-        _at_least(1, budget=self.budget, batch=self.batch, chunk=self.chunk)
-        if self.alpha < 0.0 or self.priority_floor <= 0.0:
-            raise ValueError(f"expected alpha >= 0 and priority_floor > 0, got {self.alpha} and {self.priority_floor}")
-        if not 0.0 <= self.recent_fraction <= 1.0 or self.recent_horizon < 1:
-            raise ValueError(
-                "expected 0 <= recent_fraction <= 1 and recent_horizon >= 1, "
-                f"got {self.recent_fraction} and {self.recent_horizon}"
-            )
-        if self.selector in ("ends", "episodes") and self.period != 1:
-            raise ValueError(f"the selector {self.selector!r} needs period = 1, got {self.period}")
+        self.asked()
+
+    def asked(self) -> SequenceSpec:
+        """The windows that are asked for, without lookahead. Raises ValueError as `SequenceSpec` does."""
+        return SequenceSpec(self.context, self.learn, 0, self.period, self.state, self.drift)
+
+
+@dataclass(frozen=True)
+class StoreConfig:
+    """What is kept. budget: bytes of rows in memory. chunk: rows of one stream per sealed file on disk."""
+
+    budget: int = 2_000_000_000
+    chunk: int = 1024
+
+    def __post_init__(self) -> None:
+        _at_least(1, budget=self.budget, chunk=self.chunk)
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """What is kept and what a batch is made of. batch: windows per learner_step.
+
+    selector: which windows are drawn, chosen by name (``replay.selector = prioritised``) and then set up
+    (``replay.selector.alpha = 0.9``); names and their settings: `reverie.data.selectors.SELECTORS`.
+    """
+
+    batch: int = 16
+    window: WindowConfig = field(default_factory=WindowConfig)
+    selector: Annotated[SelectorConfig, Choice(SELECTORS)] = field(default_factory=UniformConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+
+    def __post_init__(self) -> None:
+        _at_least(1, batch=self.batch)
+        if self.selector.any_start and self.window.period != 1:
+            name = Choice(SELECTORS).name(self.selector)
+            raise ValueError(f"the selector {name!r} needs period = 1, got {self.window.period}")
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,9 @@ class RunConfig:
     """How long, how often, and on what.
 
     frames: length of the run (env_steps x action repeat). prefill: env_steps of random actions first.
-    pretrain: learner_steps once the prefill is there. train_ratio: trained_rows per env_step (after the prefill).
+    pretrain: learner_steps once the prefill is there.
+    train_ratio: trained_rows per env_step (after the prefill); None: no pacing, windows are trained on as they come,
+        which needs a selector that draws each of them once (``replay.selector = fifo``).
     log_every, checkpoint_every, eval_every: env_steps; eval_every 0 evaluates only at the end.
     """
 
@@ -83,7 +98,11 @@ class RunConfig:
     """CPU threads of torch; 0: all cores"""
     prefill: int = 1000
     pretrain: int = 1
-    train_ratio: float = 50.0
+    train_ratio: float | None = 50.0
+    publish_every: int = 0
+    """learner_steps after which actors take over newer parameters; 0: they act with the learner's own networks"""
+    ahead: int = 0
+    """batches drawn and copied ahead of the update that learns from them; 0: the exact order"""
     log_every: int = 1000
     checkpoint_every: int = 10_000
     eval_every: int = 0
@@ -95,10 +114,11 @@ class RunConfig:
         _at_least(1, frames=self.frames, eval_envs=self.eval_envs, keep_checkpoints=self.keep_checkpoints)
         _at_least(1, env_steps=1 if self.env_steps is None else self.env_steps)
         _at_least(0, seed=self.seed, threads=self.threads, prefill=self.prefill, pretrain=self.pretrain)
+        _at_least(0, publish_every=self.publish_every, ahead=self.ahead)
         _at_least(0, log_every=self.log_every, checkpoint_every=self.checkpoint_every)
         _at_least(0, eval_every=self.eval_every, eval_episodes=self.eval_episodes)
-        if not 1e-6 <= self.train_ratio < float("inf"):
-            raise ValueError(f"train_ratio must be finite and at least 1e-6, got {self.train_ratio}")
+        if self.train_ratio is not None and not 1e-6 <= self.train_ratio < float("inf"):
+            raise ValueError(f"train_ratio must be finite and at least 1e-6, or none, got {self.train_ratio}")
 
 
 def _at_least(least: int, **values: int) -> None:
@@ -117,3 +137,10 @@ class Config:
     env: EnvConfig = field(default_factory=EnvConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        if self.run.train_ratio is None and not self.replay.selector.uses_up:
+            raise ValueError(
+                "run.train_ratio = none draws windows for as long as there are any, which the selector "
+                f"{Choice(SELECTORS).name(self.replay.selector)!r} never runs out of; set replay.selector = fifo"
+            )

@@ -2,7 +2,9 @@
 
 Nothing here knows a particular config. A *group* is a field that holds a dataclass, a *key* is a path of field names to
 anything else. Which dataclass a group holds is decided by the instance that the caller passes (a preset), so one field
-``agent`` may hold the config of any agent. Dictionaries are one key each, and ``env.flags.sticky`` reaches into one.
+``agent`` may hold the config of any agent. A field annotated with `Choice` holds one of several dataclasses, chosen by
+name: ``replay.selector = prioritised`` (short for ``replay.selector.kind``) takes that class's defaults, which
+``replay.selector.alpha = 0.9`` changes. Dictionaries are one key each, and ``env.flags.sticky`` reaches into one.
 """
 
 from __future__ import annotations
@@ -23,9 +25,28 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from reverie.errors import UserError, suggest
 
 C = TypeVar("C")
+KIND = "kind"
+"""the key, inside a group that is chosen by name, of that name"""
 
 _ASSIGNMENT = re.compile(r"(?:--)?([A-Za-z_][\w-]*(?:\.[\w-]+)*)=(.*)", re.DOTALL)
 _DOTTED_ASSIGNMENT = re.compile(r"[A-Za-z_][\w-]*(?:\.[\w-]+)+=")
+
+
+class Choice:
+    """Annotation of a group whose dataclass is chosen by name: ``Annotated[Base, Choice({"name": Class, ...})]``.
+
+    All fields of the classes need defaults, and none may be called ``kind``.
+    """
+
+    def __init__(self, classes: Mapping[str, type]) -> None:
+        self.classes = classes
+
+    def name(self, group: Any) -> str:
+        """The name of an instance's class. Raises ValueError if it has none."""
+        for name, cls in self.classes.items():
+            if type(group) is cls:
+                return name
+        raise ValueError(f"{type(group).__name__} is none of {', '.join(self.classes)}")
 
 
 def parse(tokens: Sequence[str]) -> dict[str, str]:
@@ -60,16 +81,20 @@ def apply(config: C, overrides: Mapping[str, Any]) -> C:
     """
     tree: dict[str, Any] = {}
     for key, value in overrides.items():
-        _plant(tree, key, value, config)
+        by_name = isinstance(value, str) and _is_choice(config, key.split("."))
+        _plant(tree, f"{key}.{KIND}" if by_name else key, value)
     return _rebuild(config, tree, "", _known(config), text=True)
 
 
 def flatten(config: Any) -> dict[str, Any]:
     """{dotted key: value} of every key, in field order; a dictionary is one value."""
     flat: dict[str, Any] = {}
+    choices = _choices(type(config))
     for field in _fields(config):
         value = getattr(config, field.name)
         if _is_group(value):
+            if field.name in choices:
+                flat[f"{field.name}.{KIND}"] = choices[field.name].name(value)
             flat |= {f"{field.name}.{key}": leaf for key, leaf in flatten(value).items()}
         else:
             flat[field.name] = value
@@ -94,6 +119,35 @@ def from_dict(default: C, data: Mapping[str, Any]) -> C:
     return _rebuild(default, data, "", _known(default), text=False)
 
 
+def lacking(config: Any, data: Mapping[str, Any]) -> dict[str, Any]:
+    """{dotted key: value that it has in `config`} of the keys of `config` that `data`, a `to_dict`, does not have."""
+    return {key: value for key, value in flatten(config).items() if not _has(data, key.split("."))}
+
+
+def _has(data: Any, path: Sequence[str]) -> bool:
+    for name in path:
+        if not isinstance(data, Mapping) or name not in data:
+            return data is None  # an optional group that is not there has no keys to lack
+        data = data[name]
+    return True
+
+
+def _choices(cls: type) -> dict[str, Choice]:
+    """Field name -> how its group is chosen."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {
+        name: part for name, hint in hints.items() for part in getattr(hint, "__metadata__", ()) if type(part) is Choice
+    }
+
+
+def _is_choice(config: Any, path: Sequence[str]) -> bool:
+    """Whether the key at `path` is a group that is chosen by name."""
+    *above, last = path
+    for name in above:
+        config = getattr(config, name, None)
+    return _is_group(config) and last in _choices(type(config))
+
+
 def _is_group(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
@@ -107,7 +161,7 @@ def _known(config: Any) -> list[str]:
     return list(flatten(config))
 
 
-def _plant(tree: dict[str, Any], key: str, value: Any, config: Any) -> None:
+def _plant(tree: dict[str, Any], key: str, value: Any) -> None:
     """Put one dotted key into the nested `tree`, following dictionaries below the config's own keys too."""
     node, path = tree, key.split(".")
     for depth, name in enumerate(path[:-1], start=1):
@@ -133,12 +187,34 @@ def _rebuild(config: Any, tree: Mapping[str, Any], prefix: str, known: list[str]
         key = prefix + name
         if name not in names:
             raise UserError(f"unknown key {_first(key, value)!r}{suggest(_first(key, value), known)}")
-        changes[name] = _value(getattr(config, name), hints[name], value, key, known, text=text)
+        choice = _choices(type(config)).get(name)
+        if choice is not None and type(value) in choice.classes.values():
+            changes[name] = value
+        elif choice is not None and isinstance(value, Mapping):
+            changes[name] = _chosen(choice, getattr(config, name), value, key, known, text=text)
+        else:
+            changes[name] = _value(getattr(config, name), hints[name], value, key, known, text=text)
     try:
         return dataclasses.replace(config, **changes)
     except ValueError as error:
         named = ", ".join(_assignments(tree, prefix)) if text else prefix.rstrip(".")
         raise UserError(f"{named or 'the config'}: {error}") from error
+
+
+def _chosen(choice: Choice, current: Any, tree: Mapping[str, Any], key: str, known: list[str], *, text: bool) -> Any:
+    """A group that is chosen by name: of the named class, with its defaults, or else the current one, changed."""
+    rest = {name: value for name, value in tree.items() if name != KIND}
+    if KIND in tree:
+        kind = tree[KIND]
+        if not isinstance(kind, str) or kind not in choice.classes:
+            raise UserError(f"{key} = {kind!r} is unknown{suggest(str(kind), choice.classes)}")
+        current = choice.classes[kind]()
+    kind, names = choice.name(current), [field.name for field in _fields(current)]
+    for name, value in rest.items():
+        owners = [owner for owner, cls in choice.classes.items() if name in {f.name for f in dataclasses.fields(cls)}]
+        if name not in names and owners:
+            raise UserError(f"{_first(f'{key}.{name}', value)} is of {key} = {' or '.join(owners)}, but it is {kind}")
+    return _rebuild(current, rest, f"{key}.", [*known, *(f"{key}.{name}" for name in names)], text=text)
 
 
 def _value(current: Any, hint: Any, value: Any, key: str, known: list[str], *, text: bool) -> Any:
@@ -283,7 +359,12 @@ def _assignments(tree: Mapping[str, Any], prefix: str) -> list[str]:
 
 def _plain(value: Any) -> Any:
     if _is_group(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in _fields(value)}
+        choices = _choices(type(value))
+        plain = {field.name: _plain(getattr(value, field.name)) for field in _fields(value)}
+        return {
+            name: {KIND: choices[name].name(getattr(value, name)), **group} if name in choices else group
+            for name, group in plain.items()
+        }
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):

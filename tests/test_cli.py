@@ -65,7 +65,7 @@ class Calls(list[tuple[str, Any]]):
         return call
 
 
-def make_config(agent: str, preset: str | None, env: str | None) -> Config:
+def make_config(agent: str, preset: str | None, env: str | None, **seen: Any) -> Config:
     if preset not in (None, "cpu", "atari"):
         raise UserError(f"unknown preset {preset!r}{suggest(preset or '', ['cpu', 'atari'])}")
     return Config(name=agent, preset=preset or "cpu", env=Env(env or "toy/catch"))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from reverie.errors import UserError
-from reverie.overrides import apply, flatten, from_dict, parse, to_dict
+from reverie.overrides import Choice, apply, flatten, from_dict, lacking, parse, to_dict
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,39 @@ class Env:
 
 
 @dataclass(frozen=True)
+class Draw:
+    """What `Uniform` and `Weighted` have in common."""
+
+
+@dataclass(frozen=True)
+class Uniform(Draw):
+    pass
+
+
+@dataclass(frozen=True)
+class Weighted(Draw):
+    alpha: float = 0.6
+    floor: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.alpha < 0:
+            raise ValueError(f"alpha must be >= 0, got {self.alpha}")
+
+
+DRAWS = Choice({"uniform": Uniform, "weighted": Weighted})
+
+
+@dataclass(frozen=True)
+class Replay:
+    batch: int = 16
+    draw: Annotated[Draw, DRAWS] = field(default_factory=Uniform)
+
+
+@dataclass(frozen=True)
 class Config:
     agent: Any = field(default_factory=Agent)
     env: Env = field(default_factory=Env)
+    replay: Replay = field(default_factory=Replay)
     out: Path = Path("runs")
     frames: int = 1000
     double_frames: int = field(init=False, default=0)
@@ -171,6 +201,14 @@ def test_whole_groups_and_python_values() -> None:
         ({"agent.rssm.deter": "601"}, ["agent.rssm.deter = 601", "multiple of groups"]),
         ({"env.flags.a": "1", "env.flags.a.b": "2"}, ["both given"]),
         ({"env.flags.a.b": "1", "env.flags.a": "2"}, ["in parts"]),
+        ({"replay.draw": "weigthed"}, ["replay.draw = 'weigthed' is unknown", "did you mean weighted?"]),
+        ({"replay.draw.kind": 3}, ["replay.draw = 3 is unknown", "known: uniform, weighted"]),
+        ({"replay.draw": 3}, ["replay.draw is a group"]),
+        ({"replay.draw.alpha": "1"}, ["replay.draw.alpha is of replay.draw = weighted, but it is uniform"]),
+        ({"replay.draw": "weighted", "replay.draw.alhpa": "1"}, ["'replay.draw.alhpa'", "mean replay.draw.alpha"]),
+        ({"replay.draw": "weighted", "replay.draw.alpha": "-1"}, ["replay.draw.alpha = -1: alpha must be >= 0"]),
+        ({"replay.draw": "weighted", "replay.draw.alpha": "x"}, ["replay.draw.alpha = 'x'", "a float"]),
+        ({"replay.drow": "weighted"}, ["'replay.drow'", "replay.draw.kind"]),
     ],
 )
 def test_a_wrong_override_is_one_line_that_names_it(overrides: dict[str, Any], words: list[str]) -> None:
@@ -180,6 +218,53 @@ def test_a_wrong_override_is_one_line_that_names_it(overrides: dict[str, Any], w
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "draw"),
+    [
+        ({"replay.draw": "weighted"}, Weighted()),
+        ({"replay.draw.kind": "weighted"}, Weighted()),
+        ({"replay.draw": "weighted", "replay.draw.alpha": "0.9"}, Weighted(0.9)),
+        ({"replay.draw.alpha": "0.9", "replay.draw": "weighted"}, Weighted(0.9)),
+        ({"replay.draw": Weighted(0.2)}, Weighted(0.2)),
+        ({"replay": Replay(3, Weighted(0.3))}, Weighted(0.3)),
+    ],
+)
+def test_a_group_is_chosen_by_name(overrides: dict[str, Any], draw: Draw) -> None:
+    assert apply(Config(), overrides).replay.draw == draw
+
+
+def test_the_chosen_group_is_changed_and_by_name_it_begins_anew() -> None:
+    config = Config(replay=Replay(draw=Weighted(0.9, 0.5)))
+    assert apply(config, {"replay.draw.alpha": "0.2"}).replay.draw == Weighted(0.2, 0.5)
+    assert apply(config, {"replay.draw": "weighted", "replay.draw.alpha": "0.2"}).replay.draw == Weighted(0.2, 0.1)
+    assert apply(config, {"replay.draw": "uniform"}).replay.draw == Uniform()
+    assert to_dict(config)["replay"] == {"batch": 16, "draw": {"kind": "weighted", "alpha": 0.9, "floor": 0.5}}
+    flat = {key: value for key, value in flatten(config).items() if key.startswith("replay.draw")}
+    assert flat == {"replay.draw.kind": "weighted", "replay.draw.alpha": 0.9, "replay.draw.floor": 0.5}
+    assert apply(Config(), flat) == config
+
+
+def test_a_class_without_a_name_has_none() -> None:
+    with pytest.raises(ValueError, match="Draw is none of uniform, weighted"):
+        DRAWS.name(Draw())
+
+
+def test_lacking_keys_come_with_the_values_they_take() -> None:
+    config = Config(agent=Agent(harmony=Harmony()), env=Env(flags={"a": 1}), replay=Replay(draw=Weighted()))
+    data = to_dict(config)
+    assert lacking(config, data) == {}
+    del data["replay"]["draw"]["floor"], data["agent"]["rssm"], data["env"]["flags"], data["agent"]["lr"]
+    assert lacking(from_dict(Config(), data), data) == {
+        "agent.rssm.deter": 200,
+        "agent.rssm.classes": 32,
+        "agent.rssm.groups": 8,
+        "agent.lr": 1e-4,
+        "env.flags": {},
+        "replay.draw.floor": 0.1,
+    }
+    assert lacking(Config(), to_dict(Config())) == {}
 
 
 def test_parse_reads_every_spelling() -> None:
@@ -228,6 +313,7 @@ configs = st.builds(
             st.text(), st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.integers())
         ),
     ),
+    replay=st.builds(Replay, draw=st.builds(Uniform) | st.builds(Weighted, alpha=st.floats(0, 1))),
     out=st.sampled_from([Path("a/b"), Path("3")]),
     frames=st.integers(),
 )

@@ -24,9 +24,9 @@ def test_mazes_hide_their_cues_where_they_say() -> None:
 
 def test_strategies_differ_in_start_state_and_burn_in_alone() -> None:
     configs = [experiment.configure("far", name, 3, 2500) for name in experiment.STRATEGIES]
-    found = {(config.replay.state, config.replay.context) for config in configs}
+    found = {(config.replay.window.state, config.replay.window.context) for config in configs}
     assert found == {("zero", 0), ("zero", 4), ("stored", 0), ("stored", 4)}
-    blank = {"replay.state": "zero", "replay.context": 0}
+    blank = {"replay.window.state": "zero", "replay.window.context": 0}
     assert len({repr(experiment.overrides.apply(config, blank)) for config in configs}) == 1
     # 2000 env_steps after the prefill, 32 trained_rows each, in batches of 64 windows of 4 rows: 250 updates.
     assert configs[0].agent.opt.lr_over == 250

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from reverie.data.selectors import PrioritisedConfig
 from reverie.run.saved_config import load_config
 
 PRINTED = "--agent.double --agent.dueling --replay.selector prioritised --agent.n_step 3 --env toy/catch"
@@ -20,5 +21,5 @@ def test_parts_combine_on_the_command_line(words: str, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "reverie.cli", *shlex.split(command)], check=True, stdout=subprocess.DEVNULL)
     config = load_config(tmp_path / "run")
     assert (config.agent.double, config.agent.dueling, config.agent.n_step) == (True, True, 3)
-    assert config.replay.selector == "prioritised"
+    assert config.replay.selector == PrioritisedConfig()
     assert config.env.id == "toy/catch"

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from reverie.data.sequences import SequenceSpec
 from reverie.nets.q_heads import QHead, Reads
+from reverie.nets.schedule import counted
 from reverie.ops.n_step import NStep, n_step
 from reverie.ops.transforms import reward_transform
 
@@ -27,7 +28,7 @@ class Bellman:
     """
 
     def __init__(self, config: DQNConfig) -> None:
-        self.config = config
+        self.config = counted(config)
         self.transform = reward_transform(config.reward)
 
     def trained(self, rows: Mapping[str, Tensor], learn: int) -> Tensor:
@@ -66,6 +67,6 @@ class Bellman:
         return self.priorities(torch.where(valid, error, 0.0), valid)
 
 
-def share(version: Tensor, over: int) -> Tensor:
+def share(version: Tensor, over: float) -> Tensor:
     """How much of the first `over` learner_steps is behind, float32 [] in 0..1."""
     return (version / over).clamp(max=1.0)

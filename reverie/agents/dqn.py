@@ -44,6 +44,7 @@ from reverie.data.sequences import Batch, Feedback, SequenceSpec
 from reverie.nets.cores import Core, Identity
 from reverie.nets.optim import OptimConfig, Optimiser
 from reverie.nets.q_heads import DuelingQ, PlainQ, QHead, Reads
+from reverie.nets.schedule import check, schedule
 from reverie.nets.torsos import Torso, TorsoConfig
 from reverie.nets.values import Scalar
 from reverie.ops.n_step import NStep
@@ -55,22 +56,22 @@ class DQNConfig:
     """Defaults are the paper's network and settings, but for Adam in place of RMSProp.
 
     n_step: rows until the bootstrap. gamma: discount. double, dueling: see the module.
-    n_step_end, n_step_over: n falls from n_step to n_step_end, by the same factor on each of the first n_step_over
-        learner_steps, and is rounded (0: it stays). Many steps carry news far while all is new; few are less tied to
-        what was done in old rows. Source: Schwarzer et al. 2023 (BBF, arXiv 2305.19452), section 3.
+    n_step_end, n_step_over: n falls from n_step to n_step_end, by the same factor on each learner_step of that share of
+        the run, or on as many (0: it stays), and is rounded. Many steps carry news far while all is new; few are less
+        tied to what was done in old rows. Source: Schwarzer et al. 2023 (BBF, arXiv 2305.19452), section 3.
     reward: what the learner makes of rewards: sign (the paper's clipping), identity, tanh or symlog.
     reward_scale: times this, so that values come to be of the size of 1 where their sums are large.
     stack: frames that the network sees at a time; images only. hidden: units of the head's hidden layer (0: none).
     target_every: learner_steps between copies to the target network.
     actor_priorities: new windows get the error of the actor's own action values, which are stored with every row;
         otherwise the largest priority so far. For heads whose outputs are action values.
-    beta, beta_end, beta_over: exponent of the importance weights, annealed linearly over that many learner_steps
-        (0: constant). Where all windows are equally likely all weights are 1 whatever it is.
+    beta, beta_end, beta_over: exponent of the importance weights, annealed linearly over that share of the run or that
+        many learner_steps (0: constant). Where all windows are equally likely all weights are 1 whatever it is.
     """
 
     n_step: int = 1
     n_step_end: int = 1
-    n_step_over: int = 0
+    n_step_over: float = schedule("learner_steps")
     gamma: float = 0.99
     double: bool = False
     dueling: bool = False
@@ -83,7 +84,7 @@ class DQNConfig:
     actor_priorities: bool = False
     beta: float = 0.4
     beta_end: float = 1.0
-    beta_over: int = 0
+    beta_over: float = schedule("learner_steps")
     explore: Exploration = field(default_factory=Exploration)
     opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-4, eps=1.5e-4, clip=10.0, shrink=0.0))
 
@@ -91,20 +92,15 @@ class DQNConfig:
         for name in ("n_step", "n_step_end", "stack", "target_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.n_step_over < 0 or (self.n_step_over and self.n_step_end > self.n_step):
-            raise ValueError(
-                f"expected n_step_over >= 0 and n_step_end <= n_step {self.n_step}, "
-                f"got {self.n_step_over} and {self.n_step_end}"
-            )
+        check(self)
+        if self.n_step_over and self.n_step_end > self.n_step:
+            raise ValueError(f"expected n_step_end <= n_step {self.n_step}, got {self.n_step_end}")
         if self.reward_scale <= 0.0:
             raise ValueError(f"reward_scale must be positive, got {self.reward_scale}")
         if not 0.0 <= self.gamma <= 1.0:
             raise ValueError(f"gamma must be in [0, 1], got {self.gamma}")
-        if self.beta_over < 0 or not 0.0 <= min(self.beta, self.beta_end) <= max(self.beta, self.beta_end) <= 1.0:
-            raise ValueError(
-                f"expected beta and beta_end in [0, 1] and beta_over >= 0, "
-                f"got {self.beta}, {self.beta_end} and {self.beta_over}"
-            )
+        if not 0.0 <= min(self.beta, self.beta_end) <= max(self.beta, self.beta_end) <= 1.0:
+            raise ValueError(f"expected beta and beta_end in [0, 1], got {self.beta} and {self.beta_end}")
         reward_transform(self.reward)
 
 

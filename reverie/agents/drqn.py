@@ -12,9 +12,9 @@ Its two kinds of updates, both from a zero state:
 
 - *bootstrapped random updates*: windows anywhere (the default);
 - *bootstrapped sequential updates*: whole episodes from their first row, ``replay.selector = episodes`` and
-  `whole_episodes`, with ``replay.learn`` at least the length of an episode (of longer ones, the beginning).
+  `whole_episodes`, with ``replay.window.learn`` at least the length of an episode (of longer ones, the beginning).
 
-``replay.state`` and ``replay.context`` make other beginnings, see `reverie.agents.recurrent`.
+``replay.window.state`` and ``replay.window.context`` make other beginnings, see `reverie.agents.recurrent`.
 
 Differs from the paper in: random windows are drawn uniformly over rows, not over episodes first, and may cross into the
 next episode, where the state is reset; AdaDelta is replaced by what `opt` says.
@@ -163,7 +163,7 @@ class DRQN(DQN):
         if self.config.whole_episodes and spec.context:
             raise ValueError(
                 f"agent.whole_episodes trains episodes from their first row, but {spec.context} rows are context; "
-                "set replay.context to 0, and agent.stack to 1 or replay.state to stored"
+                "set replay.window.context to 0, and agent.stack to 1 or replay.window.state to stored"
             )
         return spec
 

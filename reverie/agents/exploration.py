@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from reverie.agents.policy import Seat
+from reverie.nets.schedule import check, counted, schedule
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Exploration:
 
     kind: ``anneal``, all streams alike, from `start` down to `end` over `over` env_steps beginning at env_step `after`;
         or ``ladder``, fixed for all training and different for each stream.
+    over, after: shares of the run or counts of env_steps, see `reverie.nets.schedule`.
     base, alpha: of the ladder, eps_i = base^(1 + alpha i / (N - 1)) for stream i of N; a single stream has base.
     evaluation: in evaluation.
 
@@ -26,8 +28,8 @@ class Exploration:
     kind: Literal["anneal", "ladder"] = "anneal"
     start: float = 1.0
     end: float = 0.1
-    over: int = 1_000_000
-    after: int = 0
+    over: float = schedule("env_steps", 1_000_000, begins="after")
+    after: float = schedule("env_steps")
     base: float = 0.4
     alpha: float = 7.0
     evaluation: float = 0.05
@@ -36,16 +38,26 @@ class Exploration:
         for name in ("start", "end", "base", "evaluation"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is a probability, got {getattr(self, name)}")
-        if self.over < 0 or self.after < 0 or self.alpha < 0.0:
-            raise ValueError(f"over, after and alpha must be >= 0, got {self.over}, {self.after} and {self.alpha}")
+        check(self)
+        if self.alpha < 0.0:
+            raise ValueError(f"alpha must be >= 0, got {self.alpha}")
+
+    @property
+    def unused_schedules(self) -> tuple[str, ...]:
+        """Schedules that this kind does not have."""
+        return ("over",) if self.kind == "ladder" else ()
 
     def epsilons(self, seat: Seat) -> Tensor:
-        """Epsilon of each stream of the seat, float32 [streams]: that of evaluation where it plays greedily."""
+        """Epsilon of each stream of the seat, float32 [streams]: that of evaluation where it plays greedily.
+
+        Raises ValueError for a schedule that is still a share of a run.
+        """
         count = len(seat.streams)
         if seat.play == "greedy":
             return torch.full((count,), self.evaluation)
         if self.kind == "ladder":
             places = torch.arange(seat.streams.start, seat.streams.stop, dtype=torch.float64) / max(seat.total - 1, 1)
             return (self.base ** (1.0 + self.alpha * places)).float()
+        counted(self)
         done = min(max((seat.env_steps - self.after) / self.over, 0.0), 1.0) if self.over else 1.0
         return torch.full((count,), self.start + (self.end - self.start) * done)

@@ -67,6 +67,11 @@ class Learner(nn.Module, ABC):
         Fills `metrics` with detached 0-d tensors. May return a `Feedback` (as a generator's return value).
         """
 
+    def metrics(self) -> dict[str, float]:
+        """Numbers about the learner, to be logged with ``train/`` before their names: learning rates that change."""
+        groups = self.optimisers.items()
+        return {f"{name}_lr": group.rate(self.learner_steps) for name, group in groups if group.config.lr_over}
+
     def reduce(self, group: str) -> bool:
         """The hook between the backward pass of a group and its step; returns whether to step.
 

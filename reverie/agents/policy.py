@@ -104,6 +104,10 @@ class Policy(nn.Module, ABC):
         """The state after rows [T, B, ...], without outputs: what `unroll` returns second."""
         return self.unroll(state, rows, noise)[1]
 
+    def metrics(self, seat: Seat) -> dict[str, float]:
+        """Numbers about how it acts from a seat, to be logged with ``actor/`` before their names; none by default."""
+        return {}
+
     def priorities(self, rows: Mapping[str, Tensor], windows: SequenceSpec) -> Tensor:
         """Priorities [B] of new windows, from the fields `scored` of their rows [T, B, ...] as the actor left them."""
         raise NotImplementedError(f"{type(self).__name__} computes no priorities in the actor")

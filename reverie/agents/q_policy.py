@@ -139,6 +139,10 @@ class QPolicy(Policy):
             action = torch.where(u[..., 0] < epsilon, action, q.argmax(-1))
         return Decision(action, frames | _named(core), {"q": q} if self.extras else {})
 
+    def metrics(self, seat: Seat) -> dict[str, float]:
+        """Mean epsilon of the seat's streams."""
+        return {"epsilon": float(self.exploration.epsilons(seat).mean())}
+
     def head_noise(self, u: Tensor, seat: Seat) -> Tensor:
         """Noise [B, n] for the head as it decides: fresh numbers, in evaluation too."""
         return u

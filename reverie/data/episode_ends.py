@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
-from reverie.data.selector import Drawn, Layout, Selector
+from reverie.data.selector import Drawn, Layout, Selector, SelectorConfig
+
+
+@dataclass(frozen=True)
+class EpisodeEndsConfig(SelectorConfig):
+    """See `EpisodeEnds`."""
+
+    favour_ends: bool = True
+    ongoing: bool = False
+    any_start: ClassVar[bool] = True
+
+    def make(self) -> Selector:
+        """A selector with these settings."""
+        return EpisodeEnds(self.favour_ends, self.ongoing)
 
 
 class EpisodeEnds(Selector):

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
-from reverie.data.selector import Drawn, Layout, Selector
+from reverie.data.selector import Drawn, Layout, Selector, SelectorConfig
 from reverie.errors import UserError
+
+
+@dataclass(frozen=True)
+class EpisodeStartsConfig(SelectorConfig):
+    """See `EpisodeStarts`."""
+
+    any_start: ClassVar[bool] = True
+
+    def make(self) -> Selector:
+        """A selector that has no settings."""
+        return EpisodeStarts()
 
 
 class EpisodeStarts(Selector):
@@ -26,7 +38,7 @@ class EpisodeStarts(Selector):
         """Begin without episodes."""
         super().bind(layout)
         if layout.period != 1:
-            raise UserError(f"the selector 'episodes' needs replay.period = 1, got {layout.period}")
+            raise UserError(f"the selector 'episodes' needs replay.window.period = 1, got {layout.period}")
         self._starts: list[list[int]] = [[] for _ in range(layout.streams)]
         self._gone = np.zeros(layout.streams, np.int64)
         self._ready = np.zeros(layout.streams, np.int64)

@@ -3,61 +3,52 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
 
 
 class Limiter:
     """Keeps trained rows at `samples_per_insert` times the env_steps inserted since training began.
 
-    With debt = samples_per_insert (inserted - min_size) - sampled, in trained rows::
+    With debt = samples_per_insert (inserted - min_size) + extra - sampled, in trained rows::
 
         may_sample   inserted >= min_size  and  debt >= 0
         may_insert   inserted <  min_size  or   debt < slack      (slack 0: exactly when may_sample says no)
 
     So the first batch is trained as soon as `min_size` rows are there, and with batches of b rows there have been
-    floor(debt before sampling / b) + 1 of them afterwards; the rows of the start earn none. Ask `may_sample` in a loop
-    after every insert. It paces only: whether a replay *can* give a batch is the replay's to say.
+    floor(debt before sampling / b) + 1 of them afterwards; the rows of the start earn none but `extra`. Ask
+    `may_sample` in a loop after every insert. It paces only, and counts nothing: both counts are the store's, which
+    also knows whether a replay *can* give a batch.
 
     samples_per_insert: trained rows per env_step, >= 1e-6 (None: no pacing, as with a queue that is used once).
-    min_size: rows. slack: trained rows by which actors may run ahead of the learner, >= 0.
+    min_size: env_steps. slack: trained rows by which actors may run ahead of the learner, >= 0. extra: trained rows
+    that are owed at once when training begins.
     Sums are exact: the ratio is the nearest fraction whose denominator is at most a million (0.1 is one tenth).
     Raises ValueError for arguments out of range.
     """
 
-    def __init__(self, samples_per_insert: float | None, min_size: int, slack: int = 0) -> None:
+    def __init__(self, samples_per_insert: float | None, min_size: int, slack: int = 0, extra: int = 0) -> None:
         if samples_per_insert is not None and not 1e-6 <= samples_per_insert < float("inf"):
             raise ValueError(f"samples_per_insert must be finite and >= 1e-6, or None, got {samples_per_insert}")
-        if min_size < 0 or slack < 0:
-            raise ValueError(f"expected min_size >= 0 and slack >= 0, got {min_size} and {slack}")
+        if min_size < 0 or slack < 0 or extra < 0:
+            raise ValueError(f"expected min_size, slack and extra >= 0, got {min_size}, {slack} and {extra}")
         self.ratio = None if samples_per_insert is None else Fraction(samples_per_insert).limit_denominator(10**6)
-        self.min_size, self.slack = min_size, slack
-        self._inserted = 0
-        self._sampled = 0
+        self.min_size, self.slack, self.extra = min_size, slack, extra
 
-    def inserted(self, n: int) -> None:
-        """n rows (env_steps) were inserted."""
-        self._inserted += int(n)
+    def may_insert(self, inserted: int, sampled: int) -> bool:
+        """Whether actors may go on, after so many env_steps inserted and trained rows sampled."""
+        debt = self.debt(inserted, sampled)
+        return inserted < self.min_size or self.ratio is None or debt < self.slack or debt < 0
 
-    def sampled(self, n: int) -> None:
-        """A batch with n trained rows was sampled."""
-        self._sampled += int(n)
-
-    def may_insert(self) -> bool:
-        """Whether actors may go on."""
-        return self._inserted < self.min_size or self.ratio is None or self.debt() < self.slack or self.debt() < 0
-
-    def may_sample(self) -> bool:
+    def may_sample(self, inserted: int, sampled: int) -> bool:
         """Whether the learner may take a batch."""
-        return self._inserted >= self.min_size and (self.ratio is None or self.debt() >= 0)
+        return inserted >= self.min_size and (self.ratio is None or self.debt(inserted, sampled) >= 0)
 
-    def debt(self) -> Fraction:
+    def debt(self, inserted: int, sampled: int) -> Fraction:
         """Trained rows that the learner owes (negative: is ahead by); 0 without pacing."""
-        return Fraction(0) if self.ratio is None else self.ratio * (self._inserted - self.min_size) - self._sampled
+        if self.ratio is None:
+            return Fraction(0)
+        return self.ratio * (inserted - self.min_size) + self.extra - sampled
 
-    def state_dict(self) -> dict[str, Any]:
-        """Both counters."""
-        return {"inserted": self._inserted, "sampled": self._sampled}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Return to both counters."""
-        self._inserted, self._sampled = int(state["inserted"]), int(state["sampled"])
+    def achieved(self, inserted: int, sampled: int) -> float:
+        """Trained rows per env_step since training began, the extra ones left out: what the ratio asks for."""
+        since = inserted - self.min_size
+        return max(sampled - self.extra, 0) / since if since > 0 else 0.0

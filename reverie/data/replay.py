@@ -13,12 +13,13 @@ stream may be a window's last row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from reverie.data.pool import Pool
 from reverie.data.rings import Rings
 from reverie.data.rows import Rows, RowSpec, State
 from reverie.data.selectors import Layout, Selector
@@ -88,8 +89,7 @@ class Replay:
         self._offsets = np.arange(sequence.length)[:, None]
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self._pin = pin_memory and self.device.type == "cpu"
-        self._pool_size = buffers
-        self._pools: dict[int, list[dict[str, torch.Tensor]]] = {}
+        self.pool = Pool(lambda batch: self._rings.buffers((sequence.length, batch), self._pin), buffers)
         self._awaits_rows = False
         self.sampled_rows = 0
         self.stale_keys = 0
@@ -164,11 +164,26 @@ class Replay:
 
         Raises ValueError if a field is missing or misshapen, or if ``is_first`` does not follow the stream's last row.
         """
+        self.append(*self.place(rows, streams), rows, states, priorities)
+
+    def place(self, rows: Rows, streams: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Streams and absolute indices, int64 [n] each, that rows are going to have; checked as `add` says."""
         ids = self._all if streams is None else np.asarray(streams, np.int64)
         if ids is not self._all and len(set(ids.tolist())) != len(ids):
             raise ValueError(f"add takes one row per stream, got streams {ids.tolist()}")
         indices = self._count[ids]
         self._check(ids, indices, rows)
+        return ids, indices
+
+    def append(
+        self,
+        ids: np.ndarray,
+        indices: np.ndarray,
+        rows: Rows,
+        states: dict[str, np.ndarray] | None = None,
+        priorities: np.ndarray | None = None,
+    ) -> None:
+        """Write rows to where `place` said; the second half of `add`."""
         self._states.add(ids, indices, states)
         self._append(ids, indices, rows, priorities)
 
@@ -188,7 +203,8 @@ class Replay:
             ids, indices = np.full(last - first, stream, np.int64), np.arange(chunk.start + first, chunk.start + last)
             self._check(ids, indices, rows)
             self._states.add_chunk(chunk, chunk.start + first, chunk.start + last)
-            self._append(ids, indices, rows, None)
+            priorities = None if chunk.priorities is None else chunk.priorities[first:last]
+            self._append(ids, indices, rows, priorities)
 
     def _append(self, ids: np.ndarray, indices: np.ndarray, rows: Rows, priorities: np.ndarray | None) -> None:
         """Write checked rows at ids[i], indices[i]: forget the windows they overwrite, announce those they complete."""
@@ -244,7 +260,7 @@ class Replay:
         drawn = self.selector.sample(batch_size, self._rng)
         length, capacity = self.sequence.length, self.rows_per_stream
         slots = drawn.streams * capacity + (drawn.starts + self._offsets) % capacity
-        out = self._next_buffers(batch_size)
+        out = self.pool.next(batch_size)
         self._rings.gather(
             torch.from_numpy(slots.reshape(-1)).to(self.device), {k: v.flatten(0, 1) for k, v in out.items()}
         )
@@ -268,27 +284,12 @@ class Replay:
         states = self._states.get(np.tile(streams, len(probes)), rows) or {}
         return {name: value.unflatten(0, (len(probes), len(starts))) for name, value in states.items()}
 
-    def completed(self, streams: np.ndarray | None = None) -> np.ndarray:
-        """Keys int64 [n] of the windows that the newest rows of these streams (None: of all) have just completed."""
-        ids = self._all if streams is None else np.asarray(streams, np.int64)
-        starts = self._count[ids] - self.sequence.length
-        new = (starts >= 0) & (starts % self.sequence.period == 0)
-        return window_keys(ids[new], starts[new])
-
-    def read(self, keys: np.ndarray, fields: Iterable[str]) -> dict[str, torch.Tensor]:
-        """These fields of the windows with those keys, [T, n, ...]; all of them must be stored."""
-        streams, starts = split_keys(keys)
-        slots = streams * self.rows_per_stream + (starts + self._offsets) % self.rows_per_stream
-        index = torch.from_numpy(slots.reshape(-1)).to(self.device)
-        return {name: self._rings.data[name].index_select(0, index).unflatten(0, slots.shape) for name in fields}
-
-    def _next_buffers(self, batch_size: int) -> dict[str, torch.Tensor]:
-        pool = self._pools.setdefault(batch_size, [])
-        if len(pool) < self._pool_size:
-            pool.append(self._rings.buffers((self.sequence.length, batch_size), self._pin))
-            return pool[-1]
-        pool.append(pool.pop(0))
-        return pool[-1]
+    def chunk(self, stream: int, first: int, stop: int, peek: Rows | None = None, version: int = 0) -> Chunk:
+        """Rows first <= index < stop of a stream, which must be stored, on the host with the states among them."""
+        slots = stream * self.rows_per_stream + np.arange(first, stop) % self.rows_per_stream
+        chunk = Chunk(stream, first, self._rings.read(slots), peek, None, version)
+        grid = chunk.grid(self.sequence.period)
+        return replace(chunk, states=self._states.read(np.full(len(grid), stream), grid))
 
     def feedback(self, feedback: Feedback) -> None:
         """Take priorities and refreshed states back for keys of past batches.
@@ -321,7 +322,7 @@ class Replay:
     def state_dict(self) -> dict[str, Any]:
         """Cursors, counters, generator, selector and refreshed states: nested dicts of arrays, numbers and strings.
 
-        Rows are not in it: they are on disk already (see `reverie.data.disk`). States that learners refreshed are,
+        Rows are not in it: they are on disk already (see `reverie.data.record`). States that learners refreshed are,
         because no file has them.
         """
         return {
@@ -339,7 +340,7 @@ class Replay:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Return to where `state_dict` was taken; `reverie.data.disk.refill` then brings the rows back.
+        """Return to where `state_dict` was taken; `reverie.data.record.Record` then brings the rows back.
 
         Raises UserError if the saved replay had another shape.
         """

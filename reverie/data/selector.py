@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -42,9 +42,27 @@ class Drawn:
     probabilities: np.ndarray
 
 
+@dataclass(frozen=True)
+class SelectorConfig(ABC):
+    """Settings of a selector. The name by which each is chosen: `reverie.data.selectors.SELECTORS`.
+
+    uses_up: every window is drawn once, so that there is an end to drawing without pacing.
+    any_start: windows are drawn that begin at any row, so that the period must be 1.
+    """
+
+    uses_up: ClassVar[bool] = False
+    any_start: ClassVar[bool] = False
+
+    @abstractmethod
+    def make(self) -> Selector:
+        """A new selector, not bound to a replay."""
+
+
 class Selector(ABC):
     """Chooses windows. One selector serves one replay, which calls `bind` first."""
 
+    takes_priorities: ClassVar[bool] = False
+    """whether priorities, those of actors included, change what is drawn"""
     layout: Layout
     low: np.ndarray
     high: np.ndarray

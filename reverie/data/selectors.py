@@ -3,15 +3,46 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from reverie.data.episode_ends import EpisodeEnds
-from reverie.data.selector import Drawn, Layout, Selector
+from reverie.data.episode_ends import EpisodeEnds, EpisodeEndsConfig
+from reverie.data.episode_starts import EpisodeStarts, EpisodeStartsConfig
+from reverie.data.selector import Drawn, Layout, Selector, SelectorConfig
 from reverie.data.sum_tree import SumTree
 
-__all__ = ["Drawn", "EpisodeEnds", "Fifo", "Layout", "Prioritised", "Recency", "Selector", "Uniform"]
+__all__ = [
+    "SELECTORS",
+    "Drawn",
+    "EpisodeEnds",
+    "EpisodeEndsConfig",
+    "EpisodeStarts",
+    "EpisodeStartsConfig",
+    "Fifo",
+    "FifoConfig",
+    "Layout",
+    "Prioritised",
+    "PrioritisedConfig",
+    "Recency",
+    "RecencyConfig",
+    "Selector",
+    "SelectorConfig",
+    "Uniform",
+    "UniformConfig",
+]
+
+Decay = Literal["exponential", "linear"]
+
+
+@dataclass(frozen=True)
+class UniformConfig(SelectorConfig):
+    """See `Uniform`."""
+
+    def make(self) -> Selector:
+        """A selector that has no settings."""
+        return Uniform()
 
 
 class Uniform(Selector):
@@ -31,6 +62,22 @@ class Uniform(Selector):
         return streams, self.high[streams] - (ends[streams] - place), total
 
 
+@dataclass(frozen=True)
+class RecencyConfig(SelectorConfig):
+    """See `Recency`."""
+
+    fraction: float = 0.5
+    horizon: int = 1000
+    decay: Decay = "exponential"
+
+    def __post_init__(self) -> None:
+        self.make()
+
+    def make(self) -> Selector:
+        """A selector with these settings. Raises ValueError as `Recency` does."""
+        return Recency(self.fraction, self.horizon, self.decay)
+
+
 class Recency(Uniform):
     """A mixture: with probability `fraction` a recent window, else a uniform one.
 
@@ -43,7 +90,7 @@ class Recency(Uniform):
     windows. Raises ValueError otherwise.
     """
 
-    def __init__(self, fraction: float, horizon: int, decay: Literal["exponential", "linear"] = "exponential") -> None:
+    def __init__(self, fraction: float, horizon: int, decay: Decay = "exponential") -> None:
         if not 0.0 <= fraction <= 1.0 or horizon < 1:
             raise ValueError(f"expected 0 <= fraction <= 1 and horizon >= 1, got {fraction} and {horizon}")
         if decay not in ("exponential", "linear"):
@@ -79,6 +126,21 @@ class Recency(Uniform):
         return np.where(age < m, 2.0 * (m - age) / (m * (m + 1.0)), 0.0)
 
 
+@dataclass(frozen=True)
+class PrioritisedConfig(SelectorConfig):
+    """See `Prioritised`."""
+
+    alpha: float = 0.6
+    floor: float = 1e-6
+
+    def __post_init__(self) -> None:
+        self.make()
+
+    def make(self) -> Selector:
+        """A selector with these settings. Raises ValueError as `Prioritised` does."""
+        return Prioritised(self.alpha, self.floor)
+
+
 class Prioritised(Selector):
     """Proportional prioritisation: P(i) = p_i^alpha / sum_j p_j^alpha over the legal windows, with replacement.
 
@@ -90,6 +152,8 @@ class Prioritised(Selector):
     Differs from the paper in: draws are independent, not one per equal share of the total.
     Raises ValueError for alpha < 0, floor <= 0, or priorities that are negative or not finite.
     """
+
+    takes_priorities = True
 
     def __init__(self, alpha: float = 0.6, floor: float = 1e-6) -> None:
         if alpha < 0.0 or floor <= 0.0:
@@ -156,6 +220,17 @@ class Prioritised(Selector):
         self.max_priority = float(state["max_priority"])
 
 
+@dataclass(frozen=True)
+class FifoConfig(SelectorConfig):
+    """See `Fifo`."""
+
+    uses_up: ClassVar[bool] = True
+
+    def make(self) -> Selector:
+        """A selector that has no settings."""
+        return Fifo()
+
+
 class Fifo(Selector):
     """Each window once, in the order in which they became complete; with period = learn no row has two losses.
 
@@ -205,3 +280,14 @@ class Fifo(Selector):
         self._queue = deque((int(stream), int(number)) for stream, number in np.asarray(state["queue"]))
         self._next[:] = state["next"]
         self.dropped = int(state["dropped"])
+
+
+SELECTORS: dict[str, type[SelectorConfig]] = {
+    "uniform": UniformConfig,
+    "ends": EpisodeEndsConfig,
+    "episodes": EpisodeStartsConfig,
+    "recency": RecencyConfig,
+    "prioritised": PrioritisedConfig,
+    "fifo": FifoConfig,
+}
+"""name -> settings of every selector: what ``replay.selector`` may be."""

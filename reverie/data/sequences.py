@@ -79,8 +79,9 @@ class Chunk:
 
     rows: field -> [L, ...]; start: index of the first row in its stream (env rows since the stream began).
     peek: field -> [...], the row that follows (seen, not acted on yet), or None if it is not known.
-    states: name -> [ceil(L / period), ...] recurrent state *before* rows start, start + period, ...; empty if none.
+    states: name -> [S, ...] recurrent states *before* the rows `grid` of this chunk; empty if none.
     version: of the parameters that acted.
+    priorities: float [L], of the window that each row completes (NaN: none, or the selector's own), or None.
     """
 
     stream: int
@@ -89,6 +90,21 @@ class Chunk:
     peek: Rows | None = None
     states: dict[str, np.ndarray] | None = None
     version: int = 0
+    priorities: np.ndarray | None = None
+
+    def grid(self, period: int) -> np.ndarray:
+        """Absolute indices of its rows that are multiples of the period, int64 [S]: those that states precede."""
+        return np.arange(-(-self.start // period) * period, self.start + len(self), period)
+
+    def part(self, first: int, stop: int, period: int) -> Chunk:
+        """Rows first <= k < stop of this chunk, counted from its own first one, as a chunk."""
+        grid = self.grid(period) - self.start
+        inside = (grid >= first) & (grid < stop)
+        states = None if self.states is None else {name: value[inside] for name, value in self.states.items()}
+        rows = {name: value[first:stop] for name, value in self.rows.items()}
+        peek = self.peek if stop == len(self) else {name: value[stop] for name, value in self.rows.items()}
+        priorities = None if self.priorities is None else self.priorities[first:stop]
+        return Chunk(self.stream, self.start + first, rows, peek, states, self.version, priorities)
 
     def __len__(self) -> int:
         return len(self.rows["reward"])

@@ -63,6 +63,10 @@ class StateStore:
         places = torch.from_numpy(self._places(streams, indices)).to(self._rings.device)
         return {name: ring.index_select(0, places) for name, ring in self._rings.data.items()}
 
+    def read(self, streams: np.ndarray, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """The same on the host; nothing with an empty spec."""
+        return self._rings.read(self._places(streams, indices)) if self.spec else {}
+
     def refresh(self, streams: np.ndarray, indices: np.ndarray, states: State, take: np.ndarray) -> None:
         """Replace the states before rows (streams[i], indices[i]) by entry take[i] of `states`; no row twice.
 
@@ -96,9 +100,7 @@ class StateStore:
 
     def _grid(self, chunk: Chunk) -> np.ndarray:
         """Absolute indices of the rows that a chunk's states precede."""
-        if self.spec and chunk.start % self.period:
-            raise ValueError(f"a chunk with states must start at a multiple of {self.period}, got {chunk.start}")
-        return np.arange(chunk.start, chunk.start + len(chunk), self.period)
+        return chunk.grid(self.period)
 
     def _given(self, states: Mapping[str, np.ndarray] | None) -> Mapping[str, np.ndarray]:
         if not states:

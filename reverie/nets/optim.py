@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reverie.nets.rmsprop import CentredRMSProp
+from reverie.nets.schedule import check, counted, schedule
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class OptimConfig:
 
     shrink: w <- (1 - shrink) w per update, not scaled by lr. kind: ``adam``, or ``rmsprop`` as DQN's (centred, decay
     0.95, eps inside the root).
-    lr_end, lr_over: the learning rate goes linearly from lr to lr_end over that many learner_steps (0: it stays).
+    lr_end, lr_over: the learning rate goes linearly from lr to lr_end over that share of the run or that many
+        learner_steps (0: it stays), see `reverie.nets.schedule`.
     """
 
     lr: float = 1e-4
@@ -27,7 +29,10 @@ class OptimConfig:
     shrink: float = 1e-6
     kind: Literal["adam", "rmsprop"] = "adam"
     lr_end: float = 0.0
-    lr_over: int = 0
+    lr_over: float = schedule("learner_steps")
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 class Optimiser:
@@ -35,7 +40,7 @@ class Optimiser:
 
     rates: learning rates of parameters that have one of their own, constant whatever ``lr_over`` says; clipping, shrink
     and eps are those of all. Which parameter has which rate is not saved: it follows from the code that makes this.
-    Raises ValueError for a rate of a parameter that is not among `parameters`.
+    Raises ValueError for a rate of a parameter that is not among `parameters`, and for a schedule that is not resolved.
     Source: DreamerV2 code, common.Optimizer: clip, decay of *every* variable (pattern ``.*``), Adam(eps=1e-5).
     Differs in: Keras' Adam adds eps before bias correction (epsilon hat), PyTorch's after it.
     """
@@ -45,7 +50,7 @@ class Optimiser:
     ) -> None:
         self.parameters = list(parameters)
         self.tensors: list[Tensor] = list(self.parameters)
-        self.config = config
+        self.config = counted(config)
         groups = self._groups(rates or {})
         cuda = self.parameters[0].is_cuda
         if config.lr_over and cuda:

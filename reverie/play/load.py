@@ -102,9 +102,9 @@ def load_parts(run_dir: Path, **parts: nn.Module) -> int:
     checkpoint is read. Raises UserError if there is none, it is damaged, or its networks have other shapes.
     """
     checkpoints = Checkpoints(run_dir)
-    tree = checkpoints.load(tuple(f"learner/tensors/{name}." for name in parts))
+    tree = checkpoints.load(tuple(f"trainer/learner/tensors/{name}." for name in parts))
     try:
-        saved = tree["learner"]["tensors"]
+        saved = tree["trainer"]["learner"]["tensors"]
         load_tensors(nn.ModuleDict(parts), {name: value for name, value in saved.items() if value is not None})
         return int(tree["env_steps"])
     except (KeyError, RuntimeError) as error:

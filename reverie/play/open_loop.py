@@ -84,7 +84,7 @@ def held_out(dreamer: Dreamer, count: int, context: int, horizon: int, seed: int
     streams: list[list[Rows]] = [[] for _ in range(env.num_envs)]
     ended = 0
 
-    def sink(rows: Rows, which: np.ndarray | None, state: Any) -> None:
+    def sink(rows: Rows, which: np.ndarray | None, state: Any, version: int) -> None:
         nonlocal ended
         for i, stream in enumerate(range(env.num_envs) if which is None else which.tolist()):
             row = {name: value[i].copy() for name, value in rows.items()}

@@ -1,62 +1,57 @@
-"""Presets: a function per agent and benchmark that returns a whole config, each number with its source."""
+"""Presets: for each agent functions that return a whole config for a task, each number with its source.
+
+A file for each agent, with its presets by name, the default first. A preset is a function of a `Task`: ``cpu`` looks at
+the spaces of the environment for its kind, most others at nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
+from typing import Any
 
-from reverie.agents import find
+from reverie.agents import AGENTS, find
 from reverie.config import Config
 from reverie.errors import UserError, suggest
-
-FILES = (
-    "cpu",
-    "value_cpu",
-    "distributional_cpu",
-    "value_gpu",
-    "atari",
-    "value_atari",
-    "distributional_atari",
-    "dmc",
-    "crafter",
-    "harmony",
-)
-"""One module per benchmark; each has PRESETS: (agent, preset) -> function of the environment id."""
-
-Preset = Callable[[str], Config]
+from reverie.presets.task import Preset, Task
 
 
-def _all() -> dict[tuple[str, str], Preset]:
-    found: dict[tuple[str, str], Preset] = {}
-    for name in FILES:
-        found |= import_module(f"reverie.presets.{name}").PRESETS
-    return found
+def presets_of(agent: str) -> dict[str, Preset]:
+    """The presets of an agent by name, the default first. Raises UserError for an unknown agent."""
+    find(agent)
+    known: dict[str, Preset] = import_module(f"reverie.presets.{agent}").PRESETS
+    return known
 
 
 def presets() -> dict[str, list[str]]:
     """agent -> its presets, the default first."""
-    names: dict[str, list[str]] = {}
-    for agent, preset in _all():
-        names.setdefault(agent, []).append(preset)
-    return names
+    return {agent: list(presets_of(agent)) for agent in AGENTS}
 
 
-def make_config(agent: str, preset: str | None = None, env: str | None = None) -> Config:
+def make_config(
+    agent: str,
+    preset: str | None = None,
+    env: str | None = None,
+    *,
+    protocol: str = "auto",
+    options: Mapping[str, Any] | None = None,
+) -> Config:
     """The configuration of a preset for an environment; each preset has a default environment.
 
-    Raises UserError for an unknown agent or preset.
+    protocol, options: of the environment; they win over the preset's.
+    Raises UserError for an unknown agent or preset, and where a preset looks at an environment that is not there.
     """
-    find(agent)
-    known = presets()[agent]
-    chosen = preset or known[0]
+    known = presets_of(agent)
+    chosen = preset or next(iter(known))
     if chosen not in known:
         raise UserError(f"unknown preset {chosen!r} for {agent}{suggest(chosen, known)}")
-    make = _all()[agent, chosen]
-    config = make(env) if env else make("")
-    return replace(config, name=agent, preset=chosen)
+    config = known[chosen](Task(env or "", protocol, options))
+    used = config.env.protocol if protocol == "auto" else protocol
+    env_config = replace(config.env, protocol=used, options={**config.env.options, **(options or {})})
+    return replace(config, name=agent, preset=chosen, env=env_config)
 
 
 def describe(agent: str, preset: str) -> str:
     """The first line of a preset's documentation."""
-    return (_all()[agent, preset].__doc__ or "").strip().splitlines()[0]
+    return (presets_of(agent)[preset].__doc__ or "").strip().splitlines()[0]

@@ -1,22 +1,36 @@
-"""What presets share: kinds of environments, and the settings that a configuration takes over from its parent's."""
+"""What presets share: one for each kind of task behind a single name, short runs, and settings of a parent agent."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from reverie.config import ReplayConfig, RunConfig
+from reverie.config import Config, RunConfig
+from reverie.presets.task import Kind, Preset, Task
 
-PIXELS = ("ALE/", "dmc/", "crafter/")
-"""How ids of environments with images of games and of simulated bodies begin."""
+
+def by_kind(task: Task, presets: Mapping[Kind, Preset]) -> Config:
+    """The configuration of the preset for the task's kind; ``continuous`` is ``vectors`` to agents without one."""
+    kind = task.kind
+    return presets[kind if kind in presets else "vectors"](task)
+
+
+def short_run(env_steps: int, prefill: int, train_ratio: float) -> RunConfig:
+    """Evaluated over 100 episodes at the end; one thread, because small networks are too small to share."""
+    return RunConfig(
+        env_steps=env_steps,
+        prefill=prefill,
+        pretrain=0,
+        train_ratio=train_ratio,
+        log_every=1000,
+        checkpoint_every=10_000,
+        eval_episodes=100,
+        eval_envs=10,
+        threads=1,
+    )
 
 
 def inherited(config: Any, *but: str) -> dict[str, Any]:
     """The settings of a parent's configuration (a dataclass) by name, but for these: arguments for its child's."""
     return {field.name: getattr(config, field.name) for field in fields(config) if field.name not in but}
-
-
-def updates(run: RunConfig, replay: ReplayConfig) -> int:
-    """learner_steps of a whole run, for what changes over its length."""
-    env_steps = run.env_steps or run.frames // 4  # the action repeat of Atari
-    return int((env_steps - run.prefill) * run.train_ratio / (replay.batch * replay.learn))

@@ -9,8 +9,17 @@ from __future__ import annotations
 
 import ctypes
 
+import torch
+
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Names of options in glibc's malloc.h."""
+
+
+def prepare_process(threads: int) -> None:
+    """Set up the whole process for a run. threads: CPU threads of torch; 0: as they are."""
+    keep_freed_memory()
+    if threads:
+        torch.set_num_threads(threads)
 
 
 def keep_freed_memory() -> bool:

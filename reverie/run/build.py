@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from reverie.agents import find
 from reverie.agents.agent import Agent, Learner, Policy
-from reverie.config import Config, ReplayConfig
-from reverie.data.episode_starts import EpisodeStarts
+from reverie.config import Config
+from reverie.data.limiter import Limiter
+from reverie.data.outbox import Outbox
+from reverie.data.record import Record
 from reverie.data.replay import Replay
 from reverie.data.rows import Field, RowSpec, row_spec
-from reverie.data.selectors import EpisodeEnds, Prioritised, Recency, Selector, Uniform
 from reverie.data.sequences import SequenceSpec
+from reverie.data.store import Store
 from reverie.envs.env import EnvSpec, VectorEnv
 from reverie.envs.make import make_env
 from reverie.errors import UserError
-
-SELECTORS: dict[str, Callable[[ReplayConfig], Selector]] = {
-    "uniform": lambda replay: Uniform(),
-    "ends": lambda replay: EpisodeEnds(),
-    "episodes": lambda replay: EpisodeStarts(),
-    "recency": lambda replay: Recency(replay.recent_fraction, replay.recent_horizon, replay.recent_decay),
-    "prioritised": lambda replay: Prioritised(replay.alpha, replay.priority_floor),
-}
+from reverie.nets.schedule import resolve
+from reverie.run.length import run_length
 
 
 def derive(seed: int, name: str) -> int:
@@ -61,19 +57,17 @@ def build_env(config: Config, num_envs: int | None = None) -> VectorEnv:
 
 
 def build_agent(config: Config, env: EnvSpec) -> Agent:
-    """The recipe of the run's agent. Raises UserError if it cannot work in this environment."""
+    """The recipe of the run's agent, its schedules in counts. Raises UserError if it cannot work here."""
     try:
-        return find(config.name).load()(config.agent, env)
+        return find(config.name).load()(resolve(config.agent, run_length(config, env.action_repeat)), env)
     except ValueError as error:
         raise UserError(f"{config.name} cannot be built for {env.id}: {error}") from error
 
 
 def build_windows(config: Config, agent: Agent) -> SequenceSpec:
     """The windows of the run's batches. Raises UserError if the agent cannot be trained on what is asked for."""
-    replay = config.replay
-    asked = SequenceSpec(replay.context, replay.learn, 0, replay.period, replay.state, replay.drift)
     try:
-        return agent.windows(asked)
+        return agent.windows(config.replay.window.asked())
     except ValueError as error:
         raise UserError(f"{config.name} cannot be built for {agent.env.id}: {error}") from error
 
@@ -95,32 +89,50 @@ def build_learner(config: Config, agent: Agent, device: torch.device) -> Learner
     return learner
 
 
-def build_replay(config: Config, env: EnvSpec, learner: Learner) -> Replay:
-    """The replay of the run, in host memory. Raises UserError if it does not fit or has no states to keep."""
-    states = _state_spec(learner) if learner.windows.keeps_states else None
-    if learner.windows.keeps_states and not states:
+def build_store(config: Config, learner: Learner, env: EnvSpec, run_dir: Path) -> Store:
+    """The store of the run: replay in host memory, record in the run directory, pacing.
+
+    Raises UserError if the replay does not fit, there are no states to keep, or the directory cannot be written.
+    """
+    windows, options = learner.windows, config.run
+    states = _state_spec(learner.policy) if windows.keeps_states else None
+    if windows.keeps_states and not states:
         raise UserError(
             f"{config.name} on {env.id} has no recurrent state to keep: "
-            "set replay.state = zero and replay.drift = false"
+            "set replay.window.state = zero and replay.window.drift = false"
         )
     try:
-        return Replay(
+        replay = Replay(
             row_spec(env.observation, env.action, learner.policy.extras),
-            learner.windows,
+            windows,
             config.env.num_envs,
-            config.replay.budget,
-            SELECTORS[config.replay.selector](config.replay),
-            derive(config.run.seed, "replay"),
+            config.replay.store.budget,
+            config.replay.selector.make(),
+            derive(options.seed, "replay"),
             states=states,
             pin_memory=learner.device.type == "cuda",
         )
     except MemoryError as error:
         raise UserError(
-            f"a replay of {config.replay.budget} bytes does not fit into this machine's memory; "
-            "say how much it may take with --replay.budget"
+            f"a replay of {config.replay.store.budget} bytes does not fit into this machine's memory; "
+            "say how much it may take with --replay.store.budget"
         ) from error
+    try:
+        record = Record(run_dir / "replay", replay, config.replay.store.chunk)
+    except OSError as error:
+        raise UserError(f"cannot write in {run_dir}: {error.strerror}; name another --logdir") from error
+    extra = options.pretrain * config.replay.batch * windows.learn
+    return Store(replay, Limiter(options.train_ratio, options.prefill, extra=extra), record)
 
 
-def _state_spec(learner: Learner) -> RowSpec:
-    state = learner.policy.initial_state(1)
+def build_outbox(store: Store, policy: Policy, windows: SequenceSpec) -> Outbox:
+    """What an actor beside the store sends its rows through, with priorities where the selector uses them."""
+    scores = bool(policy.scored) and store.replay.selector.takes_priorities
+    score = (lambda rows: policy.priorities(rows, windows)) if scores else None
+    replay = store.replay
+    return Outbox(store, replay.spec, windows, replay.streams, policy.scored, score, policy.device)
+
+
+def _state_spec(policy: Policy) -> RowSpec:
+    state = policy.initial_state(1)
     return {name: Field(tuple(v.shape[1:]), v.cpu().numpy().dtype) for name, v in state.items()}

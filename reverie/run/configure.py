@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from reverie import overrides
-from reverie.config import Config
+from reverie.config import Config, EnvConfig
 from reverie.errors import UserError
 from reverie.presets import make_config
 from reverie.run.saved_config import load_config
@@ -18,15 +19,26 @@ def configure(
 ) -> Config:
     """The preset's configuration with the short options (of ``run``) and then all other overrides set.
 
-    A length in frames replaces the preset's, whichever unit that one has.
+    Presets see the environment with the protocol and the options that are given. A length in frames replaces the
+    preset's, whichever unit that one has.
     Raises UserError for unknown names and keys, and for values that do not fit.
     """
-    given = {f"run.{name}": value for name, value in short.items() if value is not None}
+    given: dict[str, Any] = {f"run.{name}": value for name, value in short.items() if value is not None}
     given |= overrides.parse(words)
-    config = make_config(agent, preset, given.pop("env.id", None) or env)
+    id = given.pop("env.id", None) or env
+    seen = {key: value for key, value in given.items() if key == "env.protocol" or key.startswith("env.options")}
+    asked = overrides.apply(_Seen(), seen).env
+    config = make_config(agent, preset, id, protocol=asked.protocol, options=asked.options)
     if "run.frames" in given:
         config = replace(config, run=replace(config.run, env_steps=None))
     return overrides.apply(config, given)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a preset may know of the command line, under the keys that it has there."""
+
+    env: EnvConfig = field(default_factory=EnvConfig)
 
 
 def check_same(config: Config, run_dir: Path) -> None:

@@ -22,9 +22,9 @@ class Meter:
             self.sums[name] = self.sums[name] + double if name in self.sums else double
             self.counts[name] = self.counts.get(name, 0) + 1
 
-    def flush(self, prefix: str = "") -> dict[str, float]:
+    def flush(self) -> dict[str, float]:
         """Means since the last flush, as floats (this is where the host waits for the device)."""
-        means = {prefix + name: (total / self.counts[name]).item() for name, total in self.sums.items()}
+        means = {name: (total / self.counts[name]).item() for name, total in self.sums.items()}
         self.sums, self.counts = {}, {}
         return means
 

@@ -1,4 +1,4 @@
-"""Roles: Actor, Trainer, Evaluator. Each has a `step()` and does not know where it lives or who calls it."""
+"""Roles: Actor, Trainer, Evaluator. None of them knows where it lives or who calls it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import torch
 
 from reverie.agents.agent import Learner, Noise, Policy, Result, Seat
 from reverie.agents.capture import CapturedUpdate
-from reverie.data.replay import Replay
+from reverie.data.feed import Feed
 from reverie.data.rows import EXTRA, Rows, RowSpec, State, row_spec
-from reverie.data.selectors import Prioritised
-from reverie.data.sequences import Batch, Feedback
+from reverie.data.sequences import Batch
 from reverie.envs.env import VectorEnv
 from reverie.run.meter import Meter
 
-Sink = Callable[[Rows, np.ndarray | None, State], None]
-"""Takes rows [M, ...], their streams [M] (None: all), and the recurrent states before them."""
+Sink = Callable[[Rows, np.ndarray | None, State, int], None]
+"""Takes rows [M, ...], their streams [M] (None: all), the states before them, and the version that acted."""
+
+Ended = tuple[int, float, int]
+"""An episode that ended: stream, score, length in env_steps."""
 
 
 class Episodes:
@@ -28,7 +30,7 @@ class Episodes:
         self.score = np.zeros(streams)
         self.length = np.zeros(streams, np.int64)
 
-    def add(self, rows: Rows, streams: np.ndarray) -> list[tuple[int, float, int]]:
+    def add(self, rows: Rows, streams: np.ndarray) -> list[Ended]:
         """Account for rows of these streams; returns (stream, score, length) of the episodes that end with them."""
         first = rows["is_first"]
         self.score[streams] = np.where(first, 0.0, self.score[streams] + rows["reward"])
@@ -56,14 +58,16 @@ class Actor:
         self.episode_info: Mapping[int, Mapping[str, float]] = {}
         """what the environment says of episodes that ended with the last `step`, see `reverie.envs.env.Step`"""
         self.state: State = policy.initial_state(env.num_envs)
+        self.seat = Seat.alone(env.num_envs)
+        """that of the last `step`"""
 
-    def start(self) -> list[tuple[int, float, int]]:
+    def start(self) -> list[Ended]:
         """Reset the environment; must precede the first `step`."""
         return self._see(self.env.reset(self.seed), self._no_action())
 
-    def step(self, seat: Seat) -> tuple[int, list[tuple[int, float, int]]]:
-        """One decision per stream; returns (env_steps taken, episodes that ended)."""
-        before = self.state
+    def step(self, seat: Seat, version: int = 0) -> list[Ended]:
+        """Episodes that ended with one decision per stream. version: of the policy's parameters."""
+        before, self.seat = self.state, seat
         with torch.inference_mode():
             seen = {name: torch.from_numpy(value).to(self.device) for name, value in self.rows.items()}
             decision = self.policy.step(before, seen, self.noise, seat)
@@ -72,7 +76,7 @@ class Actor:
         over = self.rows["is_last"]
         taken = np.where(over.reshape(-1, *[1] * (taken.ndim - 1)), np.zeros_like(taken), taken)
         added = {EXTRA + name: value.cpu().numpy() for name, value in extras.items()}
-        self._pass(self.rows | {"action": taken} | added, None, before)
+        self._pass(self.rows | {"action": taken} | added, None, before, version)
         result = self.env.step(taken)
         self.episode_info = result.episode_info
         ended = []
@@ -80,19 +84,42 @@ class Actor:
             none = {name: np.zeros_like(value[result.streams]) for name, value in ({"action": taken} | added).items()}
             closing = result.ends | {"prev_action": taken[result.streams]} | none
             after = {name: value[torch.from_numpy(result.streams)] for name, value in self.state.items()}
-            self._pass(closing, result.streams, after)
+            self._pass(closing, result.streams, after, version)
             ended = self.episodes.add(closing, result.streams)
-        ended += self._see(result.rows, taken)
-        return int((~over).sum()), ended
+        return ended + self._see(result.rows, taken)
 
-    def _see(self, rows: Rows, action: np.ndarray) -> list[tuple[int, float, int]]:
+    def begin_anew(self, seed: int) -> None:
+        """For environments that cannot be brought back: close open episodes as time limits and reset all streams.
+
+        ::
+
+            stored   ...  t-1  |  t      the row that was seen last becomes the closing row, with the reward that
+            seen                  t      action t-1 earned; a row that begins an episode is dropped instead
+        """
+        streams = np.flatnonzero(~self.rows["is_first"])
+        if len(streams):
+            fields = row_spec(self.env.spec.observation, self.env.spec.action, self.policy.extras)
+            blank = {name: np.zeros((len(streams), *field.shape), field.dtype) for name, field in fields.items()}
+            closing = blank | {name: value[streams] for name, value in self.rows.items()}
+            closing["is_last"] = np.ones(len(streams), bool)
+            index = torch.from_numpy(streams)
+            self._pass(closing, streams, {name: value[index] for name, value in self.state.items()}, 0)
+        self.state = self.policy.initial_state(self.env.num_envs)
+        self.seed = seed
+        self.start()
+
+    def metrics(self) -> dict[str, float]:
+        """What the policy tells of how it acts now."""
+        return self.policy.metrics(self.seat)
+
+    def _see(self, rows: Rows, action: np.ndarray) -> list[Ended]:
         first = rows["is_first"].reshape(-1, *[1] * (action.ndim - 1))
         self.rows = rows | {"prev_action": np.where(first, np.zeros_like(action), action)}
         return self.episodes.add(self.rows, self.streams)
 
-    def _pass(self, rows: Rows, streams: np.ndarray | None, state: State) -> None:
+    def _pass(self, rows: Rows, streams: np.ndarray | None, state: State, version: int) -> None:
         if self.sink is not None:
-            self.sink(rows, streams, state)
+            self.sink(rows, streams, state, version)
 
     def _no_action(self) -> np.ndarray:
         field = self.spec["action"]
@@ -116,53 +143,44 @@ class Actor:
         self.noise.restore(state["generator"])
 
 
-class Prioritiser:
-    """Gives new windows the priorities that the actor's own outputs imply, where the learner knows how.
-
-    Otherwise a new window has the largest priority seen so far, and with few draws per window it is that first
-    priority that decides. Source: Horgan et al. 2018 (Ape-X), section 3.
-    """
-
-    def __init__(self, learner: Learner, replay: Replay) -> None:
-        self.learner, self.replay = learner, replay
-        self.active = bool(learner.policy.scored) and isinstance(replay.selector, Prioritised)
-
-    def inserted(self, streams: np.ndarray | None) -> None:
-        """Rows of these streams (None: of all) have just been added, one each."""
-        if not self.active:
-            return
-        keys = self.replay.completed(streams)
-        if len(keys):
-            rows = self.replay.read(keys, self.learner.policy.scored)
-            rows = {name: value.to(self.learner.device) for name, value in rows.items()}
-            with torch.no_grad():
-                priorities = self.learner.policy.priorities(rows, self.learner.windows)
-            self.replay.feedback(Feedback(torch.from_numpy(keys), priorities))
-
-
 class Trainer:
-    """Samples, updates, and sends feedback. capture: updates are replayed as a CUDA graph."""
+    """Takes batches from the feed, updates, and sends feedback. capture: updates are replayed as a CUDA graph."""
 
-    def __init__(self, learner: Learner, replay: Replay, batch: int, capture: bool = False) -> None:
-        self.learner, self.replay, self.batch = learner, replay, batch
+    def __init__(self, learner: Learner, feed: Feed, capture: bool = False) -> None:
+        self.learner, self.feed = learner, feed
         self.update: Callable[[Batch], Result] = CapturedUpdate(learner) if capture else learner.update
-        self.learner_steps = 0
         self.meter = Meter()
 
-    @property
-    def trained_rows(self) -> int:
-        """Rows that one learner_step trains on."""
-        return self.batch * self.learner.windows.learn
+    def learn(self) -> None:
+        """As many learner_steps as the store allows now."""
+        while (batch := self.feed.next()) is not None:
+            self.step(batch)
 
-    def step(self) -> None:
+    def drain(self) -> None:
+        """Learn what was drawn ahead: afterwards nothing is under way."""
+        while (batch := self.feed.next(drain=True)) is not None:
+            self.step(batch)
+        self.feed.settle()
+
+    def step(self, batch: Batch) -> None:
         """One learner_step."""
-        batch = self.replay.sample(self.batch).to(self.learner.device)
         result = self.update(batch)
-        if result.feedback is not None:
-            self.replay.feedback(result.feedback)
+        self.feed.give(result.feedback)
         self.meter.add(result.metrics)
         self.meter.add({"age": batch.ages.double().mean()})
-        self.learner_steps += 1
+
+    def metrics(self) -> dict[str, float]:
+        """Means over the updates since the last call, and what the learner tells of itself."""
+        return self.meter.flush() | self.learner.metrics()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The learner's and the open means of metrics; nothing may be under way, see `drain`."""
+        return {"learner": self.learner.save(), "meter": self.meter.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self.learner.restore(state["learner"])
+        self.meter.load_state_dict(state["meter"])
 
 
 class Evaluator:
@@ -189,8 +207,7 @@ class Evaluator:
         while any(len(scores) < self.share for scores in self.scores):
             if watch is not None:
                 watch(self.actor.rows)
-            _, ended = self.actor.step(self.seat)
-            for stream, score, length in ended:
+            for stream, score, length in self.actor.step(self.seat):
                 if len(self.scores[stream]) < self.share:
                     self.scores[stream].append(score)
                     self.lengths[stream].append(length)

@@ -1,44 +1,76 @@
-"""``config.json`` of a run directory: what was resolved, and the versions that it ran with."""
+"""``config.json`` of a run directory: what was resolved, its format, and the versions that it ran with."""
 
 from __future__ import annotations
 
 import json
 import platform
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 import reverie
 from reverie import overrides
+from reverie.agents import find
 from reverie.config import Config
 from reverie.errors import UserError
-from reverie.presets import make_config
+
+FORMAT = 3
+"""of ``config.json``; those before it had none"""
 
 
 def save_config(config: Config, run_dir: Path) -> None:
-    """Write ``config.json``: the resolved configuration and the versions that it ran with."""
+    """Write ``config.json``: the resolved configuration and the versions that it ran with.
+
+    Raises UserError if it cannot be written.
+    """
     versions = {
         "reverie": reverie.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
-    document = {"config": overrides.to_dict(config), "versions": versions}
+    document = {"format": FORMAT, "config": overrides.to_dict(config), "versions": versions}
     # In one step, so that a run killed at its very beginning has a whole file or none.
     partial = run_dir / ".config.json"
-    partial.write_text(json.dumps(document, indent=2) + "\n")
-    partial.rename(run_dir / "config.json")
+    try:
+        partial.write_text(json.dumps(document, indent=2) + "\n")
+        partial.rename(run_dir / "config.json")
+    except OSError as error:
+        raise UserError(f"cannot write {run_dir}/config.json: {error.strerror}") from error
 
 
 def load_config(run_dir: Path) -> Config:
-    """Read ``config.json``. Raises UserError if there is none or it does not fit this version."""
+    """The configuration in ``config.json``, built from the classes of its agent; no preset is asked.
+
+    Keys that it lacks take the defaults of their classes, which is said in one line on standard error.
+    Raises UserError if there is no such file, it is damaged, of another format, or has keys or values that do not fit.
+    """
     path = run_dir / "config.json"
     if not path.exists():
         raise UserError(f"{run_dir} is not a run directory: it has no config.json")
     try:
-        data = json.loads(path.read_text())["config"]
-        default = make_config(data["name"], data["preset"], data["env"]["id"])
-    except (KeyError, TypeError, ValueError) as error:
+        document = json.loads(path.read_text())
+        data, written = document["config"], document.get("format")
+        name, preset, versions = str(data["name"]), str(data["preset"]), document.get("versions", {})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); restore it from a copy") from error
-    return overrides.from_dict(default, data)
+    if written != FORMAT:
+        raise _other_format(path, written, versions)
+    config = overrides.from_dict(Config(name, preset, find(name).load().Config()), data)
+    if missing := overrides.lacking(config, data):
+        shown = ", ".join(f"{key} = {value}" for key, value in missing.items())
+        print(f"reverie: {path} lacks {len(missing)} keys, which take their defaults: {shown}", file=sys.stderr)
+    return config
+
+
+def _other_format(path: Path, written: Any, versions: Any) -> UserError:
+    """Of a run that another version of the package wrote."""
+    version = versions.get("reverie", "unknown") if isinstance(versions, dict) else "unknown"
+    has = "has no format, as runs before format 3" if written is None else f"has format {written!r}, not {FORMAT}"
+    return UserError(
+        f"{path} {has}: train anew in another directory, or use the commit that wrote it (version {version}); "
+        "`reverie plot` still draws its metrics"
+    )

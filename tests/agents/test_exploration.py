@@ -36,5 +36,5 @@ def test_annealing() -> None:
 def test_what_is_no_probability_is_refused() -> None:
     with pytest.raises(ValueError, match=r"base is a probability, got 1\.5"):
         Exploration(base=1.5)
-    with pytest.raises(ValueError, match="must be >= 0, got -1"):
+    with pytest.raises(ValueError, match=r"over must be 0, a share of the run .* env_steps, got -1"):
         Exploration(over=-1)

@@ -15,13 +15,16 @@ from reverie import overrides
 from reverie.agents.agent import Noise
 from reverie.agents.exploration import Exploration
 from reverie.agents.rainbow import Rainbow, RainbowConfig
+from reverie.data.selectors import PrioritisedConfig
 from reverie.data.sequences import Batch
 from reverie.envs.env import EnvSpec
 from reverie.nets.noisy import MEAN
 from reverie.nets.optim import OptimConfig
 from reverie.nets.q_heads import Reads
+from reverie.nets.schedule import resolve
 from reverie.ops.n_step import NStep
 from reverie.presets import make_config
+from reverie.run.length import run_length
 from tests.agents.value import IMAGE, VECTOR, batch, decide, disturb, go_on, losses, make, slow_n_step
 from tests.ops.test_projection import slow as slow_projection
 
@@ -254,12 +257,13 @@ def test_presets_have_all_six_parts_and_each_can_be_left_out() -> None:
             True,
             True,
         )
-        assert (config.replay.selector, config.replay.alpha) == ("prioritised", 0.5)
-        updates = ((config.run.env_steps or config.run.frames // 4) - config.run.prefill) * config.run.train_ratio
-        assert agent.beta_over == pytest.approx(updates / config.replay.batch, rel=0.01)
+        assert config.replay.selector == PrioritisedConfig(0.5)
+        assert agent.beta_over == 1.0  # the whole run
         words = {f"agent.{name}": value for name, value in OFF.items()} | {"replay.selector": "uniform"}
         assert overrides.apply(config, words).agent.noisy is False
-    assert make_config("rainbow", "atari").agent.beta_over == 12_495_000
+    config = make_config("rainbow", "atari")
+    length = run_length(config, 4)
+    assert resolve(config.agent, length).beta_over == 12_495_000
 
 
 def test_what_cannot_be_is_refused() -> None:

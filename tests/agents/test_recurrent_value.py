@@ -19,7 +19,7 @@ from reverie.nets.cores import FrameStack
 from reverie.nets.optim import OptimConfig
 from reverie.nets.torsos import TorsoConfig
 from reverie.presets import make_config
-from reverie.run.local import LocalRun
+from reverie.run.local import Local
 from tests.agents.value import (
     IMAGE,
     VECTOR,
@@ -130,7 +130,7 @@ def test_whole_episodes_train_the_first_one_only() -> None:
 )
 def test_whole_episodes_have_no_context_rows(spec: dict[str, Any], settings: dict[str, Any], rows: int) -> None:
     """Those would never be trained, and an episode that ends among them would hide its end."""
-    with pytest.raises(ValueError, match=f"but {rows} rows are context; set replay.context to 0"):
+    with pytest.raises(ValueError, match=f"but {rows} rows are context; set replay.window.context to 0"):
         make("drqn", IMAGE, {"learn": 5, **spec}, units=4, whole_episodes=True, **settings)
     make("drqn", IMAGE, {"learn": 5, "state": "stored"}, units=4, whole_episodes=True, stack=3)
 
@@ -210,19 +210,19 @@ def acted(tmp_path: Path, env_steps: int = 300, **changes: Any) -> Acted:
         "agent.torso.channels": [2, 3, 3],
         "agent.torso.dense": 6,
         "agent.stack": 2,
-        "replay.context": 4,
-        "replay.learn": 8,
-        "replay.period": 4,
-        "replay.state": "stored",
-        "replay.drift": True,
+        "replay.window.context": 4,
+        "replay.window.learn": 8,
+        "replay.window.period": 4,
+        "replay.window.state": "stored",
+        "replay.window.drift": True,
         "run.prefill": 100,
     }
-    run = LocalRun(overrides.apply(make_config("r2d2", "cpu", "toy/tmaze"), settings | changes), tmp_path / "run")
-    run._episodes = lambda ended: None  # type: ignore[method-assign]  # nothing is logged
+    run = Local(overrides.apply(make_config("r2d2", "cpu-toy", "toy/tmaze"), settings | changes), tmp_path / "run")
+    run.run.episodes = lambda *ended: None  # type: ignore[method-assign]  # nothing is logged
     run.actor.start()
-    while run.env_steps < env_steps:
+    while run.run.clock.env_steps < env_steps:
         run.act()
-    return Acted(run.learner, run.replay)
+    return Acted(run.learner, run.store.replay)
 
 
 def test_unrolling_what_was_stored_gives_the_actors_values(tmp_path: Path) -> None:
@@ -247,14 +247,14 @@ def test_drift_is_zero_while_parameters_stay_and_states_are_stored(tmp_path: Pat
     assert metrics["drift_last"] < 1e-4
     later = stored.learner.update(stored.replay.sample(64)).metrics
     assert later["drift_first"] > 1e-4
-    zero = acted(tmp_path / "zero", **{"replay.state": "zero", "replay.context": 0, "agent.stack": 1})
+    zero = acted(tmp_path / "zero", **{"replay.window.state": "zero", "replay.window.context": 0, "agent.stack": 1})
     metrics = zero.learner.update(zero.replay.sample(64)).metrics
     assert metrics["drift_first"] > 1e-3
 
 
 def test_first_row_of_a_stored_window_without_burn_in_cannot_drift(tmp_path: Path) -> None:
     """By construction, whatever the parameters are now."""
-    run = acted(tmp_path, **{"replay.context": 0})
+    run = acted(tmp_path, **{"replay.window.context": 0})
     for _ in range(4):
         metrics = run.learner.update(run.replay.sample(32)).metrics
         assert metrics["drift_first"] < 1e-5

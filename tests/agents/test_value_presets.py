@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from reverie import overrides
+from reverie.data.selectors import PrioritisedConfig, UniformConfig
 from reverie.presets import make_config
 from reverie.run.build import build_env, build_learner
 from reverie.run.local import train
@@ -31,8 +32,8 @@ PUBLISHED: dict[tuple[str, str], dict[str, Any]] = {
         "agent.explore.evaluation": 0.05,
         "env.protocol": "atari-dqn2015",
         "replay.batch": 32,
-        "replay.learn": 1,
-        "replay.selector": "uniform",
+        "replay.window.learn": 1,
+        "replay.selector": UniformConfig(),
         "run.frames": 200_000_000,
         "run.prefill": 50_000,
         "run.train_ratio": 32 / 4,
@@ -54,10 +55,13 @@ PUBLISHED: dict[tuple[str, str], dict[str, Any]] = {
         "agent.stack": 1,
         "agent.units": 512,
         "agent.hidden": 0,
+        "agent.target_every": 10_000,
         "agent.opt.clip": 10.0,
-        "replay.learn": 10,
-        "replay.context": 0,
-        "replay.state": "zero",
+        "replay.window.learn": 10,
+        "replay.window.context": 0,
+        "replay.window.state": "zero",
+        "replay.store.budget": 400_000 * 7110,
+        "run.frames": 4 * 10_000_000,
         "env.protocol": "atari-dqn2015",
     },
     # Kapturowski et al. 2019, table 2 and sections 2.3, 3
@@ -85,12 +89,11 @@ PUBLISHED: dict[tuple[str, str], dict[str, Any]] = {
         "env.protocol": "atari-84",
         "env.options": {"sticky": 0.0, "noop_max": 30},
         "replay.batch": 64,
-        "replay.context": 40,
-        "replay.learn": 80,
-        "replay.period": 40,
-        "replay.state": "stored",
-        "replay.selector": "prioritised",
-        "replay.alpha": 0.9,
+        "replay.window.context": 40,
+        "replay.window.learn": 80,
+        "replay.window.period": 40,
+        "replay.window.state": "stored",
+        "replay.selector": PrioritisedConfig(alpha=0.9),
         "run.train_ratio": 80 / 40 * 0.8,  # trained rows per row, each window about 0.8 times
     },
 }
@@ -120,7 +123,7 @@ def test_r2d2_keeps_four_million_rows_and_reads_whole_windows() -> None:
     assert (learner.spec.context, learner.spec.learn, learner.spec.lookahead) == (40, 80, 5)
     assert learner.policy.network.actions == 18
     states = (2 * 512 * 4 + 3 * 84 * 84) / 40
-    assert config.replay.budget / (84 * 84 + states) == pytest.approx(4e6, rel=0.05)
+    assert config.replay.store.budget / (84 * 84 + states) == pytest.approx(4e6, rel=0.05)
 
 
 @pytest.mark.slow
@@ -130,7 +133,7 @@ def test_r2d2_trains_at_the_published_size(tmp_path: Path) -> None:
         make_config("r2d2", "atari", "ALE/MsPacman-v5"),
         {
             "env.num_envs": 2,
-            "replay.budget": 60_000_000,
+            "replay.store.budget": 60_000_000,
             "replay.batch": 2,
             "run.prefill": 300,
             "run.env_steps": 620,

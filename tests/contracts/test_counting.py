@@ -8,30 +8,36 @@ start states and feedback is seen at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from torch import Tensor, nn
+from tiny_runs import Stop
+from torch import Tensor
 
-from reverie.agents.agent import Learner, Mode, Policy
+from reverie.agents.agent import Agent, Decision, Learner, Noise, Policy, Seat, Tape
 from reverie.agents.recurrent import start_state
-from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig
-from reverie.data.disk import ChunkWriter, open_dataset
+from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig, StoreConfig, WindowConfig
+from reverie.data.dataset import open_dataset
+from reverie.data.feed import Feed
+from reverie.data.limiter import Limiter
+from reverie.data.outbox import Outbox
+from reverie.data.record import Record
 from reverie.data.replay import Replay, split_keys
 from reverie.data.rows import Field, Rows, State, row_spec
 from reverie.data.selectors import Uniform
 from reverie.data.sequences import Batch, Feedback, SequenceSpec
+from reverie.data.store import Store
 from reverie.envs.env import VectorEnv
 from reverie.envs.make import make_env
 from reverie.envs.native import NativeVector
 from reverie.envs.toys import Count
-from reverie.run.local import LocalRun
+from reverie.run.local import Local
 from reverie.run.roles import Actor, Trainer
 
 OBS = "obs.vector"
@@ -45,60 +51,55 @@ class CountingPolicy(Policy):
 
     def __init__(self, extras: bool) -> None:
         super().__init__()
-        self.anchor = nn.Parameter(torch.zeros(1))
-        self.extras = extras
+        if extras:
+            self.extras = {"count": Field((), np.dtype(np.float32))}
 
     def initial_state(self, batch: int) -> State:
         return {"count": torch.zeros(batch, dtype=torch.int64), "copy": torch.zeros(batch, 2)}
 
-    def step(
-        self, state: State, rows: Mapping[str, Tensor], u: Tensor, mode: Mode
-    ) -> tuple[Tensor, State, dict[str, Tensor]]:
+    def step(self, state: State, rows: Mapping[str, Tensor], noise: Noise, seat: Seat) -> Decision:
+        u = noise.uniform(len(rows["is_first"]), self.noise)
         count = torch.where(rows["is_first"], 0, state["count"])
         action = (3 * count + rows[OBS][:, 1].long()) % 4
         after = {"count": count + 1, "copy": torch.stack([count + 1.0, -(count + 1.0)], -1)}
-        return action, after, {"count": count.float()} if self.extras else {}
+        if seat.play == "random":
+            action = (u[:, 0] * 4).long()
+        return Decision(action, after, {"count": count.float()} if self.extras else {})
 
-    def unroll(self, state: State, rows: Mapping[str, Tensor], u: Tensor) -> tuple[list[State], State]:
+    def unroll(self, state: State, rows: Mapping[str, Tensor], noise: Noise) -> tuple[list[State], State]:
         """The states before every row, and the one after the last."""
         before = []
+        u = noise.uniform(*rows["is_first"].shape, self.noise)
         for t in range(len(rows["is_first"])):
             before.append(state)
-            _, state, _ = self.step(state, {name: value[t] for name, value in rows.items()}, u[t], "mode")
+            row = {name: value[t] for name, value in rows.items()}
+            state = self.step(state, row, Tape(u[t]), Seat.alone(u.shape[1])).state
         return before, state
-
-    def random(self, batch: int, u: Tensor) -> Tensor:
-        return (u[:, 0] * 4).long()
 
 
 class CountingLearner(Learner):
     """Counts in ``wrong`` the rows and states of a batch that are not where they belong; writes states back."""
 
-    def __init__(
-        self, config: Any, env: Any, spec: SequenceSpec, seed: int, device: Any = None, precision: Any = None
-    ) -> None:
-        super().__init__(seed, torch.device("cpu"), torch.float32)
-        self.spec = spec
-        self.strict = bool(config)
-        self.policy = CountingPolicy(extras=self.strict)
-        self.optimisers = {}
+    def __init__(self, policy: CountingPolicy, windows: SequenceSpec, strict: bool, seed: int = 0) -> None:
+        super().__init__(policy, windows, seed)
+        self.strict = strict
 
     def losses(self, batch: Batch, metrics: dict[str, Tensor]) -> Generator[dict[str, Tensor], None, Feedback | None]:
-        spec, rows = self.spec, batch.rows
+        spec, rows = self.windows, batch.rows
         length, width = rows["is_first"].shape
         assert length == spec.length
         for b in range(width):
             window = {name: value[:, b].numpy() for name, value in rows.items()}
             check_rows(window) if self.strict else assert_well_formed(window)
-        u = self.uniform(length, width, 1)
-        state, learned = start_state(self.policy, batch, spec, u)
+        tape = self.noise.tape(length, width, 1)
+        state, learned = start_state(self.policy, batch, spec, tape)
         seen = learned[OBS][0, :, 0].long()
         expected = seen if spec.state == "stored" else seen.clamp(max=spec.context)
         inside = ~learned["is_first"][0]
         wrong = (state["count"] != expected) & inside
         wrong |= (state["copy"] != torch.stack([expected, -expected], -1)).any(-1) & inside
         metrics["wrong"] = wrong.sum()
-        before, _ = self.policy.unroll(state, learned, u[spec.context :])
+        before, _ = self.policy.unroll(state, learned, tape[spec.context :])
         return self.write_back(batch, before)
         yield
 
@@ -108,12 +109,25 @@ class CountingLearner(Learner):
             return None
         keys, states = [], []
         _, starts = split_keys(batch.keys.numpy())
-        for k, state in enumerate(before, self.spec.context):
-            kept = torch.from_numpy((starts + k) % self.spec.period == 0)
+        for k, state in enumerate(before, self.windows.context):
+            kept = torch.from_numpy((starts + k) % self.windows.period == 0)
             keys.append((batch.keys + k)[kept])
             states.append({name: value[kept] for name, value in state.items()})
         joined = {name: torch.cat([state[name] for state in states]) for name in states[0]}
         return Feedback(torch.cat(keys), states=joined)
+
+
+@dataclass(frozen=True)
+class Counting(Agent):
+    """The recipe, as a run finds it: ``test_counting:Counting``."""
+
+    Config: ClassVar[type] = type(None)
+
+    def policy(self) -> CountingPolicy:
+        return CountingPolicy(extras=False)
+
+    def learner(self, policy: Any, windows: SequenceSpec, seed: int = 0, *where: Any) -> CountingLearner:
+        return CountingLearner(policy, windows, False, seed)
 
 
 def check_rows(rows: Rows, policy_from: int = 0) -> None:
@@ -168,34 +182,37 @@ class Plumbing:
         spec: SequenceSpec,
         capacity: int = 60,
         shift: Callable[..., Any] | None = None,
+        chunk: int = 0,
     ) -> None:
         extras = {"count": Field((), np.dtype(np.float32))}
         fields = row_spec(env.spec.observation, env.spec.action, extras)
-        self.learner = CountingLearner(True, env.spec, spec, 0)
+        self.learner = CountingLearner(CountingPolicy(extras=True), spec, True)
         self.replay = Replay(fields, spec, env.num_envs, None, Uniform(), 1, STATE, capacity=capacity * env.num_envs)
-        states = STATE if spec.state == "stored" else {}
-        self.writer = ChunkWriter(folder, fields, env.num_envs, 8, states, spec.period)
-        self.actor = Actor(env, self.learner.policy, self.store, 3)
-        self.trainer = Trainer(self.learner, self.replay, 5)
+        self.record = Record(folder, self.replay, 8)
+        self.store = Store(self.replay, Limiter(None, 0), self.record)
+        self.outbox = Outbox(self.store, fields, spec, env.num_envs, length=chunk)
+        self.actor = Actor(env, self.learner.policy, self.send, 3)
+        self.trainer = Trainer(self.learner, Feed(self.store, 5, self.learner.device))
         self.shift = shift or (lambda state: state)
         self.folder = folder
-        self.env_steps = 0
+        self.decisions = 0
 
-    def store(self, rows: Rows, streams: np.ndarray | None, state: State) -> None:
-        kept = {name: value.numpy() for name, value in self.shift(state).items()}
-        self.replay.add(rows, streams, kept)
-        self.writer.add(rows, streams, kept if self.writer.state_spec else None)
+    def send(self, rows: Rows, streams: np.ndarray | None, state: State, version: int) -> None:
+        self.decisions += int((~rows["is_last"]).sum())
+        self.outbox.put(rows, streams, self.shift(state), version)
 
     def run(self, decisions: int, random: int = 0) -> float:
         """Play and train; returns the mean number of wrong states in a batch."""
         self.ended = self.actor.start()
         for decision in range(decisions):
-            taken, ended = self.actor.step(random=decision < random)
-            self.env_steps += taken
-            self.ended += ended
-            if decision >= random + 30 and self.replay.can_sample(5):
-                self.trainer.step()
-        assert self.trainer.learner_steps > decisions // 2
+            seat = Seat.alone(self.actor.env.num_envs, "random" if decision < random else "explore")
+            self.ended += self.actor.step(seat)
+            if decision >= random + 30 and self.store.may_sample(5):
+                batch = self.trainer.feed.next()
+                assert batch is not None
+                self.trainer.step(batch)
+        self.outbox.flush()
+        assert self.learner.learner_steps > decisions // 2
         return self.trainer.meter.flush()["wrong"]
 
 
@@ -216,7 +233,7 @@ def test_every_row_and_state_is_where_it_belongs(
 ) -> None:
     plumbing = Plumbing(source(3), tmp_path, spec)
     assert plumbing.run(160) == 0.0
-    plumbing.writer.flush()
+    plumbing.record.flush()
     data = open_dataset(tmp_path)
     decisions, scores = 0, []
     for stream in range(3):
@@ -240,7 +257,7 @@ def test_every_row_and_state_is_where_it_belongs(
             if chunk.peek is not None:
                 assert chunk.peek["prev_action"] == chunk.rows["action"][-1]
                 assert chunk.peek[OBS][0] in (0, chunk.rows[OBS][-1, 0] + 1)
-    assert decisions == plumbing.env_steps
+    assert decisions == plumbing.store.env_steps == plumbing.decisions
     # An episode whose last row was seen but not passed on yet has ended, too: a next-step source keeps it a decision.
     assert set(scores) <= set(plumbing.ended)
     assert len(plumbing.ended) - len(scores) <= 3
@@ -252,8 +269,8 @@ def test_random_actions_are_stored_as_taken(tmp_path: Path) -> None:
     plumbing.learner.losses = lambda batch, metrics: iter(())  # type: ignore[method-assign]
     plumbing.actor.start()
     for _ in range(60):
-        plumbing.actor.step(random=True)
-    plumbing.writer.flush()
+        plumbing.actor.step(Seat.alone(2, "random"))
+    plumbing.record.flush()
     for stream in range(2):
         rows = open_dataset(tmp_path).rows(stream)
         check_rows(rows, policy_from=len(rows["reward"]))
@@ -293,7 +310,7 @@ def test_a_wrong_state_is_noticed(tmp_path: Path, spec: SequenceSpec, shift: Cal
 def test_a_shifted_field_is_noticed(field: str, tmp_path: Path) -> None:
     plumbing = Plumbing(same_step(1), tmp_path, SPECS[0])
     plumbing.run(80)
-    plumbing.writer.flush()
+    plumbing.record.flush()
     rows = open_dataset(tmp_path).rows(0)
     check_rows(rows)
     with pytest.raises(AssertionError):
@@ -304,25 +321,17 @@ def test_a_shifted_field_is_noticed(field: str, tmp_path: Path) -> None:
 
 def configuration(env: str, streams: int, spec: SequenceSpec, options: dict[str, Any]) -> Config:
     return Config(
-        name="counting",
+        name=f"{__name__}:Counting",
         preset="none",
         agent=None,
         env=EnvConfig(env, streams, options=options),
-        replay=ReplayConfig(8_000, 4, spec.context, spec.learn, spec.period, spec.state, chunk=8),
+        replay=ReplayConfig(
+            4, WindowConfig(spec.context, spec.learn, spec.period, spec.state), store=StoreConfig(8_000, chunk=8)
+        ),
         run=RunConfig(
             env_steps=400, prefill=60, pretrain=2, train_ratio=4.0, log_every=20, checkpoint_every=50, eval_episodes=0
         ),
     )
-
-
-class Stop(dict[str, bool]):
-    """Says stop when a run has made so many decisions."""
-
-    def __init__(self, run: LocalRun, env_steps: int) -> None:
-        self.run, self.env_steps = run, env_steps
-
-    def __getitem__(self, key: str) -> bool:
-        return self.run.env_steps >= self.env_steps
 
 
 def native_counts(num_envs: int) -> NativeVector:
@@ -340,33 +349,31 @@ def test_the_local_runner_counts_right_across_interruptions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, env: str, options: dict[str, Any], spec: SequenceSpec
 ) -> None:
     """With a replay that evicts: 8 kB are fewer rows than the run makes."""
-    entry = SimpleNamespace(load=lambda: (CountingLearner, None))
-    monkeypatch.setattr("reverie.run.build.find", lambda name: entry)
     config = configuration(env, 3, spec, options)
     wrong = []
     for part, stop in enumerate((0, 33, 71, 130, 131, 245, 300, 400)):
-        run = LocalRun(config, tmp_path)
+        run = Local(config, tmp_path)
         if part:
             run.restore()
         flush = run.trainer.meter.flush
 
-        def note(prefix: str = "", flush: Any = flush) -> dict[str, float]:
-            means: dict[str, float] = flush(prefix)
-            wrong.append(means.get("train/wrong", 0.0))
+        def note(flush: Any = flush) -> dict[str, float]:
+            means: dict[str, float] = flush()
+            wrong.append(means.get("wrong", 0.0))
             return means
 
         run.trainer.meter.flush = note  # type: ignore[method-assign]
-        run.run(Stop(run, stop))
-    assert run.env_steps >= 400
-    assert run.trainer.learner_steps > 50
+        run.train(Stop(run, stop))
+    assert run.run.clock.env_steps >= 400
+    assert run.learner.learner_steps > 50
     assert len(wrong) >= 15
     assert not any(wrong)
-    run.writer.flush()
+    run.store.record.flush()
     data = open_dataset(tmp_path / "replay")
     evicted = 0
     for stream in range(3):
         rows = data.rows(stream)
-        evicted += int(run.replay.counts[stream]) - len(rows["reward"])
+        evicted += int(run.store.replay.counts[stream]) - len(rows["reward"])
         if options:
             check_rows(rows, policy_from=len(rows["reward"]))
         else:

@@ -8,30 +8,43 @@ from reverie.data.limiter import Limiter
 
 
 def test_batches_by_hand() -> None:
-    # 4 trained rows per env_step, batches of 10 rows, 5 rows at first.
+    # 4 trained rows per env_step, batches of 10 rows, 5 env_steps at first.
     limiter = Limiter(4.0, min_size=5)
-    batches = []
-    for _ in range(12):
-        assert limiter.may_insert()
-        limiter.inserted(1)
+    batches, sampled = [], 0
+    for inserted in range(1, 13):
+        assert limiter.may_insert(inserted - 1, sampled)
         count = 0
-        while limiter.may_sample():
-            assert not limiter.may_insert()
-            limiter.sampled(10)
+        while limiter.may_sample(inserted, sampled):
+            assert not limiter.may_insert(inserted, sampled)
+            sampled += 10
             count += 1
         batches.append(count)
     # debt: row 5 -> 0 -> one batch -> -10, -6, -2, 2 -> -8, -4, 0 -> -10, -6, -2
     assert batches == [0, 0, 0, 0, 1, 0, 0, 1, 0, 1, 0, 0]
 
 
+def test_what_is_owed_at_once_comes_on_top() -> None:
+    # Three batches of pretraining at row 5, then as above; the ratio achieved leaves them out.
+    limiter = Limiter(4.0, min_size=5, extra=30)
+    batches, sampled = [], 0
+    for inserted in range(1, 13):
+        count = 0
+        while limiter.may_sample(inserted, sampled):
+            sampled += 10
+            count += 1
+        batches.append(count)
+    assert batches == [0, 0, 0, 0, 4, 0, 0, 1, 0, 1, 0, 0]
+    assert limiter.achieved(12, sampled) == 30 / 7
+    assert limiter.achieved(5, 40) == limiter.achieved(3, 0) == 0.0
+    assert limiter.achieved(6, 20) == 0.0
+
+
 @pytest.mark.parametrize("ratio", [0.1, 1 / 3, 0.123, 1 / 128, 2.5, 1024.0])
 def test_no_drift(ratio: float) -> None:
     limiter = Limiter(ratio, min_size=7)
     trained = 0
-    for _ in range(300):
-        limiter.inserted(10)
-        while limiter.may_sample():
-            limiter.sampled(48)
+    for inserted in range(10, 3001, 10):
+        while limiter.may_sample(inserted, trained):
             trained += 48
     earned = limiter.ratio * (3000 - 7)
     assert earned < trained <= earned + 48
@@ -40,40 +53,25 @@ def test_no_drift(ratio: float) -> None:
 
 def test_a_tenth_is_a_tenth() -> None:
     limiter = Limiter(0.1, min_size=0)
-    limiter.sampled(1)
-    for _ in range(9):
-        limiter.inserted(1)
-        assert not limiter.may_sample()
-    limiter.inserted(1)
-    assert limiter.may_sample()
+    assert not any(limiter.may_sample(inserted, 1) for inserted in range(10))
+    assert limiter.may_sample(10, 1)
 
 
 def test_slack_lets_actors_run_ahead() -> None:
     limiter = Limiter(2.0, min_size=0, slack=6)
     inserted = 0
-    while limiter.may_insert():
-        limiter.inserted(1)
+    while limiter.may_insert(inserted, 0):
         inserted += 1
     assert inserted == 3
-    assert limiter.may_sample()
+    assert limiter.may_sample(inserted, 0)
 
 
 def test_without_pacing_both_may_go_on() -> None:
     limiter = Limiter(None, min_size=2)
-    assert not limiter.may_sample()
-    limiter.inserted(2)
-    limiter.sampled(1000)
-    assert limiter.may_sample()
-    assert limiter.may_insert()
-
-
-def test_saved_and_restored() -> None:
-    limiter = Limiter(1.5, min_size=1)
-    limiter.inserted(9)
-    limiter.sampled(5)
-    twin = Limiter(1.5, min_size=1)
-    twin.load_state_dict(limiter.state_dict())
-    assert twin.debt() == limiter.debt() == 7
+    assert not limiter.may_sample(1, 0)
+    assert limiter.may_sample(2, 1000)
+    assert limiter.may_insert(2, 1000)
+    assert limiter.debt(2, 1000) == 0
 
 
 @pytest.mark.parametrize("ratio", [0.0, -1.0, float("nan"), float("inf"), 1e-9])
@@ -82,6 +80,7 @@ def test_bad_ratios(ratio: float) -> None:
         Limiter(ratio, min_size=0)
 
 
-def test_bad_sizes() -> None:
-    with pytest.raises(ValueError, match="got -1 and 0"):
-        Limiter(1.0, min_size=-1)
+@pytest.mark.parametrize("sizes", [{"min_size": -1}, {"min_size": 0, "slack": -1}, {"min_size": 0, "extra": -1}])
+def test_bad_sizes(sizes: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"got .*-1"):
+        Limiter(1.0, **sizes)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from counting import SPEC, STATES, Source, stack_states
 
 from reverie.data.episode_starts import EpisodeStarts
 from reverie.data.replay import Replay, split_keys
-from reverie.data.selectors import Prioritised, Selector, Uniform
+from reverie.data.selectors import Selector, Uniform
 from reverie.data.sequences import SequenceSpec
 from reverie.errors import UserError
 
@@ -65,7 +64,7 @@ def test_episode_starts_go_on_where_they_were_saved() -> None:
             selector.appear(at[0], at[1] - 5)
     one, two = (s.sample(50, np.random.default_rng(1)) for s in (made.selector, again))
     assert one.starts.tolist() == two.starts.tolist()
-    with pytest.raises(UserError, match=r"needs replay.period = 1, got 2"):
+    with pytest.raises(UserError, match=r"needs replay.window.period = 1, got 2"):
         replay(EpisodeStarts(), SequenceSpec(learn=6, period=2))
 
 
@@ -98,25 +97,3 @@ def test_batches_carry_the_states_at_probes(state: str) -> None:
         want = stack_states([(int(s), int(t) + row) for s, t in zip(streams, starts, strict=True)])
         for name, value in want.items():
             assert batch.probes[name][k].numpy().tolist() == value.tolist()
-
-
-def test_completed_windows_are_named_once_and_can_be_read() -> None:
-    sequence = SequenceSpec(2, 4, 1, 3, "stored")
-    made, source = replay(Prioritised(), sequence), Source(STREAMS)
-    named: list[int] = []
-    rng = np.random.default_rng(1)
-    for _ in range(300):
-        some = [0, 1, 2] if rng.integers(3) else [int(rng.integers(3))]
-        states = stack_states([(s, int(made.counts[s])) for s in some])
-        made.add(source.batch(some), np.array(some), states)
-        keys = made.completed(np.array(some))
-        named += keys.tolist()
-        if len(keys):
-            streams, starts = split_keys(keys)
-            rows = made.read(keys, ("action", "extra.logits"))
-            codes = streams * 10_000 + starts + np.arange(7)[:, None]
-            assert torch.equal(rows["action"], torch.from_numpy(codes))
-            assert torch.equal(rows["extra.logits"][..., 0], torch.from_numpy(codes).float())
-    streams, starts = split_keys(np.array(named))
-    for stream in range(STREAMS):
-        assert starts[streams == stream].tolist() == list(range(0, int(made.counts[stream]) - 6, 3))

@@ -30,9 +30,9 @@ TMAZE: dict[str, Any] = {
     "agent.torso.units": 16,
     "agent.units": 16,
     "agent.target_every": 50,
-    "replay.context": 0,
-    "replay.learn": 14,
-    "replay.period": 7,
+    "replay.window.context": 0,
+    "replay.window.learn": 14,
+    "replay.window.period": 7,
     "run.env_steps": 8000,
     "run.prefill": 500,
     "run.train_ratio": 16.0,
@@ -58,7 +58,7 @@ def test_dqn_learns_catch_and_its_twin_does_not(cut: bool, tmp_path: Path) -> No
 def test_memory_learns_the_tmaze_and_its_twin_does_not(
     agent: str, changes: dict[str, Any], cut: bool, tmp_path: Path
 ) -> None:
-    without = {"agent.core": "none", "replay.state": "zero"} if cut else {}
-    config = overrides.apply(make_config(agent, "cpu", "toy/tmaze"), TMAZE | changes | without)
+    without = {"agent.core": "none", "replay.window.state": "zero"} if cut else {}
+    config = overrides.apply(make_config(agent, "cpu-toy", "toy/tmaze"), TMAZE | changes | without)
     score = train(config, tmp_path / "run")["eval_score"]
     assert abs(score) < 0.5 if cut else score > 0.9, score

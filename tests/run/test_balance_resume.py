@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from kills import kill_and_finish
-from tiny_runs import Stop, again, begin, config, final, lines, words
+from tiny_runs import Never, Stop, again, begin, config, final, lines, words
 
 from reverie.config import Config
 from reverie.nets.balance import BalanceKind
@@ -31,7 +31,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One run with each balancer that nobody interrupts."""
     folder = tmp_path_factory.mktemp("alone")
     for kind in KINDS:
-        begin(settings(kind), folder / kind).run({"now": False})
+        begin(settings(kind), folder / kind).train(Never())
     return {kind: folder / kind for kind in KINDS}
 
 
@@ -51,13 +51,13 @@ def test_the_balancers_own_state_matters(tmp_path: Path, alone: dict[str, Path],
     Not so for nashmtl, which has no state: its weights are those of the present gradients.
     """
     run = begin(settings(kind), tmp_path / "run")
-    run.run(Stop(run, 120))
+    run.train(Stop(run, 120))
     run = again(settings(kind), tmp_path / "run")
     balancer = run.learner.model.balancer  # type: ignore[union-attr]
     with torch.no_grad():
         for name, value in type(balancer)(3).state_dict().items():  # type: ignore[operator]
             balancer.state_dict()[name].copy_(value)  # type: ignore[operator, union-attr]
-    run.run({"now": False})
+    run.train(Never())
     ours, theirs = lines(tmp_path / "run"), lines(alone[kind])
     assert ours != theirs or final(tmp_path / "run") != final(alone[kind])
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from tiny_runs import Crash, Stop, again, assert_same_run, begin, config, files, lines, words
+from tiny_runs import Crash, Never, Stop, again, assert_same_run, begin, config, files, lines, words
 
 from reverie.cli import cli
 from reverie.report.log import read_metrics
@@ -48,8 +48,8 @@ def recorded(run_dir: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = begin(config(ENV, run__checkpoint_every=50), tmp_path_factory.mktemp("alone") / "run")
-    run.run({"now": False})
-    return run.run_dir
+    run.train(Never())
+    return run.run.run_dir
 
 
 @pytest.fixture(scope="module")
@@ -57,16 +57,16 @@ def crashed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two checkpoints, at 50 and 80 env_steps, and what was written from there to a crash at 98."""
     settings = config(ENV, run__checkpoint_every=50)
     run = begin(settings, tmp_path_factory.mktemp("crashed") / "run")
-    run.run(Stop(run, 80))
-    run = again(settings, run.run_dir)
+    run.train(Stop(run, 80))
+    run = again(settings, run.run.run_dir)
     with pytest.raises(Crash):
-        run.run(Stop(run, 98, crash=True))
-    saved = json.loads((run.run_dir / "checkpoints" / "80" / "state.json").read_text())["tree"]
-    assert (run.run_dir / "metrics.jsonl").stat().st_size > saved["offset"]
-    assert len(list((run.run_dir / "replay").iterdir())) > len(
-        load_tree(run.run_dir / "checkpoints/80")["writer"]["sealed"]
+        run.train(Stop(run, 98, crash=True))
+    saved = json.loads((run.run.run_dir / "checkpoints" / "80" / "state.json").read_text())["tree"]
+    assert (run.run.run_dir / "metrics.jsonl").stat().st_size > saved["offset"]
+    assert len(list((run.run.run_dir / "replay").iterdir())) > len(
+        load_tree(run.run.run_dir / "checkpoints/80")["store"]["record"]["sealed"]
     )
-    return run.run_dir
+    return run.run.run_dir
 
 
 @pytest.fixture
@@ -183,6 +183,11 @@ def setting(key: str, value: Any) -> Callable[[Path], object]:
     return change
 
 
+def newer_format(run_dir: Path) -> None:
+    document = json.loads((run_dir / "config.json").read_text())
+    (run_dir / "config.json").write_text(json.dumps(document | {"format": 4}))
+
+
 FIT = "does not fit this run's config.json"
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "checkpoint's arrays cut": (cut("checkpoints/80/arrays.safetensors"), "checkpoints/80 is unreadable .* delete"),
@@ -202,22 +207,23 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "metrics missing": (remove("metrics.jsonl"), "is not what the checkpoint saw"),
     "other networks": (setting("agent.rssm.deter", 16), f"{FIT}.*size mismatch"),
     "other streams": (setting("env.num_envs", 3), "saved replay has streams = 2, this run 3"),
-    "other replay": (setting("replay.budget", 50_000), "saved replay has rows_per_stream"),
-    "other windows": (setting("replay.learn", 5), "saved replay has rows_per_stream|length"),
+    "other replay": (setting("replay.store.budget", 50_000), "saved replay has rows_per_stream"),
+    "other windows": (setting("replay.window.learn", 5), "saved replay has rows_per_stream|length"),
     "other environment": (setting("env.id", "toy/count"), FIT),
-    "other chunks": (setting("replay.chunk", 32), "saved chunks have"),
+    "other chunks": (setting("replay.store.chunk", 32), "saved chunks have"),
     "unknown key": (setting("agent.gama", 0.9), "unknown key 'agent.gama'.*agent.gamma"),
-    "unknown preset": (setting("preset", "cpuu"), "unknown preset 'cpuu'.*cpu"),
+    "unknown selector": (setting("replay.selector.kind", "uniforn"), "'uniforn' is unknown.*uniform"),
     "unknown agent": (setting("name", "dreamerv22"), "unknown agent 'dreamerv22'.*dreamerv2"),
     "unknown environment": (setting("env.id", "toy/catchh"), "unknown environment 'toy/catchh'.*toy/catch"),
     "unknown option": (setting("env.options", {"sizes": 3}), "sizes.*size"),
     "wrong type": (setting("run.prefill", "many"), "run.prefill = 'many' is not an int"),
-    "impossible number": (setting("replay.learn", 0), "learn and period must be >= 1, got 0"),
+    "impossible number": (setting("replay.window.learn", 0), "learn and period must be >= 1, got 0"),
     "config cut": (cut("config.json"), "config.json is damaged .*restore it from a copy"),
     "config not text": (write("config.json", b"\xff\xfe{}"), "config.json is damaged"),
     "config a list": (write("config.json", b"[]"), "config.json is damaged"),
     "config empty": (write("config.json", b"{}"), "config.json is damaged"),
     "config of nothing": (write("config.json", b'{"config": {}}'), "config.json is damaged"),
+    "config of a newer format": (newer_format, "config.json has format 4, not 3: train anew"),
     "no config": (remove("config.json"), "is not a run directory: it has no config.json"),
 }
 
@@ -310,7 +316,7 @@ def test_another_run_in_the_same_folder_is_refused(run_dir: Path) -> None:
 def test_evaluating_before_the_first_checkpoint(tmp_path: Path) -> None:
     run = begin(config(ENV), tmp_path / "run")
     with pytest.raises(Crash):
-        run.run(Stop(run, 11, crash=True))
+        run.train(Stop(run, 11, crash=True))
     for command in ("eval", "dream"):
         assert "has no checkpoint yet" in refused(command, str(tmp_path / "run"))
     assert len(lines(tmp_path / "run")) > 0
@@ -328,10 +334,10 @@ def test_evaluating_before_the_first_checkpoint(tmp_path: Path) -> None:
         (["train", "dreamerv2", "--agent.horizon", "1"], "horizon must be >= 2"),
         (["train", "dreamerv2", "--device", "gpu"], "unknown device 'gpu'"),
         (["train", "dreamerv2", "--device", "cpu", "--run.capture", "true"], "the device is cpu; set it to false"),
-        (["train", "dreamerv2", "--replay.learn", "0"], "learn and period must be >= 1"),
-        (["train", "dreamerv2", "--replay.budget", "10"], "raise it to at least"),
+        (["train", "dreamerv2", "--replay.window.learn", "0"], "learn and period must be >= 1"),
+        (["train", "dreamerv2", "--replay.store.budget", "10"], "raise it to at least"),
         (["train", "dreamerv2", "--replay.batch", "0"], "batch must be at least 1, got 0"),
-        (["train", "dreamerv2", "--replay.selector=ends", "--replay.period=4"], "needs period = 1"),
+        (["train", "dreamerv2", "--replay.selector=ends", "--replay.window.period=4"], "needs period = 1"),
         (["train", "dreamerv2", "--run.train_ratio", "0"], "train_ratio must be finite"),
         (["train", "dreamerv2", "--run.keep_checkpoints", "0"], "keep_checkpoints must be at least 1"),
         (["train", "dreamerv2", "--env.num_envs", "0"], "num_envs"),

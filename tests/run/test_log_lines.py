@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tiny_runs import config
 
-from reverie.data.disk import open_dataset
+from reverie.data.dataset import open_dataset
 from reverie.data.selector import Drawn
 from reverie.data.selectors import Uniform
 from reverie.report.log import Record, read_metrics

@@ -19,15 +19,15 @@ import numpy as np
 import pytest
 import torch
 from kills import KINDS, POLL, kill_and_finish
-from tiny_runs import Crash, Stop, again, assert_same_run, begin, config, files, final, lines, words
+from tiny_runs import Crash, Never, Stop, again, assert_same_run, begin, config, files, final, lines, words
 
-from reverie.data.disk import open_dataset
+from reverie.data.dataset import open_dataset
 from reverie.data.rows import Rows
 from reverie.envs.env import ResumeError
 from reverie.envs.vector import SyncVector
 from reverie.report.log import read_metrics
 from reverie.run.checkpoint import Checkpoints
-from reverie.run.local import LocalRun, resume
+from reverie.run.local import Local, resume
 
 ENVS = ("toy/catch", "CartPole-v1")
 
@@ -38,7 +38,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("alone")
     for env in ENVS:
         run = begin(config(env), folder / env)
-        run.run({"now": False})
+        run.train(Never())
     return {env: folder / env for env in ENVS}
 
 
@@ -67,7 +67,7 @@ def test_stopped_again_and_again(tmp_path: Path, alone: dict[str, Path], env: st
     settings = config(env)
     run = begin(settings, tmp_path / "run")
     for env_steps in STOPS:
-        summary = run.run(Stop(run, env_steps))
+        summary = run.train(Stop(run, env_steps))
         assert summary["finished"] == (env_steps == 160)
         assert Checkpoints(tmp_path / "run").names()[-1] == summary["env_steps"]
         run = again(settings, tmp_path / "run")
@@ -81,58 +81,58 @@ def test_crashed_again_and_again(tmp_path: Path, alone: dict[str, Path], env: st
     run = begin(settings, tmp_path / "run")
     for env_steps in (0, 1, 15, 21, 39, 52, 75, 99, 100, 131, 157):
         with pytest.raises(Crash):
-            run.run(Stop(run, env_steps, crash=True))
+            run.train(Stop(run, env_steps, crash=True))
         run = again(settings, tmp_path / "run")
-        assert run.env_steps == (env_steps + 1) // 20 * 20  # two streams: an odd number is passed by one
-    run.run({"now": False})
+        assert run.run.clock.env_steps == (env_steps + 1) // 20 * 20  # two streams: an odd number is passed by one
+    run.train(Never())
     assert_same_run(alone[env], tmp_path / "run")
 
 
-def learner_generator(run: LocalRun) -> None:
-    run.learner.generator.manual_seed(1)
+def learner_generator(run: Local) -> None:
+    run.learner.noise.generator.manual_seed(1)
 
 
-def actor_generator(run: LocalRun) -> None:
-    run.actor.generator.manual_seed(1)
+def actor_generator(run: Local) -> None:
+    run.actor.noise.generator.manual_seed(1)
 
 
-def replay_generator(run: LocalRun) -> None:
-    run.replay._rng = np.random.Generator(np.random.PCG64(1))
+def replay_generator(run: Local) -> None:
+    run.store.replay._rng = np.random.Generator(np.random.PCG64(1))
 
 
-def recurrent_state(run: LocalRun) -> None:
+def recurrent_state(run: Local) -> None:
     run.actor.state = run.learner.policy.initial_state(run.env.num_envs)
 
 
-def moments(run: LocalRun) -> None:
-    for value in run.learner.optimisers["critic"].state_dict().values():
-        value.mul_(0.5)
+def moments(run: Local) -> None:
+    for parameter in run.learner.optimisers["critic"].parameters:
+        run.learner.optimisers["critic"].rule.state[parameter]["exp_avg"].mul_(0.5)
 
 
-def parameters(run: LocalRun) -> None:
+def parameters(run: Local) -> None:
     with torch.no_grad():
         next(run.learner.policy.actor.parameters())[0] += 1e-6  # type: ignore[union-attr]
 
 
-def slow_critic(run: LocalRun) -> None:
+def slow_critic(run: Local) -> None:
     with torch.no_grad():
         next(run.learner.slow_critic.parameters()).mul_(1.01)  # type: ignore[union-attr]
 
 
-def meter(run: LocalRun) -> None:
+def meter(run: Local) -> None:
     run.trainer.meter.flush()
 
 
-def limiter(run: LocalRun) -> None:
-    run.limiter._sampled += 1
+def limiter(run: Local) -> None:
+    run.store.replay.sampled_rows += 1
 
 
-def episode_sums(run: LocalRun) -> None:
+def episode_sums(run: Local) -> None:
     run.actor.episodes.score += 1
 
 
-def updates(run: LocalRun) -> None:
-    run.learner.updates += 1
+def updates(run: Local) -> None:
+    run.learner.policy.version += 1
 
 
 PARTS = [learner_generator, actor_generator, replay_generator, recurrent_state, moments, parameters, slow_critic, meter]
@@ -143,19 +143,19 @@ PARTS += [limiter, episode_sums, updates]
 def halfway(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of Catch that was stopped at 88 env_steps, between a learner_step and the log line that tells of it."""
     run = begin(config("toy/catch"), tmp_path_factory.mktemp("halfway") / "run")
-    run.run(Stop(run, 88))
-    return run.run_dir
+    run.train(Stop(run, 88))
+    return run.run.run_dir
 
 
 @pytest.mark.parametrize("disturb", PARTS, ids=lambda part: part.__name__)
 def test_everything_that_is_saved_matters(
-    tmp_path: Path, alone: dict[str, Path], halfway: Path, disturb: Callable[[LocalRun], None]
+    tmp_path: Path, alone: dict[str, Path], halfway: Path, disturb: Callable[[Local], None]
 ) -> None:
     """The negative control: with one part not brought back, the comparison fails."""
     shutil.copytree(halfway, tmp_path / "run")
     run = again(config("toy/catch"), tmp_path / "run")
     disturb(run)
-    run.run({"now": False})
+    run.train(Never())
     assert lines(tmp_path / "run") != lines(alone["toy/catch"]) or final(tmp_path / "run") != final(alone["toy/catch"])
 
 
@@ -176,13 +176,13 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path, alone: dict[str
 def test_a_finished_run_can_be_made_longer(tmp_path: Path) -> None:
     """The line of the shorter run's last evaluation stays; all others are those of the longer run."""
     run = begin(config("toy/catch", run__env_steps=100), tmp_path / "run")
-    run.run({"now": False})
+    run.train(Never())
     document = json.loads((tmp_path / "run" / "config.json").read_text())
     document["config"]["run"]["env_steps"] = 160
     (tmp_path / "run" / "config.json").write_text(json.dumps(document))
     assert resume(tmp_path / "run")["env_steps"] == 160
     run = begin(config("toy/catch"), tmp_path / "long")
-    run.run({"now": False})
+    run.train(Never())
     longer = [line for line in lines(tmp_path / "run") if not ("eval/score'" in line and "'env_steps': 100," in line)]
     assert longer == lines(tmp_path / "long")
 
@@ -191,23 +191,25 @@ def test_a_finished_run_can_be_made_longer(tmp_path: Path) -> None:
 
 
 def test_open_episodes_of_a_vector_environment_are_closed_as_truncated(tmp_path: Path) -> None:
-    settings = config("CartPole-v1", env__options={"native": True}, replay__budget=1_000_000, replay__chunk=8)
+    settings = config(
+        "CartPole-v1", env__options={"native": True}, replay__store__budget=1_000_000, replay__store__chunk=8
+    )
     run = begin(settings, tmp_path / "run")
     assert run.env.spec.resume == "truncate"
     cuts = []
     for env_steps in (7, 50, 90):
-        run.run(Stop(run, env_steps))
-        cuts.append(run.replay.counts)
+        run.train(Stop(run, env_steps))
+        cuts.append(run.store.replay.counts)
         written = lines(tmp_path / "run")
         run = again(settings, tmp_path / "run")
-    summary = run.run({"now": False})
+    summary = run.train(Never())
     assert summary["finished"]
     assert lines(tmp_path / "run")[: len(written)] == written
-    assert run.trainer.learner_steps == 120 // 8 + 1 + 2
-    run.writer.flush()
+    assert run.learner.learner_steps == 120 // 8 + 1 + 2
+    run.store.record.flush()
     for stream in range(2):
         rows = open_dataset(tmp_path / "run" / "replay").rows(stream)
-        assert len(rows["reward"]) == run.replay.counts[stream]
+        assert len(rows["reward"]) == run.store.replay.counts[stream]
         check_flags(rows)
         # Every row but an episode's first carries the reward of the decision before it, the closing row too.
         np.testing.assert_array_equal(rows["reward"], (~rows["is_first"]).astype(np.float32))
@@ -230,10 +232,10 @@ def check_flags(rows: Rows) -> None:
 def test_an_environment_that_comes_back_elsewhere_goes_on_with_new_episodes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = config("CartPole-v1", replay__budget=1_000_000)
+    settings = config("CartPole-v1", replay__store__budget=1_000_000)
     run = begin(settings, tmp_path / "run")
-    run.run(Stop(run, 50))
-    before = run.replay.counts
+    run.train(Stop(run, 50))
+    before = run.store.replay.counts
     real = SyncVector.load_state_dict
 
     def elsewhere(self: SyncVector, state: dict[str, Any]) -> None:
@@ -243,10 +245,10 @@ def test_an_environment_that_comes_back_elsewhere_goes_on_with_new_episodes(
     monkeypatch.setattr(SyncVector, "load_state_dict", elsewhere)
     run = again(settings, tmp_path / "run")
     assert "stream 1 is elsewhere; its open episodes are closed as truncated" in capsys.readouterr().out
-    assert set((run.replay.counts - before).tolist()) <= {0, 1}
-    assert run.env_steps == 50
-    run.run({"now": False})
-    run.writer.flush()
+    assert set((run.store.replay.counts - before).tolist()) <= {0, 1}
+    assert run.run.clock.env_steps == 50
+    run.train(Never())
+    run.store.record.flush()
     for stream in range(2):
         check_flags(open_dataset(tmp_path / "run" / "replay").rows(stream))
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from tiny_runs import begin, config
-from torch import Tensor, nn
+from tiny_runs import Never, begin, config
+from torch import Tensor
 
 import reverie
-from reverie.agents.agent import Mode, Policy
+from reverie.agents.agent import Decision, Noise, Policy, Seat
 from reverie.data.rows import Rows, State
 from reverie.envs.env import EnvSpec, Step, VectorEnv
 from reverie.envs.make import make_env
@@ -67,30 +67,31 @@ class Script(VectorEnv):
 
 
 class Plus(Policy):
-    """Acts (observation + 1) in mode, (observation + 2) otherwise, modulo 5; its state counts all rows it has seen."""
+    """Acts (observation + 1) greedily, (observation + 2) exploring, modulo 5; its state counts all rows it has seen."""
 
     noise = 2
 
     def __init__(self) -> None:
         super().__init__()
-        self.anchor = nn.Parameter(torch.zeros(1))
         self.noises: list[Tensor] = []
 
     def initial_state(self, batch: int) -> State:
         return {"rows": torch.zeros(batch)}
 
-    def step(
-        self, state: State, rows: Mapping[str, Tensor], u: Tensor, mode: Mode
-    ) -> tuple[Tensor, State, dict[str, Tensor]]:
+    def step(self, state: State, rows: Mapping[str, Tensor], noise: Noise, seat: Seat) -> Decision:
+        u = noise.uniform(len(rows["is_first"]), self.noise)
         self.noises.append(u)
-        action = (rows["obs.vector"][:, 0].long() + (1 if mode == "mode" else 2)) % 5
-        return action, {"rows": state["rows"] + 1}, {"logit": u[:, :1]}
+        action = (rows["obs.vector"][:, 0].long() + (1 if seat.play == "greedy" else 2)) % 5
+        if seat.play == "random":
+            action = (u[:, 1] * 5).long()
+        return Decision(action, {"rows": state["rows"] + 1}, {"logit": u[:, :1]})
 
-    def unroll(self, state: State, rows: Mapping[str, Tensor], u: Tensor) -> tuple[Any, State]:
+    def unroll(self, state: State, rows: Mapping[str, Tensor], noise: Noise) -> tuple[Any, State]:
         raise NotImplementedError
 
-    def random(self, batch: int, u: Tensor) -> Tensor:
-        return (u[:, 1] * 5).long()
+
+def explore(streams: int) -> Seat:
+    return Seat.alone(streams, "explore")
 
 
 class Sink:
@@ -99,7 +100,7 @@ class Sink:
     def __init__(self, streams: int) -> None:
         self.rows: list[list[dict[str, Any]]] = [[] for _ in range(streams)]
 
-    def __call__(self, rows: Rows, streams: np.ndarray | None, state: State) -> None:
+    def __call__(self, rows: Rows, streams: np.ndarray | None, state: State, version: int) -> None:
         for at, stream in enumerate(range(len(self.rows)) if streams is None else streams.tolist()):
             row = {name: value[at].copy() for name, value in rows.items()}
             self.rows[stream].append(row | {"state": float(state["rows"][at])})
@@ -113,8 +114,8 @@ def test_rows_of_a_same_step_source() -> None:
     actor = Actor(env, Plus(), sink, seed=7)
     assert actor.start() == []
     assert env.seed == 7
-    ended = [actor.step() for _ in range(4)]
-    assert ended == [(2, []), (2, [(0, 2.0, 2)]), (2, [(1, 3.0, 3)]), (2, [(0, 2.0, 2)])]
+    ended = [actor.step(explore(2)) for _ in range(4)]
+    assert ended == [[], [(0, 2.0, 2)], [(1, 3.0, 3)], [(0, 2.0, 2)]]
     assert sink.column(0, "obs.vector") == [0, 1, 2, 0, 1, 2]
     assert sink.column(0, "action") == [2, 3, 0, 2, 3, 0]
     assert sink.column(0, "prev_action") == [0, 2, 3, 0, 2, 3]
@@ -136,10 +137,9 @@ def test_rows_of_a_next_step_source() -> None:
     env, sink = Script([2, 3], "next step"), Sink(2)
     actor = Actor(env, Plus(), sink, seed=7)
     actor.start()
-    results = [actor.step() for _ in range(5)]
+    assert [actor.step(explore(2)) for _ in range(5)] == [[], [(0, 2.0, 2)], [(1, 3.0, 3)], [], [(0, 2.0, 2)]]
     # A row that is_last takes a call of step but no decision.
-    assert [taken for taken, _ in results] == [2, 2, 1, 1, 2]
-    assert [ended for _, ended in results] == [[], [(0, 2.0, 2)], [(1, 3.0, 3)], [], [(0, 2.0, 2)]]
+    assert [sink.column(stream, "is_last").count(False) for stream in range(2)] == [4, 4]
     assert sink.column(0, "obs.vector") == [0, 1, 2, 0, 1]
     assert sink.column(0, "action") == [2, 3, 0, 2, 3]
     assert sink.column(0, "prev_action") == [0, 2, 3, 0, 2]
@@ -155,7 +155,7 @@ def test_random_actions_and_noise_belong_to_the_seed() -> None:
         actor = Actor(env, policy, None, seed)
         actor.start()
         for _ in range(30):
-            actor.step(random)
+            actor.step(Seat.alone(3, "random" if random else "explore"))
         return [actions.tolist() for actions in env.actions], policy.noises
 
     torch.manual_seed(0)
@@ -176,12 +176,12 @@ def test_an_actor_goes_on_from_its_state(tmp_path: Path, kind: str) -> None:
     actor = Actor(env, Plus(), sink, seed=7)
     actor.start()
     for _ in range(4):
-        actor.step()
+        actor.step(explore(2))
     save_tree(tmp_path / "c", {"actor": actor.state_dict()})
     live = actor.state_dict()
     clock = env.clock.copy()
     length = len(sink.rows[0])
-    expected = [actor.step(random=n == 3) for n in range(5)]
+    expected = [actor.step(Seat.alone(2, "random" if n == 3 else "explore")) for n in range(5)]
     saved = load_tree(tmp_path / "c")["actor"]
     # What state_dict gave out has not moved with the actor.
     assert live["score"].tolist() == saved["score"].tolist()
@@ -192,7 +192,7 @@ def test_an_actor_goes_on_from_its_state(tmp_path: Path, kind: str) -> None:
     later.clock = clock
     actor = Actor(later, Plus(), again, seed=99)
     actor.load_state_dict(saved)
-    assert [actor.step(random=n == 3) for n in range(5)] == expected
+    assert [actor.step(Seat.alone(2, "random" if n == 3 else "explore")) for n in range(5)] == expected
     assert [str(row) for row in again.rows[0]] == [str(row) for row in sink.rows[0][length:]]
 
 
@@ -241,14 +241,14 @@ def test_an_evaluator_takes_the_mode_and_shows_its_rows() -> None:
 
 def test_meters() -> None:
     meter = Meter()
-    assert meter.flush("train/") == {}
+    assert meter.flush() == {}
     meter.add({"a": torch.tensor(1.0), "b": torch.tensor(4)})
     meter.add({"a": torch.tensor(2.5, requires_grad=True)})
     meter.add({"c": 3.0})
     copy = Meter()
     copy.load_state_dict(meter.state_dict())
     copy.add({"a": 0.0})
-    assert meter.flush("train/") == {"train/a": 1.75, "train/b": 4.0, "train/c": 3.0}
+    assert meter.flush() == {"a": 1.75, "b": 4.0, "c": 3.0}
     assert meter.flush() == {}
     assert copy.flush() == {"a": pytest.approx(3.5 / 3), "b": 4.0, "c": 3.0}
     # Sums are double: a million small numbers beside a large one are not lost.
@@ -273,8 +273,8 @@ def test_a_saved_meter_does_not_move_with_the_live_one() -> None:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = begin(config("toy/catch", run__env_steps=60), tmp_path_factory.mktemp("trained") / "run")
-    run.run({"now": False})
-    return run.run_dir
+    run.train(Never())
+    return run.run.run_dir
 
 
 def test_a_loaded_policy_acts_as_the_evaluator_does(trained: Path) -> None:
@@ -283,20 +283,20 @@ def test_a_loaded_policy_acts_as_the_evaluator_does(trained: Path) -> None:
     env = build_env(config("toy/catch"), 2)
     taken: list[np.ndarray] = []
 
-    def sink(rows: Rows, streams: np.ndarray | None, state: State) -> None:
+    def sink(rows: Rows, streams: np.ndarray | None, state: State, version: int) -> None:
         if streams is None:
             taken.append(rows["action"])
 
-    actor = Actor(env, loaded.policy, sink, 11, "mode")
+    actor = Actor(env, loaded.policy, sink, 11)
     actor.start()
     policy = LoadedPolicy(loaded.policy, loaded.spec, loaded.env_steps, seed=11)
     state = policy.initial_state(2)
     for _ in range(20):
         rows = actor.rows
         action, state = policy.act(
-            rows["obs.image"], state, reward=rows["reward"], is_first=rows["is_first"], mode="mode"
+            rows["obs.image"], state, reward=rows["reward"], is_first=rows["is_first"], play="greedy"
         )
-        actor.step()
+        actor.step(Seat.alone(2, "greedy"))
         np.testing.assert_array_equal(action, taken[-1])
         for name, value in actor.state.items():
             assert torch.equal(state[name], value), name

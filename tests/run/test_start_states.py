@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_runs import SMALL, begin
+from tiny_runs import SMALL, Never, begin
 
 from reverie import overrides
 from reverie.presets import make_config
@@ -17,9 +17,9 @@ RUN: dict[str, Any] = {
     "env.num_envs": 2,
     "env.options": '{"length": 40}',
     "replay.batch": 4,
-    "replay.learn": 8,
-    "replay.period": 4,
-    "replay.drift": True,
+    "replay.window.learn": 8,
+    "replay.window.period": 4,
+    "replay.window.drift": True,
     "run.env_steps": 300,
     "run.prefill": 150,
     "run.pretrain": 0,
@@ -37,10 +37,10 @@ AGENTS: dict[str, dict[str, Any]] = {"drqn": VALUE, "r2d2": VALUE, "dreamerv2": 
 @pytest.mark.parametrize("context", [0, 4])
 @pytest.mark.parametrize("state", ["zero", "stored"])
 def test_four_start_states(tmp_path: Path, agent: str, state: str, context: int) -> None:
-    chosen = {"replay.state": state, "replay.context": context}
-    settings = overrides.apply(make_config(agent, "cpu", "toy/tmaze"), RUN | AGENTS[agent] | chosen)
+    chosen = {"replay.window.state": state, "replay.window.context": context}
+    settings = overrides.apply(make_config(agent, "cpu-toy", "toy/tmaze"), RUN | AGENTS[agent] | chosen)
     run = begin(settings, tmp_path / "run")
-    run.run({"now": False})
+    run.train(Never())
     records = [r for r in read_metrics(tmp_path / "run") if "train/drift_first" in r]
     assert len(records) == 4
     for record in records:

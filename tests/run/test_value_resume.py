@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from kills import kill_and_finish
-from tiny_runs import Crash, Stop, again, assert_same_run, begin, final, lines
+from tiny_runs import Crash, Never, Stop, again, assert_same_run, begin, final, lines
 
 from reverie import overrides
 from reverie.config import Config
 from reverie.errors import UserError
 from reverie.presets import make_config
 from reverie.report.log import read_metrics
-from reverie.run.local import LocalRun
+from reverie.run.local import Local
 
 RUN: dict[str, Any] = {
     "agent.torso.channels": [2, 3, 3],
@@ -25,8 +25,8 @@ RUN: dict[str, Any] = {
     "agent.explore.over": 120,
     "env.num_envs": 2,
     "replay.batch": 4,
-    "replay.chunk": 16,
-    "replay.budget": 200_000,
+    "replay.store.chunk": 16,
+    "replay.store.budget": 200_000,
     "run.threads": 1,
     "run.env_steps": 160,
     "run.prefill": 40,
@@ -66,7 +66,7 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
         {
             "agent.units": 6,
             "agent.whole_episodes": True,
-            "replay.learn": 8,
+            "replay.window.learn": 8,
             "replay.selector": "episodes",
             "run.train_ratio": 4.0,
         },
@@ -80,10 +80,10 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
             "agent.stack": 2,
             "agent.opt.lr_over": 40,
             "env.options": '{"pixels": true, "size": 12, "length": 40}',
-            "replay.context": 4,
-            "replay.learn": 8,
-            "replay.period": 4,
-            "replay.drift": True,
+            "replay.window.context": 4,
+            "replay.window.learn": 8,
+            "replay.window.period": 4,
+            "replay.window.drift": True,
             "run.train_ratio": 4.0,
         },
     ),
@@ -92,7 +92,7 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 def config(kind: str) -> Config:
     agent, env, changes = KINDS[kind]
-    return overrides.apply(make_config(agent, "cpu", env), RUN | changes)
+    return overrides.apply(make_config(agent, "cpu-toy", env), RUN | changes)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One run of each kind that nobody interrupts."""
     folder = tmp_path_factory.mktemp("alone")
     for kind in KINDS:
-        begin(config(kind), folder / kind).run({"now": False})
+        begin(config(kind), folder / kind).train(Never())
     return {kind: folder / kind for kind in KINDS}
 
 
@@ -110,13 +110,13 @@ def test_stopped_and_crashed_again_and_again(tmp_path: Path, alone: dict[str, Pa
     for env_steps, crash in ((1, True), (20, False), (41, False), (55, True), (86, False), (119, True), (158, False)):
         if crash:
             with pytest.raises(Crash):
-                run.run(Stop(run, env_steps, crash=True))
+                run.train(Stop(run, env_steps, crash=True))
         else:
-            run.run(Stop(run, env_steps))
+            run.train(Stop(run, env_steps))
         run = again(config(kind), tmp_path / "run")
-    run.run({"now": False})
+    run.train(Never())
     assert_same_run(alone[kind], tmp_path / "run")
-    assert run.trainer.learner_steps > 10
+    assert run.learner.learner_steps > 10
 
 
 def test_the_drift_is_logged(alone: dict[str, Path]) -> None:
@@ -126,24 +126,24 @@ def test_the_drift_is_logged(alone: dict[str, Path]) -> None:
 
 
 def test_states_that_are_not_there_cannot_be_kept(tmp_path: Path) -> None:
-    for words in ({"replay.state": "stored"}, {"replay.drift": True}):
+    for words in ({"replay.window.state": "stored"}, {"replay.window.drift": True}):
         settings = overrides.apply(make_config("dqn", "cpu", "CartPole-v1"), words)
         with pytest.raises(UserError, match="dqn on CartPole-v1 has no recurrent state to keep"):
-            LocalRun(settings, tmp_path / "run")
+            Local(settings, tmp_path / "run")
 
 
 def test_a_replay_that_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None:
-    settings = overrides.apply(make_config("dqn", "cpu", "toy/catch"), {"replay.budget": 10**17})
-    with pytest.raises(UserError, match=r"a replay of 100000000000000000 bytes does not fit .* --replay.budget"):
-        LocalRun(settings, tmp_path / "run")
+    settings = overrides.apply(make_config("dqn", "cpu", "toy/catch"), {"replay.store.budget": 10**17})
+    with pytest.raises(UserError, match=r"a replay of 100000000000000000 bytes does not fit .* --replay.store.budget"):
+        Local(settings, tmp_path / "run")
 
 
-def target_network(run: LocalRun) -> None:
+def target_network(run: Local) -> None:
     next(run.learner.target.parameters()).data.mul_(1.01)  # type: ignore[union-attr]
 
 
-def priorities(run: LocalRun) -> None:
-    tree = run.replay.selector.tree  # type: ignore[attr-defined]
+def priorities(run: Local) -> None:
+    tree = run.store.replay.selector.tree  # type: ignore[attr-defined]
     leaves = tree.leaves()
     leaves[::2] *= 3.0
     tree.load(leaves)
@@ -153,10 +153,10 @@ def priorities(run: LocalRun) -> None:
 def test_what_only_these_agents_have_matters(tmp_path: Path, alone: dict[str, Path], disturb: Any) -> None:
     """The negative control."""
     run = begin(config("dqn"), tmp_path / "run")
-    run.run(Stop(run, 88))
+    run.train(Stop(run, 88))
     run = again(config("dqn"), tmp_path / "run")
     disturb(run)
-    run.run({"now": False})
+    run.train(Never())
     assert lines(tmp_path / "run") != lines(alone["dqn"]) or final(tmp_path / "run") != final(alone["dqn"])
 
 
@@ -167,6 +167,6 @@ def test_killed(tmp_path: Path, alone: dict[str, Path], seed: int, kind: str) ->
     agent, env, changes = KINDS[kind]
     run_dir = tmp_path / "run"
     words = [f"--{key}={str(value).replace(' ', '')}" for key, value in (RUN | changes).items()]
-    command = ["train", agent, "--preset", "cpu", "--env", env, "--logdir", str(run_dir), *words]
+    command = ["train", agent, "--preset", "cpu-toy", "--env", env, "--logdir", str(run_dir), *words]
     moments = ["after a checkpoint", "later", "later"]
     kill_and_finish(command, run_dir, moments, np.random.default_rng(seed), alone[kind])

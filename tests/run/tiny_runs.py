@@ -14,7 +14,8 @@ from reverie.config import Config
 from reverie.presets import make_config
 from reverie.report.log import comparable, read_metrics
 from reverie.run.checkpoint import Checkpoints
-from reverie.run.local import LocalRun
+from reverie.run.local import Local
+from reverie.run.lock import Stop as LockStop
 from reverie.run.saved_config import save_config
 
 SMALL: dict[str, Any] = {
@@ -33,8 +34,8 @@ SMALL: dict[str, Any] = {
     "agent.target_every": 3,
     "env.num_envs": 2,
     "replay.batch": 2,
-    "replay.learn": 4,
-    "replay.chunk": 16,
+    "replay.window.learn": 4,
+    "replay.store.chunk": 16,
     "run.threads": 1,
     "run.env_steps": 160,
     "run.prefill": 40,
@@ -50,7 +51,7 @@ SMALL: dict[str, Any] = {
 WORDS: dict[str, list[str]] = {
     # CartPole's ring holds fewer rows than the run makes, so that chunk files are evicted.
     "toy/catch": [],
-    "CartPole-v1": ["--replay.budget", "4700", "--replay.selector", "recency", "--seed", "3"],
+    "CartPole-v1": ["--replay.store.budget", "4700", "--replay.selector", "recency", "--seed", "3"],
 }
 """Environments and further words for the command line."""
 
@@ -72,30 +73,35 @@ class Crash(BaseException):
     """Ends a run where it is, as a kill does: nothing is caught, nothing is saved."""
 
 
-class Stop(dict[str, bool]):
+class Never(LockStop):
+    """Asks nothing."""
+
+
+class Stop(LockStop):
     """Asks a run to save and end, or crashes it, once it has made `env_steps` env_steps."""
 
-    def __init__(self, run: LocalRun, env_steps: int, crash: bool = False) -> None:
-        self.run, self.env_steps, self.crash = run, env_steps, crash
+    def __init__(self, local: Local, env_steps: int, crash: bool = False) -> None:
+        super().__init__()
+        self.local, self.env_steps, self.crash = local, env_steps, crash
 
-    def __getitem__(self, key: str) -> bool:
-        reached = self.run.env_steps >= self.env_steps
+    def __call__(self) -> bool:
+        reached = self.local.run.clock.env_steps >= self.env_steps
         if reached and self.crash:
             raise Crash
         return reached
 
 
-def begin(settings: Config, run_dir: Path) -> LocalRun:
+def begin(settings: Config, run_dir: Path) -> Local:
     """A new run, not started."""
     run_dir.mkdir(parents=True)
     save_config(settings, run_dir)
-    return LocalRun(settings, run_dir)
+    return Local(settings, run_dir)
 
 
-def again(settings: Config, run_dir: Path) -> LocalRun:
+def again(settings: Config, run_dir: Path) -> Local:
     """The run that is there, with all global generators somewhere else."""
     torch.manual_seed(int(np.random.default_rng().integers(1 << 30)))
-    run = LocalRun(settings, run_dir)
+    run = Local(settings, run_dir)
     run.restore()
     return run
 
@@ -122,7 +128,7 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def final(run_dir: Path) -> dict[str, Any]:
     """The leaves of the newest checkpoint, but for those that depend on the clock or on when files were evicted."""
     found = dict(leaves(Checkpoints(run_dir).load()))
-    return {path: leaf for path, leaf in found.items() if path not in ("/offset", "/writer/sealed")}
+    return {path: leaf for path, leaf in found.items() if path not in ("/offset", "/store/record/sealed")}
 
 
 def files(folder: Path) -> dict[str, bytes]:

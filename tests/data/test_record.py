@@ -17,11 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reverie.data import chunks
-from reverie.data.chunks import read_header, write_chunk
-from reverie.data.disk import ChunkWriter, open_dataset, read_chunk, refill
+from reverie.data.chunks import read_chunk, read_header, write_chunk
+from reverie.data.dataset import open_dataset
+from reverie.data.limiter import Limiter
+from reverie.data.record import Record
 from reverie.data.replay import Replay
 from reverie.data.selectors import EpisodeEnds, Fifo, Prioritised, Recency, Selector, Uniform
 from reverie.data.sequences import Batch, Chunk, Feedback, SequenceSpec
+from reverie.data.store import Store
 from reverie.errors import UserError
 
 SEQUENCE = SequenceSpec(context=1, learn=3, lookahead=1, period=2, state="stored")
@@ -39,7 +42,7 @@ def make_selector(kind: str) -> Selector:
 
 
 class Run:
-    """A writer and a replay fed by the same source."""
+    """A store that is fed by a source."""
 
     def __init__(
         self, folder: Path, kind: str = "uniform", streams: int = 2, length: int = 6, capacity: int = 40
@@ -48,15 +51,15 @@ class Run:
         self.source = Source(streams, seed=1)
         sequence = EVERY_ROW if kind == "ends" else SEQUENCE
         self.replay = Replay(SPEC, sequence, streams, None, make_selector(kind), 5, STATES, capacity=capacity * streams)
-        self.writer = ChunkWriter(folder, SPEC, streams, length, STATES, sequence.period)
+        self.record = Record(folder, self.replay, length)
+        self.store = Store(self.replay, Limiter(None, 0), self.record)
 
     def add(self, chosen: list[int] | None = None) -> None:
         ids = list(range(self.streams)) if chosen is None else chosen
         places = [(stream, int(self.replay.counts[stream])) for stream in ids]
         rows, states = self.source.batch(ids), stack_states(places)
         streams = None if chosen is None else np.array(ids)
-        self.writer.add(rows, streams, states)
-        self.replay.add(rows, streams, states)
+        self.store.add(rows, streams, states)
 
     def train(self) -> list[Batch]:
         """Sample, change priorities and states, and return a copy of what was drawn."""
@@ -78,15 +81,13 @@ class Run:
     def truncate(self, stream: int) -> None:
         self.source.truncate(stream)
         self.replay.truncate(stream)
-        self.writer.truncate(stream)
 
     def save(self) -> dict[str, Any]:
-        return {"replay": self.replay.state_dict(), "writer": self.writer.state_dict()}
+        return self.store.state_dict()
 
-    def load(self, state: dict[str, Any], folder: Path) -> None:
-        self.replay.load_state_dict(state["replay"])
-        self.writer.load_state_dict(state["writer"])
-        refill(self.replay, folder, state["writer"])
+    def load(self, state: dict[str, Any]) -> None:
+        self.store.load_state_dict(state)
+        self.store.resumed()
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -138,7 +139,7 @@ def test_a_resumed_run_draws_what_the_uninterrupted_run_draws(
             elif operation == "truncate":
                 one.truncate(int(rng.integers(one.streams)))
             else:
-                one.writer.evict(one.replay.oldest)
+                one.record.evict(one.replay.oldest)
         return drawn
 
     play(run, before, np.random.default_rng(fixed))
@@ -149,11 +150,11 @@ def test_a_resumed_run_draws_what_the_uninterrupted_run_draws(
     source.rng = np.random.default_rng(fixed + 2)
     run.source.rng = np.random.default_rng(fixed + 2)
     straight = play(run, after, np.random.default_rng(fixed + 1))
-    run.writer.flush()
+    run.record.flush()
     expected = files(folder)
 
     twin = Run(folder, kind, length=length, capacity=capacity)
-    twin.load(state, folder)
+    twin.load(state)
     assert equal(twin.save(), state)
     assert list(files(folder)) == sealed_before
     twin.source = source
@@ -161,7 +162,7 @@ def test_a_resumed_run_draws_what_the_uninterrupted_run_draws(
     assert len(straight) == len(resumed)
     for left, right in zip(straight, resumed, strict=True):
         same(left, right)
-    twin.writer.flush()
+    twin.record.flush()
     assert files(folder) == expected
 
 
@@ -184,7 +185,7 @@ def test_the_files_hold_every_row_with_its_peek_and_states(tmp_path: Path) -> No
     run = Run(tmp_path, length=6)
     for _ in range(29):
         run.add()
-    run.writer.flush()
+    run.record.flush()
     for stream in (0, 1):
         expected = 0
         found = list(open_dataset(tmp_path).chunks(stream))
@@ -213,8 +214,8 @@ def test_a_dataset_gives_rows_and_whole_episodes(tmp_path: Path) -> None:
     run = Run(tmp_path, length=5)
     for _ in range(50):
         run.add()
-    run.writer.flush()
-    run.writer.evict(np.array([9, 9]))
+    run.record.flush()
+    run.record.evict(np.array([9, 9]))
     data = open_dataset(tmp_path)
     assert data.streams == [0, 1]
     for stream in (0, 1):
@@ -237,18 +238,19 @@ def test_missing_rows_are_named(tmp_path: Path) -> None:
     for _ in range(20):
         run.add()
     state = run.save()
+    (tmp_path / "notes.chunk").write_text("x")
+    with pytest.raises(UserError, match=r"notes.chunk is not named like a chunk file"):
+        Run(tmp_path, length=4, streams=1).load(state)
+    (tmp_path / "notes.chunk").unlink()
     (tmp_path / "00000-000000000008.chunk").unlink()
     with pytest.raises(UserError, match="lacks rows 8 to 12 of stream 0"):
         open_dataset(tmp_path)
     with pytest.raises(UserError, match=r"00000-000000000008.chunk is missing"):
-        Run(tmp_path, length=4, streams=1).load(state, tmp_path)
+        Run(tmp_path, length=4, streams=1).load(state)
     (tmp_path / "00000-000000000000.chunk").unlink()
     (tmp_path / "00000-000000000004.chunk").unlink()
     with pytest.raises(UserError, match="lacks 12 rows of stream 0"):
-        Run(tmp_path, length=4, streams=1).load(state, tmp_path)
-    (tmp_path / "notes.chunk").write_text("x")
-    with pytest.raises(UserError, match=r"notes.chunk is not named like a chunk file"):
-        Run(tmp_path, length=4, streams=1).load(state, tmp_path)
+        Run(tmp_path, length=4, streams=1).load(state)
 
 
 def test_restoring_rows_that_were_overwritten_changes_nothing(tmp_path: Path) -> None:
@@ -256,7 +258,7 @@ def test_restoring_rows_that_were_overwritten_changes_nothing(tmp_path: Path) ->
     for _ in range(40):
         run.add()
     twin = Run(tmp_path, length=6, streams=1, capacity=10)
-    twin.load(run.save(), tmp_path)
+    twin.load(run.save())
     twin.replay.restore_rows(read_chunk(tmp_path / "00000-000000000024.chunk"))
     twin.replay.restore_rows(read_chunk(tmp_path / "00000-000000000018.chunk"))
     for left, right in zip([run.train() for _ in range(9)], [twin.train() for _ in range(9)], strict=True):
@@ -268,18 +270,18 @@ def test_a_run_and_its_files_must_belong_together(tmp_path: Path) -> None:
     for _ in range(9):
         run.add()
     state = run.save()
-    with pytest.raises(UserError, match=r"'length': 6.*'length': 8"):
-        Run(tmp_path, length=8).load(state, tmp_path)
+    with pytest.raises(UserError, match="the saved chunks have 6 rows, those of this run 8"):
+        Run(tmp_path, length=8).load(state)
     run.add()
     with pytest.raises(UserError, match="not saved together"):
-        Run(tmp_path).load({"replay": run.replay.state_dict(), "writer": state["writer"]}, tmp_path)
+        Run(tmp_path).load({**run.save(), "record": state["record"]})
 
 
 def test_eviction_removes_whole_files_only(tmp_path: Path) -> None:
     run = Run(tmp_path, streams=1, length=4)
     for _ in range(18):
         run.add()
-    run.writer.evict(np.array([11]))
+    run.record.evict(np.array([11]))
     assert list(files(tmp_path)) == ["00000-000000000008.chunk", "00000-000000000012.chunk"]
 
 
@@ -334,9 +336,10 @@ def test_a_full_disk_keeps_earlier_files_and_can_go_on(
     with monkeypatch.context() as patch:
         patch.setattr(os, call, full)
         with pytest.raises(UserError, match=r"cannot write .*0004.chunk \(\d+ bytes\): No space left on device"):
-            run.writer.add(rows, None, stack_states([(0, 8)]))
+            run.store.add(rows, None, stack_states([(0, 8)]))
     assert files(tmp_path) == before
-    run.writer.add(rows, None, stack_states([(0, 8)]))
+    assert run.replay.counts.tolist() == [8]
+    run.store.add(rows, None, stack_states([(0, 8)]))
     assert len(files(tmp_path)) == len(before) + 1
     assert read_chunk(tmp_path / "00000-000000000004.chunk").rows["action"].tolist() == [4, 5, 6, 7]
 

@@ -1,4 +1,4 @@
-"""HarmonyDream: DreamerV2's presets, benchmark by benchmark, with the harmonious loss in place of fixed weights.
+"""HarmonyDream: DreamerV2's presets with the harmonious loss in place of fixed weights.
 
 The paper keeps every other number of its base. Weights that a DreamerV2 preset fixes (KL, reward, observation) are not
 used; the discount keeps its own. Source: Ma et al. 2024 (arXiv 2310.00344), appendix on implementation.
@@ -6,22 +6,20 @@ used; the discount keeps its own. Source: Ma et al. 2024 (arXiv 2310.00344), app
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from reverie.agents.harmonydream import HarmonyDreamConfig
 from reverie.config import Config
-from reverie.presets import atari, cpu, crafter, dmc
+from reverie.presets import dreamerv2
 from reverie.presets.parts import inherited
-
-Preset = Callable[[str], Config]
+from reverie.presets.task import Preset, Task
 
 
 def harmonised(base: Preset) -> Preset:
     """The preset of DreamerV2, for HarmonyDream."""
 
-    def make(env: str) -> Config:
-        config = base(env)
+    def make(task: Task) -> Config:
+        config = base(task)
         agent = HarmonyDreamConfig(**inherited(config.agent, "balance"), balance="harmony")
         return replace(config, name="harmonydream", agent=agent)
 
@@ -29,9 +27,4 @@ def harmonised(base: Preset) -> Preset:
     return make
 
 
-PRESETS = {
-    ("harmonydream", preset): harmonised(make)
-    for file in (cpu, atari, dmc, crafter)
-    for (agent, preset), make in file.PRESETS.items()
-    if agent == "dreamerv2"
-}
+PRESETS: dict[str, Preset] = {name: harmonised(make) for name, make in dreamerv2.PRESETS.items()}

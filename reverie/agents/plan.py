@@ -1,0 +1,243 @@
+"""Planning: the first of a sequence of actions that a model imagines to be worth most, by CEM or MPPI.
+
+::
+
+    repeat `iterations` times
+        candidates a_0 ... a_{H-1} ~ N(mean, std), clipped to [-1, 1]          and the policy's, if there is one
+        G = r_1 + d_1 r_2 + d_1 d_2 r_3 + ... + d_1 ... d_H V(s_H)             imagined; d_t: discount into state t
+        elites = the best by G,   w_i ~ exp(temperature G_i)                   CEM: all the same
+        mean, std <- sum_i w_i a_i,  sqrt(sum_i w_i (a_i - mean)^2)            over the elites
+
+    CEM acts with the mean; MPPI with an elite, drawn by w, and it begins at its last mean:
+
+    last plan     m_0  m_1  m_2  m_3
+    next start    m_1  m_2  m_3   0           0 everywhere where an episode begins
+
+Discrete and MultiDiscrete actions have independent categoricals per step and factor in place of Gaussians
+(`reverie.agents.plan_search`). The papers plan continuous actions only: that part is our own.
+
+All randomness is passed in, shapes are static and nothing waits for the device.
+
+Source: Rubinstein 1997 (cross-entropy method) as in Hafner et al. 2019 (PlaNet), algorithm 2 and its code; Williams et
+al. 2015 (MPPI) as in Hansen et al. 2022 (TD-MPC), algorithm 1, and Hansen et al. 2024 (TD-MPC2) and its code.
+Differs from TD-MPC2 in: a candidate whose return is NaN ranks last, where its code counts it as 0; the noise that it
+adds to the action in training is left to the caller, who finds its size in `Plan.std`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from reverie.agents.plan_search import Spread, make_search
+from reverie.data.rows import State
+from reverie.nets.actions import Actions
+from reverie.ops.categorical import sample_categorical
+
+Policy = Callable[[State, Tensor], Tensor]
+"""States of N rows and uniform noise [N, actions.noise] -> encoded actions [N, A]."""
+
+
+class Imagines(Protocol):
+    """What can be planned in."""
+
+    @property
+    def noise(self) -> int:
+        """Uniform numbers that one imagined step of one row takes; 0 where the model is deterministic."""
+
+    def imagine(self, state: State, action: Tensor, noise: Tensor | None) -> tuple[State, Tensor, Tensor]:
+        """One step: next state, its reward float32 [N], and the discount of all that follows it, float32 [N].
+
+        state: name -> [N, ...]. action: encoded [N, A]. noise: uniform [N, `noise`], None where that is 0.
+        """
+
+    def value(self, state: State) -> Tensor:
+        """Value of what follows after the last state, float32 [N]; zeros of a model without a critic."""
+
+
+@dataclass(frozen=True)
+class PlanConfig(Spread):
+    """Defaults are TD-MPC2's; `PLANET` has the other paper's. The width of the search: see `Spread`.
+
+    method: ``cem`` weighs all elites the same and acts with their mean, ``mppi`` as the module says.
+    horizon: decisions that are planned. iterations: refits. candidates: sequences per iteration, with the policy's.
+    elites: how many of them the next refit is made of. temperature: in 1 / units of returns, multiplies these in the
+        weights of elites; mppi only, 0 with cem.
+    policy_candidates: how many of the candidates come from a policy that is rolled out in the model once; the same in
+        every iteration.
+
+    Source: TD-MPC2 code, config.yaml (with 20 or more action dimensions: 8 iterations). TD-MPC has horizon 5, 537
+    candidates with 25 of the policy and momentum 0.1. Raises ValueError for numbers that do not fit.
+    """
+
+    method: Literal["cem", "mppi"] = "mppi"
+    horizon: int = 3
+    iterations: int = 6
+    candidates: int = 512
+    elites: int = 64
+    temperature: float = 0.5
+    policy_candidates: int = 24
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.method not in ("cem", "mppi"):
+            raise ValueError(f"method must be 'cem' or 'mppi', got {self.method!r}")
+        for name in ("horizon", "iterations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 1 <= self.elites <= self.candidates:
+            raise ValueError(f"elites must be from 1 to candidates {self.candidates}, got {self.elites}")
+        if not 0 <= self.policy_candidates < self.candidates:
+            raise ValueError(
+                f"policy_candidates must be from 0 to less than candidates {self.candidates}, "
+                f"got {self.policy_candidates}"
+            )
+        if (self.method == "mppi") != (self.temperature > 0.0) or self.temperature < 0.0:
+            raise ValueError(f"temperature must be positive with mppi and 0 with cem, got {self.temperature}")
+
+
+PLANET = PlanConfig(
+    method="cem",
+    horizon=12,
+    iterations=10,
+    candidates=1000,
+    elites=100,
+    temperature=0.0,
+    policy_candidates=0,
+    start_std=1.0,
+    min_std=1e-3,
+    floor="added",
+)
+"""PlaNet's, code c04226b. It begins anew at every decision (`before` is None) and its rewards are not discounted."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was planned for B streams, of encoded actions: what the next call begins with, and what there is to show.
+
+    mean, std: float32 [B, H, A], of the last refit, not shifted yet; of discrete actions the mean is the probabilities.
+    value: float32 [B], return of the elites, weighted.
+    """
+
+    mean: Tensor
+    std: Tensor
+    value: Tensor
+
+
+def plan_noise(config: PlanConfig, actions: Actions, noise: int = 0) -> int:
+    """How many uniform numbers the planning of one stream takes. noise: of the model, `Imagines.noise`."""
+    return sum(_noise_sizes(config, actions, noise))
+
+
+def _noise_sizes(config: PlanConfig, actions: Actions, noise: int) -> list[int]:
+    """Numbers of the drawn candidates, the policy, the model with candidates, the model with the policy, the choice."""
+    drawn, proposed = config.candidates - config.policy_candidates, config.policy_candidates
+    return [
+        config.iterations * drawn * config.horizon * actions.noise,
+        proposed * config.horizon * actions.noise,
+        config.iterations * config.candidates * config.horizon * noise,
+        proposed * config.horizon * noise,
+        1,
+    ]
+
+
+@torch.no_grad()
+def plan(
+    model: Imagines,
+    state: State,
+    actions: Actions,
+    config: PlanConfig,
+    u: Tensor,
+    before: Plan | None = None,
+    first: Tensor | None = None,
+    policy: Policy | None = None,
+) -> tuple[Tensor, Plan]:
+    """The encoded action [B, A] to take now in each of B streams, and the plan that it begins.
+
+    state: name -> [B, ...], what the streams are in. actions: encoding of the space, Box in [-1, 1] or discrete.
+    u: uniform in [0, 1), [B, plan_noise(config, actions, model.noise)].
+    before: the plan of the last decision, to begin with its mean; None begins anew. first: bool [B], where an episode
+    begins, so that `before` is another one's. policy: proposes `config.policy_candidates` of the candidates.
+    No gradient. A candidate whose return is NaN ranks last; where too few are left, the value and the action are NaN.
+    Raises ValueError if shapes do not fit, or if a policy is missing or has nothing to propose.
+    """
+    streams, noise = u.shape[0], model.noise
+    sizes = _noise_sizes(config, actions, noise)
+    if u.dim() != 2 or u.shape[1] != sum(sizes):
+        raise ValueError(f"u must be [B, {sum(sizes)}] uniform numbers, got {tuple(u.shape)}")
+    if wrong := {name: tuple(x.shape) for name, x in state.items() if x.shape[:1] != (streams,)}:
+        raise ValueError(f"states must begin with an axis of {streams} streams as u does, got {wrong}")
+    if (policy is not None) != (config.policy_candidates > 0):
+        given = "no policy" if policy is None else "a policy"
+        raise ValueError(f"got {given} with policy_candidates {config.policy_candidates}")
+    drawn, proposed, imagined, followed, choice = u.split(sizes, -1)
+    drawn = drawn.view(streams, config.iterations, -1, config.horizon, actions.noise)
+    imagined = imagined.view(streams, config.iterations, config.candidates, config.horizon, noise)
+    proposals = None
+    if policy is not None:
+        shape = (streams, config.policy_candidates, config.horizon)
+        proposals = _follow(model, policy, state, proposed.view(*shape, -1), followed.view(*shape, noise))
+
+    search = make_search(actions, config)
+    mean, std = search.start(streams, config.horizon, u.device, None if before is None else before.mean, first)
+    for i in range(config.iterations):
+        candidates = search.draw(mean, std, drawn[:, i])
+        if proposals is not None:
+            candidates = torch.cat([proposals, candidates], 1)
+        returns = imagined_returns(model, state, candidates, imagined[:, i])
+        returns = torch.where(returns.isnan(), -torch.inf, returns)
+        best, index = returns.topk(config.elites, -1)
+        elites = candidates.gather(1, index[..., None, None].expand(-1, -1, *candidates.shape[2:]))
+        # With temperature 0 all are the same, and NaN if one of them is -inf.
+        weights = (config.temperature * best).softmax(-1)
+        mean, std = search.refit(elites, weights, mean)
+    # An elite without a return weighs nothing, but 0 * -inf is NaN.
+    value = torch.where(weights == 0.0, 0.0, weights * best).sum(-1)
+    if config.method == "cem":
+        action = search.mode(mean[:, 0])
+    else:
+        chosen = sample_categorical(weights.log(), choice[:, 0])
+        action = elites[:, :, 0].gather(1, chosen[:, None, None].expand(-1, 1, actions.size))[:, 0]
+    return torch.where(value.isnan()[:, None], torch.nan, action), Plan(mean, std, value)
+
+
+def imagined_returns(model: Imagines, state: State, candidates: Tensor, noise: Tensor) -> Tensor:
+    """G = r_1 + d_1 r_2 + ... + d_1 ... d_H V(s_H) of each sequence of actions, float32 [B, N].
+
+    state: name -> [B, ...]. candidates: encoded [B, N, H, A]. noise: uniform [B, N, H, model.noise].
+    """
+    streams, count, horizon, _ = candidates.shape
+    state = _repeated(state, count)
+    total: Tensor = candidates.new_zeros(streams * count)
+    weight = torch.ones_like(total)
+    for t in range(horizon):
+        state, reward, discount = _imagine(model, state, candidates[:, :, t].flatten(0, 1), noise[:, :, t])
+        total, weight = total + weight * reward, weight * discount
+    return (total + weight * model.value(state)).view(streams, count)
+
+
+def _follow(model: Imagines, policy: Policy, state: State, u: Tensor, noise: Tensor) -> Tensor:
+    """Actions [B, P, H, A] of a policy in the model. u: [B, P, H, actions.noise]; noise: [B, P, H, model.noise]."""
+    streams, count, horizon, _ = u.shape
+    state, taken = _repeated(state, count), []
+    for t in range(horizon):
+        taken.append(policy(state, u[:, :, t].flatten(0, 1)))
+        if t < horizon - 1:
+            state, _, _ = _imagine(model, state, taken[-1], noise[:, :, t])
+    return torch.stack(taken, 1).unflatten(0, (streams, count))
+
+
+def _repeated(state: State, count: int) -> State:
+    return {name: x.repeat_interleave(count, 0) for name, x in state.items()}
+
+
+def _imagine(model: Imagines, state: State, action: Tensor, noise: Tensor) -> tuple[State, Tensor, Tensor]:
+    state, reward, discount = model.imagine(state, action, noise.flatten(0, 1) if model.noise else None)
+    if reward.shape != action.shape[:1] or discount.shape != action.shape[:1]:
+        shapes = f"{tuple(reward.shape)} and {tuple(discount.shape)}"
+        raise ValueError(f"rewards and discounts must be [{len(action)}], got {shapes}")
+    return state, reward, discount

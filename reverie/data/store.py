@@ -1,0 +1,129 @@
+"""One store for the rows of a run: replay in memory, record on disk, pacing, and the counts of what went in and out.
+
+::
+
+    add(rows) ----+                          +---> sample(n)
+                  +---> replay ---> record --+
+    add_chunk() --+       |        (disk)    +<--- feedback(keys: priorities, states)
+                     one limiter: may_insert, may_sample
+
+Rows enter once, by `add` from an actor beside it or by `add_chunk` from one elsewhere, and their priorities arrive with
+them. env_steps are counted here and nowhere else: rows with a decision, that is, all but those that are is_last.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from reverie.data.limiter import Limiter
+from reverie.data.record import Record
+from reverie.data.replay import Replay
+from reverie.data.rows import Rows
+from reverie.data.sequences import Batch, Chunk, Feedback
+
+
+class Store:
+    """Replay, record and limiter. record: None keeps nothing on disk."""
+
+    def __init__(self, replay: Replay, limiter: Limiter, record: Record | None = None) -> None:
+        self.replay, self.limiter, self.record = replay, limiter, record
+        self.env_steps = 0
+        self._needed = replay.oldest
+
+    def add(
+        self,
+        rows: Rows,
+        streams: np.ndarray | None = None,
+        states: dict[str, np.ndarray] | None = None,
+        priorities: np.ndarray | None = None,
+        version: int = 0,
+    ) -> None:
+        """Append one row to each listed stream (None: to every one); arguments as in `Replay.add`.
+
+        version: of the parameters that acted. Raises UserError if the disk is full; the rows are then not added.
+        """
+        ids, indices = self.replay.place(rows, streams)
+        if self.record is not None:
+            self.record.seal(ids, indices, rows)
+            self.record.version = version
+        self.replay.append(ids, indices, rows, states, priorities)
+        self.env_steps += int((~rows["is_last"]).sum())
+
+    def add_chunk(self, chunk: Chunk) -> None:
+        """Append the rows of a chunk; its start must be the next index of its stream.
+
+        Raises ValueError if rows would be lost or doubled, UserError if the disk is full; rows before the file that
+        could not be written are then added.
+        """
+        done = 0
+        while done < len(chunk):
+            room = len(chunk) - done
+            if self.record is not None:
+                if self.record.room(chunk.stream) == 0:
+                    at = chunk.start + done
+                    next_row = {name: value[done : done + 1] for name, value in chunk.rows.items()}
+                    self.record.seal(np.array([chunk.stream]), np.array([at]), next_row)
+                room = min(room, self.record.room(chunk.stream))
+                self.record.version = chunk.version
+            part = chunk.part(done, done + room, self.replay.sequence.period)
+            self.replay.add_chunk(part)
+            self.env_steps += int((~part.rows["is_last"]).sum())
+            done += room
+
+    def may_insert(self) -> bool:
+        """Whether actors may go on: the limiter lets them, or the learner waits for more rows than there are."""
+        return self.limiter.may_insert(self.env_steps, self.replay.sampled_rows) or not self.replay.can_sample()
+
+    def may_sample(self, batch: int) -> bool:
+        """Whether a learner may take a batch of so many windows: the limiter *and* the selector say so."""
+        paced = self.limiter.may_sample(self.env_steps, self.replay.sampled_rows)
+        return paced and self.replay.can_sample(batch)
+
+    def sample(self, batch: int) -> Batch:
+        """A batch, see `Replay.sample`. Ask `may_sample` before each."""
+        return self.replay.sample(batch)
+
+    def feedback(self, feedback: Feedback) -> None:
+        """See `Replay.feedback`."""
+        self.replay.feedback(feedback)
+
+    def metrics(self) -> dict[str, float]:
+        """Counts to be logged: ``ratio`` of trained rows per env_step since training began, ``rows``, ``bytes``."""
+        row = sum(field.nbytes for field in self.replay.spec.values())
+        return {
+            "ratio": self.limiter.achieved(self.env_steps, self.replay.sampled_rows),
+            "rows": len(self.replay),
+            "bytes": len(self.replay) * row,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the rows in sealed files: nested dicts of arrays, numbers and strings."""
+        return {
+            "env_steps": self.env_steps,
+            "replay": self.replay.state_dict(),
+            "record": None if self.record is None else self.record.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Return to where `state_dict` was taken, rows included; files that are newer stay until `Record.trim`."""
+        self.replay.load_state_dict(state["replay"])
+        if self.record is not None:
+            self.record.load_state_dict(state["record"])
+        self.env_steps = int(state["env_steps"])
+        self._needed = self.replay.oldest
+
+    def resumed(self) -> None:
+        """Delete the files that are newer than the state that was loaded: a run goes on from there."""
+        if self.record is not None:
+            self.record.trim()
+
+    def saved(self) -> None:
+        """Delete the files that nobody needs, now that a checkpoint of the present state is durable.
+
+        The checkpoint before it stays usable: only what neither of the two needs is removed.
+        """
+        if self.record is not None:
+            self.record.evict(self._needed)
+        self._needed = self.replay.oldest

@@ -1,0 +1,61 @@
+"""The task that a preset is asked for: an environment that is made only if the preset wants to look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, Literal
+
+from gymnasium import spaces
+
+from reverie.config import Config, EnvConfig
+from reverie.envs.env import EnvSpec
+from reverie.envs.make import make_env, protocols
+
+Preset = Callable[["Task"], Config]
+"""A whole configuration for a task."""
+Kind = Literal["pixels", "toy", "continuous", "vectors"]
+PIXELS = 36
+"""Shortest side of the images, in pixels, from which on a task is of the kind ``pixels``."""
+
+
+class Task:
+    """An environment's id with the protocol and the options that it is to have.
+
+    id: empty where nobody named one: see `default`. protocol: ``auto`` leaves it to the preset.
+    """
+
+    def __init__(self, id: str = "", protocol: str = "auto", options: Mapping[str, Any] | None = None) -> None:
+        self.id, self.protocol, self.options = id, protocol, dict(options or {})
+
+    def default(self, id: str) -> Task:
+        """This task, or one with that id if it has none."""
+        return self if self.id else Task(id, self.protocol, self.options)
+
+    @cached_property
+    def spec(self) -> EnvSpec:
+        """What the environment is. Raises UserError if it cannot be made."""
+        env = make_env(self.id, protocol=self.protocol, **self.options)
+        env.close()
+        return env.spec
+
+    @cached_property
+    def kind(self) -> Kind:
+        """What the spaces say: pixels if an image has 36 of them a side, toy if all images are smaller; else vectors.
+
+        Vectors with continuous actions are a kind of their own.
+        """
+        boxes = [space for space in self.spec.observation.values() if isinstance(space, spaces.Box)]
+        images = [space for space in boxes if len(space.shape) == 3]
+        if images:
+            return "pixels" if any(min(space.shape[:2]) >= PIXELS for space in images) else "toy"
+        return "continuous" if isinstance(self.spec.action, spaces.Box) else "vectors"
+
+    def has(self, protocol: str) -> bool:
+        """Whether the environment has a protocol of that name."""
+        return protocol in protocols(self.id)
+
+    def env(self, num_envs: int, protocol: str = "auto", options: Mapping[str, Any] | None = None) -> EnvConfig:
+        """The environment for a run: with that protocol and these options of it, if it has that protocol."""
+        known = protocol == "auto" or self.has(protocol)
+        return EnvConfig(self.id, num_envs, protocol if known else "auto", dict(options or {}) if known else {})

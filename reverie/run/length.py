@@ -1,0 +1,34 @@
+"""How long a run is, and when its schedules end."""
+
+from __future__ import annotations
+
+from reverie.config import Config
+from reverie.nets.schedule import Length, ends
+
+
+def run_length(config: Config, action_repeat: int) -> Length:
+    """The length of a run in an environment with that action repeat.
+
+    ::
+
+        learner_steps = pretrain + (env_steps - prefill) train_ratio / (batch learn)     rounded down
+
+    without the one update that follows the prefill at once and that no row has earned. Without a train_ratio every
+    window is drawn once: env_steps / (batch period), from the first row on.
+    """
+    run, replay = config.run, config.replay
+    env_steps = run.env_steps or -(-run.frames // action_repeat)
+    if run.train_ratio is None:
+        return Length(env_steps, env_steps // (replay.batch * replay.window.period))
+    rows = max(env_steps - run.prefill, 0) * run.train_ratio
+    return Length(env_steps, run.pretrain + int(rows / (replay.batch * replay.window.learn)))
+
+
+def schedule_line(config: Config, action_repeat: int) -> str:
+    """When each schedule of the agent ends, in one line; empty if there is none."""
+    length = run_length(config, action_repeat)
+    ended = [
+        f"agent.{key} ends after {count} of {getattr(length, unit)} {unit}"
+        for key, count, unit in ends(config.agent, length)
+    ]
+    return "; ".join(ended)

@@ -1,0 +1,77 @@
+"""Who may train in a directory, and how training is asked to end."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from reverie.errors import UserError
+
+
+class Stop:
+    """Whether a run has been asked to save and end. Called by the run after every move."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self) -> bool:
+        """True from the moment on that somebody asked."""
+        return self.asked
+
+
+def check_new(run_dir: Path) -> None:
+    """Raise UserError if a directory holds a run, or what is left of one."""
+    if (run_dir / "config.json").exists():
+        raise UserError(
+            f"{run_dir} already holds a run; go on with `reverie resume {run_dir}` or name another --logdir"
+        )
+    if (run_dir / "checkpoints").exists() or (run_dir / "metrics.jsonl").exists():
+        raise UserError(
+            f"{run_dir} holds what a run has recorded but no config.json; restore that file or name another --logdir"
+        )
+
+
+@contextmanager
+def alone(run_dir: Path) -> Iterator[None]:
+    """Nobody else trains in this directory; the lock ends with the process, however that ends."""
+    folder = os.open(run_dir, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"another process is training in {run_dir}; wait for it, or end it (it saves on SIGTERM)"
+            ) from error
+        except OSError as error:
+            # Some network file systems have no locks, and a run there must still be possible.
+            print(f"reverie: {run_dir} cannot be locked ({error.strerror}): let no other process train there")
+        yield
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def interruptible() -> Iterator[Stop]:
+    """SIGTERM and SIGINT ask the run to save and end; a second SIGINT interrupts at once."""
+    stop = Stop()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.asked = True
+
+    try:
+        before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # not the main thread: signals belong to whoever owns it
+        yield stop
+        return
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

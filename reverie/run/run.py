@@ -1,0 +1,192 @@
+"""A run directory while somebody trains in it: clock, log, evaluations, checkpoints. It moves nothing itself.
+
+A runner (`reverie.run.local`) decides what moves when; all runners share what is here. What is counted is counted where
+it happens, env_steps in the store and learner_steps in the learner; the clock reads both.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from reverie.agents.agent import Learner, Policy
+from reverie.config import Config
+from reverie.data.store import Store
+from reverie.report.console import Console
+from reverie.report.log import Logger, TensorBoard
+from reverie.run.build import build_env, derive
+from reverie.run.checkpoint import Checkpoints, misfit
+from reverie.run.length import run_length, schedule_line
+from reverie.run.roles import Ended, Evaluator
+
+
+class Clock:
+    """Units of a run: env_steps, frames (env_steps times the action repeat), learner_steps, version of parameters."""
+
+    def __init__(self, store: Store, learner: Learner, repeat: int) -> None:
+        self._store, self._learner, self.repeat = store, learner, repeat
+
+    @property
+    def env_steps(self) -> int:
+        """Decisions so far, over all streams."""
+        return self._store.env_steps
+
+    @property
+    def frames(self) -> int:
+        """Frames so far, over all streams."""
+        return self.env_steps * self.repeat
+
+    @property
+    def learner_steps(self) -> int:
+        """Updates so far."""
+        return self._learner.learner_steps
+
+    @property
+    def version(self) -> int:
+        """Of the learner's parameters: the learner_steps behind them."""
+        return self.learner_steps
+
+
+class Stateful(Protocol):
+    """Whatever has a state."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it."""
+
+    def load_state_dict(self, state: Any) -> None:
+        """Inverse of `state_dict`."""
+
+
+class Run:
+    """Log and checkpoints of one run, in its directory.
+
+    Use it as a context: it opens the log. total: env_steps of the whole run. summary: of the last evaluation.
+    """
+
+    def __init__(self, config: Config, run_dir: Path, clock: Clock) -> None:
+        self.config, self.run_dir, self.clock = config, run_dir, clock
+        self.total = run_length(config, clock.repeat).env_steps
+        self.checkpoints = Checkpoints(run_dir, config.run.keep_checkpoints)
+        self.finished_at = self.saved_at = -1
+        self.summary: dict[str, Any] = {}
+        self.resumed: tuple[int, int] | None = None
+        """where the log goes on, in bytes, and the frames there; None in a run that begins"""
+
+    def __enter__(self) -> Run:
+        offset, frames = self.resumed or (0, None)
+        if self.resumed is None and (line := schedule_line(self.config, self.clock.repeat)):
+            print(line)
+        title = f"{self.config.name} on {self.config.env.id}"
+        console = Console(self.total * self.clock.repeat, title)
+        self.logger = Logger(self.run_dir, [TensorBoard(self.run_dir, frames), console])
+        try:
+            self.logger.truncate_after(offset)
+        except BaseException:
+            self.logger.close()
+            raise
+        self._before = self.clock.env_steps
+        self._mark()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.logger.close()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all env_steps have been made."""
+        return self.clock.env_steps >= self.total
+
+    def due(self, what: Literal["log", "eval", "checkpoint"]) -> bool:
+        """Whether a multiple of ``<what>_every`` env_steps was passed since the last `tick`; only logs at the end."""
+        every = getattr(self.config.run, f"{what}_every")
+        passed = bool(every) and self.clock.env_steps // every > self._before // every
+        return passed and (what == "log" or not self.finished)
+
+    def tick(self) -> None:
+        """A round of the runner is over."""
+        self._before = self.clock.env_steps
+
+    # What is recorded
+
+    def record(self, metrics: Mapping[str, float]) -> None:
+        """One line of the log, now."""
+        clock = self.clock
+        self.logger.log(metrics, env_steps=clock.env_steps, frames=clock.frames, learner_steps=clock.learner_steps)
+
+    def episodes(self, ended: list[Ended], info: Mapping[int, Mapping[str, float]]) -> None:
+        """A line for each episode that ended. info: what the environment says of it, by stream."""
+        for stream, score, length in ended:
+            more = {f"episode/{name}": value for name, value in info.get(stream, {}).items()}
+            self.record({"episode/score": score, "episode/length": length, **more})
+
+    def log(self, **metrics: Mapping[str, float]) -> None:
+        """One line of what the parts of a run tell, ``<part>/<name>``, with the speeds since the last one."""
+        line = {f"{part}/{name}": value for part, numbers in metrics.items() for name, value in numbers.items()}
+        seconds = time.perf_counter() - self._since
+        env_steps, learner_steps = self._at
+        line["speed/env_steps_per_s"] = (self.clock.env_steps - env_steps) / seconds
+        line["speed/learner_steps_per_s"] = (self.clock.learner_steps - learner_steps) / seconds
+        self.record(line)
+        self._mark()
+
+    def _mark(self) -> None:
+        self._since = time.perf_counter()
+        self._at = (self.clock.env_steps, self.clock.learner_steps)
+
+    def evaluate(self, policy: Policy) -> None:
+        """Play greedily on fresh environments and log the scores; does not disturb training."""
+        options = self.config.run
+        if options.eval_episodes < 1:
+            return
+        env = build_env(self.config, min(options.eval_envs, options.eval_episodes))
+        seed = derive(options.seed, f"evaluation {self.clock.env_steps}")
+        scores = Evaluator(env, policy, options.eval_episodes, seed).run()["scores"]
+        env.close()
+        self.summary = {"eval_score": float(np.mean(scores)), "eval_scores": scores}
+        self.record(
+            {
+                "eval/score": float(np.mean(scores)),
+                "eval/score_median": float(np.median(scores)),
+                "eval/score_min": float(np.min(scores)),
+                "eval/episodes": len(scores),
+            }
+        )
+
+    # What is kept
+
+    def save(self, parts: Mapping[str, Stateful], **more: Any) -> None:
+        """A durable checkpoint of the runner's parts, of `more`, and of what is counted here."""
+        self.logger.sync()
+        clock = self.clock
+        tree = {
+            "env_steps": clock.env_steps,
+            "frames": clock.frames,
+            "learner_steps": clock.learner_steps,
+            "finished_at": self.finished_at,
+            "summary": self.summary,
+            "offset": self.logger.offset(),
+        }
+        self.checkpoints.save(clock.env_steps, tree | {name: part.state_dict() for name, part in parts.items()} | more)
+        self.saved_at = clock.env_steps
+
+    def restore(self, parts: Mapping[str, Stateful], then: Callable[[dict[str, Any]], None]) -> None:
+        """Return to the newest checkpoint, part by part; without one the run begins anew.
+
+        then: what follows, given the whole checkpoint. Nothing of it stays in memory.
+        Raises UserError if the checkpoint does not fit.
+        """
+        if self.checkpoints.latest() is None:
+            return
+        tree = self.checkpoints.load()
+        try:
+            for name, part in parts.items():
+                part.load_state_dict(tree[name])
+            self.finished_at, self.summary, self.saved_at = tree["finished_at"], tree["summary"], tree["env_steps"]
+            self.resumed = (tree["offset"], tree["frames"])
+            then(tree)
+        except (KeyError, IndexError, RuntimeError, ValueError, TypeError) as error:
+            raise misfit(self.checkpoints.latest(), error) from error

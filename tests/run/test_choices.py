@@ -1,0 +1,110 @@
+"""Selectors and pacing chosen on the command line reach the objects that a run is built from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from reverie import overrides
+from reverie.config import Config, ReplayConfig, WindowConfig
+from reverie.data.replay import Replay
+from reverie.data.selectors import SELECTORS, EpisodeEnds, EpisodeStarts, Fifo, Prioritised, Recency, Uniform
+from reverie.errors import UserError
+from reverie.run.build import build_env, build_learner, build_replay
+from reverie.run.configure import configure
+from reverie.run.local import LocalRun
+from reverie.run.saved_config import load_config, save_config
+
+SMALL = ["--replay.store.budget", "200000", "--agent.torso.units=4", "--agent.hidden=4"]
+
+
+def resolved(*words: str, agent: str = "dqn") -> Config:
+    return configure(agent, "cpu", "CartPole-v1", [*SMALL, *words], {})
+
+
+def built(config: Config) -> Replay:
+    env = build_env(config, 1)
+    replay = build_replay(config, env.spec, build_learner(config, env.spec, torch.device("cpu")))
+    env.close()
+    return replay
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "settings"),
+    [
+        (["--replay.selector", "uniform"], Uniform, {}),
+        (["--replay.selector", "fifo"], Fifo, {}),
+        (["--replay.selector=episodes"], EpisodeStarts, {}),
+        (["replay.selector=ends", "replay.selector.ongoing=true"], EpisodeEnds, {"favour_ends": True, "ongoing": True}),
+        (["--replay.selector", "prioritised", "--replay.selector.alpha", "0.9"], Prioritised, {"alpha": 0.9}),
+        (["--replay.selector.alpha", "0.9", "--replay.selector", "prioritised"], Prioritised, {"alpha": 0.9}),
+        (["--replay.selector.kind", "prioritised"], Prioritised, {"alpha": 0.6, "floor": 1e-6}),
+        (
+            ["--replay.selector", "recency", "--replay.selector.decay=linear", "--replay.selector.horizon", "7"],
+            Recency,
+            {"fraction": 0.5, "horizon": 7, "decay": "linear"},
+        ),
+    ],
+)
+def test_a_selector_is_chosen_by_name_and_set_up(words: list[str], kind: type, settings: dict[str, Any]) -> None:
+    selector = built(resolved(*words)).selector
+    assert type(selector) is kind
+    assert {name: getattr(selector, name) for name in settings} == settings
+
+
+def test_without_a_name_the_presets_own_selector_is_changed_and_by_name_it_begins_anew() -> None:
+    changed = resolved("--replay.selector.floor", "0.5", agent="rainbow")
+    assert vars(changed.replay.selector) == {"alpha": 0.5, "floor": 0.5}
+    anew = resolved("--replay.selector", "prioritised", agent="rainbow")
+    assert vars(anew.replay.selector) == {"alpha": 0.6, "floor": 1e-6}
+
+
+def test_no_pacing_reaches_the_limiter(tmp_path: Path) -> None:
+    config = resolved("--run.train_ratio", "none", "--replay.selector", "fifo")
+    run = LocalRun(config, tmp_path / "run")
+    assert run.limiter.ratio is None
+    assert isinstance(run.replay.selector, Fifo)
+    run.env.close()
+
+
+@pytest.mark.parametrize("name", [name for name in SELECTORS if name != "fifo"])
+def test_no_pacing_needs_an_end_to_drawing(name: str) -> None:
+    with pytest.raises(UserError, match=f"which the selector '{name}' never runs out of; set replay.selector = fifo"):
+        resolved("--run.train_ratio", "none", "--replay.selector", name)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--replay.selector prioritized", "replay.selector = 'prioritized' is unknown; did you mean prioritised"),
+        ("--replay.selector.alpha 0.9", "replay.selector.alpha is of replay.selector = prioritised, but it is uniform"),
+        ("--replay.selector recency --replay.selector.fractoin 1", "did you mean replay.selector.fraction"),
+        ("--replay.selector prioritised --replay.selector.alpha -1", "replay.selector.alpha = -1: expected alpha >= 0"),
+        ("--replay.selector prioritised --replay.selector.alpha x", "replay.selector.alpha = 'x' is not a float"),
+        ("--replay.selector recency --replay.selector.horizon 0", "horizon >= 1"),
+        ("--replay.learn 3", "unknown key 'replay.learn'; did you mean replay.window.learn"),
+        ("--replay.budget 3", "unknown key 'replay.budget'; did you mean replay.store.budget"),
+    ],
+)
+def test_slips_are_one_line(words: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        resolved(*words.split())
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_every_selector_is_saved_by_name_and_comes_back(name: str, tmp_path: Path) -> None:
+    config = resolved("--replay.selector", name)
+    assert overrides.to_dict(config)["replay"]["selector"]["kind"] == name
+    save_config(config, tmp_path)
+    assert load_config(tmp_path) == config
+
+
+@pytest.mark.parametrize("name", ["ends", "episodes"])
+def test_windows_from_any_row_need_period_1(name: str) -> None:
+    with pytest.raises(ValueError, match=f"the selector '{name}' needs period = 1, got 2"):
+        ReplayConfig(window=WindowConfig(period=2), selector=SELECTORS[name]())
