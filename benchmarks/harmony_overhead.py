@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.learner import ACTIONS, build
 from benchmarks.timing import make_batch, surroundings, timed, update, write
-from reverie.agents.dreamerv2 import DreamerV2
+from reverie.agents.dreamerv2 import DreamerV2Learner
 from reverie.data.sequences import Batch
 from reverie.nets.balance import BalanceKind
 from reverie.run.allocator import keep_freed_memory
@@ -29,11 +29,13 @@ from reverie.run.allocator import keep_freed_memory
 KINDS: tuple[BalanceKind, ...] = ("harmony", "fixed", "harmony-unrectified", "harmony-closed", "uw", "dwa", "nashmtl")
 
 
-def ratios(parent: DreamerV2, child: DreamerV2, batch: Batch, rounds: int) -> tuple[np.ndarray, np.ndarray]:
+def ratios(
+    parent: DreamerV2Learner, child: DreamerV2Learner, batch: Batch, rounds: int
+) -> tuple[np.ndarray, np.ndarray]:
     """child / parent of (wall clock, processor) seconds, [rounds, 2], and the parent's seconds per update, [2]."""
     found, base = [], []
     for _ in range(rounds):
-        times = [timed(partial(update, agent, batch, "model_loss")) for agent in (parent, child, child, parent)]
+        times = [timed(partial(update, agent.update, batch, "model_loss")) for agent in (parent, child, child, parent)]
         seconds = np.array(times)
         found.append((seconds[1] + seconds[2]) / (seconds[0] + seconds[3]))
         base.append((seconds[0] + seconds[3]) / 2)
@@ -59,9 +61,10 @@ def main() -> None:
     cpu = torch.device("cpu")
     batch = make_batch(tuple(options.rows), (64, 64, 3), ACTIONS, last=0.02, fresh=True)
     results: dict[str, Any] = {}
-    parent = build(cpu, torch.float32)
+    time, width = options.rows
+    parent = build(cpu, torch.float32, learn=time)
     for kind in options.kinds:
-        child = build(cpu, torch.float32, balance=kind)
+        child = build(cpu, torch.float32, balance=kind, learn=time)
         ratios(parent, child, batch, 1)  # first updates make the optimisers' states
         found, base = ratios(parent, child, batch, options.rounds)
         results[kind] = {
@@ -70,7 +73,6 @@ def main() -> None:
             "parent_seconds": {"wall": float(base[0]), "processor": float(base[1])},
             "processor_ratios": [round(float(x), 4) for x in found[:, 1]],
         }
-    time, width = options.rows
     document = {
         "what": f"update time with a balancer over that with fixed weights; {width} x {time} rows of 64x64x3",
         "order": "parent child child parent",

@@ -22,7 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.timing import make_batch, summary, surroundings, timed, update, write
-from reverie.agents.dreamerv2 import DreamerV2, DreamerV2Config
+from reverie.agents.dreamerv2 import DreamerV2, DreamerV2Config, DreamerV2Learner
 from reverie.data.sequences import Batch, SequenceSpec
 from reverie.envs.env import EnvSpec
 from reverie.nets.balance import BalanceKind
@@ -35,9 +35,13 @@ TIME, BATCH, ACTIONS = 64, 16, 6
 
 
 def build(
-    device: torch.device, precision: torch.dtype, compiled: bool = False, balance: BalanceKind = "fixed"
-) -> DreamerV2:
-    """The learner of the comparison."""
+    device: torch.device,
+    precision: torch.dtype,
+    compiled: bool = False,
+    balance: BalanceKind = "fixed",
+    learn: int = TIME,
+) -> DreamerV2Learner:
+    """The learner of the comparison. learn: rows of a window."""
     head = HeadConfig(layers=4, units=256)
     code = EncoderConfig(depth=16)
     config = DreamerV2Config(
@@ -51,8 +55,9 @@ def build(
         balance=balance,
     )
     env = EnvSpec("benchmark", {"image": spaces.Box(0, 255, (64, 64, 3), np.uint8)}, spaces.Discrete(ACTIONS))
+    agent = DreamerV2(config, env)
     torch.manual_seed(0)
-    learner = DreamerV2(config, env, SequenceSpec(learn=TIME), 0, device, precision)
+    learner = agent.learner(agent.policy(), agent.windows(SequenceSpec(learn=learn)), 0, device, precision)
     if compiled:
         learner.compile_parts()
     return learner
@@ -73,7 +78,7 @@ class Contractions(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def floor(learner: DreamerV2, batch: Batch, repeats: int) -> dict[str, Any]:
+def floor(learner: DreamerV2Learner, batch: Batch, repeats: int) -> dict[str, Any]:
     """Seconds that the recorded contractions take when nothing else runs (on the very tensors of one update)."""
     with Contractions() as recorded:
         learner.update(batch)
@@ -87,7 +92,7 @@ def floor(learner: DreamerV2, batch: Batch, repeats: int) -> dict[str, Any]:
     return {"calls": len(recorded.calls), "seconds_median": float(np.median(seconds)), "seconds_best": min(seconds)}
 
 
-def where(learner: DreamerV2, batch: Batch) -> dict[str, Any]:
+def where(learner: DreamerV2Learner, batch: Batch) -> dict[str, Any]:
     """Share of one update's wall time inside torch operations (main thread), and the costliest of them."""
     with profile(activities=[ProfilerActivity.CPU]) as trace:
         began = time.perf_counter()
