@@ -1,25 +1,36 @@
-"""The world model of the dreaming line: encoder, RSSM, and heads for observations, reward and discount."""
+"""The world model of the dreaming line: encoder, dynamics, an objective for observations, heads for all else.
+
+::
+
+    rows  --observe-->  Seen  --losses-->  {(group, name): scalar}  --balance-->  one loss
+                          |
+                        state  --imagine(action)-->  state  --predict-->  as the networks have it
+                                                            --tell----->  as the environment would have it
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
-from gymnasium import spaces
 from torch import Tensor, nn
 
-from reverie.data.rows import State, observations
+from reverie.agents.model_losses import Losses, of, total
+from reverie.agents.objective import Objective
+from reverie.agents.predictors import Discount, Reward
+from reverie.agents.seen import Seen
+from reverie.data.rows import OBS, State, observations
+from reverie.nets.actions import Actions
 from reverie.nets.balance import BalanceKind, Balancer, make_balancer
-from reverie.nets.decoders import Decoder
 from reverie.nets.encoders import Encoder, EncoderConfig
-from reverie.nets.heads import Head, HeadConfig
+from reverie.nets.heads import HeadConfig
 from reverie.nets.rssm import RSSM, RSSMConfig
-from reverie.ops.distributions import bernoulli_log_prob, bernoulli_mean, unit_normal_nll
 from reverie.ops.losses import balanced_kl
-from reverie.ops.transforms import reward_transform
+
+WEIGHED = ("observation", "reward", "dynamics")
+"""groups that a balancer weighs; the fourth, ``continuation``, keeps a scale of its own"""
 
 
 @dataclass(frozen=True)
@@ -52,122 +63,190 @@ class WorldModelConfig:
     balance: BalanceKind = "fixed"
     likelihood_constant: bool | None = None
 
+    @property
+    def constant(self) -> bool:
+        """Whether likelihoods keep their constant."""
+        return self.balance == "fixed" if self.likelihood_constant is None else self.likelihood_constant
 
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """No gradients for the module's parameters (they still flow through it) inside the block."""
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a model predicts of states [...], as its networks have it. Means, float32.
+
+    observations: as the networks read them, key -> [...]; none if the objective cannot tell any. reward: [...], f(r)
+    for the model's reward transform f. continuation: probability that the episode goes on [...], None without a head.
+    """
+
+    observations: dict[str, Tensor]
+    reward: Tensor
+    continuation: Tensor | None
 
 
 class WorldModel(nn.Module):
-    """p(observations, rewards, discounts | actions) through a latent state."""
+    """p(observations, rewards, discounts | actions) through a latent state.
+
+    encoder, rssm: shared with the policy. actions: how the environment's are encoded. objective, reward, discount: see
+    there; without a discount head every discount is gamma.
+    """
 
     scales: Tensor
-    """fixed weights of GROUPS, float32 [3]"""
+    """fixed weights of the groups that are weighed, float32"""
 
     def __init__(
-        self, config: WorldModelConfig, observation: Mapping[str, spaces.Space], encoder: Encoder, rssm: RSSM
+        self,
+        config: WorldModelConfig,
+        encoder: Encoder,
+        rssm: RSSM,
+        actions: Actions,
+        objective: Objective,
+        reward: Reward,
+        discount: Discount | None,
+        gamma: float,
     ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.actions, self.gamma = config, actions, gamma
         self.encoder, self.rssm = encoder, rssm
-        self.decoder = Decoder(self.rssm.features, observation, config.decoder)
-        self.reward = Head(self.rssm.features, None, config.reward)
-        self.discount = Head(self.rssm.features, None, config.discount) if config.predict_discount else None
-        self.reward_transform = reward_transform(config.reward_transform)
-        self.balancer: Balancer | None = make_balancer(config.balance, len(GROUPS))
-        scales = torch.tensor([config.observation_scale, config.reward_scale, config.kl_scale])
-        self.register_buffer("scales", scales, persistent=False)
-        kept = config.likelihood_constant
-        self.likelihood_constant = config.balance == "fixed" if kept is None else kept
+        self.objective, self.reward, self.discount = objective, reward, discount
+        self.groups = tuple(g for g in WEIGHED if not (g == "observation" and objective.silent))
+        self.balancer: Balancer | None = make_balancer(config.balance, len(self.groups))
+        self.fixed = {
+            "observation": config.observation_scale,
+            "reward": config.reward_scale,
+            "continuation": config.discount_scale,
+            "dynamics": config.kl_scale,
+        }
+        self.register_buffer("scales", torch.tensor([self.fixed[g] for g in self.groups]), persistent=False)
 
     @property
     def rates(self) -> dict[nn.Parameter, float]:
         """Parameters that learn at a rate of their own: what the optimiser of this model must be told."""
         return {} if self.balancer is None else self.balancer.rates
 
-    def loss(
-        self, state: State, action: Tensor, rows: Mapping[str, Tensor], u: Tensor, gamma: float
-    ) -> tuple[Tensor, State, dict[str, Tensor]]:
-        """Negative evidence lower bound of the rows, each part a mean over rows.
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """What the optimiser of this model learns: not the objective's slow copies."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
-        With fixed weights L = observation_scale * observation + reward_scale * reward + discount_scale * discount
-        + kl_scale * KL; image log-likelihoods are summed over pixels and channels and keep the Gaussian's constant, as
-        in the official code. Other weights: see `balance`.
-        state: before the first row [B, ...]; action: encoded previous actions [T, B, A]; u: noise [T, B, >= latent's].
-        Returns (loss, posterior states name -> [T, B, ...], metrics). Source: DreamerV2 equations 2 and 3.
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.scales.device
+
+    @property
+    def latent_noise(self) -> int:
+        """Uniform numbers that one imagined step of one row takes."""
+        return self.rssm.latent.noise
+
+    def initial_state(self, batch: int) -> State:
+        """The state before an episode, name -> [B, ...]."""
+        return self.rssm.initial_state(batch, self.device)
+
+    def observe(
+        self, state: State, action: Tensor, rows: Mapping[str, Tensor], u: Tensor, training: bool = False
+    ) -> Seen:
+        """Posterior states of rows [T, B, ...] and all that was made on the way to them.
+
+        state: before the first row [B, ...]. action: encoded previous actions [T, B, A]. u: uniform [T, B, n], whose
+        first numbers are the latents' and whose last the objective's. training: the rows are a batch of an update: the
+        encoder's running statistics take it in, and the objective augments it.
         """
-        config = self.config
-        targets = self.encoder.prepare(observations(rows))
-        self.encoder.adapt(targets)
-        embed = self.encoder.encode(targets)
-        states, post, _ = self.rssm.observe(state, action, rows["is_first"], embed, u[..., : self.rssm.latent.noise])
+        prepared = self.encoder.prepare(observations(rows))
+        if training:
+            self.encoder.adapt(prepared)
+            prepared = self.objective.augment(prepared, u[..., u.shape[-1] - self.objective.noise :])
+        embed = self.encoder.encode(prepared)
+        latent = u[..., : self.rssm.latent.noise]
+        states, posterior, last = self.rssm.observe(state, action, rows["is_first"], embed, latent)
         prior = self.rssm.prior(states["deter"])
-        features = self.rssm.feature(states)
-        losses = self.head_losses(features, targets, rows, gamma)
-        losses["kl"], kl = balanced_kl(
-            self.rssm.latent.kl, post, prior, config.kl_balance, config.kl_free, config.kl_free_per
-        )
-        metrics = {f"{name}_loss": value.detach() for name, value in losses.items()}
-        metrics["kl"] = kl
-        metrics["prior_entropy"] = self.rssm.latent.entropy(prior).mean().detach()
-        metrics["posterior_entropy"] = self.rssm.latent.entropy(post).mean().detach()
-        total, weighed = self.balance(losses)
-        return total, states, metrics | weighed
+        return Seen(states, posterior, prior, self.rssm.feature(states), embed, prepared, action, last)
 
-    def head_losses(
-        self, features: Tensor, targets: Mapping[str, Tensor], rows: Mapping[str, Tensor], gamma: float
-    ) -> dict[str, Tensor]:
-        """Mean negative log-likelihood of each (prepared) observation key, of the reward and of the discount."""
-        reads = {name: features if name in self.config.grad_heads else features.detach() for name in HEADS}
-        losses = {}
-        for key, mean in self.decoder(reads["decoder"]).items():
-            losses[key] = unit_normal_nll(targets[key], mean.float(), mean.dim() - 2, self.likelihood_constant).mean()
-        target = self.reward_transform(rows["reward"])
-        losses["reward"] = unit_normal_nll(target, self.reward(reads["reward"]), 0, self.likelihood_constant).mean()
+    def imagine(self, state: State, action: Tensor, u: Tensor) -> State:
+        """One step without an observation. action: encoded [B, A]; u: uniform [B, `latent_noise`]."""
+        return self.rssm.imagine_step(state, action, u)
+
+    def losses(self, seen: Seen, rows: Mapping[str, Tensor], metrics: dict[str, Tensor]) -> Losses:
+        """All losses of the rows that were seen, each a mean over rows. Fills `metrics` with what is not a loss."""
+        return self.head_losses(seen, rows) | self.dynamics_losses(seen, metrics)
+
+    def head_losses(self, seen: Seen, rows: Mapping[str, Tensor]) -> Losses:
+        """Of the observations, the reward and the discount."""
+        apart = seen.apart()
+        reads = {name: seen if name in self.config.grad_heads else apart for name in HEADS}
+        losses: Losses = {("observation", key): x for key, x in self.objective.losses(reads["decoder"], rows).items()}
+        losses["reward", "reward"] = self.reward.loss(reads["reward"].features, rows)
         if self.discount is not None:
-            target = gamma * (~rows["is_terminal"]).float()
-            losses["discount"] = -bernoulli_log_prob(self.discount(reads["discount"]), target).mean()
+            losses["continuation", "discount"] = self.discount.loss(reads["discount"].features, rows)
         return losses
 
-    def balance(self, losses: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def dynamics_losses(self, seen: Seen, metrics: dict[str, Tensor]) -> Losses:
+        """KL(posterior || prior), balanced and clipped. Source: DreamerV2 section 2.1, equation 3 and algorithm 2."""
+        config, latent = self.config, self.rssm.latent
+        loss, metrics["kl"] = balanced_kl(
+            latent.kl, seen.posterior, seen.prior, config.kl_balance, config.kl_free, config.kl_free_per
+        )
+        metrics["prior_entropy"] = latent.entropy(seen.prior).mean().detach()
+        metrics["posterior_entropy"] = latent.entropy(seen.posterior).mean().detach()
+        return {("dynamics", "kl"): loss}
+
+    def balance(self, losses: Losses) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the losses: the one hook of the balancing line.
 
-        Three groups are weighed: observation (the sum over all decoded keys), reward, dynamics (the KL, balanced and
-        clipped). The discount keeps its own scale. Returns (total, metrics ``balance/<group>_{loss,weight,product}``).
+        Three groups are weighed: observation (the sum over all of the objective's losses), reward, dynamics (the KL,
+        balanced and clipped). The discount keeps its own scale.
+        Returns (total, metrics ``balance/<group>_{loss,weight,product}``).
         """
-        config = self.config
-        apart = {"reward", "discount", "kl"}
-        observation = torch.stack([loss for name, loss in losses.items() if name not in apart]).sum()
-        groups = torch.stack([observation, losses["reward"], losses["kl"]])
+        groups = torch.stack([total(of(losses, group)) for group in self.groups])
         if self.balancer is None:
-            scales = {"reward": config.reward_scale, "discount": config.discount_scale, "kl": config.kl_scale}
-            weighted = [scales.get(name, config.observation_scale) * loss for name, loss in losses.items()]
-            total = torch.stack(weighted).sum()
+            whole = torch.stack([self.fixed[group] * loss for (group, _), loss in losses.items()]).sum()
             weights = self.scales
         else:
             shared = [*self.encoder.parameters(), *self.rssm.parameters()]
-            total, weights = self.balancer(groups, shared)
-            if self.discount is not None:
-                total = total + config.discount_scale * losses["discount"]
+            whole, weights = self.balancer(groups, shared)
+            for loss in of(losses, "continuation").values():
+                whole = whole + self.fixed["continuation"] * loss
         raw = groups.detach()
         kinds = {"loss": raw, "weight": weights, "product": raw * weights}
-        metrics = {f"balance/{g}_{kind}": x for kind, xs in kinds.items() for g, x in zip(GROUPS, xs, strict=True)}
-        return total, metrics
+        metrics = {f"balance/{g}_{kind}": x for kind, xs in kinds.items() for g, x in zip(self.groups, xs, strict=True)}
+        return whole, metrics
 
-    def predicted_discount(self, features: Tensor, gamma: float) -> Tensor:
-        """Mean of the discount head (its target contains gamma already), or gamma where there is no head."""
+    def discounts(self, features: Tensor) -> Tensor:
+        """Predicted discounts [...] of features [..., F]: what returns in dreams are made with."""
         if self.discount is None:
-            return torch.full(features.shape[:-1], gamma, device=features.device)
-        return bernoulli_mean(self.discount(features))
+            return torch.full(features.shape[:-1], self.gamma, device=features.device)
+        return self.discount.mean(features)
+
+    def predict(self, state: State) -> Predicted:
+        """Everything that can be predicted of states [...]."""
+        features = self.rssm.feature(state)
+        reward = self.reward.mean(features).float()
+        continuation = None if self.discount is None else self.discount.continuation(self.discount.mean(features))
+        return Predicted(self.objective.means(features), reward, continuation)
+
+    def truth(self, rows: Mapping[str, Tensor]) -> Predicted:
+        """What `predict` should have said of rows [...], in its units."""
+        going_on = (~rows["is_terminal"]).float()
+        return Predicted(self.encoder.prepare(observations(rows)), self.reward.target(rows), going_on)
+
+    def tell(self, state: State) -> dict[str, Tensor]:
+        """Rows for people: what the environment would show and pay at states [...].
+
+        ``obs.<key>``: as the environment gives them (images uint8 [..., H, W, C]), if the objective can tell them.
+        ``reward``: in the environment's unit; where that cannot be had back (tanh, sign) the field is called what it
+        is, such as ``tanh(reward)``. ``continuation``: probability that the episode goes on, 1 without such a head.
+        """
+        predicted = self.predict(state)
+        told = {OBS + key: x for key, x in self.encoder.restore(predicted.observations).items()}
+        told[self.reward.unit] = self.reward.earned(predicted.reward)
+        continuation = predicted.continuation
+        told["continuation"] = torch.ones_like(predicted.reward) if continuation is None else continuation
+        return told
+
+
+@runtime_checkable
+class HasWorldModel(Protocol):
+    """An agent's recipe whose policies have a world model that can be built around them, without a learner."""
+
+    def model(self, policy: nn.Module) -> WorldModel:
+        """The model around a policy's networks; its own part is fresh."""
 
 
 HEADS = ("decoder", "reward", "discount")
-GROUPS = ("observation", "reward", "dynamics")

@@ -79,14 +79,15 @@ def resume(run_dir: Path) -> None:
 @RUN_DIR
 @click.option("--episodes", type=click.IntRange(1), default=10, show_default=True)
 @click.option("--video", is_flag=True, help="Also write a video of an episode.")
+@click.option("--in-dream", is_flag=True, help="Also play in the agent's own world model, and say what it earns there.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @AS_JSON
-def evaluate(run_dir: Path, episodes: int, video: bool, seed: int, as_json: bool) -> None:
+def evaluate(run_dir: Path, episodes: int, video: bool, in_dream: bool, seed: int, as_json: bool) -> None:
     """Play episodes with the newest policy of the run in DIR."""
     require_run(run_dir)
     from reverie.play.evaluate import evaluate as play
 
-    show(play(run_dir, episodes=episodes, video=video, seed=seed), as_json)
+    show(play(run_dir, episodes=episodes, video=video, in_dream=in_dream, seed=seed), as_json)
 
 
 @cli.command()

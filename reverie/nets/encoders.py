@@ -68,6 +68,23 @@ def pixels(image: Tensor) -> Tensor:
     return image.movedim(-1, -3).float().mul_(1 / 255).sub_(0.5)
 
 
+def image(x: Tensor) -> Tensor:
+    """Inverse of `pixels`: float [..., C, H, W] -> uint8 [..., H, W, C], the nearest shade."""
+    return (x + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8).movedim(-3, -1)
+
+
+def observation(space: spaces.Space, x: Tensor) -> Tensor:
+    """Inverse of `vector`: the likeliest indices (Discrete, MultiDiscrete), a Box's numbers, cut off at its bounds."""
+    if isinstance(space, spaces.Discrete):
+        return x.argmax(-1)
+    if isinstance(space, spaces.MultiDiscrete):
+        return torch.stack([part.argmax(-1) for part in x.split(space.nvec.tolist(), -1)], -1)
+    if not isinstance(space, spaces.Box):
+        raise ValueError(f"observations of {space!r} cannot be told: expected Discrete, MultiDiscrete or Box")
+    low, high = (torch.from_numpy(bound.astype("float32")).to(x.device) for bound in (space.low, space.high))
+    return x.float().reshape(*x.shape[:-1], *space.shape).clamp(low, high)
+
+
 PAPER = (64, 64)
 """Side lengths for which the papers' own convolutions are used."""
 
@@ -147,6 +164,11 @@ class Encoder(nn.Module):
         """Observations as floats: what the networks read and what a decoder's means are compared with."""
         prepared = {key: pixels(obs[key]) for key in self.images}
         return prepared | {key: vector(space, obs[key]) for key, space in self.vectors.items()}
+
+    def restore(self, prepared: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Inverse of `prepare`, of any of the keys: prepared observations as they travel, key -> [*lead, ...]."""
+        spaces_ = {**self.images, **self.vectors}
+        return {key: image(x) if key in self.images else observation(spaces_[key], x) for key, x in prepared.items()}
 
     def adapt(self, prepared: Mapping[str, Tensor]) -> None:
         """Take a training batch into the running statistics of ``standardise``; nothing without it."""

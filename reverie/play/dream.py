@@ -16,7 +16,8 @@ import numpy as np
 from reverie.data.rows import OBS, Rows
 from reverie.errors import UserError
 from reverie.play.foresight import measures
-from reverie.play.open_loop import Dreamer, frames, held_out, join, load_dreamer, open_loop
+from reverie.play.model import LoadedModel, held_out, load_model
+from reverie.play.open_loop import frames, join, open_loop
 from reverie.report.curves import error_by_horizon
 from reverie.report.prediction import Outcomes
 from reverie.report.video import enlarge, side_by_side, strip, write_image, write_video
@@ -37,9 +38,9 @@ class Prediction:
     outcomes: Outcomes
 
 
-def predict(dreamer: Dreamer, sequence: Rows, key: str, context: int, horizon: int, samples: int) -> Prediction:
+def predict(loaded: LoadedModel, sequence: Rows, key: str, context: int, horizon: int, samples: int) -> Prediction:
     """Dream one sequence `samples` times: the error is that of their mean picture, the picture shown is the first."""
-    dreamed = open_loop(dreamer, [sequence] * samples, context)
+    dreamed = open_loop(loaded, [sequence] * samples, context)
     pictures, true = dreamed.predicted[key], dreamed.true[key][context:, 0]
     mean = ((pictures[context:].mean(1) - true) ** 2).reshape(len(true), -1).mean(1)
     outcomes = dreamed.outcomes(horizon)
@@ -82,15 +83,20 @@ def dream(
     """
     run_dir = Path(run_dir)
     out = Path(out) if out else run_dir / "videos"
-    dreamer = load_dreamer(run_dir, device, seed)
-    config, images = dreamer.config, dreamer.images
+    loaded = load_model(run_dir, device, seed)
+    config, images = loaded.config, loaded.images
+    if not loaded.model.objective.tells:
+        raise UserError(
+            f"the model of {config.name} says nothing about observations, so there is no dream to look at; "
+            f"`reverie report {run_dir}` has numbers"
+        )
     if not images:
         raise UserError(
             f"{config.env.id} has no image observations to dream of; `reverie report {run_dir}` has numbers"
         )
-    held = held_out(dreamer, max(sequences, episodes), context, horizon, seed)
-    dreamer.env.close()
-    parts = [predict(dreamer, sequence, images[0], context, horizon, samples) for sequence in held]
+    held = held_out(loaded, max(sequences, episodes), context, horizon, seed)
+    loaded.env.close()
+    parts = [predict(loaded, sequence, images[0], context, horizon, samples) for sequence in held]
     error, valid = _mean([p.error for p in parts])
     baseline, _ = _mean([p.baseline for p in parts])
     reach = int((valid > 0).sum())
@@ -114,7 +120,7 @@ def dream(
     result = {
         "env": config.env.id,
         "agent": config.name,
-        "env_steps": dreamer.env_steps,
+        "env_steps": loaded.env_steps,
         "context": context,
         "horizon": reach,
         "sequences": len(held),
@@ -123,7 +129,7 @@ def dream(
         "dream_error": [float(e) for e in error[:reach]],
         "repeat_error": [float(e) for e in baseline[:reach]],
         "sequences_at_horizon": [int(n) for n in valid[:reach]],
-        "prediction": measures(dreamer, join([p.outcomes for p in parts])),
+        "prediction": measures(loaded, join([p.outcomes for p in parts])),
         "files": {name: str(path) for name, path in files.items()},
     }
     files["json"].write_text(json.dumps(result, indent=2) + "\n")

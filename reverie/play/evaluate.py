@@ -10,6 +10,7 @@ import numpy as np
 
 from reverie.data.rows import OBS, Rows
 from reverie.nets.encoders import is_image
+from reverie.play.dream_score import score_in_dream
 from reverie.play.load import load
 from reverie.report.video import write_video
 from reverie.run.build import build_env, derive
@@ -18,13 +19,22 @@ from reverie.run.saved_config import load_config
 
 
 def evaluate(
-    run_dir: str | Path, *, episodes: int = 10, video: bool = False, seed: int = 0, device: str = "cpu"
+    run_dir: str | Path,
+    *,
+    episodes: int = 10,
+    video: bool = False,
+    in_dream: bool = False,
+    seed: int = 0,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Play `episodes` episodes; returns scores, lengths (env_steps) and their mean, and writes ``evaluation.json``.
 
-    video: also write the first stream's frames to ``videos/`` (needs image observations).
+    video: also write the first stream's frames to ``videos/`` (needs image observations). in_dream: play as many in the
+    agent's own world model too, see `reverie.play.dream_score`, as ``in_dream``.
+    Raises UserError if in_dream is asked of an agent that has no world model that can be played in.
     """
     run_dir = Path(run_dir)
+    dreamed = score_in_dream(run_dir, episodes=episodes, seed=seed, device=device) if in_dream else None
     config = load_config(run_dir)
     loaded = load(run_dir, device)
     env = build_env(config, min(config.run.eval_envs, episodes))
@@ -50,6 +60,8 @@ def evaluate(
         "info": played["info"],
         "seed": seed,
     }
+    if dreamed is not None:
+        result["in_dream"] = dreamed
     if frames:
         path = run_dir / "videos" / f"evaluation_{loaded.env_steps}.mp4"
         path.parent.mkdir(exist_ok=True)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from reverie.errors import UserError
-from reverie.play.open_loop import Dreamer, OpenLoop, frames, held_out, join, load_dreamer, open_loop
+from reverie.play.model import LoadedModel, held_out, load_model
+from reverie.play.open_loop import OpenLoop, frames, join, open_loop
 from reverie.report.prediction import Outcomes, check_threshold, false_mass, reward_threshold, summarise
 from reverie.report.prediction_figure import draw_prediction
 from reverie.report.reward_video import Episode, reward_video
@@ -19,7 +20,7 @@ BATCH = 16
 """Sequences dreamed at once."""
 
 
-def measures(dreamer: Dreamer, outcomes: Outcomes, threshold: float | None = None) -> dict[str, Any]:
+def measures(loaded: LoadedModel, outcomes: Outcomes, threshold: float | None = None) -> dict[str, Any]:
     """What `reverie.report.prediction.summarise` says, with the units of it.
 
     threshold: of a reward, in the model's units; None: half of the smallest magnitude that is not zero in the outcomes.
@@ -30,7 +31,7 @@ def measures(dreamer: Dreamer, outcomes: Outcomes, threshold: float | None = Non
         raise UserError("the model predicts rewards that are not finite: the run has diverged; train it anew")
     if threshold is None:
         threshold = reward_threshold(outcomes.reward[seen])
-    transform = dreamer.model.config.reward_transform
+    transform = loaded.model.reward.transform
     units = {
         "observations": "mean squared error per number; pixels in [0, 1]",
         "reward": "reward" if transform == "identity" else f"{transform}(reward), as the model learns it",
@@ -65,25 +66,25 @@ def report(
     run_dir = Path(run_dir)
     out = Path(out) if out else run_dir / "report"
     check_threshold(threshold)
-    dreamer = load_dreamer(run_dir, device, seed)
-    if gif and not dreamer.images:
-        raise UserError(f"{dreamer.config.env.id} has no image observations to show; leave out --gif")
-    held = held_out(dreamer, sequences, context, horizon, seed, random_play)
-    dreamer.env.close()
+    loaded = load_model(run_dir, device, seed)
+    if gif and not loaded.images:
+        raise UserError(f"{loaded.config.env.id} has no image observations to show; leave out --gif")
+    held = held_out(loaded, sequences, context, horizon, seed, random_play)
+    loaded.env.close()
     outcomes: list[Outcomes] = []
     shown: list[Episode] = []
     for begin in range(0, len(held), BATCH):
-        dreamed = open_loop(dreamer, held[begin : begin + BATCH], context)
+        dreamed = open_loop(loaded, held[begin : begin + BATCH], context)
         outcomes.append(dreamed.outcomes(horizon))
         if gif:
-            shown += _episodes(dreamed, dreamer.images[0])
+            shown += _episodes(dreamed, loaded.images[0])
     whole = join(outcomes)
-    found = measures(dreamer, whole, threshold)
-    config = dreamer.config
+    found = measures(loaded, whole, threshold)
+    config = loaded.config
     result = {
         "env": config.env.id,
         "agent": config.name,
-        "env_steps": dreamer.env_steps,
+        "env_steps": loaded.env_steps,
         "context": context,
         "sequences": len(held),
         "play": "random" if random_play else "policy",

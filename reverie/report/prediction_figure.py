@@ -27,7 +27,10 @@ def draw_prediction(summary: Mapping[str, Any], out: str | Path, title: str = ""
         colour = COLOURS[number % len(COLOURS)]
         _line(observation, errors["error"], key, colour)
         _line(observation, errors["repeat_error"], f"{key}: repeat the last", colour, "--")
-    _horizon(observation, "observations: mean squared error")
+    if summary["observations"]:
+        _horizon(observation, "observations: mean squared error")
+    else:
+        _absent(observation, "observations", "the model says nothing about them")
     _errors(reward, summary["reward"], "reward: squared error")
     _errors(continuation, summary["continuation"], "continuation: squared error")
     _calibration(panels[1][0], summary["reward"], "reward")

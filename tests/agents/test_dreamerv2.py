@@ -9,7 +9,9 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from reverie.agents.dreamerv2 import Dream, DreamerV2, DreamerV2Config
+from reverie.agents.agent import Seat, Tape
+from reverie.agents.dreamer import Dream
+from reverie.agents.dreamerv2 import DreamerV2, DreamerV2Config, DreamerV2Learner
 from reverie.agents.recurrent import start_state
 from reverie.data.sequences import Batch, SequenceSpec
 from reverie.envs.env import EnvSpec
@@ -30,9 +32,10 @@ CONTINUOUS = EnvSpec("test", {"vector": spaces.Box(-1, 1, (4,), np.float32)}, sp
 
 def learner(
     config: DreamerV2Config = CONFIG, env: EnvSpec = DISCRETE, device: torch.device | None = None, **spec: object
-) -> DreamerV2:
+) -> DreamerV2Learner:
     torch.manual_seed(0)
-    return DreamerV2(config, env, SequenceSpec(**{"learn": 5, **spec}), 3, device)
+    recipe = DreamerV2(config, env)
+    return recipe.learner(recipe.policy(), SequenceSpec(**{"learn": 5, **spec}), 3, device)
 
 
 def batch(env: EnvSpec = DISCRETE, time: int = 5, width: int = 3, seed: int = 0) -> Batch:
@@ -79,12 +82,12 @@ def test_world_model_loss_is_the_slow_sum() -> None:
             state, (logits,) = model.rssm.observe_step(state, action, torch.tensor([False]), embed, u[t, b][None])
             assert torch.allclose(states["stoch"][t, b], state["stoch"][0], atol=1e-6)
             feature = torch.cat([state["stoch"], state["deter"]], -1)
-            mean = model.decoder(feature)["image"][0]
+            mean = model.objective.decoder(feature)["image"][0]
             target = rows["obs.image"][t, b].float().permute(2, 0, 1) / 255 - 0.5
             total["image"] += float((0.5 * (target - mean) ** 2 + 0.5 * math.log(2 * math.pi)).sum())
-            error = math.tanh(float(rows["reward"][t, b])) - float(model.reward(feature))
+            error = math.tanh(float(rows["reward"][t, b])) - float(model.reward.mean(feature))
             total["reward"] += 0.5 * error**2 + 0.5 * math.log(2 * math.pi)
-            p = float(torch.sigmoid(model.discount(feature)))
+            p = float(model.discount.mean(feature))
             y = 0.999 * (1 - float(rows["is_terminal"][t, b]))
             total["discount"] -= y * math.log(p) + (1 - y) * math.log(1 - p)
             (prior,) = model.rssm.prior(state["deter"])
@@ -96,7 +99,7 @@ def test_world_model_loss_is_the_slow_sum() -> None:
     assert torch.equal(terminal, rows["is_terminal"])
 
 
-def dream(agent: DreamerV2, steps: int = 4, count: int = 6) -> Dream:
+def dream(agent: DreamerV2Learner, steps: int = 4, count: int = 6) -> Dream:
     g = torch.Generator().manual_seed(5)
     features = torch.randn(steps + 1, count, agent.model.rssm.features, generator=g)
     action = torch.nn.functional.one_hot(torch.randint(0, 3, (steps, count), generator=g), 3).float()
@@ -131,7 +134,7 @@ def test_actor_and_critic_losses_are_the_slow_sums() -> None:
     assert agent.critic_loss(d, returns, {}).item() == pytest.approx(critic / (count * horizon), rel=1e-5)
 
 
-def gradients(agent: DreamerV2, group: str) -> set[str]:
+def gradients(agent: DreamerV2Learner, group: str) -> set[str]:
     """Which parts have a gradient after only that group's loss has been run backward."""
     agent.zero_grad()
     steps = agent.losses(batch(CONTINUOUS if not agent.actions.discrete else DISCRETE), {})
@@ -140,7 +143,7 @@ def gradients(agent: DreamerV2, group: str) -> set[str]:
         losses = next(steps)
     losses[group].backward()
     parts = {"encoder": agent.model.encoder, "rssm": agent.model.rssm, "reward": agent.model.reward}
-    parts |= {"actor": agent.actor, "critic": agent.critic, "slow": agent.slow_critic, "decoder": agent.model.decoder}
+    parts |= {"actor": agent.actor, "critic": agent.critic, "slow": agent.slow_critic, "decoder": agent.model.objective}
     return {k for k, m in parts.items() if any(p.grad is not None and bool(p.grad.any()) for p in m.parameters())}
 
 
@@ -162,7 +165,7 @@ def test_dynamics_gradient_is_the_derivative_of_the_return() -> None:
     ended = torch.zeros(64, dtype=torch.bool)
 
     def loss() -> Tensor:
-        agent.generator.manual_seed(7)
+        agent.noise.generator.manual_seed(7)
         d = agent.imagine(start, ended)
         return agent.actor_loss(d, imagined_returns(d.reward, d.discount, d.value, config.lam), {})
 
@@ -187,7 +190,7 @@ def test_terminal_starts_are_worth_their_reward_only() -> None:
     start = {"deter": torch.zeros(2, 6), "stoch": torch.zeros(2, 12)}
     d = agent.imagine(start, torch.tensor([True, False]))
     assert d.discount[0].tolist() == pytest.approx([0.0, 0.999])
-    assert d.weights[:, 0].tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
+    assert agent.weights(d)[:, 0].tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
     assert d.features.shape == (5, 2, 18)
     assert d.actions.shape == (4, 2, 3)
 
@@ -210,7 +213,7 @@ def test_slow_critic_is_copied_after_updates_0_and_k() -> None:
         pairs = zip(agent.slow_critic.parameters(), agent.critic.parameters(), strict=True)
         same.append(all(torch.equal(a, b) for a, b in pairs))
     assert same == [True, False, False, True, False, False, True]
-    assert int(agent.updates) == 7
+    assert agent.learner_steps == int(agent.policy.version) == 7
 
 
 def test_save_and_restore_go_on_bit_for_bit() -> None:
@@ -218,10 +221,14 @@ def test_save_and_restore_go_on_bit_for_bit() -> None:
     for i in range(3):
         a.update(batch(seed=i))
     saved = {k: v for k, v in a.save().items()}
-    saved["modules"] = {k: v.clone() for k, v in saved["modules"].items()}
-    saved["optimisers"] = {g: {k: v.clone() for k, v in s.items()} for g, s in saved["optimisers"].items()}
+    saved["tensors"] = {k: v.clone() for k, v in saved["tensors"].items()}
+    saved["optimisers"] = {
+        group: {name: {k: v.clone() for k, v in moments.items()} for name, moments in each.items()}
+        for group, each in saved["optimisers"].items()
+    }
     torch.manual_seed(99)
-    b = DreamerV2(CONFIG, DISCRETE, SequenceSpec(learn=5), seed=1)
+    recipe = DreamerV2(CONFIG, DISCRETE)
+    b = recipe.learner(recipe.policy(), SequenceSpec(learn=5), seed=1)
     b.restore(saved)
     for i in range(3, 6):
         first, second = a.update(batch(seed=i)).metrics, b.update(batch(seed=i)).metrics
@@ -255,7 +262,7 @@ def test_detached_heads_do_not_shape_the_memory() -> None:
     losses = next(agent.losses(batch(), {}))
     agent.zero_grad()
     losses["model"].backward()
-    assert agent.model.decoder.cnns[0].linear.weight.grad.any()
+    assert agent.model.objective.decoder.cnns[0].linear.weight.grad.any()
     encoder = agent.model.encoder.cnns[0].convs[0].weight.grad
     attached = learner()
     next(attached.losses(batch(), {}))["model"].backward()
@@ -272,7 +279,7 @@ def test_start_states(state: str, context: int) -> None:
     given = {"deter": torch.randn(3, 6), "stoch": torch.randn(3, 12)}
     data = replace(data, start=given if state == "stored" else None)
     u = torch.rand(3 + context, 3, agent.policy.noise)
-    begin, rows = start_state(agent.policy, data, agent.spec, u)
+    begin, rows = start_state(agent.policy, data, agent.windows, Tape(u))
     assert len(rows["reward"]) == 3
     assert torch.equal(rows["reward"], data.rows["reward"][context:])
     source = given if state == "stored" else agent.policy.initial_state(3)
@@ -284,7 +291,7 @@ def test_start_states(state: str, context: int) -> None:
         if state == "zero":
             first[0] = True
         _, expected = agent.policy.unroll(
-            source, {k: v[:context] for k, v in (data.rows | {"is_first": first}).items()}, u[:context]
+            source, {k: v[:context] for k, v in (data.rows | {"is_first": first}).items()}, Tape(u[:context])
         )
         assert all(torch.equal(begin[k], expected[k]) for k in expected)
         assert not begin["deter"].requires_grad
@@ -294,10 +301,12 @@ def test_policy_step_matches_unroll() -> None:
     agent = learner()
     rows = batch().rows
     u = torch.rand(5, 3, agent.policy.noise)
-    states, last = agent.policy.unroll(agent.policy.initial_state(3), rows, u)
+    states, last = agent.policy.unroll(agent.policy.initial_state(3), rows, Tape(u))
     state = agent.policy.initial_state(3)
     for t in range(5):
-        action, state, _ = agent.policy.step(state, {k: v[t] for k, v in rows.items()}, u[t], "sample")
+        seen = {k: v[t] for k, v in rows.items()}
+        decision = agent.policy.step(state, seen, Tape(u[t]), Seat.alone(3, "explore"))
+        action, state = decision.action, decision.state
         assert torch.allclose(state["deter"], states["deter"][t], atol=1e-6)
         assert torch.equal(state["stoch"], states["stoch"][t])
         assert action.dtype == torch.int64
@@ -308,3 +317,32 @@ def test_policy_step_matches_unroll() -> None:
 def test_horizon_is_checked() -> None:
     with pytest.raises(ValueError, match="horizon must be >= 2"):
         DreamerV2Config(horizon=1)
+
+
+CLASHES = ("reward", "discount", "kl", "model")
+
+
+def test_observations_may_be_called_like_losses() -> None:
+    """Each has a loss, a gradient and a metric of its own, and the losses they are called like keep theirs."""
+    env = replace(CONTINUOUS, observation={key: spaces.Box(-1, 1, (3,), np.float32) for key in ("plain", *CLASHES)})
+    agent, data = learner(CONFIG, env), batch(env)
+    before = {name: value.clone() for name, value in agent.model.named_parameters()}
+    metrics = agent.update(data).metrics
+    changed = {name for name, value in agent.model.named_parameters() if (value - before[name]).abs().max() > 1e-5}
+    decoders = {name for name in before if "decoder.heads." in name and name.endswith("weight")}
+    assert len(decoders) == 5
+    assert decoders <= changed
+    observed = {key: metrics[f"observation/{key}_loss"].item() for key in CLASHES} | {
+        "plain": metrics["plain_loss"].item()
+    }
+    assert len(set(observed.values())) == 5
+    assert metrics["balance/observation_loss"].item() == pytest.approx(sum(observed.values()), rel=1e-6)
+    assert metrics["balance/reward_loss"].item() == metrics["reward_loss"].item()
+    assert metrics["balance/dynamics_loss"].item() == metrics["kl_loss"].item() == pytest.approx(metrics["kl"].item())
+    weighted = sum(metrics[f"balance/{group}_product"] for group in ("observation", "reward", "dynamics"))
+    assert metrics["model_loss"].item() == pytest.approx((weighted + 5.0 * metrics["discount_loss"]).item(), rel=1e-6)
+    # Poisoned, each of them moves its own loss.
+    for key in CLASHES:
+        rows = data.rows | {f"obs.{key}": data.rows[f"obs.{key}"] + 1.0}
+        moved = learner(CONFIG, env).update(replace(data, rows=rows)).metrics
+        assert moved[f"observation/{key}_loss"].item() > observed[key] + 0.5

@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 
 from reverie.agents import find
-from reverie.agents.dreamerv2 import DreamerV2, DreamerV2Config
+from reverie.agents.dreamerv2 import DreamerV2, DreamerV2Config, DreamerV2Learner
 from reverie.agents.harmonydream import HarmonyDream, HarmonyDreamConfig
 from reverie.data.sequences import SequenceSpec
 from reverie.envs.env import EnvSpec
@@ -27,13 +27,15 @@ HARMONY = HarmonyDreamConfig(
 )
 
 
-def harmony(config: DreamerV2Config = HARMONY, env: EnvSpec = DISCRETE) -> HarmonyDream:
+def harmony(config: DreamerV2Config = HARMONY, env: EnvSpec = DISCRETE) -> DreamerV2Learner:
     torch.manual_seed(0)
-    return HarmonyDream(config, env, SequenceSpec(learn=5), seed=3)
+    recipe = HarmonyDream(config, env)
+    return recipe.learner(recipe.policy(), SequenceSpec(learn=5), seed=3)
 
 
 def test_the_registry_knows_it() -> None:
-    assert find("harmonydream").load() == (HarmonyDream, HarmonyDreamConfig)
+    assert find("harmonydream").load() is HarmonyDream
+    assert HarmonyDream.Config is HarmonyDreamConfig
     assert HarmonyDreamConfig().balance == "harmony"
     assert issubclass(HarmonyDream, DreamerV2)
 
@@ -54,7 +56,7 @@ def test_at_s_0_a_real_update_moves_the_networks_as_the_parents_with_weights_of_
     for name, value in theirs.items():
         assert torch.allclose(value, ours[name], atol=1e-6), name
     for agent in (parent, child):
-        agent.generator.manual_seed(1)
+        agent.noise.generator.manual_seed(1)
         agent.model.zero_grad()
         agent.update(data)
     for name, value in parent.model.named_parameters():
@@ -99,7 +101,7 @@ def test_what_an_update_does_is_one_plain_adam_but_for_uncertainty_weighting(kin
                 parameter.mul_(1 - opt.shrink)
         adam.step()
         adam.zero_grad()
-        twin.generator.set_state(agent.generator.get_state())  # the behaviour's dreams drew from it too
+        twin.noise.restore(agent.noise.state())  # the behaviour's dreams drew from it too
     different = [
         name
         for (name, ours), theirs in zip(agent.model.named_parameters(), parameters, strict=True)
@@ -116,7 +118,7 @@ def test_image_and_vector_keys_both_stay_in_the_loss(kind: BalanceKind) -> None:
     loss, _, _ = agent.world_model_loss(batch(MIXED), metrics)
     loss.backward()
     for key, part in (("image", "cnns"), ("vector", "heads")):
-        decoders = [p for name, p in agent.model.decoder.named_parameters() if name.startswith(part)]
+        decoders = [p for name, p in agent.model.objective.decoder.named_parameters() if name.startswith(part)]
         assert decoders
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in decoders), key
     both = metrics["image_loss"] + metrics["vector_loss"]

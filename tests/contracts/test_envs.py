@@ -14,6 +14,8 @@ from reverie.envs import atari
 from reverie.envs.env import ResumeError, VectorEnv
 from reverie.envs.make import make_env
 from reverie.envs.native import NativeVector
+from reverie.play.dream_env import Ends
+from tests.play.dreams import dream
 
 NUM_ENVS = 3
 
@@ -50,6 +52,8 @@ ENVS: dict[str, Callable[[], VectorEnv]] = {
     "ALE/MsPacman-v5 atari100k": lambda: make_env(
         "ALE/MsPacman-v5", num_envs=2, protocol="atari100k", max_frames=160, threads=1
     ),
+    "a dream": lambda: dream(NUM_ENVS),
+    "a dream with a threshold": lambda: dream(NUM_ENVS, Ends(threshold=0.5, length=7)),
 }
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:gymnasium")

@@ -14,7 +14,8 @@ from reverie.data.rows import OBS, Rows
 from reverie.errors import UserError
 from reverie.play.dream import dream
 from reverie.play.foresight import report
-from reverie.play.open_loop import Dreamer, held_out, join, load_dreamer, open_loop
+from reverie.play.model import LoadedModel, held_out, load_model
+from reverie.play.open_loop import join, open_loop
 from reverie.run.local import train
 from tests.run.tiny_runs import config
 
@@ -29,30 +30,30 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def dreamer(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Dreamer:
+def loaded(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> LoadedModel:
     """Dreams with all noise at 0.5, so that they do not depend on who is beside them."""
-    loaded = load_dreamer(run_dir, "cpu", 0)
-    monkeypatch.setattr(loaded.learner, "uniform", lambda *shape: torch.full(shape, 0.5))
-    return loaded
+    model = load_model(run_dir, "cpu", 0)
+    monkeypatch.setattr(model.noise, "uniform", lambda *shape: torch.full(shape, 0.5))
+    return model
 
 
 @pytest.fixture
-def sequences(dreamer: Dreamer) -> list[Rows]:
+def sequences(loaded: LoadedModel) -> list[Rows]:
     """One sequence of 8 rows (a whole episode) and one cut short."""
-    whole, other = held_out(dreamer, 2, CONTEXT, 20, seed=1, random=True)
+    whole, other = held_out(loaded, 2, CONTEXT, 20, seed=1, random=True)
     assert len(whole["reward"]) == 8
     return [whole, {name: value[:5] for name, value in other.items()}]
 
 
-def test_dreams_do_not_depend_on_the_batch(dreamer: Dreamer, sequences: list[Rows]) -> None:
-    both = open_loop(dreamer.learner, sequences, CONTEXT)
+def test_dreams_do_not_depend_on_the_batch(loaded: LoadedModel, sequences: list[Rows]) -> None:
+    both = open_loop(loaded, sequences, CONTEXT)
     assert both.valid.sum(0).tolist() == [8, 5]
     for number, sequence in enumerate(sequences):
-        alone = open_loop(dreamer.learner, [sequence], CONTEXT)
+        alone = open_loop(loaded, [sequence], CONTEXT)
         length = len(sequence["reward"])
         assert both.predicted["image"][:length, number] == pytest.approx(alone.predicted["image"][:, 0], abs=1e-5)
         assert both.predicted_reward[:length, number] == pytest.approx(alone.predicted_reward[:, 0], abs=1e-5)
-    parts = [open_loop(dreamer.learner, [sequence], CONTEXT).outcomes(20) for sequence in sequences]
+    parts = [open_loop(loaded, [sequence], CONTEXT).outcomes(20) for sequence in sequences]
     joined, whole = join(parts), both.outcomes(20)
     assert joined.valid.tolist() == whole.valid.tolist()
     assert joined.valid.sum(0).tolist() == [5, 2]
@@ -61,27 +62,27 @@ def test_dreams_do_not_depend_on_the_batch(dreamer: Dreamer, sequences: list[Row
 
 
 def test_the_model_sees_no_observation_after_the_context_but_every_action(
-    dreamer: Dreamer, sequences: list[Rows]
+    loaded: LoadedModel, sequences: list[Rows]
 ) -> None:
     sequence = sequences[0]
-    plain = open_loop(dreamer.learner, [sequence], CONTEXT)
+    plain = open_loop(loaded, [sequence], CONTEXT)
     blind = {name: value.copy() for name, value in sequence.items()}
     blind[OBS + "image"][CONTEXT:] = 77
     blind["reward"][:] = 9.0
-    hidden = open_loop(dreamer.learner, [blind], CONTEXT)
+    hidden = open_loop(loaded, [blind], CONTEXT)
     assert (hidden.predicted["image"] == plain.predicted["image"]).all()
     assert (hidden.predicted_reward == plain.predicted_reward).all()
     blind[OBS + "image"][CONTEXT - 1] = 77
-    assert (open_loop(dreamer.learner, [blind], CONTEXT).predicted["image"] != plain.predicted["image"]).any()
+    assert (open_loop(loaded, [blind], CONTEXT).predicted["image"] != plain.predicted["image"]).any()
     moved = {name: value.copy() for name, value in sequence.items()}
     moved["prev_action"][CONTEXT] = (moved["prev_action"][CONTEXT] + 1) % 3
-    features = open_loop(dreamer.learner, [moved], CONTEXT).predicted["image"]
+    features = open_loop(loaded, [moved], CONTEXT).predicted["image"]
     assert (features[:CONTEXT] == plain.predicted["image"][:CONTEXT]).all()
     assert (features[CONTEXT] != plain.predicted["image"][CONTEXT]).any()
 
 
-def test_what_is_measured_is_what_happened(dreamer: Dreamer, sequences: list[Rows]) -> None:
-    measured = open_loop(dreamer.learner, sequences[:1], CONTEXT)
+def test_what_is_measured_is_what_happened(loaded: LoadedModel, sequences: list[Rows]) -> None:
+    measured = open_loop(loaded, sequences[:1], CONTEXT)
     found = measured.outcomes(6)
     assert found.valid[:, 0].tolist() == [True] * 5 + [False]
     assert found.reward[:5, 0].tolist() == [0, 0, 0, 0, sequences[0]["reward"][-1]]
@@ -95,9 +96,9 @@ def test_what_is_measured_is_what_happened(dreamer: Dreamer, sequences: list[Row
     assert ((found.predicted_continuation >= 0) & (found.predicted_continuation <= 1)).all()
 
 
-def test_continuation_is_the_discount_without_gamma(dreamer: Dreamer, sequences: list[Rows]) -> None:
+def test_continuation_is_the_discount_without_gamma(loaded: LoadedModel, sequences: list[Rows]) -> None:
     """The head learns gamma where an episode goes on: where it says 1/2, the chance of going on is 1/2 / gamma."""
-    gamma, head = dreamer.learner.config.gamma, dreamer.learner.model.discount
+    gamma, head = loaded.model.gamma, loaded.model.discount
     assert head is not None
     assert 0.5 < gamma < 0.99
     *_, bias = head.parameters()
@@ -106,7 +107,7 @@ def test_continuation_is_the_discount_without_gamma(dreamer: Dreamer, sequences:
             parameter.zero_()
         for logit, chance in ((0.0, 0.5 / gamma), (-1.0, 1 / (1 + np.e) / gamma), (20.0, 1.0)):
             bias.fill_(logit)
-            predicted = open_loop(dreamer.learner, sequences, CONTEXT).predicted_continuation
+            predicted = open_loop(loaded, sequences, CONTEXT).predicted_continuation
             assert predicted is not None
             assert predicted == pytest.approx(np.full((8, 2), chance), abs=1e-6)
 

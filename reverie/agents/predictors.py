@@ -1,0 +1,77 @@
+"""Predictors: what a world model says of a row beside its observations, the reward and whether the episode goes on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+
+from torch import Tensor, nn
+
+from reverie.nets.heads import Head, HeadConfig
+from reverie.nets.outputs import Output
+from reverie.ops.transforms import reward_transform, symexp
+
+
+class Predictor(nn.Module, ABC):
+    """One number per row: a head, what its numbers mean, and the target that rows give.
+
+    loss = mean over rows of output.loss(head(features), target(rows)).
+    """
+
+    def __init__(self, features: int, config: HeadConfig, output: Output) -> None:
+        super().__init__()
+        self.head = Head(features, None if output.params == 1 else output.params, config)
+        self.output = output
+
+    @abstractmethod
+    def target(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """Targets of rows [...], float32 [...]."""
+
+    def loss(self, features: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
+        """Mean over rows, a scalar. features: [..., F]; rows: [...]."""
+        return self.output.loss(self.head(features), self.target(rows)).mean()
+
+    def mean(self, features: Tensor) -> Tensor:
+        """Prediction [...] of features [..., F], in the target's units."""
+        return self.output.mean(self.head(features))
+
+
+INVERSES: dict[str, Callable[[Tensor], Tensor]] = {"identity": lambda x: x, "symlog": symexp}
+
+
+class Reward(Predictor):
+    """The reward earned on the way to a row, f(r) for a transform f: ``identity``, ``tanh``, ``sign`` or ``symlog``."""
+
+    def __init__(self, features: int, config: HeadConfig, output: Output, transform: str = "identity") -> None:
+        super().__init__(features, config, output)
+        self.transform = transform
+        self.unit = "reward" if transform in INVERSES else f"{transform}(reward)"
+        """name of what `earned` returns"""
+        self._transformed = reward_transform(transform)
+
+    def target(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """f(r)."""
+        return self._transformed(rows["reward"])
+
+    def earned(self, mean: Tensor) -> Tensor:
+        """A prediction in the environment's unit where f has an inverse, and as it is otherwise; see `unit`."""
+        return INVERSES[self.transform](mean) if self.transform in INVERSES else mean
+
+
+class Discount(Predictor):
+    """gamma where the episode goes on and 0 where it truly ends. With gamma = 1, the chance that it goes on.
+
+    Source: DreamerV2, equation 2, discount predictor.
+    """
+
+    def __init__(self, features: int, config: HeadConfig, output: Output, gamma: float = 1.0) -> None:
+        super().__init__(features, config, output)
+        self.gamma = gamma
+
+    def target(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """gamma (1 - is_terminal)."""
+        return self.gamma * (~rows["is_terminal"]).float()
+
+    def continuation(self, mean: Tensor) -> Tensor:
+        """The probability that the episode goes on, of a predicted discount."""
+        return (mean / self.gamma).clamp(max=1.0)

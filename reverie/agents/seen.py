@@ -1,0 +1,36 @@
+"""What a world model makes of rows that it sees: the one thing that its losses, its objective and its dreams read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from reverie.data.rows import State
+from reverie.nets.latents import Stats
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Rows [T, B], filtered by a world model.
+
+    states: posterior states, name -> [T, B, ...]; last: the last of them, [B, ...].
+    posterior, prior: parameters of q(z_t | h_t, e_t) and p(z_t | h_t), each [T, B, ...].
+    features: of the states, [T, B, F], what every head reads. embed: of the observations, [T, B, E].
+    observations: as the networks read them (`Encoder.prepare`), augmented if the objective does so, key -> [T, B, ...].
+    action: encoded, the one that led to each row, [T, B, A].
+    """
+
+    states: State
+    posterior: Stats
+    prior: Stats
+    features: Tensor
+    embed: Tensor
+    observations: Mapping[str, Tensor]
+    action: Tensor
+    last: State
+
+    def apart(self) -> Seen:
+        """The same with features that carry no gradient: for what must not shape the model's memory."""
+        return replace(self, features=self.features.detach())

@@ -1,0 +1,93 @@
+"""The score in the dream: what a policy earns in its own world model, beside what it earns in the world.
+
+Where the world pays less than the dream, the model is wrong in a way that the policy has found. Both are played by the
+same evaluator, greedily, with the same kind of rows.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from reverie.data.rows import Rows
+from reverie.envs.env import Step, VectorEnv
+from reverie.ops.transforms import reward_transform
+from reverie.play.dream_env import DreamEnv, Ends
+from reverie.play.model import LoadedModel, first_states, load_model
+from reverie.run.build import build_env, derive
+from reverie.run.roles import Evaluator
+
+STARTS = 64
+"""first rows of real episodes that dreamed episodes begin from, at least"""
+
+
+class TransformedRewards(VectorEnv):
+    """An environment that pays f(r), for a reward transform f by its name."""
+
+    def __init__(self, env: VectorEnv, transform: str) -> None:
+        self.env, self.spec, self.num_envs = env, env.spec, env.num_envs
+        self._transformed = reward_transform(transform)
+
+    def reset(self, seed: int) -> Rows:
+        """See `VectorEnv.reset`."""
+        return self._paid(self.env.reset(seed))
+
+    def step(self, action: np.ndarray) -> Step:
+        """See `VectorEnv.step`."""
+        step = self.env.step(action)
+        ends = None if step.ends is None else self._paid(step.ends)
+        return Step(self._paid(step.rows), ends, step.streams, step.episode_info)
+
+    def close(self) -> None:
+        """See `VectorEnv.close`."""
+        self.env.close()
+
+    def _paid(self, rows: Rows) -> Rows:
+        return rows | {"reward": self._transformed(torch.from_numpy(rows["reward"])).numpy()}
+
+
+def score_in_dream(run_dir: Path, *, episodes: int = 10, seed: int = 0, device: str = "cpu") -> dict[str, Any]:
+    """Returns of `episodes` dreamed and `episodes` real episodes of a run's newest policy, and the gap between them.
+
+    Dreams begin from the model's states at first rows of real episodes; they end where the model gives going on a
+    chance below one half, or at the length of the longest of the real episodes. In the result, ``unit`` is that of all
+    these returns: ``reward``, or what the model learns in its place.
+    Raises UserError if the agent has no world model, or one that says nothing about observations.
+    """
+    loaded = load_model(run_dir, device, seed)
+    config, unit = loaded.config, loaded.model.reward.unit
+    streams = min(config.run.eval_envs, episodes)
+    starts = first_states(loaded, max(STARTS, episodes), seed)
+    # Made before anything is played: a model that cannot tell is refused at once.
+    dream = DreamEnv(loaded.model, loaded.env.spec, starts, streams)
+    loaded.env.close()
+    real_env: VectorEnv = build_env(config, streams)
+    if unit != "reward":
+        real_env = TransformedRewards(real_env, loaded.model.reward.transform)
+    real = _played(loaded, real_env, episodes, derive(seed, "evaluation"))
+    dream.ends = Ends(length=max(real["lengths"]))
+    dreamed = _played(loaded, dream, episodes, derive(seed, "dreamed evaluation"))
+    return {
+        "unit": unit,
+        "gap": dreamed["score"] - real["score"],
+        "starts": len(next(iter(starts.values()))),
+        "longest": dream.ends.length,
+        "dream": dreamed,
+        "real": real,
+    }
+
+
+def _played(loaded: LoadedModel, env: VectorEnv, episodes: int, seed: int) -> dict[str, Any]:
+    played = Evaluator(env, loaded.policy, episodes, seed).run()
+    env.close()
+    scores, lengths = played["scores"], played["lengths"]
+    return {
+        "score": float(np.mean(scores)),
+        "score_std": float(np.std(scores)),
+        "length": float(np.mean(lengths)),
+        "scores": scores,
+        "lengths": lengths,
+    }
