@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reverie.agents.agent import Mode, Policy
+from reverie.agents.agent import Decision, Noise, Policy, Seat
 from reverie.data.replay import Replay
 from reverie.data.rows import State, row_spec
 from reverie.data.selectors import Uniform
@@ -73,15 +73,14 @@ class NaturePolicy(Policy):
         """Black frames."""
         return self.core.initial_state(batch)
 
-    def step(
-        self, state: State, rows: Mapping[str, Tensor], u: Tensor, mode: Mode
-    ) -> tuple[Tensor, State, dict[str, Tensor]]:
-        """Argmax of the Q-values."""
+    def step(self, state: State, rows: Mapping[str, Tensor], noise: Noise, seat: Seat) -> Decision:
+        """Argmax of the Q-values. The noise is drawn, as every policy of a run does."""
+        noise.uniform(len(rows["is_first"]), self.noise)
         stack, state = self.core.step(state, rows["obs.image"], rows["is_first"])
         q = self.net(stack.permute(0, 3, 1, 2).float().mul_(1 / 255))
-        return q.argmax(-1), state, {}
+        return Decision(q.argmax(-1), state)
 
-    def unroll(self, state: State, rows: Mapping[str, Tensor], u: Tensor) -> tuple[Any, State]:
+    def unroll(self, state: State, rows: Mapping[str, Tensor], noise: Noise) -> tuple[Any, State]:
         """A loop of `step`; not used here."""
         raise NotImplementedError
 
@@ -128,8 +127,9 @@ def main() -> None:
     env = make_env("ALE/Pong-v5", num_envs=n, protocol="atari-84", full_actions=False)
     spec = row_spec(env.spec.observation, env.spec.action)
     replay = Replay(spec, SequenceSpec(3, 1, 1), n, None, Uniform(), 0, capacity=100 * n)
-    actor = Actor(env, policy, lambda rows, streams, state: replay.add(rows, streams), 0)
+    actor = Actor(env, policy, lambda rows, streams, state, version: replay.add(rows, streams), 0)
     actor.start()
+    seat = Seat.alone(n)
     kept = tempfile.TemporaryDirectory()
     recurrent = r2d2_run(n, Path(kept.name))
     cell, head = nn.LSTMCell(512, 512), nn.Linear(512, int(bare_env.single_action_space.n))
@@ -162,7 +162,7 @@ def main() -> None:
     loops: dict[str, Callable[[], Any]] = {
         "raw": raw,
         "bare": bare,
-        "reverie": actor.step,
+        "reverie": lambda: actor.step(seat),
         "bare_lstm": bare_lstm,
         "reverie_r2d2": recurrent.act,
         "network_alone": forward,
@@ -181,7 +181,7 @@ def main() -> None:
     profiler = cProfile.Profile()
     profiler.enable()
     for _ in range(40):
-        actor.step()
+        actor.step(seat)
     profiler.disable()
     text = io.StringIO()
     pstats.Stats(profiler, stream=text).strip_dirs().sort_stats("tottime").print_stats(10)

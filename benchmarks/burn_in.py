@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reverie.agents.noise import Tape
 from reverie.agents.q_policy import QPolicy
 from reverie.data.chunks import SUFFIX, read_chunk, read_header
 from reverie.data.rows import State
@@ -50,8 +51,8 @@ def tensors(rows: Mapping[str, np.ndarray], where: np.ndarray) -> dict[str, Tens
 @torch.inference_mode()
 def values(policy: QPolicy, state: State, rows: Mapping[str, Tensor]) -> Tensor:
     """Action values [T, B, A] of rows [T, B, ...]."""
-    noise = torch.zeros(*rows["is_first"].shape, policy.noise)
-    return policy.network.head.q(policy.unroll(state, rows, noise)[0])
+    tape = Tape(torch.zeros(*rows["is_first"].shape, policy.noise))
+    return policy.network.head.q(policy.unroll(state, rows, tape)[0])
 
 
 def measure(policy: QPolicy, chunk: Chunk, period: int) -> dict[str, Measure]:

@@ -47,7 +47,8 @@ def floor(threads: int, seconds: float = 5.0) -> float:
     """env_steps per second if there were nothing but the networks."""
     torch.set_num_threads(threads)
     env = EnvSpec("floor", {"image": spaces.Box(0, 255, (84, 84, 1), np.uint8)}, spaces.Discrete(6))
-    learner = DQN(DQNConfig(), env, SequenceSpec(context=3, learn=1, lookahead=1))
+    agent = DQN(DQNConfig(), env)
+    learner = agent.learner(agent.policy(), agent.windows(SequenceSpec()))
     online, older, optimiser = learner.policy.network, learner.target.network, learner.optimisers["q"]
     images = torch.randint(0, 256, (2, 32, 84, 84, 4), dtype=torch.uint8)
     none = torch.zeros(32, 0)

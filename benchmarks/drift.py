@@ -17,6 +17,7 @@ import torch
 
 from benchmarks.r2d2_learner import build, windows
 from benchmarks.timing import summary, surroundings, timed, update, write
+from reverie.agents.drqn import DRQNLearner
 from reverie.run.allocator import keep_freed_memory
 
 
@@ -31,6 +32,7 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     learner = build(torch.device("cpu"), torch.float32, 512, drift=True)
+    assert isinstance(learner, DRQNLearner)
     batch = windows(learner, options.batch)
     gauge, inside = learner.measure_drift, []
 
@@ -45,7 +47,7 @@ def main() -> None:
     shares = np.array(inside) / np.array(whole)
     document = {
         "what": f"R2D2 learner update with the drift gauge at two rows of {options.batch} windows",
-        "rows": learner.spec.probes,
+        "rows": learner.windows.probes,
         "update": summary(whole),
         "gauge": summary(inside),
         "share_of_wall_time_median": float(np.median(shares[:, 0])),

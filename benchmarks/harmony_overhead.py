@@ -35,7 +35,7 @@ def ratios(
     """child / parent of (wall clock, processor) seconds, [rounds, 2], and the parent's seconds per update, [2]."""
     found, base = [], []
     for _ in range(rounds):
-        times = [timed(partial(update, agent, batch, "model_loss")) for agent in (parent, child, child, parent)]
+        times = [timed(partial(update, agent.update, batch, "model_loss")) for agent in (parent, child, child, parent)]
         seconds = np.array(times)
         found.append((seconds[1] + seconds[2]) / (seconds[0] + seconds[3]))
         base.append((seconds[0] + seconds[3]) / 2)
@@ -61,9 +61,10 @@ def main() -> None:
     cpu = torch.device("cpu")
     batch = make_batch(tuple(options.rows), (64, 64, 3), ACTIONS, last=0.02, fresh=True)
     results: dict[str, Any] = {}
-    parent = build(cpu, torch.float32)
+    time, width = options.rows
+    parent = build(cpu, torch.float32, learn=time)
     for kind in options.kinds:
-        child = build(cpu, torch.float32, balance=kind)
+        child = build(cpu, torch.float32, balance=kind, learn=time)
         ratios(parent, child, batch, 1)  # first updates make the optimisers' states
         found, base = ratios(parent, child, batch, options.rounds)
         results[kind] = {
@@ -72,7 +73,6 @@ def main() -> None:
             "parent_seconds": {"wall": float(base[0]), "processor": float(base[1])},
             "processor_ratios": [round(float(x), 4) for x in found[:, 1]],
         }
-    time, width = options.rows
     document = {
         "what": f"update time with a balancer over that with fixed weights; {width} x {time} rows of 64x64x3",
         "order": "parent child child parent",

@@ -35,9 +35,13 @@ TIME, BATCH, ACTIONS = 64, 16, 6
 
 
 def build(
-    device: torch.device, precision: torch.dtype, compiled: bool = False, balance: BalanceKind = "fixed"
+    device: torch.device,
+    precision: torch.dtype,
+    compiled: bool = False,
+    balance: BalanceKind = "fixed",
+    learn: int = TIME,
 ) -> DreamerV2Learner:
-    """The learner of the comparison."""
+    """The learner of the comparison. learn: rows of a window."""
     head = HeadConfig(layers=4, units=256)
     code = EncoderConfig(depth=16)
     config = DreamerV2Config(
@@ -51,9 +55,9 @@ def build(
         balance=balance,
     )
     env = EnvSpec("benchmark", {"image": spaces.Box(0, 255, (64, 64, 3), np.uint8)}, spaces.Discrete(ACTIONS))
-    torch.manual_seed(0)
     agent = DreamerV2(config, env)
-    learner = agent.learner(agent.policy(), SequenceSpec(learn=TIME), 0, device, precision)
+    torch.manual_seed(0)
+    learner = agent.learner(agent.policy(), agent.windows(SequenceSpec(learn=learn)), 0, device, precision)
     if compiled:
         learner.compile_parts()
     return learner

@@ -27,6 +27,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.timing import make_batch, summary, surroundings, timed, update, write
 from reverie.agents.capture import EAGER, CapturedUpdate
+from reverie.agents.dqn import DQNLearner
 from reverie.agents.r2d2 import R2D2, R2D2Config
 from reverie.data.sequences import Batch, SequenceSpec
 from reverie.envs.env import EnvSpec
@@ -37,27 +38,28 @@ ACTIONS = 18
 SETTLING, PROFILED = 4, 7
 
 
-def build(device: torch.device, precision: torch.dtype, dense: int, drift: bool = False) -> R2D2:
+def build(device: torch.device, precision: torch.dtype, dense: int, drift: bool = False) -> DQNLearner:
     """The learner as published, with that many units between convolutions and LSTM, with or without the drift gauge."""
     config = R2D2Config()
     config = replace(config, torso=replace(config.torso, dense=dense))
     env = EnvSpec("benchmark", {"image": spaces.Box(0, 255, (84, 84, 1), np.uint8)}, spaces.Discrete(ACTIONS))
     asked = SequenceSpec(context=40, learn=80, period=40, state="stored", drift=drift)
+    agent = R2D2(config, env)
     torch.manual_seed(0)
-    return R2D2(config, env, R2D2.sequence(config, asked, env), 0, device, precision)
+    return agent.learner(agent.policy(), agent.windows(asked), 0, device, precision)
 
 
-def windows(learner: R2D2, width: int) -> Batch:
+def windows(learner: DQNLearner, width: int) -> Batch:
     """Random windows for it, with the states that actors had, all initial ones: before the first row, and at probes."""
-    start, probes = learner.policy.initial_state(width), learner.spec.probes
-    shape = (learner.spec.length, width)
+    start, probes = learner.policy.initial_state(width), learner.windows.probes
+    shape = (learner.windows.length, width)
     batch = make_batch(shape, (84, 84, 1), ACTIONS, last=0.005, fresh=False, start=start, device=learner.device)
     if not probes:
         return batch
     return replace(batch, probes={name: torch.stack([value] * len(probes)) for name, value in start.items()})
 
 
-def profiles(learner: R2D2, batch: Batch) -> dict[str, Any]:
+def profiles(learner: DQNLearner, batch: Batch) -> dict[str, Any]:
     """Several updates, each profiled: the median of every share, and the middle one by time for the rest.
 
     The first ones do not count. What the profiler allocates for itself lies between the large blocks of the heap, and
@@ -70,7 +72,7 @@ def profiles(learner: R2D2, batch: Batch) -> dict[str, Any]:
     return {"profiled_updates": PROFILED, **found[PROFILED // 2], "shares": shares, "page_faults": faults}
 
 
-def where(learner: R2D2, batch: Batch) -> dict[str, Any]:
+def where(learner: DQNLearner, batch: Batch) -> dict[str, Any]:
     """Shares of one update's wall time: convolutions, LSTM, other matrix products, and the costliest operations.
 
     The LSTM is its unrolling and the products that project its inputs, known by the number of these.

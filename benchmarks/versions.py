@@ -21,7 +21,7 @@ import torch
 from benchmarks.timing import write
 
 ROOT = Path(__file__).parents[1]
-# Calls only what both versions have.
+# Calls only what both versions have, or either; a learner's windows were called its spec once.
 WORKER = """
 import sys, torch
 from benchmarks.r2d2_learner import ACTIONS, build
@@ -33,7 +33,8 @@ keep_freed_memory()
 torch.set_num_threads(int(threads))
 learner = build(torch.device("cpu"), getattr(torch, precision), int(dense))
 start = learner.policy.initial_state(int(batch))
-shape = (learner.spec.length, int(batch))
+windows = learner.windows if hasattr(learner, "windows") else learner.spec
+shape = (windows.length, int(batch))
 rows = make_batch(shape, (84, 84, 1), ACTIONS, last=0.005, fresh=False, start=start)
 for _ in range(3):
     update(learner.update, rows, "q_loss")

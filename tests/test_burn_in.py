@@ -8,10 +8,11 @@ import torch
 from gymnasium import spaces
 
 from benchmarks import burn_in
+from reverie.agents.agent import Seat, Tape
 from reverie.agents.q_policy import QPolicy
 from reverie.agents.r2d2 import R2D2, R2D2Config
 from reverie.data.chunks import chunk_path, write_chunk
-from reverie.data.sequences import Chunk, SequenceSpec
+from reverie.data.sequences import Chunk
 from reverie.envs.env import EnvSpec
 from reverie.nets.torsos import TorsoConfig
 
@@ -19,11 +20,10 @@ PERIOD, ROWS, BEGINS = 10, 400, 250
 ENV = EnvSpec("test", {"image": spaces.Box(0, 255, (12, 12, 1), np.uint8)}, spaces.Discrete(3))
 
 
-def learner() -> R2D2:
+def fresh_policy() -> QPolicy:
     config = R2D2Config(torso=TorsoConfig(channels=(4, 4, 4), dense=8), units=8, hidden=8, stack=2)
-    asked = SequenceSpec(context=4, learn=8, period=PERIOD, state="stored")
     torch.manual_seed(0)
-    return R2D2(config, ENV, R2D2.sequence(config, asked, ENV), 0)
+    return R2D2(config, ENV).policy()
 
 
 def played(policy: QPolicy) -> Chunk:
@@ -44,14 +44,13 @@ def played(policy: QPolicy) -> Chunk:
             if row % PERIOD == 0:
                 kept.append(state)
             seen = {name: torch.from_numpy(value[row : row + 1]) for name, value in rows.items()}
-            state = policy.step(state, seen, torch.zeros(1, policy.noise), "mode")[1]
+            state = policy.step(state, seen, Tape(torch.zeros(1, policy.noise)), Seat.alone(1)).state
     states = {name: torch.cat([each[name] for each in kept]).numpy() for name in kept[0]}
     return Chunk(3, 0, rows, None, states)
 
 
 def test_an_exact_state_leaves_no_error_and_an_empty_one_an_error_that_fades() -> None:
-    policy = learner().policy
-    assert isinstance(policy, QPolicy)
+    policy = fresh_policy()
     found = burn_in.measure(policy, played(policy), PERIOD)
     # Windows of 41 rows begin at 100, 110, ... 350; an episode begins in those from 210 to 250.
     assert found["stored"]["error"].shape == found["zero"]["error"].shape == (26 - 5, burn_in.ROWS)
@@ -62,8 +61,7 @@ def test_an_exact_state_leaves_no_error_and_an_empty_one_an_error_that_fades() -
 
 
 def test_an_old_state_is_told_from_an_exact_one() -> None:
-    policy = learner().policy
-    assert isinstance(policy, QPolicy)
+    policy = fresh_policy()
     chunk = played(policy)
     assert chunk.states is not None
     chunk.states["core.hidden"] = np.roll(chunk.states["core.hidden"], 1, 0)
@@ -71,8 +69,7 @@ def test_an_old_state_is_told_from_an_exact_one() -> None:
 
 
 def test_files_are_grouped_by_the_quarter_of_the_run_that_they_begin_in(tmp_path: Path) -> None:
-    policy = learner().policy
-    assert isinstance(policy, QPolicy)
+    policy = fresh_policy()
     chunk = played(policy)
     for start in (0, 400, 1200):
         write_chunk(chunk_path(tmp_path, 3, start), Chunk(3, start, chunk.rows, None, chunk.states))

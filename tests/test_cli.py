@@ -84,9 +84,16 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
         return {"score": 0.123456789, "frames": 1000}
 
     entry = SimpleNamespace(paper="a paper", summary="a summary")
+    known = {"dreamerv2": entry, "r2d2": entry}
+
+    def find(agent: str) -> SimpleNamespace:
+        if agent not in known:
+            raise UserError(f"unknown agent {agent!r}{suggest(agent, known)}")
+        return known[agent]
+
     report = SimpleNamespace(ok=True, lines=lambda: ["ok: flags", "ok: seeds"])
     stand_ins: dict[str, dict[str, Any]] = {
-        "reverie.agents": {"AGENTS": {"dreamerv2": entry, "r2d2": entry}},
+        "reverie.agents": {"agents": lambda: known, "find": find},
         "reverie.presets": {
             "make_config": make_config,
             "presets": lambda: {"dreamerv2": ["cpu", "atari"]},

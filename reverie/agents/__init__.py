@@ -31,6 +31,8 @@ class Entry:
         from reverie.agents.agent import Agent
 
         module, _, name = self.path.partition(":")
+        if not (module and name) or module.startswith("."):
+            raise UserError(f"{self.path!r} does not lead to an agent: expected package.module:Class")
         try:
             found = getattr(import_module(module), name)
         except (ImportError, AttributeError) as error:

@@ -30,10 +30,7 @@ __all__ = ["Agent", "Decision", "Learner", "Noise", "Play", "Policy", "Result", 
 
 @dataclass(frozen=True)
 class Agent(ABC):
-    """A recipe. config: of the class `Config`. env: what the agent sees and does.
-
-    A child that cannot work with an environment raises ValueError in ``__post_init__``, before anything is built.
-    """
+    """A recipe. config: of the class `Config`. env: what the agent sees and does."""
 
     config: Any
     env: EnvSpec
@@ -43,6 +40,12 @@ class Agent(ABC):
     presets: ClassVar[Mapping[str, Any]] = {}
     """presets of agents from other packages, the default first: name -> function of a `reverie.presets.task.Task` that
     returns a whole configuration. Ours are in `reverie.presets`."""
+
+    def __post_init__(self) -> None:
+        """The hook for agents that cannot work with every environment: they raise ValueError, before all is built.
+
+        It must be here for a child's to be called: only this class is made a dataclass.
+        """
 
     def windows(self, asked: SequenceSpec) -> SequenceSpec:
         """The windows that this agent needs, given those that ``replay.window`` asks for (which have no lookahead)."""

@@ -104,12 +104,12 @@ class DRQNLearner(DQNLearner):
                 # A head without noise says of a row what it has said; one with noise reads with noise of its own.
                 if head.noise:
                     x = torch.cat([x.detach(), ahead])
-                    gauge = head(x, head.steady(tuple(x.shape[:2]), x))
+                    gauge = head(x, head.steady(tuple(x.shape[:2]), x)) if batch.probes is not None else None
                     online = head(steps.pick(x), for_online) if self.config.double else None
                 else:
                     gauge = torch.cat([learned.detach(), head(ahead, ahead[..., :0])])
                     online = steps.pick(gauge) if self.config.double else None
-                if batch.probes is not None:
+                if batch.probes is not None and gauge is not None:
                     self.measure_drift(batch, gauge, metrics)
             state, rows = burn_in(self.target, *window, self.windows, nothing)
             x, _ = self.target.remember(state, rows)

@@ -30,6 +30,7 @@ from reverie.nets.encoders import is_image
 from reverie.nets.layers import one_hot
 from reverie.nets.q_heads import QHead
 from reverie.nets.torsos import Torso
+from reverie.nets.values import Scalar
 
 Obs = dict[str, Tensor]
 
@@ -101,7 +102,7 @@ class QPolicy(Policy):
 
     Two of the `noise` numbers of a step decide about random actions, the rest are the head's.
     bellman: for the priorities of new windows. keep_q: return the action values as the extra ``q`` float32 [A], from
-    which those priorities are computed.
+    which those priorities are computed. Raises ValueError for that with a head whose outputs are no action values.
     """
 
     def __init__(
@@ -112,6 +113,11 @@ class QPolicy(Policy):
         self.noise = 2 + network.head.noise
         self.lookback = stacks.lookback
         if keep_q:
+            if not isinstance(network.head.values, Scalar):
+                raise ValueError(
+                    f"actor_priorities need action values as outputs, which those of {type(network.head).__name__} "
+                    "are not: set it to false"
+                )
             self.extras = {"q": Field((network.actions,), np.dtype(np.float32))}
             self.scored = ("extra.q", "action", "reward", "is_last", "is_terminal")
 

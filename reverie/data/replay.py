@@ -220,7 +220,20 @@ class Replay:
         starts = indices + 1 - length
         mask = (starts >= 0) & (starts % period == 0)
         if mask.any():
-            self.selector.appear(ids[mask], starts[mask], None if priorities is None else priorities[mask])
+            ids, starts = ids[mask], starts[mask]
+            self.selector.appear(ids, starts, None if priorities is None else priorities[mask])
+            if self.sequence.learn == 1:
+                self._void(ids, starts)
+
+    def _void(self, ids: np.ndarray, starts: np.ndarray) -> None:
+        """Take out windows whose one learned row closes an episode: it has no action, and no loss.
+
+        Source: the replays of DQN and its children hold transitions, of which none begins at an episode's end.
+        """
+        slots = ids * self.rows_per_stream + (starts + self.sequence.context) % self.rows_per_stream
+        closing = self._rings.read_one("is_last", slots)
+        if closing.any():
+            self.selector.void(ids[closing], starts[closing])
 
     def _check(self, ids: np.ndarray, indices: np.ndarray, rows: Rows) -> None:
         self._rings.check(rows, len(ids))
@@ -245,6 +258,9 @@ class Replay:
         self._rings.data["is_last"][slot] = True
         self._ended[stream] = True
         self.selector.close(stream, index)
+        start = index - self.sequence.context
+        if self.sequence.length == self.sequence.context + 1 and start >= 0 and start % self.sequence.period == 0:
+            self._void(np.array([stream]), np.array([start]))
 
     # Reading
 
@@ -257,7 +273,7 @@ class Replay:
         """
         if not self.can_sample(batch_size):
             raise RuntimeError(f"the replay cannot give {batch_size} windows yet ({len(self)} rows stored)")
-        drawn = self.selector.sample(batch_size, self._rng)
+        drawn = self.selector.draw(batch_size, self._rng)
         length, capacity = self.sequence.length, self.rows_per_stream
         slots = drawn.streams * capacity + (drawn.starts + self._offsets) % capacity
         out = self.pool.next(batch_size)

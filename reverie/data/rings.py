@@ -75,6 +75,12 @@ class Rings:
         index = torch.from_numpy(slots).to(self.device)
         return {name: ring.index_select(0, index).cpu().numpy() for name, ring in self.data.items()}
 
+    def read_one(self, name: str, slots: np.ndarray) -> np.ndarray:
+        """One field of the rows at these slots, on the host: [N, ...]."""
+        if name in self._numpy:
+            return self._numpy[name][slots]
+        return self.data[name].index_select(0, torch.from_numpy(slots).to(self.device)).cpu().numpy()
+
     def gather(self, index: torch.Tensor, out: Mapping[str, torch.Tensor]) -> None:
         """Copy the rows at `index` into `out`: index int64 [N] on the device, out field -> contiguous [N, ...]."""
         for name, ring in self._flat.items():

@@ -5,6 +5,9 @@ tells its selector when a window becomes complete (`appear`) and when its first 
 happen in order of time within a stream, so the legal windows of a stream are always one range of window numbers::
 
     window number   start // period        low[stream] <= number < high[stream]
+
+Some of these may be *void*: their one learned row is the closing row of an episode, which has no action and no loss.
+They are never drawn.
 """
 
 from __future__ import annotations
@@ -72,6 +75,8 @@ class Selector(ABC):
         self.layout = layout
         self.low = np.zeros(layout.streams, np.int64)
         self.high = np.zeros(layout.streams, np.int64)
+        self.voids = 0
+        self._void: np.ndarray | None = None
 
     def window_bytes(self) -> float:
         """Bytes that this selector keeps per window, for the memory budget."""
@@ -92,24 +97,67 @@ class Selector(ABC):
         """Windows became complete: int64 [n] each; priorities float [n] from the actor (NaN: unknown), or None."""
         self.high[streams] = starts // self.layout.period + 1
 
+    def void(self, streams: np.ndarray, starts: np.ndarray) -> None:
+        """Windows that are complete must never be drawn: int64 [n] each."""
+        if self._void is None:
+            self._void = np.zeros((self.layout.streams, self.layout.windows), bool)
+        self._void[streams, self._slots(starts)] = True
+        self.voids += len(streams)
+
     def evict(self, streams: np.ndarray, starts: np.ndarray) -> None:
         """Windows lost their first row."""
         self.low[streams] = starts // self.layout.period + 1
+        if self._void is not None:
+            self.voids -= int(self.is_void(streams, starts).sum())
+            self._void[streams, self._slots(starts)] = False
+
+    def is_void(self, streams: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """Which of these windows are void, bool [n]."""
+        if self._void is None:
+            return np.zeros(len(streams), bool)
+        void: np.ndarray = self._void[streams, self._slots(starts)]
+        return void
+
+    def _slots(self, starts: np.ndarray) -> np.ndarray:
+        return (starts // self.layout.period) % self.layout.windows
 
     def update(self, streams: np.ndarray, starts: np.ndarray, priorities: np.ndarray) -> None:
         """New priorities [n] for windows that are legal now. Selectors without priorities ignore them."""
 
     def ready(self, n: int) -> bool:
-        """Whether `sample(n)` can be answered."""
-        return bool((self.high > self.low).any())
+        """Whether `draw(n)` can be answered."""
+        return int((self.high - self.low).sum()) > self.voids
+
+    def draw(self, n: int, rng: np.random.Generator) -> Drawn:
+        """n windows as `sample` gives them, void ones replaced by others; call only if `ready(n)`.
+
+        Raises RuntimeError if void windows come again and again.
+        """
+        drawn = self.sample(n, rng)
+        void = self.is_void(drawn.streams, drawn.starts)
+        for _ in range(1000):
+            places = np.flatnonzero(void)
+            if not len(places):
+                return drawn
+            again = self.sample(len(places), rng)
+            for mine, new in ((drawn.streams, again.streams), (drawn.starts, again.starts)):
+                mine[places] = new
+            drawn.probabilities[places] = again.probabilities
+            void = self.is_void(drawn.streams, drawn.starts)
+        raise RuntimeError(f"{type(self).__name__} finds only windows without an action to learn from")
 
     @abstractmethod
     def sample(self, n: int, rng: np.random.Generator) -> Drawn:
-        """Draw n windows; call only if `ready(n)`."""
+        """Draw n windows, void ones too. Probabilities are up to a factor that all of them share."""
+
+    def metrics(self) -> dict[str, float]:
+        """Counts to be logged; none by default."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Nested dict of arrays and numbers."""
-        return {"low": self.low.copy(), "high": self.high.copy()}
+        void = {} if self._void is None else {"void": np.packbits(self._void)}
+        return {"low": self.low.copy(), "high": self.high.copy()} | void
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Return to where `state_dict` was taken, under the same layout."""
@@ -117,3 +165,8 @@ class Selector(ABC):
             raise UserError(f"replay state has {np.size(state['low'])} streams, this run has {self.low.size}")
         self.low[:] = state["low"]
         self.high[:] = state["high"]
+        if "void" in state:
+            shape = (self.layout.streams, self.layout.windows)
+            bits = np.unpackbits(np.asarray(state["void"], np.uint8), count=shape[0] * shape[1])
+            self._void = bits.astype(bool).reshape(shape)
+            self.voids = int(self._void.sum())

@@ -51,7 +51,7 @@ class Uniform(Selector):
     def sample(self, n: int, rng: np.random.Generator) -> Drawn:
         """Draw from the windows of all streams, laid end to end."""
         streams, numbers, total = self._draw(n, rng)
-        return Drawn(streams, numbers * self.layout.period, np.full(n, 1.0 / total))
+        return Drawn(streams, numbers * self.layout.period, np.full(n, 1.0 / (total - self.voids)))
 
     def _draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
         """Streams, window numbers and how many windows there are."""
@@ -181,6 +181,11 @@ class Prioritised(Selector):
         given = np.full(len(starts), np.nan) if priorities is None else np.asarray(priorities, np.float64)
         self._set(streams, starts, np.where(np.isnan(given), self.max_priority, given))
 
+    def void(self, streams: np.ndarray, starts: np.ndarray) -> None:
+        """Take them out of the sum."""
+        super().void(streams, starts)
+        self.tree.set(self._leaves(streams, starts), 0.0)
+
     def evict(self, streams: np.ndarray, starts: np.ndarray) -> None:
         """Take the windows out of the sum."""
         super().evict(streams, starts)
@@ -188,8 +193,9 @@ class Prioritised(Selector):
 
     def update(self, streams: np.ndarray, starts: np.ndarray, priorities: np.ndarray) -> None:
         """Set p_i of legal windows."""
-        if len(starts):
-            self._set(streams, starts, priorities)
+        known = ~self.is_void(streams, starts)
+        if known.any():
+            self._set(streams[known], starts[known], priorities[known])
 
     def sample(self, n: int, rng: np.random.Generator) -> Drawn:
         """Draw n prefix masses and find their leaves."""
@@ -249,14 +255,27 @@ class Fifo(Selector):
         super().appear(streams, starts)
         self._queue.extend(zip(streams.tolist(), (starts // self.layout.period).tolist(), strict=True))
 
+    def void(self, streams: np.ndarray, starts: np.ndarray) -> None:
+        """Take them out of the queue."""
+        super().void(streams, starts)
+        gone = set(zip(streams.tolist(), (starts // self.layout.period).tolist(), strict=True))
+        self._queue = deque(place for place in self._queue if place not in gone)
+
     def evict(self, streams: np.ndarray, starts: np.ndarray) -> None:
         """Count the windows that nobody drew; they are skipped when their turn comes."""
+        missed = (starts // self.layout.period >= self._next[streams]) & ~self.is_void(streams, starts)
         super().evict(streams, starts)
-        self.dropped += int((starts // self.layout.period >= self._next[streams]).sum())
+        self.dropped += int(missed.sum())
 
     def ready(self, n: int) -> bool:
         """Whether n windows wait."""
+        if self.voids:
+            return sum(number >= self.low[stream] for stream, number in self._queue) >= n
         return int((self.high - np.maximum(self.low, self._next)).sum()) >= n
+
+    def metrics(self) -> dict[str, float]:
+        """Windows that were overwritten before anyone drew them."""
+        return {"dropped_windows": self.dropped}
 
     def sample(self, n: int, rng: np.random.Generator) -> Drawn:
         """The n windows that have waited longest."""

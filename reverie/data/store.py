@@ -90,12 +90,17 @@ class Store:
         self.replay.feedback(feedback)
 
     def metrics(self) -> dict[str, float]:
-        """Counts to be logged: ``ratio`` of trained rows per env_step since training began, ``rows``, ``bytes``."""
+        """Counts to be logged: ``ratio`` of trained rows per env_step since training began, ``rows``, ``bytes``.
+
+        And keys of feedback that came too late (``stale_keys``), and what the selector counts.
+        """
         row = sum(field.nbytes for field in self.replay.spec.values())
         return {
             "ratio": self.limiter.achieved(self.env_steps, self.replay.sampled_rows),
             "rows": len(self.replay),
             "bytes": len(self.replay) * row,
+            "stale_keys": self.replay.stale_keys,
+            **self.replay.selector.metrics(),
         }
 
     def state_dict(self) -> dict[str, Any]:

@@ -104,13 +104,14 @@ class Optimiser:
         return {names[p]: dict(self.rule.state.get(p, {})) for p in self.parameters}
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]], names: Mapping[Tensor, str]) -> None:
-        """Inverse of `state_dict`. Raises KeyError, naming them, if parameters are missing or unknown."""
+        """Inverse of `state_dict`; moments of before go. Raises KeyError for parameters that are missing or unknown."""
         mine = {names[p]: p for p in self.parameters}
         if set(state) != set(mine):
             missing, unknown = sorted(set(mine) - set(state)), sorted(set(state) - set(mine))
             raise KeyError(f"moments of {missing[:3]} are missing, those of {unknown[:3]} are of no parameter here")
         for name, moments in state.items():
             parameter = mine[name]
+            self.rule.state.pop(parameter, None)
             for moment, value in moments.items():
                 # Moments must have their parameter's memory layout: the fused kernel walks them together.
                 like = parameter if value.shape == parameter.shape else torch.empty_like(value, device=parameter.device)

@@ -28,8 +28,9 @@ def outcome(learner: Any, update: Any, data: list[Any]) -> dict[str, torch.Tenso
             seen |= {f"{number}.state.{name}": value for name, value in (result.feedback.states or {}).items()}
     saved = learner.save()
     for name, optimiser in saved["optimisers"].items():
-        seen |= {f"{name}.{key}": value for key, value in optimiser.items()}
-    return {**seen, **saved["modules"], "random": learner.uniform(3)}
+        for parameter, moments in optimiser.items():
+            seen |= {f"{name}.{parameter}.{moment}": value for moment, value in moments.items()}
+    return {**seen, **saved["tensors"], "random": learner.noise.uniform(3)}
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
@@ -92,12 +93,12 @@ def test_results_stay_what_they_were() -> None:
 @on_gpu
 def test_an_update_that_waits_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     learner = make("dqn", VECTOR, device=GPU)
-    whole = learner.reduce
-    monkeypatch.setattr(learner, "reduce", lambda *given: whole(*given) * float(given[0].sum().item() > -1.0))
+    whole = learner.average
+    monkeypatch.setattr(learner, "average", lambda *given: whole(*given) * float(given[0].sum().item() > -1.0))
     update = CapturedUpdate(learner)
     for seed in range(EAGER):
         update(batch(learner, seed=seed).to(GPU))
-    with pytest.raises(UserError, match=r"DQN cannot be captured.*run.capture = false"):
+    with pytest.raises(UserError, match=r"DQNLearner cannot be captured.*run.capture = false"):
         update(batch(learner).to(GPU))
 
 
@@ -120,5 +121,5 @@ def test_a_batch_names_all_its_tensors() -> None:
     }
     copied = given.map(torch.clone).tensors()
     assert all(torch.equal(copied[name], value) and copied[name] is not value for name, value in names.items())
-    assert make("dqn").spec.state == "zero"
+    assert make("dqn").windows.state == "zero"
     assert not any(name.startswith(("start", "probes")) for name in batch(make("dqn")).tensors())

@@ -8,13 +8,29 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from reverie.agents.dqn import DQN, DQNConfig, Evaluated
+from reverie.agents.agent import Seat, Tape
+from reverie.agents.dqn import DQN, DQNConfig
 from reverie.agents.exploration import Exploration
 from reverie.data.sequences import SequenceSpec
 from reverie.envs.env import EnvSpec
 from reverie.nets.optim import OptimConfig
+from reverie.nets.q_heads import Reads
 from reverie.ops.n_step import NStep
-from tests.agents.value import IMAGE, SMALL, VECTOR, batch, disturb, make, same_parameters, slow_n_step, slow_values
+from tests.agents.value import (
+    IMAGE,
+    SMALL,
+    VECTOR,
+    batch,
+    count,
+    decide,
+    disturb,
+    go_on,
+    losses,
+    make,
+    same_parameters,
+    slow_n_step,
+    slow_values,
+)
 
 SETTINGS: list[dict[str, Any]] = [
     {},
@@ -26,7 +42,7 @@ SETTINGS: list[dict[str, Any]] = [
 
 def slow_update(learner: Any, data: Any, beta: float) -> tuple[float, list[float]]:
     """Loss and priorities, one row after another."""
-    config, spec, rows = learner.config, learner.spec, data.rows
+    config, spec, rows = learner.config, learner.windows, data.rows
     blank = learner.policy.initial_state(5)
     weights = [float(p) ** -beta for p in data.probabilities]
     total, priorities = 0.0, []
@@ -55,32 +71,34 @@ def test_loss_and_priorities_are_the_slow_ones(settings: dict[str, Any], env: En
     disturb(learner)
     for seed in range(4):
         data = batch(learner, seed=seed, ends=0.3)
-        steps = learner.losses(data, {})
-        loss = next(steps)["q"]
-        with pytest.raises(StopIteration) as stop:
-            next(steps)
+        loss, found = losses(learner, data)
         expected, priorities = slow_update(learner, data, 0.4)
         assert loss.item() == pytest.approx(expected, rel=1e-4, abs=1e-6)
-        assert stop.value.value.priorities.tolist() == pytest.approx(priorities, rel=1e-4, abs=1e-6)
-        assert torch.equal(stop.value.value.keys, data.keys)
-
-
-def outputs(online: list[float], target: list[float]) -> Evaluated:
-    return Evaluated(torch.zeros(1, 1, 3), torch.tensor([[online]]), torch.tensor([[target]]))
+        assert found.tolist() == pytest.approx(priorities, rel=1e-4, abs=1e-6)
 
 
 def test_targets_by_hand() -> None:
     """r = 1 then 2 at gamma 1/2, Q' = 3, 5, 4 and Q = 9, 0, 8 two steps on: 2 + 5/4 for DQN, 2 + 3/4 for Double."""
     steps = NStep(torch.tensor([[2.0]]), torch.tensor([[0.25]]), torch.tensor([[2]]))
-    seen = outputs([9.0, 0.0, 8.0], [3.0, 5.0, 4.0])
-    plain, double = make(n_step=2), make(n_step=2, double=True)
-    assert plain.targets(steps, plain.bootstrap(replace(seen, online=None))).item() == 2 + 5 / 4
-    assert double.targets(steps, double.bootstrap(seen)).item() == 2 + 3 / 4
+    older, newer = torch.tensor([[[3.0, 5.0, 4.0]]]), torch.tensor([[[9.0, 0.0, 8.0]]])
+    head, taken = make(n_step=2).head, torch.zeros(1, 1, dtype=torch.int64)
+    assert head.target(Reads(older, None, None, taken), steps).item() == 2 + 5 / 4
+    assert head.target(Reads(older, newer, None, taken), steps).item() == 2 + 3 / 4
+
+
+def test_the_online_network_is_read_only_where_it_chooses() -> None:
+    for double in (False, True):
+        learner = make(n_step=2, double=double)
+        data = batch(learner)
+        rows = {name: value[learner.windows.context :] for name, value in data.rows.items()}
+        evaluated = learner.evaluate(data, learner.bellman.steps(rows, 1, learner.policy.version), {})
+        assert (evaluated.online is not None) is double
+        assert evaluated.here is None  # no head here asks for it
 
 
 def test_the_gradient_is_clipped_and_not_the_loss() -> None:
     value = torch.tensor([[[0.0, 0.0, 7.0], [0.5, 0.0, 0.0]]], requires_grad=True)
-    loss, error = make().td_loss(value, torch.tensor([[2, 0]]), torch.tensor([[1.0, 0.75]]))
+    loss, error = make().head.loss(value, torch.tensor([[2, 0]]), torch.tensor([[1.0, 0.75]]))
     assert loss.tolist() == [[5.5, 0.03125]]
     assert error.tolist() == [[-6.0, 0.25]]
     loss.sum().backward()
@@ -98,19 +116,20 @@ def test_beta_is_annealed_over_learner_steps() -> None:
     learner = make(beta=0.4, beta_end=1.0, beta_over=10)
     probabilities = torch.tensor([0.1, 0.2])
     for updates, beta in ((0, 0.4), (5, 0.7), (10, 1.0), (99, 1.0)):
-        learner.updates.fill_(updates)
+        count(learner, updates)
         assert learner.importance(probabilities).tolist() == pytest.approx([1.0, 0.5**beta])
 
 
 def test_steps_ahead_fall_by_the_same_factor() -> None:
     """8 to 2 over 4 learner_steps: a factor of 0.707 each, 8, 5.66, 4, 2.83, 2, rounded; then they stay."""
     learner = make(n_step=8, n_step_end=2, n_step_over=4)
-    rows = {name: value[learner.spec.context :] for name, value in batch(learner, ends=0.0).rows.items()}
-    assert learner.spec.lookahead == 8
+    rows = {name: value[learner.windows.context :] for name, value in batch(learner, ends=0.0).rows.items()}
+    assert learner.windows.lookahead == 8
     ahead = []
     for updates in (0, 1, 2, 3, 4, 5, 100):
-        learner.updates.fill_(updates)
-        ahead.append(learner.steps(rows).ahead.unique().tolist())
+        count(learner, updates)
+        steps = learner.bellman.steps(rows, learner.windows.learn, learner.policy.version)
+        ahead.append(steps.ahead.unique().tolist())
     assert ahead == [[8], [6], [4], [3], [2], [2], [2]]
     with pytest.raises(ValueError, match="n_step_end <= n_step 3, got 4"):
         DQNConfig(n_step=3, n_step_end=4, n_step_over=10)
@@ -159,7 +178,7 @@ def test_both_networks_standardise_alike_and_an_update_adapts_them(env: EnvSpec)
     for _ in range(2):
         learner.update(data)
     key = next(name for name in data.rows if name.startswith("obs."))
-    seen = data.rows[key][learner.spec.context].float() / (255 if env is IMAGE else 1)
+    seen = data.rows[key][learner.windows.context].float() / (255 if env is IMAGE else 1)
     assert torch.allclose(mine.mean, seen.mean(0), atol=1e-5)
     assert torch.equal(mine.mean, theirs.mean)
     assert torch.equal(mine.variance, theirs.variance)
@@ -178,7 +197,7 @@ def test_what_must_not_be_read_is_not_read() -> None:
     rows["reward"][:2] = float("nan")
     rows["action"][rows["is_last"]] = 2
     rows["prev_action"][:] = 1
-    learned = one.spec.context
+    learned = one.windows.context
     over = rows["is_last"][learned + 1]
     rows["obs.image"][learned + 2][over] = 77
     rows["reward"][learned + 2][over] = float("nan")
@@ -196,12 +215,12 @@ def test_context_rows_of_a_stack_pass_no_convolution() -> None:
         cnn.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
     learner.update(batch(learner, width=5))
     # Window: 3 context rows, 1 learned, 3 to bootstrap from. Online: the learned row and one more; target: one.
-    assert learner.spec == SequenceSpec(context=3, learn=1, lookahead=3)
+    assert learner.windows == SequenceSpec(context=3, learn=1, lookahead=3)
     assert seen == [5, 5, 5]
 
 
 def test_vectors_need_no_rows_for_a_stack() -> None:
-    assert make("dqn", VECTOR, stack=4, n_step=2).spec == SequenceSpec(context=0, learn=1, lookahead=2)
+    assert make("dqn", VECTOR, stack=4, n_step=2).windows == SequenceSpec(context=0, learn=1, lookahead=2)
 
 
 def test_step_is_unroll_and_sees_the_last_frames() -> None:
@@ -209,12 +228,13 @@ def test_step_is_unroll_and_sees_the_last_frames() -> None:
     policy = learner.policy
     rows = batch(learner, ends=0.3).rows
     u = torch.rand(len(rows["reward"]), 5, policy.noise)
-    together, last = policy.unroll(policy.initial_state(5), rows, u)
+    together, last = policy.unroll(policy.initial_state(5), rows, Tape(u))
     state = policy.initial_state(5)
     for t in range(len(u)):
         row = {name: value[t] for name, value in rows.items()}
-        action, state, extras = policy.step(state, row, u[t], "mode")
-        assert extras == {}
+        decision = policy.step(state, row, Tape(u)[t], Seat.alone(5))
+        action, state = decision.action, decision.state
+        assert decision.extras == {}
         assert action.dtype == torch.int64
         greedy = together[t].argmax(-1)
         random = u[t, :, 0] < policy.exploration.evaluation
@@ -225,14 +245,13 @@ def test_step_is_unroll_and_sees_the_last_frames() -> None:
 def test_epsilon_belongs_to_streams() -> None:
     learner = make("dqn", VECTOR, explore=Exploration(kind="ladder", base=0.5, alpha=2.0, evaluation=0.0))
     policy = learner.policy
-    policy.explore(123, range(2), 2)
     rows = {name: value[0, :1].repeat_interleave(2, 0) for name, value in batch(learner).rows.items()}
-    greedy = policy.step({}, rows, torch.zeros(2, 2), "mode")[0]
+    greedy = decide(policy, rows, torch.zeros(2, 2)).action
     counts = torch.zeros(2)
     g = torch.Generator().manual_seed(0)
     for _ in range(3000):
         u = torch.rand(2, 2, generator=g)
-        action = policy.step({}, rows, u, "sample")[0]
+        action = policy.step({}, rows, Tape(u), Seat(range(2), 2, env_steps=123)).action
         random = u[:, 0] < torch.tensor([0.5, 0.125])
         assert torch.equal(action, torch.where(random, (u[:, 1] * 3).long(), greedy))
         counts += random
@@ -242,24 +261,15 @@ def test_epsilon_belongs_to_streams() -> None:
 def test_random_actions_are_uniform_and_in_range() -> None:
     u = torch.rand(6000, 2, generator=torch.Generator().manual_seed(0))
     u[0] = 1.0
-    actions = make().policy.random(6000, u)
+    learner = make("dqn", VECTOR)
+    rows = {name: value[0, :1].repeat_interleave(6000, 0) for name, value in batch(learner).rows.items()}
+    actions = decide(learner.policy, rows, u, "random").action
     assert torch.bincount(actions, minlength=3).tolist() == pytest.approx([2000, 2000, 2000], abs=150)
 
 
 def test_save_and_restore_go_on_bit_for_bit() -> None:
     settings: dict[str, Any] = {"double": True, "target_every": 2, "beta_over": 5, "opt": OptimConfig(kind="rmsprop")}
-    one = make(**settings)
-    for seed in range(3):
-        one.update(batch(one, seed=seed))
-    saved = one.save()
-    saved["modules"] = {k: v.clone() for k, v in saved["modules"].items()}
-    saved["optimisers"] = {g: {k: v.clone() for k, v in s.items()} for g, s in saved["optimisers"].items()}
-    two = make(seed=9, **settings)
-    two.restore(saved)
-    for seed in range(3, 6):
-        first, second = one.update(batch(one, seed=seed)).metrics, two.update(batch(one, seed=seed)).metrics
-        assert all(torch.equal(first[name], second[name]) for name in first)
-    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    go_on("dqn", make(**settings), **settings)
 
 
 def test_what_cannot_be_is_refused() -> None:
@@ -281,6 +291,6 @@ def test_what_cannot_be_is_refused() -> None:
 def test_the_network_is_the_published_one() -> None:
     """Extended Data Table 1 and Methods: 84x84x4, three convolutions, 512 units, one output per action."""
     atari = EnvSpec("test", {"image": spaces.Box(0, 255, (84, 84, 1), np.uint8)}, spaces.Discrete(4))
-    learner = DQN(DQNConfig(), atari, SequenceSpec(context=3, learn=1, lookahead=1))
-    shapes = [tuple(p.shape) for p in learner.policy.parameters() if p.dim() > 1]
+    policy = DQN(DQNConfig(), atari).policy()
+    shapes = [tuple(p.shape) for p in policy.parameters() if p.dim() > 1]
     assert shapes == [(32, 4, 8, 8), (64, 32, 4, 4), (64, 64, 3, 3), (512, 3136), (4, 512)]

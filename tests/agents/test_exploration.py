@@ -2,32 +2,35 @@
 
 import pytest
 
+from reverie.agents.agent import Seat
 from reverie.agents.exploration import Exploration
 
 
 def test_ladder_of_four_and_eight() -> None:
     ladder = Exploration(kind="ladder")
-    assert ladder.epsilons(0, range(4), 4).tolist() == pytest.approx([0.4, 0.047156, 0.005559, 0.000655], abs=1e-6)
+    assert ladder.epsilons(Seat(range(4), 4, 0)).tolist() == pytest.approx(
+        [0.4, 0.047156, 0.005559, 0.000655], abs=1e-6
+    )
     eight = [0.4, 0.16, 0.064, 0.0256, 0.01024, 0.004096, 0.001638, 0.000655]
-    assert ladder.epsilons(10**9, range(8), 8).tolist() == pytest.approx(eight, abs=1e-6)
+    assert ladder.epsilons(Seat(range(8), 8, 10**9)).tolist() == pytest.approx(eight, abs=1e-6)
 
 
 def test_a_single_stream_stands_on_the_first_rung() -> None:
-    assert Exploration(kind="ladder").epsilons(7, range(1), 1).tolist() == pytest.approx([0.4])
+    assert Exploration(kind="ladder").epsilons(Seat(range(1), 1, 7)).tolist() == pytest.approx([0.4])
 
 
 def test_actors_share_one_ladder() -> None:
     """Streams 2 to 4 of eight, as a second actor of several would have them."""
     ladder = Exploration(kind="ladder")
-    assert ladder.epsilons(0, range(2, 5), 8).tolist() == ladder.epsilons(0, range(8), 8)[2:5].tolist()
+    assert ladder.epsilons(Seat(range(2, 5), 8, 0)).tolist() == ladder.epsilons(Seat(range(8), 8, 0))[2:5].tolist()
 
 
 def test_annealing() -> None:
     fall = Exploration(start=1.0, end=0.1, over=100, after=50)
     expected = {0: 1.0, 50: 1.0, 60: 0.91, 100: 0.55, 150: 0.1, 10**7: 0.1}
     for env_steps, epsilon in expected.items():
-        assert fall.epsilons(env_steps, range(2), 2).tolist() == pytest.approx([epsilon] * 2)
-    assert Exploration(end=0.3, over=0).epsilons(0, range(1), 1).tolist() == pytest.approx([0.3])
+        assert fall.epsilons(Seat(range(2), 2, env_steps)).tolist() == pytest.approx([epsilon] * 2)
+    assert Exploration(end=0.3, over=0).epsilons(Seat(range(1), 1, 0)).tolist() == pytest.approx([0.3])
 
 
 def test_what_is_no_probability_is_refused() -> None:

@@ -12,31 +12,24 @@ from gymnasium import spaces
 from torch import Tensor
 
 from reverie import overrides
-from reverie.agents.dqn import Evaluated
+from reverie.agents.agent import Noise
 from reverie.agents.exploration import Exploration
 from reverie.agents.rainbow import Rainbow, RainbowConfig
 from reverie.data.selectors import PrioritisedConfig
-from reverie.data.sequences import Batch, SequenceSpec
+from reverie.data.sequences import Batch
 from reverie.envs.env import EnvSpec
 from reverie.nets.noisy import MEAN
 from reverie.nets.optim import OptimConfig
+from reverie.nets.q_heads import Reads
 from reverie.nets.schedule import resolve
 from reverie.ops.n_step import NStep
 from reverie.presets import make_config
 from reverie.run.length import run_length
-from tests.agents.value import IMAGE, VECTOR, batch, disturb, make, slow_n_step
+from tests.agents.value import IMAGE, VECTOR, batch, decide, disturb, go_on, losses, make, slow_n_step
 from tests.ops.test_projection import slow as slow_projection
 
 OFF: dict[str, Any] = {"double": False, "dueling": False, "n_step": 1, "distributional": False, "noisy": False}
 SMALL: dict[str, Any] = {"atoms": 11, "v_min": -3.0, "v_max": 3.0}
-
-
-def outcome(learner: Any, data: Batch) -> tuple[float, list[float]]:
-    steps = learner.losses(data, {})
-    loss = next(steps)["q"].item()
-    with pytest.raises(StopIteration) as stop:
-        next(steps)
-    return loss, stop.value.value.priorities.tolist()
 
 
 def head(policy: Any, rows: dict[str, Tensor], t: int, b: int, u: Tensor) -> Tensor:
@@ -48,7 +41,7 @@ def head(policy: Any, rows: dict[str, Tensor], t: int, b: int, u: Tensor) -> Ten
 
 def slow_update(learner: Any, data: Batch, noises: list[Tensor]) -> tuple[float, list[float]]:
     """KL of projected n-step targets, one row after another; priorities are the mean KL of a window."""
-    config, spec, rows = learner.config, learner.spec, data.rows
+    config, spec, rows = learner.config, learner.windows, data.rows
     z = torch.linspace(config.v_min, config.v_max, config.atoms, dtype=torch.float64).tolist()
     weights = [float(p) ** -0.4 for p in data.probabilities]
     total, priorities = 0.0, []
@@ -84,25 +77,24 @@ def test_loss_and_priorities_are_the_slow_ones(settings: dict[str, Any], learn: 
     count = learner.policy.network.head.noise
     for seed in range(4):
         data = batch(learner, seed=seed, ends=0.3)
-        noises = torch.rand(3, count, generator=torch.Generator().manual_seed(seed))
-        learner.generator.manual_seed(seed)
-        loss, priorities = outcome(learner, data)
-        expected, slow = slow_update(learner, data, list(noises))
-        assert loss == pytest.approx(expected, rel=1e-4, abs=1e-5)
-        assert priorities == pytest.approx(slow, rel=1e-4, abs=1e-5)
+        noise, learner.noise = Noise(seed), Noise(seed)
+        loss, priorities = losses(learner, data)
+        expected, slow = slow_update(learner, data, [noise.uniform(count) for _ in range(3)])
+        assert loss.item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+        assert priorities.tolist() == pytest.approx(slow, rel=1e-4, abs=1e-5)
 
 
 def test_targets_by_hand() -> None:
     """z = -2..2, p = (.1, .2, .4, .2, .1), r = .7 and gamma = .9; the same at an end; their KL to a uniform guess."""
-    learner = make("rainbow", VECTOR, atoms=5, v_min=-2.0, v_max=2.0, double=False)
+    head = make("rainbow", VECTOR, atoms=5, v_min=-2.0, v_max=2.0, double=False).head
     p = torch.tensor([0.1, 0.2, 0.4, 0.2, 0.1])
     other = torch.tensor([0.9, 0.1, 1e-9, 1e-9, 1e-9])
     logits = torch.stack([other, p, other]).log().expand(1, 2, 3, 5)
     steps = NStep(torch.tensor([[0.7, 0.7]]), torch.tensor([[0.9, 0.0]]), torch.tensor([[1, 1]]))
-    targets = learner.targets(steps, learner.bootstrap(Evaluated(logits, None, logits)))
+    targets = head.target(Reads(logits, None, None, torch.zeros(1, 2, dtype=torch.int64)), steps)
     assert targets[0, 0].tolist() == pytest.approx([0.01, 0.13, 0.28, 0.36, 0.22], abs=1e-6)
     assert targets[0, 1].tolist() == pytest.approx([0.0, 0.0, 0.3, 0.7, 0.0], abs=1e-6)
-    loss, error = learner.td_loss(torch.zeros(1, 2, 3, 5), torch.zeros(1, 2, dtype=torch.int64), targets)
+    loss, error = head.loss(torch.zeros(1, 2, 3, 5), torch.zeros(1, 2, dtype=torch.int64), targets)
     kl = [sum(q * math.log(5 * q) for q in row if q > 1e-5) for row in targets[0].tolist()]
     assert loss[0].tolist() == pytest.approx(kl, rel=1e-5)
     assert torch.equal(loss, error)
@@ -113,7 +105,7 @@ def test_what_is_known_exactly_has_no_priority() -> None:
     learner = make("rainbow", VECTOR, atoms=3, v_min=-1.0, v_max=1.0)
     target = torch.tensor([[[0.25, 0.5, 0.25]]])
     logits = target.log().unsqueeze(2).expand(1, 1, 3, 3)
-    loss, error = learner.td_loss(logits, torch.zeros(1, 1, dtype=torch.int64), target)
+    loss, error = learner.head.loss(logits, torch.zeros(1, 1, dtype=torch.int64), target)
     assert (loss.item(), error.item()) == (pytest.approx(0.0, abs=1e-6), pytest.approx(0.0, abs=1e-6))
 
 
@@ -121,7 +113,7 @@ def test_the_gradient_is_predicted_minus_target() -> None:
     learner = make("rainbow", VECTOR, atoms=3, v_min=-1.0, v_max=1.0)
     logits = torch.zeros(1, 1, 3, 3, requires_grad=True)
     target = torch.tensor([[[0.0, 1.0, 0.0]]])
-    learner.td_loss(logits, torch.ones(1, 1, dtype=torch.int64), target)[0].sum().backward()
+    learner.head.loss(logits, torch.ones(1, 1, dtype=torch.int64), target)[0].sum().backward()
     third = pytest.approx(1 / 3)
     assert logits.grad is not None
     assert logits.grad[0, 0].tolist() == [[0.0] * 3, [third, pytest.approx(-2 / 3), third], [0.0] * 3]
@@ -150,9 +142,10 @@ def test_without_its_parts_it_is_dqn(env: EnvSpec, learn: int, shared: dict[str,
     assert all(torch.equal(a, b) for a, b in zip(mine.parameters(), parent.parameters(), strict=True))
     rows = {name: value[0] for name, value in batch(mine).rows.items()}
     u = torch.rand(5, parent.policy.noise)
-    acts = [learner.policy.step(learner.policy.initial_state(5), rows, u, "sample") for learner in (mine, parent)]
-    assert torch.equal(acts[0][0], acts[1][0])
-    assert acts[0][2].keys() == acts[1][2].keys()
+    acts = [decide(learner.policy, rows, u, "explore") for learner in (mine, parent)]
+    assert torch.equal(acts[0].action, acts[1].action)
+    assert acts[0].extras.keys() == acts[1].extras.keys()
+    assert all(torch.equal(acts[0].extras[name], value) for name, value in acts[1].extras.items())
 
 
 def test_each_part_changes_the_update() -> None:
@@ -202,19 +195,18 @@ def test_noise_is_one_sample_per_network_and_update() -> None:
 def test_acting_draws_for_every_stream_and_evaluation_plays_the_mean() -> None:
     learner = make("rainbow", VECTOR, sigma=20.0)
     policy = learner.policy
-    policy.explore(0, range(64), 64)
     rows = {name: value[0, :1].repeat_interleave(64, 0) for name, value in batch(learner).rows.items()}
     u = torch.rand(64, policy.noise, generator=torch.Generator().manual_seed(0))
-    sampled = policy.step({}, rows, u, "sample")[0]
+    sampled = decide(policy, rows, u, "explore").action
     assert len(set(sampled.tolist())) > 1
     u[:, :2] = torch.rand(64, 2)
-    assert torch.equal(policy.step({}, rows, u, "sample")[0], sampled)  # epsilon is 0: these two decide nothing
+    assert torch.equal(decide(policy, rows, u, "explore").action, sampled)  # epsilon is 0: these two decide nothing
     network = policy.network
     features = network.features({"vector": rows["obs.vector"]}, rows)
     quiet = network.head.q(network.head(features, torch.full((64, network.head.noise), MEAN))).argmax(-1)
     for seed in range(3):
         other = torch.rand(64, policy.noise, generator=torch.Generator().manual_seed(seed))
-        assert torch.equal(policy.step({}, rows, other, "mode")[0], quiet)
+        assert torch.equal(decide(policy, rows, other, "greedy").action, quiet)
 
 
 def test_without_noise_it_explores_with_epsilon() -> None:
@@ -229,34 +221,23 @@ def test_epsilon_on_top_of_the_noise_is_asked_for() -> None:
     rows = {name: value[0, :1].repeat_interleave(64, 0) for name, value in batch(make("rainbow", VECTOR)).rows.items()}
     for asked in (False, True):
         policy = make("rainbow", VECTOR, sigma=0.0, explore=always, explore_too=asked).policy
-        policy.explore(0, range(64), 64)
         u = torch.rand(64, policy.noise, generator=torch.Generator().manual_seed(0))
-        assert (len(set(policy.step({}, rows, u, "sample")[0].tolist())) > 1) is asked
-        assert len(set(policy.step({}, rows, u, "mode")[0].tolist())) == 1
+        assert (len(set(decide(policy, rows, u, "explore").action.tolist())) > 1) is asked
+        assert len(set(decide(policy, rows, u, "greedy").action.tolist())) == 1
 
 
 def test_save_and_restore_go_on_bit_for_bit() -> None:
-    one = make("rainbow", target_every=2, beta_over=5)
-    for seed in range(3):
-        one.update(batch(one, seed=seed))
-    saved = one.save()
-    saved["modules"] = {k: v.clone() for k, v in saved["modules"].items()}
-    saved["optimisers"] = {g: {k: v.clone() for k, v in s.items()} for g, s in saved["optimisers"].items()}
-    two = make("rainbow", seed=9, target_every=2, beta_over=5)
-    two.restore(saved)
-    for seed in range(3, 6):
-        first, second = one.update(batch(one, seed=seed)).metrics, two.update(batch(one, seed=seed)).metrics
-        assert all(torch.equal(first[name], second[name]) for name in first)
-    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    settings = {"target_every": 2, "beta_over": 5}
+    go_on("rainbow", make("rainbow", **settings), **settings)
 
 
 def test_the_network_is_the_published_one() -> None:
     """Nature's convolutions, two noisy streams of 512 units, 51 outputs and 51 per action."""
     atari = EnvSpec("test", {"image": spaces.Box(0, 255, (84, 84, 1), np.uint8)}, spaces.Discrete(4))
-    learner = Rainbow(RainbowConfig(), atari, SequenceSpec(context=3, learn=1, lookahead=3))
-    shapes = [tuple(p.shape) for name, p in learner.policy.named_parameters() if p.dim() == 2 and "sigma" in name]
+    policy = Rainbow(RainbowConfig(), atari).policy()
+    shapes = [tuple(p.shape) for name, p in policy.named_parameters() if p.dim() == 2 and "sigma" in name]
     assert shapes == [(512, 3136), (51, 512), (512, 3136), (4 * 51, 512)]
-    assert learner.support[[0, 25, 50]].tolist() == [-10.0, 0.0, 10.0]
+    assert policy.network.head.values.support[[0, 25, 50]].tolist() == [-10.0, 0.0, 10.0]
 
 
 def test_presets_have_all_six_parts_and_each_can_be_left_out() -> None:

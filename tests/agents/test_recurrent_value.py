@@ -1,7 +1,7 @@
 """DRQN and R2D2: losses, priorities and drift against slow loops under all start states; identities with parents."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from reverie import overrides
+from reverie.agents.agent import Noise, Tape
 from reverie.agents.r2d2 import R2D2Config
 from reverie.agents.recurrent import start_state
+from reverie.data.replay import Replay
 from reverie.data.sequences import Batch, SequenceSpec
 from reverie.nets import torsos
 from reverie.nets.cores import FrameStack
@@ -18,7 +20,18 @@ from reverie.nets.optim import OptimConfig
 from reverie.nets.torsos import TorsoConfig
 from reverie.presets import make_config
 from reverie.run.local import Local
-from tests.agents.value import IMAGE, VECTOR, batch, disturb, make, same_parameters, slow_n_step, slow_values
+from tests.agents.value import (
+    IMAGE,
+    VECTOR,
+    batch,
+    decide,
+    disturb,
+    losses,
+    make,
+    same_parameters,
+    slow_n_step,
+    slow_values,
+)
 
 STRATEGIES = [{"state": state, "context": context} for state in ("zero", "stored") for context in (0, 4)]
 
@@ -36,13 +49,13 @@ def unrolled(policy: Any, learner: Any, data: Batch, b: int) -> torch.Tensor:
     """Values of every row of window b; rows that only fill a stack are nan."""
     stored = data.start is not None
     state = data.start if stored else policy.initial_state(5)
-    lookback = 0 if stored else min(policy.lookback, learner.spec.context)
+    lookback = 0 if stored else min(policy.lookback, learner.windows.context)
     return slow_values(policy, data.rows, state, b, lookback, None if stored else 0)
 
 
 def slow_r2d2(learner: Any, data: Batch) -> tuple[float, list[float]]:
     """Loss and priorities, one row after another, with the textbook forms of h and its inverse."""
-    config, spec, rows = learner.config, learner.spec, data.rows
+    config, spec, rows = learner.config, learner.windows, data.rows
     weights = [float(p) ** -config.beta for p in data.probabilities]
     total, priorities = 0.0, []
     for b in range(5):
@@ -61,14 +74,6 @@ def slow_r2d2(learner: Any, data: Batch) -> tuple[float, list[float]]:
     return total, priorities
 
 
-def outcome(learner: Any, data: Batch) -> tuple[float, list[float]]:
-    steps = learner.losses(data, {})
-    loss = next(steps)["q"].item()
-    with pytest.raises(StopIteration) as stop:
-        next(steps)
-    return loss, stop.value.value.priorities.tolist()
-
-
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: f"{s['state']}-{s['context']}")
 @pytest.mark.parametrize("env", [IMAGE, VECTOR], ids=["image", "vector"])
 @torch.no_grad()
@@ -77,11 +82,11 @@ def test_r2d2_is_the_slow_one_under_every_start_state(strategy: dict[str, Any], 
     disturb(learner)
     for seed in range(2):
         data = batch(learner, seed=seed, ends=0.1)
-        loss, priorities = outcome(learner, data)
+        loss, priorities = losses(learner, data)
         expected, slow = slow_r2d2(learner, data)
         # The textbook inverse of h loses digits near 0 even in double precision.
-        assert loss == pytest.approx(expected, rel=1e-4)
-        assert priorities == pytest.approx(slow, rel=1e-4)
+        assert loss.item() == pytest.approx(expected, rel=1e-4)
+        assert priorities.tolist() == pytest.approx(slow, rel=1e-4)
 
 
 @torch.no_grad()
@@ -102,7 +107,7 @@ def test_drqn_is_the_slow_one() -> None:
             error = abs(y - float(online[t, rows["action"][t, b]]))
             total += weights[b] / max(weights) * (0.5 * error**2 if error <= 1 else error - 0.5)
             count += 1
-    assert outcome(learner, data)[0] == pytest.approx(total / count, rel=1e-4)
+    assert losses(learner, data)[0].item() == pytest.approx(total / count, rel=1e-4)
 
 
 def test_sequence_priority_by_hand() -> None:
@@ -110,13 +115,13 @@ def test_sequence_priority_by_hand() -> None:
     learner = make("r2d2", VECTOR, {"learn": 5}, units=4)
     error = torch.tensor([[0.0, 0.0], [1.0, -1.0], [-2.0, 2.0], [3.0, 3.0], [0.0, 0.0]])
     valid = torch.tensor([[True, True], [True, True], [True, True], [True, True], [False, True]])
-    assert learner.priorities(error, valid).tolist() == pytest.approx([2.85, 2.7 + 0.12])
+    assert learner.bellman.priorities(error, valid).tolist() == pytest.approx([2.85, 2.7 + 0.12])
 
 
 def test_whole_episodes_train_the_first_one_only() -> None:
     learner = make("drqn", VECTOR, {"learn": 5}, units=4, whole_episodes=True)
     last = torch.tensor([[0, 0, 1, 0, 0, 0], [0, 0, 0, 0, 0, 0]], dtype=torch.bool).t()
-    assert learner.trained({"is_last": last}).t().tolist() == [[True, True, False, False, False], [True] * 5]
+    assert learner.bellman.trained({"is_last": last}, 5).t().tolist() == [[True, True, False, False, False], [True] * 5]
 
 
 @pytest.mark.parametrize(
@@ -146,18 +151,18 @@ def updates_agree(one: Any, other: Any, data: list[Batch], other_data: list[Batc
 def test_drqn_whose_memory_is_a_frame_stack_is_stacked_dqn() -> None:
     plain = make("dqn", IMAGE, stack=4, target_every=2)
     recurrent = make("drqn", IMAGE, {"learn": 1}, core="none", hidden=8, stack=4, target_every=2)
-    assert recurrent.spec == plain.spec
+    assert recurrent.windows == plain.windows
     disturb(plain)
     data = [batch(plain, seed=seed) for seed in range(4)]
     for one in data:  # a mean over valid rows instead of over windows
-        one.rows["is_last"][plain.spec.context] = False
+        one.rows["is_last"][plain.windows.context] = False
     updates_agree(plain, recurrent, data, data)
 
 
 def test_stored_frames_are_context_rows() -> None:
     """A frame stack's stored state is known exactly: starting from it equals k - 1 rows of context."""
     zero, stored = make("dqn", IMAGE, stack=3), make("dqn", IMAGE, {"state": "stored"}, stack=3)
-    assert (zero.spec.context, stored.spec.context) == (2, 0)
+    assert (zero.windows.context, stored.windows.context) == (2, 0)
     data = batch(zero, ends=0.3)
     state = zero.policy.look(zero.policy.initial_state(5), {name: value[:2] for name, value in data.rows.items()})
     short = replace(data, rows={name: value[2:] for name, value in data.rows.items()}, start=state)
@@ -171,7 +176,7 @@ def test_neutral_r2d2_is_double_dqn() -> None:
     config = OptimConfig(lr=1e-3, eps=1e-3)
     parent = make("dqn", IMAGE, double=True, n_step=3, target_every=2, stack=2, reward="identity", opt=config)
     child = make("r2d2", IMAGE, {"learn": 1}, opt=config, **neutral)
-    assert parent.spec == child.spec
+    assert parent.windows == child.windows
     with torch.no_grad():
         for parameter in [*parent.policy.parameters()]:
             parameter.mul_(0.5)
@@ -187,8 +192,16 @@ def test_neutral_r2d2_is_double_dqn() -> None:
 # What the actor stored
 
 
-def acted(tmp_path: Path, env_steps: int = 300, **changes: Any) -> Local:
-    """An actor that has filled the replay, without any update."""
+@dataclass(frozen=True)
+class Acted:
+    """A learner without any update, and the replay that an actor with its policy has filled."""
+
+    learner: Any
+    replay: Replay
+
+
+def acted(tmp_path: Path, env_steps: int = 300, **changes: Any) -> Acted:
+    """The only place here that knows how a run is put together."""
     settings = {
         "env.num_envs": 3,
         "env.options": {"length": 20, "pixels": True, "size": 12},
@@ -205,23 +218,23 @@ def acted(tmp_path: Path, env_steps: int = 300, **changes: Any) -> Local:
         "run.prefill": 100,
     }
     run = Local(overrides.apply(make_config("r2d2", "cpu-toy", "toy/tmaze"), settings | changes), tmp_path / "run")
-    run._episodes = lambda ended: None  # type: ignore[method-assign]  # nothing is logged
+    run.run.episodes = lambda *ended: None  # type: ignore[method-assign]  # nothing is logged
     run.actor.start()
     while run.run.clock.env_steps < env_steps:
         run.act()
-    return run
+    return Acted(run.learner, run.store.replay)
 
 
 def test_unrolling_what_was_stored_gives_the_actors_values(tmp_path: Path) -> None:
     """Through random actions, epsilon, ends of episodes, with frames, previous actions and rewards: every row."""
     run = acted(tmp_path)
     learner = run.learner
-    data = run.store.replay.sample(40)
+    data = run.replay.sample(40)
     assert data.rows["is_first"].any()
-    u = torch.rand(*data.rows["reward"].shape, learner.policy.noise)
+    tape = Noise(0).tape(*data.rows["reward"].shape, learner.policy.noise)
     with torch.no_grad():
-        state, rows = start_state(learner.policy, data, learner.spec, u)
-        outputs, _ = learner.policy.unroll(state, rows, u[learner.spec.context :])
+        state, rows = start_state(learner.policy, data, learner.windows, tape)
+        outputs, _ = learner.policy.unroll(state, rows, tape[learner.windows.context :])
     known = ~rows["is_last"]  # closing rows never reach the policy: their extras are zeros
     assert torch.allclose(outputs[known], rows["extra.q"][known], atol=1e-5)
     assert outputs.std() > 1e-3
@@ -243,7 +256,7 @@ def test_first_row_of_a_stored_window_without_burn_in_cannot_drift(tmp_path: Pat
     """By construction, whatever the parameters are now."""
     run = acted(tmp_path, **{"replay.window.context": 0})
     for _ in range(4):
-        metrics = run.learner.update(run.store.replay.sample(32)).metrics
+        metrics = run.learner.update(run.replay.sample(32)).metrics
         assert metrics["drift_first"] < 1e-5
     assert metrics["drift_last"] > 1e-4
 
@@ -252,13 +265,13 @@ def test_drift_is_the_slow_one(tmp_path: Path) -> None:
     """dQ by single steps from the actor's state and from the learner's, at rows 4 and 12 of windows 4 + 8 + 3."""
     run = acted(tmp_path)
     learner = run.learner
-    assert learner.spec == SequenceSpec(4, 8, 3, 4, "stored", True)
-    assert learner.spec.probes == (4, 12)
+    assert learner.windows == SequenceSpec(4, 8, 3, 4, "stored", True)
+    assert learner.windows.probes == (4, 12)
     disturb(learner)
     with torch.no_grad():
         for parameter in learner.policy.parameters():
             parameter += 0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
-    data = run.store.replay.sample(5)
+    data = run.replay.sample(5)
     data = replace(data, rows={name: value.clone() for name, value in data.rows.items()})
     assert data.probes is not None
     found: dict[str, torch.Tensor] = {}
@@ -270,12 +283,12 @@ def test_drift_is_the_slow_one(tmp_path: Path) -> None:
     with torch.no_grad():
         for b in range(5):
             here = unrolled(learner.policy, learner, data, b)
-            for k, row in enumerate(learner.spec.probes):
+            for k, row in enumerate(learner.windows.probes):
                 if data.rows["is_first"][1 : row + 1, b].any():
                     continue
                 one = {name: value[row, b : b + 1] for name, value in data.rows.items()}
                 state = {name: value[k, b : b + 1] for name, value in data.probes.items()}
-                q = learner.policy.step(state, one, torch.zeros(1, 2), "mode")[2]["q"][0]
+                q = decide(learner.policy, one, torch.zeros(1, 2), state=state).extras["q"][0]
                 expected[k].append(float((here[row] - q).norm() / here[4:12].max().abs()))
     assert expected[0]
     for name, values in zip(("drift_first", "drift_last"), expected, strict=True):
@@ -285,14 +298,10 @@ def test_drift_is_the_slow_one(tmp_path: Path) -> None:
 def test_actors_priorities_are_what_the_first_update_would_find(tmp_path: Path) -> None:
     """With unchanged parameters and target = online, the learner's errors are the actor's."""
     run = acted(tmp_path)
-    data = run.store.replay.sample(30)
-    tree = run.store.replay.selector.tree  # type: ignore[attr-defined]
+    data = run.replay.sample(30)
+    tree = run.replay.selector.tree  # type: ignore[attr-defined]
     given = (data.probabilities.double() * tree.total()) ** (1 / 0.9)
-    steps = run.learner.losses(data, {})
-    next(steps)
-    with pytest.raises(StopIteration) as stop:
-        next(steps)
-    found = stop.value.value.priorities
+    _, found = losses(run.learner, data)
     assert torch.allclose(given.float(), found, rtol=1e-3, atol=1e-5)
     assert found.std() > 1e-3
 
@@ -340,11 +349,11 @@ def test_prepared_rows_are_read_as_bytes_are(standardise: bool) -> None:
     learner = make("r2d2", IMAGE, {"learn": 8, "state": "stored"}, units=5, stack=3, torso=torso)
     data = batch(learner, ends=0.2)
     learner.policy.network.torso.adapt({"image": data.rows["obs.image"]})
-    u = torch.zeros(*data.rows["reward"].shape, 2)
-    expected, after = learner.policy.unroll(data.start, data.rows, u)
+    tape = Tape(torch.zeros(*data.rows["reward"].shape, 2))
+    expected, after = learner.policy.unroll(data.start, data.rows, tape)
     state, rows = learner.policy.prepare(data.start, data.rows)
     assert rows["obs.image"].shape == (*data.rows["obs.image"].shape[:-1], 3)
-    found, last = learner.policy.unroll(state, rows, u)
+    found, last = learner.policy.unroll(state, rows, tape)
     assert torch.equal(found, expected)
     assert set(last) == {"core.hidden", "core.cell"}
     assert all(torch.equal(last[name], after[name]) for name in last)
@@ -353,7 +362,7 @@ def test_prepared_rows_are_read_as_bytes_are(standardise: bool) -> None:
 def test_burn_in_keeps_no_gradient() -> None:
     learner = make("r2d2", IMAGE, {"context": 4, "learn": 8, "state": "stored"}, units=5)
     data = batch(learner)
-    state, _ = start_state(learner.policy, data, learner.spec, torch.zeros(17, 5, 2))
+    state, _ = start_state(learner.policy, data, learner.windows, Tape(torch.zeros(17, 5, 2)))
     assert not any(value.requires_grad for value in state.values())
 
 
@@ -361,15 +370,15 @@ def test_memory_reads_no_previous_action_or_reward_at_first_rows() -> None:
     learner = make("r2d2", VECTOR, {"learn": 3}, units=5)
     rows = {name: value.clone() for name, value in batch(learner).rows.items()}
     rows["is_first"][:] = True
-    u = torch.zeros(*rows["reward"].shape, 2)
-    before, _ = learner.policy.unroll(learner.policy.initial_state(5), rows, u)
+    tape = Tape(torch.zeros(*rows["reward"].shape, 2))
+    before, _ = learner.policy.unroll(learner.policy.initial_state(5), rows, tape)
     rows["prev_action"][:] = 2
     rows["reward"][:] = float("nan")
-    after, _ = learner.policy.unroll(learner.policy.initial_state(5), rows, u)
+    after, _ = learner.policy.unroll(learner.policy.initial_state(5), rows, tape)
     assert torch.equal(before, after)
     rows["reward"][:] = 1.0
     rows["is_first"][:] = False
-    fed, _ = learner.policy.unroll(learner.policy.initial_state(5), rows, u)
+    fed, _ = learner.policy.unroll(learner.policy.initial_state(5), rows, tape)
     assert not torch.allclose(before, fed)
 
 

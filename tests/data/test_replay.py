@@ -48,8 +48,16 @@ class Model:
             if start % self.sequence.period == 0
         ]
 
+    def void(self, window: tuple[int, int]) -> bool:
+        """Its one learned row closes an episode."""
+        stream, start = window
+        return self.sequence.learn == 1 and self.source.last[stream][start + self.sequence.context]
+
+    def drawable(self) -> list[tuple[int, int]]:
+        return [window for window in self.legal() if not self.void(window)]
+
     def update(self, window: tuple[int, int], priority: float) -> None:
-        if window in self.priorities:
+        if window in self.priorities and not self.void(window):
             self.priorities[window] = max(priority, 1e-6)
             self.largest = max(self.largest, priority)
 
@@ -58,7 +66,7 @@ def check_batch(replay: Replay, model: Model, batch_size: int) -> None:
     """Every drawn window is legal, every field of every row is the row it should be."""
     batch = replay.sample(batch_size)
     streams, starts = split_keys(batch.keys.numpy())
-    legal = set(model.legal())
+    legal = set(model.drawable())
     period = model.sequence.period
     for b, (stream, start) in enumerate(zip(streams.tolist(), starts.tolist(), strict=True)):
         assert (stream, start) in legal
@@ -75,10 +83,12 @@ def check_batch(replay: Replay, model: Model, batch_size: int) -> None:
             for name, value in batch.start.items():
                 np.testing.assert_array_equal(value[b].numpy(), want_state[name], err_msg=name)
     if isinstance(replay.selector, Prioritised):
-        mass = {window: priority**0.7 for window, priority in model.priorities.items()}
+        mass = {window: model.priorities[window] ** 0.7 for window in legal}
         total = sum(mass.values())
         want_p = [mass[(s, i)] / total for s, i in zip(streams.tolist(), starts.tolist(), strict=True)]
         np.testing.assert_allclose(batch.probabilities.numpy(), want_p, rtol=1e-5)
+    if type(replay.selector) is Uniform:
+        np.testing.assert_allclose(batch.probabilities.numpy(), 1 / len(legal), rtol=1e-6)
 
 
 def check_distribution(replay: Replay, model: Model) -> None:
@@ -86,12 +96,15 @@ def check_distribution(replay: Replay, model: Model) -> None:
     low, high, period = replay.selector.low, replay.selector.high, model.sequence.period
     held = [(s, q * period) for s in range(len(low)) for q in range(int(low[s]), int(high[s]))]
     assert held == model.legal()
+    void = [window for window in held if replay.selector.is_void(*map(np.array, zip(window, strict=True)))[0]]
+    assert void == [window for window in model.legal() if model.void(window)]
+    assert replay.selector.voids == len(void)
     if isinstance(replay.selector, Prioritised):
         leaves = replay.selector.tree.leaves()
         width = replay.selector.layout.windows
         want = np.zeros_like(leaves)
-        for (stream, start), priority in model.priorities.items():
-            want[stream * width + start // period % width] = priority**0.7
+        for stream, start in model.drawable():
+            want[stream * width + start // period % width] = model.priorities[stream, start] ** 0.7
         np.testing.assert_allclose(leaves, want, rtol=1e-12)
         np.testing.assert_allclose(replay.selector.tree.total(), want.sum(), rtol=1e-12)
 
@@ -174,7 +187,7 @@ def test_any_order_of_operations_agrees_with_the_slow_model(shape: dict, data: s
             replay.truncate(stream)
             model.source.truncate(stream)
         elif not replay.can_sample(4):
-            assert not model.legal()
+            assert not model.drawable()
         elif operation == "sample":
             check_batch(replay, model, 6)
             seen_keys += replay.sample(2).keys.tolist()
@@ -401,3 +414,52 @@ def test_the_path_for_other_devices_stores_the_same_rows() -> None:
         streams, starts = split_keys(batch.keys.numpy())
         want = streams * 10_000 + starts + np.arange(sequence.length)[:, None]
         np.testing.assert_array_equal(batch.rows["action"].cpu().numpy(), want)
+
+
+@pytest.mark.parametrize("kind", SELECTORS)
+@pytest.mark.parametrize("context", [0, 2])
+def test_a_closing_row_is_never_the_one_learned_row(kind: str, context: int) -> None:
+    """It has no action and no loss; every row with an action can be drawn. Of two learned rows one may close."""
+    shape = dict(streams=2, context=context, learn=1, lookahead=1, period=1, spare=60, kind=kind, stored=False)
+    replay, model = build(shape)
+    for _ in range(50):
+        add(replay, model, [0, 1])
+    assert 5 < len(model.legal()) - len(model.drawable()) < 60
+    count = len(model.drawable()) if kind == "fifo" else 3000
+    batch = replay.sample(count)
+    assert not batch.rows["is_last"][context].any()
+    streams, starts = split_keys(batch.keys.numpy())
+    assert sorted(set(zip(streams.tolist(), starts.tolist(), strict=True))) == model.drawable()
+    assert not (replay.can_sample() if kind == "fifo" else False)
+    wider, model = build({**shape, "learn": 2})
+    for _ in range(50):
+        add(wider, model, [0, 1])
+    assert wider.sample(20 if kind == "fifo" else 500).rows["is_last"][context].any()
+
+
+def test_a_replay_of_closing_rows_only_gives_nothing() -> None:
+    shape = dict(streams=1, context=0, learn=1, lookahead=0, period=1, spare=0, kind="uniform", stored=False)
+    replay, model = build(shape)
+    add(replay, model, [0])
+    if not model.source.last[0][0]:
+        assert replay.can_sample()
+        replay.truncate(0)
+        model.source.truncate(0)
+    assert not replay.can_sample()
+    add(replay, model, [0])
+    assert replay.can_sample() == (not model.source.last[0][1])
+
+
+@pytest.mark.parametrize("kind", SELECTORS)
+def test_void_windows_are_saved(kind: str) -> None:
+    shape = dict(streams=2, context=1, learn=1, lookahead=1, period=1, spare=20, kind=kind, stored=False)
+    replay, model = build(shape)
+    for _ in range(40):
+        add(replay, model, [0, 1])
+    twin, _ = build(shape)
+    twin.selector.load_state_dict(replay.selector.state_dict())
+    assert twin.selector.voids == replay.selector.voids > 0
+    one, other = (np.random.default_rng(7) for _ in range(2))
+    mine, theirs = replay.selector.draw(15, one), twin.selector.draw(15, other)
+    np.testing.assert_array_equal(mine.starts, theirs.starts)
+    np.testing.assert_array_equal(mine.streams, theirs.streams)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from reverie.nets.distributional_heads import ImplicitQuantiles, RainbowQ
 from reverie.nets.noisy import MEAN, NoisyLinear, NoisyStream, factor_noise
 from reverie.nets.q_heads import DuelingQ, PlainQ, QHead, stream
+from reverie.nets.values import Atoms, Scalar
 from reverie.ops.projection import atoms
 
 
@@ -96,7 +97,7 @@ def test_rainbow_head_without_its_parts_is_the_parent(hidden: int, dueling: bool
     torch.manual_seed(0)
     parent = (DuelingQ if dueling else PlainQ)(5, 3, hidden)
     torch.manual_seed(0)
-    mine = RainbowQ(5, 3, hidden, dueling, None, None)
+    mine = RainbowQ(5, 3, hidden, dueling, Scalar(), None)
     x = torch.randn(2, 4, 5)
     outputs = mine(x, x[..., :0])
     assert torch.equal(outputs, parent(x, x[..., :0]))
@@ -105,7 +106,7 @@ def test_rainbow_head_without_its_parts_is_the_parent(hidden: int, dueling: bool
 
 def test_streams_are_joined_per_atom_before_the_softmax() -> None:
     """V = (1, 0), A_0 = (2, 0), A_1 = (0, 4): logits (2, -2) and (0, 2); atoms -1 and 3."""
-    head = RainbowQ(1, 2, 0, True, atoms(-1.0, 3.0, 2), None)
+    head = RainbowQ(1, 2, 0, True, Atoms(atoms(-1.0, 3.0, 2)), None)
     assert head.value is not None
     with torch.no_grad():
         for part, bias in ((head.value, [1.0, 0.0]), (head.advantage, [2.0, 0.0, 0.0, 4.0])):
@@ -119,7 +120,7 @@ def test_streams_are_joined_per_atom_before_the_softmax() -> None:
 
 def test_rainbow_head_spends_each_number_of_its_noise_once() -> None:
     torch.manual_seed(0)
-    head = RainbowQ(4, 2, 3, True, atoms(-1.0, 1.0, 5), 0.5)
+    head = RainbowQ(4, 2, 3, True, Atoms(atoms(-1.0, 1.0, 5)), 0.5)
     assert head.noise == (4 + 3) + (3 + 5) + (4 + 3) + (3 + 10)
     x, u = torch.ones(1, 4), torch.full((1, head.noise), 0.7)
     before = head(x, u)
@@ -129,7 +130,7 @@ def test_rainbow_head_spends_each_number_of_its_noise_once() -> None:
         changed[0, i] = 0.2
         dead += torch.equal(head(x, changed), before)
     assert dead <= 8  # inputs of the second layers whose ReLU is closed, and their outputs in the first
-    mean = RainbowQ(4, 2, 3, True, atoms(-1.0, 1.0, 5), None)
+    mean = RainbowQ(4, 2, 3, True, Atoms(atoms(-1.0, 1.0, 5)), None)
     for mine, theirs in ((mean.value, head.value), (mean.advantage, head.advantage)):
         assert mine is not None
         assert theirs is not None
@@ -148,7 +149,9 @@ class Sum(QHead):
 
 
 def implicit(**changes: Any) -> ImplicitQuantiles:
-    return ImplicitQuantiles(Sum(), **{"inputs": 2, "cosines": 3, "acting": 4, **changes})
+    return ImplicitQuantiles(
+        Sum(Scalar()), **{"inputs": 2, "cosines": 3, "levels": 2, "targets": 2, "acting": 4, **changes}
+    )
 
 
 def test_quantiles_by_hand() -> None:
@@ -173,7 +176,7 @@ def test_quantiles_by_hand() -> None:
 def test_quantiles_are_the_slow_ones_at_any_number_of_levels() -> None:
     torch.manual_seed(0)
     body = DuelingQ(5, 3, 6)
-    head = ImplicitQuantiles(body, inputs=5, cosines=7, acting=4)
+    head = ImplicitQuantiles(body, inputs=5, cosines=7, levels=2, targets=2, acting=4)
     x, u = torch.randn(2, 3, 5), torch.rand(2, 3, 9)
     outputs = head(x, u)
     assert outputs.shape == (2, 3, 1 + 3, 9)
@@ -189,9 +192,13 @@ def test_quantiles_are_the_slow_ones_at_any_number_of_levels() -> None:
 
 def test_the_body_of_a_quantile_head_has_no_noise() -> None:
     with pytest.raises(ValueError, match="must need no noise"):
-        ImplicitQuantiles(RainbowQ(2, 2, 0, False, None, 0.5), inputs=2, cosines=3, acting=4)
+        ImplicitQuantiles(RainbowQ(2, 2, 0, False, Scalar(), 0.5), inputs=2, cosines=3, levels=2, targets=2, acting=4)
 
 
 def test_supports_and_cosines_are_no_parameters() -> None:
-    heads: list[nn.Module] = [RainbowQ(2, 2, 0, False, atoms(-1.0, 1.0, 3), None), implicit()]
-    assert all("support" not in head.state_dict() and "steps" not in head.state_dict() for head in heads)
+    heads: list[nn.Module] = [RainbowQ(2, 2, 0, False, Atoms(atoms(-1.0, 1.0, 3)), None), implicit()]
+    names = [name for head in heads for name in head.state_dict()]
+    assert names
+    assert not any("support" in name or "steps" in name for name in names)
+    assert [name for name, _ in heads[0].named_buffers()] == ["values.support"]
+    assert [name for name, _ in heads[1].named_buffers()] == ["steps"]

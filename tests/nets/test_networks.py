@@ -1,5 +1,6 @@
 """Encoders, decoders, heads, actions and the optimiser."""
 
+import copy
 import math
 from typing import Literal
 
@@ -15,6 +16,8 @@ from reverie.nets.encoders import Encoder, EncoderConfig, ImageEncoder, pixels
 from reverie.nets.heads import Head, HeadConfig
 from reverie.nets.layers import MLP, ChannelNorm, glorot_
 from reverie.nets.optim import OptimConfig, Optimiser
+
+Moments = dict[str, dict[str, torch.Tensor]]
 
 SMALL = EncoderConfig(depth=2, layers=1, units=8)
 
@@ -249,10 +252,10 @@ def test_a_rate_of_its_own_by_hand() -> None:
     config = OptimConfig(lr=0.1, lr_end=0.0, lr_over=2, eps=1e-8, clip=1.0, shrink=0.01)
     # The parameter with a rate comes first, so that the order of groups is not that of parameters.
     optimiser = Optimiser([scale, weight], config, {scale: 0.5})
-    for lr in (0.1, 0.05):
+    for step, lr in enumerate((0.1, 0.05)):
         before = [weight.detach().clone(), scale.detach().clone()]
         weight.grad, scale.grad = torch.tensor([30.0, -40.0]), torch.tensor([120.0])
-        optimiser.schedule()
+        optimiser.schedule(step)
         assert optimiser.step().item() == pytest.approx(130.0)
         # Equal gradients: Adam's second step is as long as its first. The schedule is the network's alone.
         assert weight.tolist() == pytest.approx((0.99 * before[0] - lr * torch.tensor([1.0, -1.0])).tolist(), abs=1e-5)
@@ -266,27 +269,50 @@ def test_rates_leave_the_others_alone_and_are_not_in_the_state(kind: Literal["ad
     """States fit with and without rates, so that a checkpoint from before there was a rate still loads."""
     config = OptimConfig(kind=kind, lr=0.01)
 
-    def run(own: bool, saved: dict[str, torch.Tensor] | None = None) -> tuple[list[nn.Parameter], Optimiser]:
+    def run(own: bool, saved: Moments | None = None) -> tuple[list[nn.Parameter], Moments]:
         parameters = [nn.Parameter(torch.linspace(-1, 1, n)) for n in (5, 3, 2)]
         optimiser = Optimiser(parameters, config, {parameters[1]: 0.5} if own else None)
-        optimiser.load_state_dict(saved or {})
+        names: dict[torch.Tensor, str] = dict(zip(parameters, "abc", strict=True))
+        if saved is not None:
+            optimiser.load_state_dict(saved, names)
         for i in range(4):
             for parameter in parameters:
                 parameter.grad = torch.sin(torch.arange(float(len(parameter))) + i)
             optimiser.step()
-        return parameters, optimiser
+        return parameters, copy.deepcopy(optimiser.state_dict(names))
 
-    plain, before = run(False)
-    own, after = run(True)
+    plain, old = run(False)
+    own, new = run(True)
     assert torch.equal(plain[0], own[0])
     assert torch.equal(plain[2], own[2])
     assert (plain[1] - own[1]).abs().min() > 0.1
-    old, new = before.state_dict(), after.state_dict()
-    assert list(old) == list(new)
-    assert all(torch.equal(old[key], new[key]) for key in old)
-    again, _ = run(True, {key: value.clone() for key, value in old.items()})
-    same, _ = run(True, {key: value.clone() for key, value in new.items()})
+    assert list(old) == list(new) == ["a", "b", "c"]
+    for name, moments in old.items():
+        assert moments.keys() == new[name].keys()
+        assert len(moments) > 1
+        assert all(torch.equal(value, new[name][moment]) for moment, value in moments.items())
+    again, _ = run(True, old)
+    same, _ = run(True, new)
     assert all(torch.equal(a, b) for a, b in zip(again, same, strict=True))
+
+
+def test_moments_are_saved_by_name_and_must_fit() -> None:
+    """In whatever order parameters come; a missing parameter or one too many is refused by its name."""
+    one, two = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    optimiser = Optimiser([one, two], OptimConfig(shrink=0.0))
+    assert optimiser.state_dict({one: "one", two: "two"}) == {"one": {}, "two": {}}
+    one.grad, two.grad = torch.tensor([1.0, 1.0]), torch.tensor([2.0, 2.0])
+    optimiser.step()
+    saved = copy.deepcopy(optimiser.state_dict({one: "one", two: "two"}))
+    turned = Optimiser([two, one], OptimConfig(shrink=0.0))
+    turned.load_state_dict(saved, {one: "one", two: "two"})
+    for parameter, name in ((one, "one"), (two, "two")):
+        assert torch.equal(turned.rule.state[parameter]["exp_avg"], saved[name]["exp_avg"])
+    assert not torch.equal(saved["one"]["exp_avg"], saved["two"]["exp_avg"])
+    with pytest.raises(KeyError, match=r"moments of \['two'\] are missing, those of \[\] are of no parameter here"):
+        turned.load_state_dict({"one": saved["one"]}, {one: "one", two: "two"})
+    with pytest.raises(KeyError, match=r"moments of \[\] are missing, those of \['three'\] are of no parameter here"):
+        turned.load_state_dict({**saved, "three": {}}, {one: "one", two: "two"})
 
 
 def test_optimiser_state_round_trip_is_exact() -> None:
@@ -300,7 +326,7 @@ def test_optimiser_state_round_trip_is_exact() -> None:
     train(a, first, range(5))
     b = nn.Parameter(a.detach().clone())
     second = Optimiser([b], OptimConfig())
-    second.load_state_dict({k: v.clone() for k, v in first.state_dict().items()})
+    second.load_state_dict(copy.deepcopy(first.state_dict({a: "weight"})), {b: "weight"})
     train(a, first, range(5, 10))
     train(b, second, range(5, 10))
     assert torch.equal(a, b)

@@ -80,4 +80,4 @@ def test_what_nobody_resolved_is_refused() -> None:
     with pytest.raises(ValueError, match=r"lr_over is the share 0\.5 of a run"):
         Optimiser([nn.Parameter(torch.zeros(1))], OptimConfig(lr_over=0.5))
     with pytest.raises(ValueError, match=r"after is the share 0\.5 of a run"):
-        Exploration(over=10, after=0.5).epsilons(Seat.alone(1, "explore", 0))
+        Exploration(over=10, after=0.5).epsilons(Seat.alone(1, "explore"))

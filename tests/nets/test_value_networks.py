@@ -1,5 +1,6 @@
 """Networks of the value-based line: sizes of the convolutions, heads by hand, RMSProp by hand."""
 
+import copy
 import math
 
 import numpy as np
@@ -153,7 +154,7 @@ def test_rmsprop_goes_on_where_it_was_saved() -> None:
         optimiser.step()
     other = torch.nn.Parameter(whole.detach().clone())
     again = Optimiser([other], config)
-    again.load_state_dict({name: value.clone() for name, value in optimiser.state_dict().items()})
+    again.load_state_dict(copy.deepcopy(optimiser.state_dict({whole: "weight"})), {other: "weight"})
     for gradient in gradients[2:]:
         for parameter, rule in ((whole, optimiser), (other, again)):
             parameter.grad = gradient.clone()
@@ -185,13 +186,13 @@ def test_the_learning_rate_falls_and_goes_on_where_it_was_saved() -> None:
     rates = []
     for step in range(7):
         if step == 3:
-            saved = {name: value.clone() for name, value in optimiser.state_dict().items()}
+            saved = copy.deepcopy(optimiser.state_dict({parameter: "weight"}))
             optimiser = Optimiser([parameter], config)
-            optimiser.load_state_dict(saved)
-        rates.append(optimiser.lr)
+            optimiser.load_state_dict(saved, {parameter: "weight"})
+        rates.append(optimiser.rate(step))
         parameter.grad = torch.ones(1)
         before = parameter.item()
-        optimiser.schedule()
+        optimiser.schedule(step)
         optimiser.step()
         state = optimiser.rule.state[parameter]
         moved = rates[-1] / math.sqrt(float(state["square"] - state["mean"] ** 2) + 1.0)
