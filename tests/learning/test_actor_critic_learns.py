@@ -1,4 +1,4 @@
-"""An on-policy agent from outside the package learns from a first-in first-out queue, by what it says of its actions."""
+"""An on-policy agent from outside the package learns from a first-in first-out queue, by what it says it did."""
 
 from __future__ import annotations
 
