@@ -147,8 +147,8 @@ def main() -> None:
     trees = {"before": options.before.resolve(), "now": ROOT}
     settings = (options.threads, options.batch, options.precision, options.dense)
     document: dict[str, Any] = {
-        "what": "one update of R2D2 (40 + 80 + 5 rows) and of DreamerV2 (64 rows); 20 decisions of R2D2's actor on Pong "
-        "with rows, states and priorities stored; 160 additions and 20 samples with feedback of a prioritised replay",
+        "what": "one update of R2D2 (40 + 80 + 5 rows) and of DreamerV2 (64 rows); 20 decisions of R2D2's actor on "
+        "Pong, stored; 160 additions to a prioritised replay and 20 samples of it with feedback",
         "commits": {name: commit(tree) for name, tree in trees.items()},
         "batch": options.batch,
         "precision": options.precision,

@@ -134,6 +134,8 @@ class Selector(ABC):
         Raises RuntimeError if void windows come again and again.
         """
         drawn = self.sample(n, rng)
+        if self._void is None:
+            return drawn
         void = self.is_void(drawn.streams, drawn.starts)
         for _ in range(1000):
             places = np.flatnonzero(void)

@@ -193,9 +193,11 @@ class Prioritised(Selector):
 
     def update(self, streams: np.ndarray, starts: np.ndarray, priorities: np.ndarray) -> None:
         """Set p_i of legal windows."""
-        known = ~self.is_void(streams, starts)
-        if known.any():
-            self._set(streams[known], starts[known], priorities[known])
+        if self._void is not None:
+            known = ~self.is_void(streams, starts)
+            streams, starts, priorities = streams[known], starts[known], priorities[known]
+        if len(starts):
+            self._set(streams, starts, priorities)
 
     def sample(self, n: int, rng: np.random.Generator) -> Drawn:
         """Draw n prefix masses and find their leaves."""
