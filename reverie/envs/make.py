@@ -22,6 +22,7 @@ from reverie.envs.env import VectorEnv
 from reverie.envs.options import check_options, check_protocol
 from reverie.envs.partial import Mask, Partial
 from reverie.errors import UserError
+from reverie.outside import import_outside
 
 FAMILIES = {
     "toy/": "reverie.envs.toys",
@@ -94,9 +95,5 @@ def family_of(id: str) -> str:
 def _family(id: str) -> ModuleType:
     """The module itself. Raises UserError if another package's cannot be imported."""
     name = family_of(id)
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        if name in (*FAMILIES.values(), GYM):
-            raise
-        raise UserError(f"the environments of {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+    ours = name in (*FAMILIES.values(), GYM)
+    return importlib.import_module(name) if ours else import_outside(id, name)
