@@ -20,7 +20,7 @@ GROUP = "reverie.agents"
 
 @dataclass(frozen=True)
 class Entry:
-    """Where an agent lives and what it is. path: ``package.module:Class`` of its `reverie.agents.agent.Agent`."""
+    """Place of an agent and what it is. path: ``package.module:Class`` of its `reverie.agents.agent.Agent`."""
 
     path: str
     paper: str = ""
@@ -34,12 +34,12 @@ class Entry:
         if not (module and name) or module.startswith("."):
             raise UserError(f"{self.path!r} does not lead to an agent: expected package.module:Class")
         try:
-            found = getattr(import_module(module), name)
+            candidate = getattr(import_module(module), name)
         except (ImportError, AttributeError) as error:
             raise UserError(f"agent {self.path!r} cannot be imported: {type(error).__name__}: {error}") from error
-        if not (isinstance(found, type) and issubclass(found, Agent)):
+        if not (isinstance(candidate, type) and issubclass(candidate, Agent)):
             raise UserError(f"{self.path!r} is not an agent: expected a class that inherits reverie.Agent")
-        return found
+        return candidate
 
 
 AGENTS: dict[str, Entry] = {
@@ -100,7 +100,7 @@ def find(name: str) -> Entry:
     """The entry of an agent, by name or as ``package.module:Class``. Raises UserError for an unknown name."""
     if ":" in name:
         return Entry(name)
-    known = agents()
-    if name not in known:
-        raise UserError(f"unknown agent {name!r}{suggest(name, known)}, or package.module:Class of your own")
-    return known[name]
+    entries = agents()
+    if name not in entries:
+        raise UserError(f"unknown agent {name!r}{suggest(name, entries)}, or package.module:Class of your own")
+    return entries[name]
