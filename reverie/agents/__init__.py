@@ -20,7 +20,7 @@ GROUP = "reverie.agents"
 
 @dataclass(frozen=True)
 class Entry:
-    """Where an agent lives and what it is. path: ``package.module:Class`` of its `reverie.agents.agent.Agent`."""
+    """Place of an agent and what it is. path: ``package.module:Class`` of its `reverie.agents.agent.Agent`."""
 
     path: str
     paper: str = ""
@@ -101,7 +101,7 @@ def find(name: str) -> Entry:
     """The entry of an agent, by name or as ``package.module:Class``. Raises UserError for an unknown name."""
     if ":" in name:
         return Entry(name)
-    known = agents()
-    if name not in known:
-        raise UserError(f"unknown agent {name!r}{suggest(name, known)}, or package.module:Class of your own")
-    return known[name]
+    entries = agents()
+    if name not in entries:
+        raise UserError(f"unknown agent {name!r}{suggest(name, entries)}, or package.module:Class of your own")
+    return entries[name]

@@ -1,4 +1,4 @@
-"""What a value learner and its actors have in common: which rows have a loss, how far ahead, and priorities of windows.
+"""Common parts of a value learner and its actors: which rows have a loss, how far ahead, and priorities of windows.
 
 Both hold one of these, so that an actor's first priorities are those that the learner would find.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Bellman:
-    """Hooks, in the order in which a learner calls them: `trained`, `steps`, `priorities`.
+    """Hooks, in the order in which a learner calls them: `trained`, `target_parts`, `priorities`.
 
     Rows are those without the context, from the first learned one on: [learn + lookahead, B, ...].
     """
@@ -32,16 +32,19 @@ class Bellman:
         self.transform = reward_transform(config.reward)
 
     def trained(self, rows: Mapping[str, Tensor], learn: int) -> Tensor:
-        """Which of the learned rows have a loss, bool [learn, B]: those with an action."""
+        """Mask of the learned rows that have a loss, bool [learn, B]: those with an action."""
         return ~rows["is_last"][:learn]
 
-    def steps(self, rows: Mapping[str, Tensor], learn: int, version: Tensor) -> NStep:
-        """Rewards until the bootstrap, and where it is. version: learner_steps so far, [], for `n_step_over`."""
+    def target_parts(self, rows: Mapping[str, Tensor], learn: int, version: Tensor) -> NStep:
+        """Parts of n-step targets: rewards until the bootstrap, and where it is.
+
+        version: learner_steps so far, [], for `n_step_over`.
+        """
         config, fewer = self.config, None
         reward = config.reward_scale * self.transform(rows["reward"])
         if config.n_step_over:
-            done = share(version, config.n_step_over)
-            fewer = (config.n_step * (config.n_step_end / config.n_step) ** done).round().long()
+            progress = share(version, config.n_step_over)
+            fewer = (config.n_step * (config.n_step_end / config.n_step) ** progress).round().long()
         last, terminal = rows["is_last"], rows["is_terminal"]
         return n_step(reward, last, terminal, config.gamma, config.n_step, learn, fewer)
 
@@ -60,13 +63,13 @@ class Bellman:
         """
         rows = {name: value[windows.context :] for name, value in rows.items()}
         learn, q = windows.learn, rows["extra.q"]
-        steps, action = self.steps(rows, learn, version), rows["action"][:learn]
-        ahead = steps.pick(q)
-        target = head.target(Reads(ahead, ahead, q[:learn] if head.reads_here else None, action), steps)
+        parts, action = self.target_parts(rows, learn, version), rows["action"][:learn]
+        ahead = parts.pick(q)
+        target = head.target(Reads(ahead, ahead, q[:learn] if head.reads_here else None, action), parts)
         error, valid = head.loss(q[:learn], action, target)[1], self.trained(rows, learn)
         return self.priorities(torch.where(valid, error, 0.0), valid)
 
 
 def share(version: Tensor, over: float) -> Tensor:
-    """How much of the first `over` learner_steps is behind, float32 [] in 0..1."""
+    """Share of the first `over` learner_steps that is behind, float32 [] in 0..1."""
     return (version / over).clamp(max=1.0)

@@ -33,7 +33,7 @@ class Predictor(Estimator, ABC):
         """Targets of rows [...], float32 [...]."""
 
     def loss(self, features: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
-        """Mean over rows, a scalar. features: [..., F]; rows: [...]."""
+        """Mean loss over rows, a scalar. features: [..., F]; rows: [...]."""
         return self.output.loss(self.head(features), self.target(rows)).mean()
 
 
@@ -51,7 +51,7 @@ class Reward(Predictor):
         self._transformed = reward_transform(transform)
 
     def target(self, rows: Mapping[str, Tensor]) -> Tensor:
-        """f(r)."""
+        """Transformed reward f(r)."""
         return self._transformed(rows["reward"])
 
     def earned(self, mean: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class Reward(Predictor):
 
 
 class Discount(Predictor):
-    """gamma where the episode goes on and 0 where it truly ends. With gamma = 1, the chance that it goes on.
+    """Discount of what follows a row: gamma, or 0 where the episode truly ends. With gamma = 1, the chance to go on.
 
     Source: DreamerV2, equation 2, discount predictor.
     """
@@ -70,7 +70,7 @@ class Discount(Predictor):
         self.gamma = gamma
 
     def target(self, rows: Mapping[str, Tensor]) -> Tensor:
-        """gamma (1 - is_terminal)."""
+        """Target gamma (1 - is_terminal)."""
         return self.gamma * (~rows["is_terminal"]).float()
 
     def continuation(self, mean: Tensor) -> Tensor:
