@@ -34,7 +34,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from reverie.agents.agent import Agent, Learner, placed
-from reverie.agents.bellman import Bellman, share
+from reverie.agents.bellman import Bellman, BellmanConfig, share
 from reverie.agents.exploration import Exploration
 from reverie.agents.noise import Tape
 from reverie.agents.q_policy import QNetwork, QPolicy, Stacks
@@ -44,23 +44,17 @@ from reverie.data.sequences import Batch, Feedback, SequenceSpec
 from reverie.nets.cores import Core, Identity
 from reverie.nets.optim import OptimConfig, Optimiser
 from reverie.nets.q_heads import DuelingQ, PlainQ, QHead, Reads
-from reverie.nets.schedule import check, schedule
+from reverie.nets.schedule import schedule
 from reverie.nets.torsos import Torso, TorsoConfig
 from reverie.nets.values import Scalar
 from reverie.ops.n_step import NStep
-from reverie.ops.transforms import reward_transform
 
 
 @dataclass(frozen=True)
-class DQNConfig:
+class DQNConfig(BellmanConfig):
     """Settings. Defaults are the paper's network and numbers, but for Adam in place of RMSProp.
 
-    n_step: rows until the bootstrap. gamma: discount. double, dueling: see the module.
-    n_step_end, n_step_over: n falls from n_step to n_step_end, by the same factor on each learner_step of that share of
-        the run, or on as many (0: it stays), and is rounded. Many steps carry news far while all is new; few are less
-        tied to what was done in old rows. Source: Schwarzer et al. 2023 (BBF, arXiv 2305.19452), section 3.
-    reward: what the learner makes of rewards: sign (the paper's clipping), identity, tanh or symlog.
-    reward_scale: times this, so that values come to be of the size of 1 where their sums are large.
+    double, dueling: see the module.
     stack: frames that the network sees at a time; images only. hidden: units of the head's hidden layer (0: none).
     target_every: learner_steps between copies to the target network.
     actor_priorities: new windows get the error of the actor's own action values, which are stored with every row;
@@ -69,14 +63,8 @@ class DQNConfig:
         many learner_steps (0: constant). Where all windows are equally likely all weights are 1 whatever it is.
     """
 
-    n_step: int = 1
-    n_step_end: int = 1
-    n_step_over: float = schedule("learner_steps")
-    gamma: float = 0.99
     double: bool = False
     dueling: bool = False
-    reward: str = "sign"
-    reward_scale: float = 1.0
     stack: int = 4
     torso: TorsoConfig = field(default_factory=TorsoConfig)
     hidden: int = 512
@@ -89,19 +77,12 @@ class DQNConfig:
     opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-4, eps=1.5e-4, clip=10.0, shrink=0.0))
 
     def __post_init__(self) -> None:
-        for name in ("n_step", "n_step_end", "stack", "target_every"):
+        super().__post_init__()
+        for name in ("stack", "target_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        check(self)
-        if self.n_step_over and self.n_step_end > self.n_step:
-            raise ValueError(f"expected n_step_end <= n_step {self.n_step}, got {self.n_step_end}")
-        if self.reward_scale <= 0.0:
-            raise ValueError(f"reward_scale must be positive, got {self.reward_scale}")
-        if not 0.0 <= self.gamma <= 1.0:
-            raise ValueError(f"gamma must be in [0, 1], got {self.gamma}")
         if not 0.0 <= min(self.beta, self.beta_end) <= max(self.beta, self.beta_end) <= 1.0:
             raise ValueError(f"expected beta and beta_end in [0, 1], got {self.beta} and {self.beta_end}")
-        reward_transform(self.reward)
 
 
 @dataclass(frozen=True)
