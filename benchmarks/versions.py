@@ -1,10 +1,11 @@
-"""R2D2's update at the published sizes in two versions of this repository that take turns, update by update.
+"""Two versions of this repository that take turns, move by move: learners, acting, and the replay.
 
-    git worktree add ../before ad37cff
-    python -m benchmarks.versions --before ../before --threads 2 --out results/performance/r2d2_learner_versions.json
+    git worktree add ../before b07a6d0
+    python -m benchmarks.versions --before ../before --out results/performance/versions.json
+    python -m benchmarks.versions --before ../before --what r2d2 --threads 2 --batch 16
 
-On a shared machine seconds change within minutes by more than most changes of code do; ratios of neighbouring updates
-do not. Each version is a process of its own that waits while the other works. Reports all rounds and the median ratio.
+On a shared machine seconds change within minutes by more than most changes of code do; ratios of neighbouring moves do
+not. Each version is a process of its own that waits while the other works. Reports all rounds and the median ratios.
 """
 
 from __future__ import annotations
@@ -15,49 +16,91 @@ import subprocess
 import sys
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
 from benchmarks.timing import write
 
 ROOT = Path(__file__).parents[1]
-# Calls only what both versions have, or either; a learner's windows were called its spec once.
-WORKER = """
-import sys, torch
-from benchmarks.r2d2_learner import ACTIONS, build
-from benchmarks.timing import make_batch, timed, update
+BEGIN = """
+import sys, tempfile, torch
+from pathlib import Path
+from benchmarks.timing import timed, update, make_batch
 from reverie.run.allocator import keep_freed_memory
-
-threads, precision, batch, dense = sys.argv[1:]
+threads, batch, precision, dense = int(sys.argv[1]), int(sys.argv[2]), getattr(torch, sys.argv[3]), int(sys.argv[4])
 keep_freed_memory()
-torch.set_num_threads(int(threads))
-learner = build(torch.device("cpu"), getattr(torch, precision), int(dense))
-start = learner.policy.initial_state(int(batch))
-windows = learner.windows if hasattr(learner, "windows") else learner.spec
-shape = (windows.length, int(batch))
-rows = make_batch(shape, (84, 84, 1), ACTIONS, last=0.005, fresh=False, start=start)
+torch.set_num_threads(threads)
+"""
+END = """
 for _ in range(3):
-    update(learner.update, rows, "q_loss")
+    move()
 print("ready", flush=True)
 for _ in sys.stdin:
-    print(*timed(lambda: update(learner.update, rows, "q_loss")), flush=True)
+    print(*timed(move), flush=True)
 """
+# Each makes `move` of what both versions have.
+WHAT = {
+    "r2d2": """
+from benchmarks.r2d2_learner import ACTIONS, build
+learner = build(torch.device("cpu"), precision, dense)
+start = learner.policy.initial_state(batch)
+rows = make_batch((125, batch), (84, 84, 1), ACTIONS, last=0.005, fresh=False, start=start)
+move = lambda: update(learner.update, rows, "q_loss")
+""",
+    "dreamerv2": """
+from benchmarks.learner import ACTIONS, TIME, build
+learner = build(torch.device("cpu"), precision)
+rows = make_batch((TIME, batch), (64, 64, 3), ACTIONS, last=0.02, fresh=True)
+move = lambda: update(learner.update, rows, "model_loss")
+""",
+    "acting": """
+from benchmarks.acting import r2d2_run
+folder = tempfile.TemporaryDirectory()
+run = r2d2_run(batch, Path(folder.name))
+def move():
+    for _ in range(20):
+        run.act()
+""",
+    "replay": """
+import numpy as np
+from reverie.data.replay import Replay
+from reverie.data.rows import Field
+from reverie.data.selectors import Prioritised
+from reverie.data.sequences import Feedback, SequenceSpec
+flags = {name: Field((), np.dtype(bool)) for name in ("is_first", "is_last", "is_terminal")}
+spec = {"obs.image": Field((84, 84, 1), np.dtype(np.uint8)), "reward": Field((), np.dtype(np.float32)), **flags}
+replay = Replay(spec, SequenceSpec(8, 16, 1, 8), batch, None, Prioritised(0.9), 0, capacity=200 * batch)
+rows = {name: np.zeros((batch, *field.shape), field.dtype) for name, field in spec.items()}
+first = rows | {"is_first": np.ones(batch, bool)}
+replay.add(first)
+for _ in range(200):
+    replay.add(rows)
+priorities = torch.rand(16, generator=torch.Generator().manual_seed(0))
+def move():
+    for _ in range(20):
+        for _ in range(8):
+            replay.add(rows)
+        replay.feedback(Feedback(replay.sample(16).keys, priorities))
+""",
+}
 
 
 class Worker:
-    """A process that makes one update whenever it is asked to."""
+    """A process that makes one move whenever it is asked to."""
 
-    def __init__(self, tree: Path, *settings: object) -> None:
+    def __init__(self, tree: Path, what: str, *settings: object) -> None:
         # Idle threads must sleep: by default they spin, and take the other process's cores.
         environment = os.environ | {"PYTHONPATH": str(tree), "OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
-        words = [sys.executable, "-c", WORKER, *map(str, settings)]
+        words = [sys.executable, "-c", BEGIN + WHAT[what] + END, *map(str, settings)]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(words, cwd=tree, env=environment, stdin=pipe, stdout=pipe, text=True)
-        if self._line() != "ready":
-            sys.exit(f"versions.py: error: {tree} has no benchmarks.r2d2_learner that this one can call")
+        while (line := self._line()) != "ready":
+            if self.process.poll() is not None or not line:
+                sys.exit(f"versions.py: error: {tree} cannot be measured by what this one calls ({what})")
 
-    def update(self) -> tuple[float, float]:
-        """Seconds and processor seconds of one update."""
+    def move(self) -> tuple[float, float]:
+        """Seconds and processor seconds of one move."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
@@ -75,35 +118,44 @@ def commit(tree: Path) -> str:
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
 
 
+def race(trees: dict[str, Path], what: str, rounds: int, *settings: object) -> dict[str, Any]:
+    """All rounds of one kind of move, and how many times as fast the version of now is."""
+    workers = {name: Worker(tree, what, *settings) for name, tree in trees.items()}
+    times = [
+        {name: workers[name].move() for name in sorted(workers, reverse=bool(number % 2))} for number in range(rounds)
+    ]
+    for worker in workers.values():
+        worker.process.kill()
+    return {
+        "seconds": {name: [one[name][0] for one in times] for name in trees},
+        "times_as_fast_median": median(one["before"][0] / one["now"][0] for one in times),
+        "times_as_fast_by_processor_time_median": median(one["before"][1] / one["now"][1] for one in times),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=Path, required=True, help="a checkout of the other version")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--dense", type=int, default=512)
+    parser.add_argument("--what", nargs="+", choices=list(WHAT), default=list(WHAT))
+    parser.add_argument("--batch", type=int, default=8, help="windows of an update; streams of acting and replay")
+    parser.add_argument("--dense", type=int, default=512, help="units between R2D2's convolutions and LSTM")
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", default="float32")
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     trees = {"before": options.before.resolve(), "now": ROOT}
-    document = {
-        "what": f"R2D2 learner update, {options.batch} x (40 + 80 + 5) rows, two versions in turns",
+    settings = (options.threads, options.batch, options.precision, options.dense)
+    document: dict[str, Any] = {
+        "what": "one update of R2D2 (40 + 80 + 5 rows) and of DreamerV2 (64 rows); 20 decisions of R2D2's actor on "
+        "Pong, stored; 160 additions to a prioritised replay and 20 samples of it with feedback",
         "commits": {name: commit(tree) for name, tree in trees.items()},
+        "batch": options.batch,
+        "precision": options.precision,
         "dense_units": options.dense,
     }
-    for precision in options.precisions:
-        settings = (options.threads, precision, options.batch, options.dense)
-        workers = {name: Worker(tree, *settings) for name, tree in trees.items()}
-        rounds: list[dict[str, tuple[float, float]]] = []
-        for number in range(options.rounds):
-            rounds.append({name: workers[name].update() for name in sorted(workers, reverse=bool(number % 2))})
-        for worker in workers.values():
-            worker.process.kill()
-        document[precision] = {
-            "seconds": {name: [one[name][0] for one in rounds] for name in trees},
-            "times_as_fast_median": median(one["before"][0] / one["now"][0] for one in rounds),
-            "times_as_fast_by_processor_time_median": median(one["before"][1] / one["now"][1] for one in rounds),
-        }
+    for what in options.what:
+        document[what] = race(trees, what, options.rounds, *settings)
     write(document | {"threads": options.threads, "torch": torch.__version__}, options.out)
 
 

@@ -1,19 +1,63 @@
-"""Reverie: agents that remember and dream."""
+"""Reverie: agents that remember and dream.
+
+The names that most people need, imported when they are used::
+
+    config = reverie.make_config("dreamerv2", "cpu", "toy/catch")
+    reverie.train(config, "runs/catch")              # also: reverie.resume("runs/catch")
+    reverie.evaluate("runs/catch", episodes=100)
+    policy = reverie.load("runs/catch")
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from reverie.play.load import LoadedPolicy
+    from reverie.agents.agent import Agent, Learner, Policy
+    from reverie.data.dataset import open_dataset
+    from reverie.envs.make import make_env
+    from reverie.play.evaluate import evaluate
+    from reverie.play.load import load
+    from reverie.presets import make_config
+    from reverie.run.local import resume, train
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "Agent",
+    "Learner",
+    "Policy",
+    "evaluate",
+    "load",
+    "make_config",
+    "make_env",
+    "open_dataset",
+    "resume",
+    "train",
+]
 
-def load(run_dir: str | Path, device: str = "cpu") -> LoadedPolicy:
-    """The trained policy of a run directory; see `reverie.play.load.LoadedPolicy`."""
-    from reverie.play.load import load as load_policy
+_HOMES = {
+    "Agent": "reverie.agents.agent",
+    "Learner": "reverie.agents.agent",
+    "Policy": "reverie.agents.agent",
+    "evaluate": "reverie.play.evaluate",
+    "load": "reverie.play.load",
+    "make_config": "reverie.presets",
+    "make_env": "reverie.envs.make",
+    "open_dataset": "reverie.data.dataset",
+    "resume": "reverie.run.local",
+    "train": "reverie.run.local",
+}
 
-    return load_policy(run_dir, device)
+
+def __getattr__(name: str) -> Any:
+    """A public name, from the module where it lives. Raises AttributeError for any other."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'reverie' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Public names, imported or not."""
+    return sorted({*globals(), *__all__})

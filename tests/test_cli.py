@@ -303,8 +303,8 @@ def test_commands_on_a_run(calls: Calls) -> None:
     assert reverie("demo").exit_code == 0
     assert calls == [
         ("resume", (there,)),
-        ("evaluate", (there, {"episodes": 3, "video": True, "seed": 0})),
-        ("evaluate", (there, {"episodes": 10, "video": False, "seed": 0})),
+        ("evaluate", (there, {"episodes": 3, "video": True, "in_dream": False, "seed": 0})),
+        ("evaluate", (there, {"episodes": 10, "video": False, "in_dream": False, "seed": 0})),
         ("dream", (there, {"context": 5, "horizon": 9, "episodes": 6, "out": Path("a")})),
         ("report", (there, reported)),
         ("demo", (Path("demo-run"),)),

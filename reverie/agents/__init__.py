@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from reverie.errors import UserError, suggest
+from reverie.outside import import_outside
 
 if TYPE_CHECKING:
     from reverie.agents.agent import Agent
@@ -20,7 +20,7 @@ GROUP = "reverie.agents"
 
 @dataclass(frozen=True)
 class Entry:
-    """Where an agent lives and what it is. path: ``package.module:Class`` of its `reverie.agents.agent.Agent`."""
+    """Place of an agent and what it is. path: ``package.module:Class`` of its `reverie.agents.agent.Agent`."""
 
     path: str
     paper: str = ""
@@ -33,13 +33,14 @@ class Entry:
         module, _, name = self.path.partition(":")
         if not (module and name) or module.startswith("."):
             raise UserError(f"{self.path!r} does not lead to an agent: expected package.module:Class")
-        try:
-            found = getattr(import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise UserError(f"agent {self.path!r} cannot be imported: {type(error).__name__}: {error}") from error
-        if not (isinstance(found, type) and issubclass(found, Agent)):
-            raise UserError(f"{self.path!r} is not an agent: expected a class that inherits reverie.Agent")
-        return found
+        home = import_outside(self.path, module)
+        agent = getattr(home, name, None)
+        if agent is None:
+            classes = [other for other, value in vars(home).items() if isinstance(value, type)]
+            raise UserError(f"{self.path}: module {module} has no class {name!r}{suggest(name, classes)}")
+        if not (isinstance(agent, type) and issubclass(agent, Agent)):
+            raise UserError(f"{self.path} is not an agent: expected a class that inherits reverie.Agent")
+        return agent
 
 
 AGENTS: dict[str, Entry] = {
@@ -100,7 +101,7 @@ def find(name: str) -> Entry:
     """The entry of an agent, by name or as ``package.module:Class``. Raises UserError for an unknown name."""
     if ":" in name:
         return Entry(name)
-    known = agents()
-    if name not in known:
-        raise UserError(f"unknown agent {name!r}{suggest(name, known)}, or package.module:Class of your own")
-    return known[name]
+    entries = agents()
+    if name not in entries:
+        raise UserError(f"unknown agent {name!r}{suggest(name, entries)}, or package.module:Class of your own")
+    return entries[name]

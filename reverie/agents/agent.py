@@ -1,4 +1,4 @@
-"""What an agent is: the recipe of a policy that acts and of a learner that updates it.
+"""Agents: the recipe of a policy that acts and of a learner that updates it.
 
 ::
 
@@ -30,7 +30,7 @@ __all__ = ["Agent", "Decision", "Learner", "Noise", "Play", "Policy", "Result", 
 
 @dataclass(frozen=True)
 class Agent(ABC):
-    """A recipe. config: of the class `Config`. env: what the agent sees and does."""
+    """Recipe of a policy and a learner. config: of the class `Config`. env: what the agent sees and does."""
 
     config: Any
     env: EnvSpec
@@ -42,7 +42,7 @@ class Agent(ABC):
     returns a whole configuration. Ours are in `reverie.presets`."""
 
     def __post_init__(self) -> None:
-        """The hook for agents that cannot work with every environment: they raise ValueError, before all is built.
+        """Hook for agents that cannot work with every environment: they raise ValueError, before all is built.
 
         It must be here for a child's to be called: only this class is made a dataclass.
         """

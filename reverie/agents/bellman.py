@@ -1,4 +1,4 @@
-"""What a value learner and its actors have in common: which rows have a loss, how far ahead, and priorities of windows.
+"""Common parts of a value learner and its actors: which rows have a loss, how far ahead, and priorities of windows.
 
 Both hold one of these, so that an actor's first priorities are those that the learner would find.
 """
@@ -6,42 +6,75 @@ Both hold one of these, so that an actor's first priorities are those that the l
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from reverie.data.sequences import SequenceSpec
 from reverie.nets.q_heads import QHead, Reads
-from reverie.nets.schedule import counted
+from reverie.nets.schedule import check, counted, schedule
 from reverie.ops.n_step import NStep, n_step
 from reverie.ops.transforms import reward_transform
 
-if TYPE_CHECKING:
-    from reverie.agents.dqn import DQNConfig
+
+@dataclass(frozen=True)
+class BellmanConfig:
+    """Settings of n-step targets.
+
+    n_step: rows until the bootstrap. gamma: discount.
+    n_step_end, n_step_over: n falls from n_step to n_step_end, by the same factor on each learner_step of that share of
+        the run, or on as many (0: it stays), and is rounded. Many steps carry news far while all is new; few are less
+        tied to what was done in old rows. Source: Schwarzer et al. 2023 (BBF, arXiv 2305.19452), section 3.
+    reward: what the learner makes of rewards: sign (DQN's clipping), identity, tanh or symlog.
+    reward_scale: times this, so that values come to be of the size of 1 where their sums are large.
+    """
+
+    n_step: int = 1
+    n_step_end: int = 1
+    n_step_over: float = schedule("learner_steps")
+    gamma: float = 0.99
+    reward: str = "sign"
+    reward_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("n_step", "n_step_end"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check(self)
+        if self.n_step_over and self.n_step_end > self.n_step:
+            raise ValueError(f"expected n_step_end <= n_step {self.n_step}, got {self.n_step_end}")
+        if self.reward_scale <= 0.0:
+            raise ValueError(f"reward_scale must be positive, got {self.reward_scale}")
+        if not 0.0 <= self.gamma <= 1.0:
+            raise ValueError(f"gamma must be in [0, 1], got {self.gamma}")
+        reward_transform(self.reward)
 
 
 class Bellman:
-    """Hooks, in the order in which a learner calls them: `trained`, `steps`, `priorities`.
+    """Hooks, in the order in which a learner calls them: `trained`, `target_parts`, `priorities`.
 
     Rows are those without the context, from the first learned one on: [learn + lookahead, B, ...].
     """
 
-    def __init__(self, config: DQNConfig) -> None:
+    def __init__(self, config: BellmanConfig) -> None:
         self.config = counted(config)
         self.transform = reward_transform(config.reward)
 
     def trained(self, rows: Mapping[str, Tensor], learn: int) -> Tensor:
-        """Which of the learned rows have a loss, bool [learn, B]: those with an action."""
+        """Mask of the learned rows that have a loss, bool [learn, B]: those with an action."""
         return ~rows["is_last"][:learn]
 
-    def steps(self, rows: Mapping[str, Tensor], learn: int, version: Tensor) -> NStep:
-        """Rewards until the bootstrap, and where it is. version: learner_steps so far, [], for `n_step_over`."""
+    def target_parts(self, rows: Mapping[str, Tensor], learn: int, version: Tensor) -> NStep:
+        """Parts of n-step targets: rewards until the bootstrap, and where it is.
+
+        version: learner_steps so far, [], for `n_step_over`.
+        """
         config, fewer = self.config, None
         reward = config.reward_scale * self.transform(rows["reward"])
         if config.n_step_over:
-            done = share(version, config.n_step_over)
-            fewer = (config.n_step * (config.n_step_end / config.n_step) ** done).round().long()
+            progress = share(version, config.n_step_over)
+            fewer = (config.n_step * (config.n_step_end / config.n_step) ** progress).round().long()
         last, terminal = rows["is_last"], rows["is_terminal"]
         return n_step(reward, last, terminal, config.gamma, config.n_step, learn, fewer)
 
@@ -60,13 +93,13 @@ class Bellman:
         """
         rows = {name: value[windows.context :] for name, value in rows.items()}
         learn, q = windows.learn, rows["extra.q"]
-        steps, action = self.steps(rows, learn, version), rows["action"][:learn]
-        ahead = steps.pick(q)
-        target = head.target(Reads(ahead, ahead, q[:learn] if head.reads_here else None, action), steps)
+        parts, action = self.target_parts(rows, learn, version), rows["action"][:learn]
+        ahead = parts.pick(q)
+        target = head.target(Reads(ahead, ahead, q[:learn] if head.reads_here else None, action), parts)
         error, valid = head.loss(q[:learn], action, target)[1], self.trained(rows, learn)
         return self.priorities(torch.where(valid, error, 0.0), valid)
 
 
 def share(version: Tensor, over: float) -> Tensor:
-    """How much of the first `over` learner_steps is behind, float32 [] in 0..1."""
+    """Share of the first `over` learner_steps that is behind, float32 [] in 0..1."""
     return (version / over).clamp(max=1.0)

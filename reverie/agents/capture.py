@@ -41,7 +41,7 @@ class CapturedUpdate:
         self.eager = EAGER
 
     def __call__(self, batch: Batch) -> Result:
-        """One learner_step."""
+        """Result of one learner_step."""
         self.learner.schedule()
         result = self._aside(batch) if self.eager else self._replayed(batch)
         self.eager = max(self.eager - 1, 0)
@@ -52,13 +52,13 @@ class CapturedUpdate:
         if self.graph is None:
             self._record(batch)
         assert self.graph is not None
-        given = batch.tensors()
-        torch._foreach_copy_([self.inputs[name] for name in given], list(given.values()), non_blocking=True)
+        tensors = batch.tensors()
+        torch._foreach_copy_([self.inputs[name] for name in tensors], list(tensors.values()), non_blocking=True)
         self.graph.replay()
         return self._copied()
 
     def _aside(self, batch: Batch) -> Result:
-        """As always, but on a stream like the one that records: what is set up lazily is set up for both."""
+        """An update as always, but on a stream like the one that records: what is set up lazily is set up for both."""
         now = torch.cuda.current_stream(self.learner.device)
         stream = torch.cuda.Stream(self.learner.device)
         stream.wait_stream(now)
@@ -78,20 +78,20 @@ class CapturedUpdate:
             with torch.cuda.graph(graph):
                 self.result = self.learner.apply_update(self.batch)
         except RuntimeError as error:
-            said = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0]
             raise UserError(
-                f"an update of {type(self.learner).__name__} cannot be captured as a CUDA graph ({said}); "
+                f"an update of {type(self.learner).__name__} cannot be captured as a CUDA graph ({reason}); "
                 "set run.capture = false"
             ) from error
         self.graph = graph
 
     def _copied(self) -> Result:
-        """The outputs' memory is written again by the next replay."""
-        told = self.result.feedback
-        feedback = None
-        if told is not None:
-            states = None if told.states is None else _clones(told.states)
-            feedback = Feedback(told.keys.clone(), None if told.priorities is None else told.priorities.clone(), states)
+        """A copy of the result, whose own memory is written again by the next replay."""
+        feedback = self.result.feedback
+        if feedback is not None:
+            states = None if feedback.states is None else _clones(feedback.states)
+            priorities = None if feedback.priorities is None else feedback.priorities.clone()
+            feedback = Feedback(feedback.keys.clone(), priorities, states)
         return Result(_clones(self.result.metrics), feedback)
 
 

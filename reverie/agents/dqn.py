@@ -34,7 +34,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from reverie.agents.agent import Agent, Learner, placed
-from reverie.agents.bellman import Bellman, share
+from reverie.agents.bellman import Bellman, BellmanConfig, share
 from reverie.agents.exploration import Exploration
 from reverie.agents.noise import Tape
 from reverie.agents.q_policy import QNetwork, QPolicy, Stacks
@@ -44,23 +44,17 @@ from reverie.data.sequences import Batch, Feedback, SequenceSpec
 from reverie.nets.cores import Core, Identity
 from reverie.nets.optim import OptimConfig, Optimiser
 from reverie.nets.q_heads import DuelingQ, PlainQ, QHead, Reads
-from reverie.nets.schedule import check, schedule
+from reverie.nets.schedule import schedule
 from reverie.nets.torsos import Torso, TorsoConfig
 from reverie.nets.values import Scalar
 from reverie.ops.n_step import NStep
-from reverie.ops.transforms import reward_transform
 
 
 @dataclass(frozen=True)
-class DQNConfig:
-    """Defaults are the paper's network and settings, but for Adam in place of RMSProp.
+class DQNConfig(BellmanConfig):
+    """Settings. Defaults are the paper's network and numbers, but for Adam in place of RMSProp.
 
-    n_step: rows until the bootstrap. gamma: discount. double, dueling: see the module.
-    n_step_end, n_step_over: n falls from n_step to n_step_end, by the same factor on each learner_step of that share of
-        the run, or on as many (0: it stays), and is rounded. Many steps carry news far while all is new; few are less
-        tied to what was done in old rows. Source: Schwarzer et al. 2023 (BBF, arXiv 2305.19452), section 3.
-    reward: what the learner makes of rewards: sign (the paper's clipping), identity, tanh or symlog.
-    reward_scale: times this, so that values come to be of the size of 1 where their sums are large.
+    double, dueling: see the module.
     stack: frames that the network sees at a time; images only. hidden: units of the head's hidden layer (0: none).
     target_every: learner_steps between copies to the target network.
     actor_priorities: new windows get the error of the actor's own action values, which are stored with every row;
@@ -69,14 +63,8 @@ class DQNConfig:
         many learner_steps (0: constant). Where all windows are equally likely all weights are 1 whatever it is.
     """
 
-    n_step: int = 1
-    n_step_end: int = 1
-    n_step_over: float = schedule("learner_steps")
-    gamma: float = 0.99
     double: bool = False
     dueling: bool = False
-    reward: str = "sign"
-    reward_scale: float = 1.0
     stack: int = 4
     torso: TorsoConfig = field(default_factory=TorsoConfig)
     hidden: int = 512
@@ -89,19 +77,12 @@ class DQNConfig:
     opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-4, eps=1.5e-4, clip=10.0, shrink=0.0))
 
     def __post_init__(self) -> None:
-        for name in ("n_step", "n_step_end", "stack", "target_every"):
+        super().__post_init__()
+        for name in ("stack", "target_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        check(self)
-        if self.n_step_over and self.n_step_end > self.n_step:
-            raise ValueError(f"expected n_step_end <= n_step {self.n_step}, got {self.n_step_end}")
-        if self.reward_scale <= 0.0:
-            raise ValueError(f"reward_scale must be positive, got {self.reward_scale}")
-        if not 0.0 <= self.gamma <= 1.0:
-            raise ValueError(f"gamma must be in [0, 1], got {self.gamma}")
         if not 0.0 <= min(self.beta, self.beta_end) <= max(self.beta, self.beta_end) <= 1.0:
             raise ValueError(f"expected beta and beta_end in [0, 1], got {self.beta} and {self.beta_end}")
-        reward_transform(self.reward)
 
 
 @dataclass(frozen=True)
@@ -119,7 +100,7 @@ class Evaluated:
 
 
 class DQNLearner(Learner):
-    """Hooks, in the order in which `losses` calls them: `evaluate`, `importance`, `average`.
+    """Learner with three hooks, in the order in which `losses` calls them: `evaluate`, `importance`, `average`.
 
     Which rows are trained, how far ahead targets look and what becomes a priority is the `Bellman`'s; what outputs are
     worth and cost is the head's.
@@ -152,16 +133,16 @@ class DQNLearner(Learner):
         return self.policy.network.head
 
     def losses(self, batch: Batch, metrics: dict[str, Tensor]) -> Generator[dict[str, Tensor], None, Feedback]:
-        """One loss; priorities go back to the replay."""
+        """Loss of the one group ``q``; priorities go back to the replay."""
         rows = {name: value[self.windows.context :] for name, value in batch.rows.items()}
         # One row of each window tells enough: its neighbours look like it.
         self.policy.network.torso.adapt({key: value[0] for key, value in observations(rows).items()})
         learn = self.windows.learn
         valid, action = self.bellman.trained(rows, learn), rows["action"][:learn]
-        steps = self.bellman.steps(rows, learn, self.policy.version)
-        outputs = self.evaluate(batch, steps, metrics)
+        parts = self.bellman.target_parts(rows, learn, self.policy.version)
+        outputs = self.evaluate(batch, parts, metrics)
         with torch.no_grad():
-            target = self.head.target(Reads(outputs.target, outputs.online, outputs.here, action), steps)
+            target = self.head.target(Reads(outputs.target, outputs.online, outputs.here, action), parts)
         loss, error = self.head.loss(outputs.learned, action, target)
         if loss.shape != valid.shape or error.shape != valid.shape:
             raise ValueError(f"losses and errors must be {tuple(valid.shape)}, got {tuple(loss.shape)}")
@@ -175,24 +156,24 @@ class DQNLearner(Learner):
         self.update_target()
         return Feedback(batch.keys, priorities=self.bellman.priorities(error, valid))
 
-    def evaluate(self, batch: Batch, steps: NStep, metrics: dict[str, Tensor]) -> Evaluated:
-        """Without memory only the learned rows and those to bootstrap from pass the networks, once each."""
+    def evaluate(self, batch: Batch, parts: NStep, metrics: dict[str, Tensor]) -> Evaluated:
+        """Outputs of the heads. Without memory, only the learned rows and those to bootstrap from pass the networks."""
         for_learned, for_online, for_target = self.head_noise(batch.keys.shape[0])
         nothing = Tape(self.policy.version.new_empty(0))  # what warms a stack up takes no noise
         state, rows = start_state(self.policy, batch, self.windows, nothing)
-        first = {name: value[: self.windows.learn] for name, value in rows.items()}
+        learned_rows = {name: value[: self.windows.learn] for name, value in rows.items()}
         network = self.policy.network
         obs, _ = self.policy.stacks.unroll(state, rows)
-        seen = {name: value[: self.windows.learn] for name, value in obs.items()}
+        learned_obs = {name: value[: self.windows.learn] for name, value in obs.items()}
         with self.autocast():
-            learned = network.head(network.features(seen, first), for_learned)
+            learned = network.head(network.features(learned_obs, learned_rows), for_learned)
         with torch.no_grad(), self.autocast():
-            ahead = {name: steps.pick(value) for name, value in obs.items()}
-            read = {name: steps.pick(rows[name]) for name in ("is_first", "prev_action", "reward")}
-            online = network.head(network.features(ahead, read), for_online) if self.config.double else None
+            ahead_obs = {name: parts.pick(value) for name, value in obs.items()}
+            ahead_rows = {name: parts.pick(rows[name]) for name in ("is_first", "prev_action", "reward")}
+            online = network.head(network.features(ahead_obs, ahead_rows), for_online) if self.config.double else None
             older = self.target.network
-            target = older.head(older.features(ahead, read), for_target)
-            here = older.head(older.features(seen, first), for_target) if self.head.reads_here else None
+            target = older.head(older.features(ahead_obs, ahead_rows), for_target)
+            here = older.head(older.features(learned_obs, learned_rows), for_target) if self.head.reads_here else None
         return Evaluated(learned, online, target, here)
 
     def head_noise(self, windows: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -226,7 +207,7 @@ class DQNLearner(Learner):
 
 
 class DQN(Agent):
-    """The recipe. Hooks of construction: `network` (`core`, `head`, `values`), `bellman`, `policy_of`."""
+    """Recipe of DQN. Hooks of construction: `network` (`core`, `head`, `values`), `bellman`, `policy_of`."""
 
     config: DQNConfig
     Config: ClassVar[type] = DQNConfig
@@ -238,7 +219,7 @@ class DQN(Agent):
 
     @property
     def actions(self) -> int:
-        """How many there are."""
+        """Number of actions."""
         assert isinstance(self.env.action, spaces.Discrete)
         return int(self.env.action.n)
 
@@ -248,7 +229,7 @@ class DQN(Agent):
         return replace(asked, context=asked.context + lookback, lookahead=self.config.n_step)
 
     def policy(self) -> QPolicy:
-        """See `Agent.policy`."""
+        """Policy that acts with a fresh network."""
         return self.policy_of(placed(self.network()))
 
     def policy_of(self, network: QNetwork) -> QPolicy:
@@ -264,11 +245,11 @@ class DQN(Agent):
         device: torch.device | None = None,
         precision: torch.dtype = torch.float32,
     ) -> DQNLearner:
-        """See `Agent.learner`."""
+        """Learner around such a policy, with a copy of its network as the target."""
         return self.Learner(self, policy, windows, seed, device, precision)
 
     def bellman(self) -> Bellman:
-        """What learner and actors have in common."""
+        """Common parts of learner and actors."""
         return Bellman(self.config)
 
     def network(self) -> QNetwork:
@@ -286,5 +267,5 @@ class DQN(Agent):
         return (DuelingQ if self.config.dueling else PlainQ)(inputs, self.actions, self.config.hidden, self.values())
 
     def values(self) -> Scalar:
-        """What outputs of the head mean, and cost: action values, Huber's loss."""
+        """Meaning and cost of the head's outputs: action values, Huber's loss."""
         return Scalar("huber")

@@ -28,7 +28,7 @@ from reverie.agents.dreamer_policy import DreamerPolicy
 from reverie.agents.model_losses import Losses, loss_metrics
 from reverie.agents.noise import Tape
 from reverie.agents.objective import Objective, side_by_side
-from reverie.agents.predictors import Discount, Reward
+from reverie.agents.predictors import Discount, Estimator, Reward
 from reverie.agents.recurrent import probes, start_state
 from reverie.agents.seen import Seen
 from reverie.agents.worldmodel import WorldModel, WorldModelConfig
@@ -92,19 +92,28 @@ class DreamerLearner(Learner):
         precision: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(policy, windows, seed, device, precision)
-        config = self.config = agent.config
+        self.config = agent.config
         self.model = agent.model(policy)
         self.actor, self.actions = policy.actor, policy.actions
         features = self.model.rssm.features
-        self.critic = Head(features, None, config.critic)
-        self.slow_critic = Head(features, None, config.critic).requires_grad_(False)
-        for part in (self.model, self.actor, self.critic, self.slow_critic):
-            glorot_(part)
-        self.model.rssm.reset_parameters()
+        self.critic = agent.critic(features)
+        self.slow_critic = agent.critic(features).requires_grad_(False)
+        self.initialise()
         self.model.objective.reset_parameters()
         self.slow_critic.load_state_dict(self.critic.state_dict())
         placed(self, self.device)
-        self.optimisers = {
+        self.optimisers = self.make_optimisers()
+
+    def initialise(self) -> None:
+        """First parameters of all networks, from torch's global generator: Glorot's, with biases of zero."""
+        for part in (self.model, self.actor, self.critic, self.slow_critic):
+            glorot_(part)
+        self.model.rssm.reset_parameters()
+
+    def make_optimisers(self) -> dict[str, Optimiser]:
+        """One for each group of losses that `losses` yields."""
+        config = self.config
+        return {
             "model": Optimiser(self.model.trained_parameters(), config.model_opt, self.model.rates),
             "actor": Optimiser(self.actor.parameters(), config.actor_opt),
             "critic": Optimiser(self.critic.parameters(), config.critic_opt),
@@ -120,7 +129,7 @@ class DreamerLearner(Learner):
             setattr(owner, name, torch.compile(getattr(owner, name), dynamic=False))
 
     def losses(self, batch: Batch, metrics: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-        """Model first; the behaviour then dreams in the updated model, from the states seen before the update."""
+        """Losses of the model, then of the behaviour, which dreams in the updated model from states seen before."""
         model_loss, states, terminal = self.world_model_loss(batch, metrics)
         yield {"model": model_loss}
         self.model.objective.after_update()
@@ -135,7 +144,7 @@ class DreamerLearner(Learner):
 
     @abstractmethod
     def world_model_loss(self, batch: Batch, metrics: dict[str, Tensor]) -> tuple[Tensor, State, Tensor]:
-        """Returns (loss, posterior states [T, B, ...], is_terminal [T, B]). Made of `see` and `weigh`."""
+        """Loss, posterior states [T, B, ...] and is_terminal [T, B] of the learned rows. Made of `see` and `weigh`."""
 
     @abstractmethod
     def imagine(self, start: State, is_terminal: Tensor) -> Dream:
@@ -143,21 +152,21 @@ class DreamerLearner(Learner):
 
     @abstractmethod
     def returns(self, dream: Dream) -> Tensor:
-        """Returns of a dream: what its states are worth."""
+        """Returns of a dream, what its states are worth."""
 
     @abstractmethod
     def actor_loss(self, dream: Dream, returns: Tensor, metrics: dict[str, Tensor]) -> Tensor:
-        """Makes dreams worth more."""
+        """Loss that makes dreams worth more."""
 
     @abstractmethod
     def critic_loss(self, dream: Dream, returns: Tensor, metrics: dict[str, Tensor]) -> Tensor:
-        """Says what they are worth."""
+        """Loss that makes the critic say what dreams are worth."""
 
     def update_slow_critic(self) -> None:
-        """After each update; here it stays as it is."""
+        """Move the slow critic after an update; here it stays as it is."""
 
     def see(self, batch: Batch, metrics: dict[str, Tensor]) -> tuple[Seen, dict[str, Tensor]]:
-        """What the model makes of the learned rows of a batch, and these rows."""
+        """Learned rows of a batch as the model filters them, and these rows."""
         objective = self.model.objective
         batch = side_by_side(batch, objective.views)
         time, width = batch.rows["is_first"].shape
@@ -170,7 +179,7 @@ class DreamerLearner(Learner):
         return seen, rows
 
     def weigh(self, losses: Losses, metrics: dict[str, Tensor]) -> Tensor:
-        """The model's one loss, of all its losses."""
+        """One loss of the model, weighed of all its losses."""
         metrics.update(loss_metrics(losses, self.optimisers))
         total, weighed = self.model.balance(losses)
         metrics.update(weighed)
@@ -185,16 +194,16 @@ class DreamerLearner(Learner):
         """
         rssm = self.model.rssm
         for probe in probes(batch, self.windows):
-            keep = (~probe.rows["is_first"]).float().unsqueeze(-1)
-            before = {name: value * keep for name, value in probe.state.items()}
-            deter = rssm.advance(before, self.actions.encode(probe.rows["prev_action"]) * keep)
+            mask = (~probe.rows["is_first"]).float().unsqueeze(-1)
+            before = {name: value * mask for name, value in probe.state.items()}
+            deter = rssm.advance(before, self.actions.encode(probe.rows["prev_action"]) * mask)
             embedded = rssm.post_embed(self.model.encoder(observations(probe.rows)))
-            here = rssm.posterior(states["deter"][probe.row - self.windows.context], embedded)
-            metrics[probe.name] = probe.mean(rssm.latent.kl(*here, *rssm.posterior(deter, embedded)))
+            posterior = rssm.posterior(states["deter"][probe.row - self.windows.context], embedded)
+            metrics[probe.name] = probe.mean(rssm.latent.kl(*posterior, *rssm.posterior(deter, embedded)))
 
     @contextmanager
     def dreaming(self) -> Iterator[None]:
-        """Where dreams are made: the model's parameters get no gradient, and nothing does unless `pathwise`."""
+        """Context for dreams, in which the model's parameters get no gradient, and nothing does unless `pathwise`."""
         with torch.set_grad_enabled(self.pathwise), frozen(self.model), self.autocast():
             yield
 
@@ -222,7 +231,7 @@ class DreamerLearner(Learner):
 
 
 class Dreamer(Agent):
-    """The recipe. Hooks of construction: `policy`, `model`, and what the model is made of."""
+    """Recipe of a Dreamer. Hooks of construction: `policy`, `model`, and what the model is made of."""
 
     config: DreamerConfig
     Learner: ClassVar[type[DreamerLearner]]
@@ -235,7 +244,7 @@ class Dreamer(Agent):
         return make_actions(self.env.action, continuous=self.config.continuous)
 
     def policy(self) -> DreamerPolicy:
-        """See `Agent.policy`."""
+        """Policy with a fresh encoder, RSSM and actor."""
         config, actions = self.config, self.actions()
         encoder = Encoder(self.env.observation, config.encoder)
         rssm = RSSM(encoder.outputs, actions.size, config.rssm)
@@ -257,15 +266,19 @@ class Dreamer(Agent):
 
     @abstractmethod
     def objective(self, features: int) -> Objective:
-        """What the model must say about observations."""
+        """Objective of the model: what it must say about observations."""
 
     @abstractmethod
     def reward(self, features: int) -> Reward:
-        """Its head for rewards."""
+        """Head of the model for rewards."""
 
     @abstractmethod
     def discount(self, features: int) -> Discount | None:
-        """Its head for ends of episodes, if it has one."""
+        """Head of the model for ends of episodes, if it has one."""
+
+    @abstractmethod
+    def critic(self, features: int) -> Estimator:
+        """What says what a state is worth; asked for twice where there is a slow one."""
 
     def learner(
         self,
@@ -275,5 +288,5 @@ class Dreamer(Agent):
         device: torch.device | None = None,
         precision: torch.dtype = torch.float32,
     ) -> DreamerLearner:
-        """See `Agent.learner`. All parameters are initialised here, in one order (Glorot)."""
+        """Learner around such a policy. All parameters are initialised here, in one order (Glorot)."""
         return self.Learner(self, policy, windows, seed, device, precision)

@@ -29,7 +29,7 @@ class DreamerPolicy(Policy):
         return self.rssm.initial_state(batch, self.device)
 
     def step(self, state: State, rows: Mapping[str, Tensor], noise: Noise, seat: Seat) -> Decision:
-        """See `Policy.step`. Latents are sampled also in evaluation; ``greedy`` takes the actor's likeliest action."""
+        """One decision per stream. Latents are sampled in evaluation too; ``greedy`` takes the likeliest action."""
         u = noise.uniform(len(rows["is_first"]), self.noise)
         u_latent, u_action = u.split([self.rssm.latent.noise, self.actions.noise], -1)
         embed = self.encoder(observations(rows))

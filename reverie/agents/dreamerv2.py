@@ -28,12 +28,11 @@ from torch import Tensor
 
 from reverie.agents.dreamer import Dream, Dreamer, DreamerConfig, DreamerLearner
 from reverie.agents.objective import Objective, Reconstruction
-from reverie.agents.predictors import Discount, Reward
+from reverie.agents.predictors import Discount, Estimator, Reward
 from reverie.data.rows import State
 from reverie.data.sequences import Batch
 from reverie.nets.decoders import Decoder
 from reverie.nets.outputs import Bernoulli, UnitNormal
-from reverie.ops.continuous import unit_normal_nll
 from reverie.ops.returns import imagined_returns, trajectory_weights
 
 
@@ -57,25 +56,28 @@ class DreamerV2Config(DreamerConfig):
 
 
 class DreamerV2Learner(DreamerLearner):
-    """The paper's equations."""
+    """Learner of the paper's equations."""
 
     config: DreamerV2Config
 
-    def __init__(self, agent: DreamerV2, *given: Any) -> None:
-        super().__init__(agent, *given)
+    def __init__(self, agent: DreamerV2, *arguments: Any) -> None:
+        super().__init__(agent, *arguments)
         auto = "reinforce" if self.actions.discrete else "dynamics"
         self.actor_grad = auto if self.config.actor_grad == "auto" else self.config.actor_grad
         self.pathwise = self.actor_grad != "reinforce"
 
     def world_model_loss(self, batch: Batch, metrics: dict[str, Tensor]) -> tuple[Tensor, State, Tensor]:
-        """Equation 2: L = observation + reward + discount_scale discount + kl_scale KL, each a mean over rows."""
+        """Loss of the model, posterior states and is_terminal.
+
+        Equation 2: L = observation + reward + discount_scale discount + kl_scale KL, each a mean over rows.
+        """
         seen, rows = self.see(batch, metrics)
         with self.autocast():
             losses = self.model.losses(seen, rows, metrics)
             return self.weigh(losses, metrics), seen.states, rows["is_terminal"]
 
     def imagine(self, start: State, is_terminal: Tensor) -> Dream:
-        """Section 2.2. Rewards, discounts and the slow critic's values of all states, that of the start included."""
+        """Dreams of section 2.2, with rewards, discounts and slow values of all states, that of the start included."""
         with self.dreaming():
             features, actions, policy = self.dream(start)
             reward = self.model.reward.mean(features)
@@ -84,19 +86,19 @@ class DreamerV2Learner(DreamerLearner):
                 # The first state is real: whether the episode ended there is known.
                 first = self.config.gamma * (~is_terminal).float()
                 discount = torch.cat([first.unsqueeze(0), discount[1:]])
-            value = self.slow_critic(features)
+            value = self.slow_critic.mean(features)
         return Dream(features, actions, policy, reward, discount, value)
 
     def returns(self, dream: Dream) -> Tensor:
-        """Equation 4, R_i for i = 0..H-1: [H, N]."""
+        """Returns R_i of equation 4 for i = 0..H-1, [H, N]."""
         return imagined_returns(dream.reward, dream.discount, dream.value, self.config.lam)
 
     def weights(self, dream: Dream) -> Tensor:
-        """[H+1, N] probability of still being in the episode, times gamma^i; w_0 = 1."""
+        """Probability of still being in the episode, times gamma^i, [H+1, N]; w_0 = 1."""
         return trajectory_weights(dream.discount)
 
     def actor_loss(self, dream: Dream, returns: Tensor, metrics: dict[str, Tensor]) -> Tensor:
-        """Equation 6: mix of REINFORCE and dynamics backpropagation, plus entropy, weighted by `weights`.
+        """Loss of equation 6: a mix of REINFORCE and dynamics backpropagation, plus entropy, weighted by `weights`.
 
         The action a_{i+1}, taken at s_i, is credited with R_{i+1}; its baseline is the slow critic at s_i.
         """
@@ -115,37 +117,37 @@ class DreamerV2Learner(DreamerLearner):
         return -(weights * (objective + self.config.entropy * entropy)).mean()
 
     def critic_loss(self, dream: Dream, returns: Tensor, metrics: dict[str, Tensor]) -> Tensor:
-        """Equation 5, as the negative log-likelihood of N(V(s_i), 1), i = 0..H-1."""
+        """Loss of equation 5, the negative log-likelihood of N(V(s_i), 1), i = 0..H-1."""
         with self.autocast():
-            value = self.critic(dream.features[:-1].detach())
+            x = self.critic.head(dream.features[:-1].detach())
         metrics["imagined_reward"] = dream.reward.mean().detach()
         metrics["imagined_return"] = returns.mean().detach()
-        metrics["value"] = value.mean().detach()
-        return (self.weights(dream)[:-1] * unit_normal_nll(returns.detach(), value, 0)).mean()
+        metrics["value"] = self.critic.output.mean(x).mean().detach()
+        return (self.weights(dream)[:-1] * self.critic.output.loss(x, returns)).mean()
 
     def update_slow_critic(self) -> None:
         """Copy the critic after update 0, target_every, ...; a lerp by 0 otherwise, so that shapes are static."""
-        due = torch.eq(self.policy.version % self.config.target_every, 0).float() * self.config.target_fraction
+        fraction = torch.eq(self.policy.version % self.config.target_every, 0).float() * self.config.target_fraction
         with torch.no_grad():
             for slow, fast in zip(self.slow_critic.parameters(), self.critic.parameters(), strict=True):
-                slow.lerp_(fast, due)
+                slow.lerp_(fast, fraction)
 
 
 class DreamerV2(Dreamer):
-    """The recipe: Gaussians for observations and rewards, a Bernoulli for discounts."""
+    """Recipe of DreamerV2: Gaussians for observations and rewards, a Bernoulli for discounts."""
 
     config: DreamerV2Config
     Config: ClassVar[type] = DreamerV2Config
     Learner: ClassVar[type[DreamerLearner]] = DreamerV2Learner
 
     def objective(self, features: int) -> Objective:
-        """Reconstruct every observation."""
+        """Reconstruction of every observation."""
         return Reconstruction.gaussian(
             Decoder(features, self.env.observation, self.config.decoder), self.config.constant
         )
 
     def reward(self, features: int) -> Reward:
-        """N(f(r), 1)."""
+        """Gaussian N(f(r), 1)."""
         config = self.config
         return Reward(features, config.reward, UnitNormal(0, config.constant), config.reward_transform)
 
@@ -153,3 +155,7 @@ class DreamerV2(Dreamer):
         """Bernoulli of gamma (1 - is_terminal), if it is predicted at all."""
         config = self.config
         return Discount(features, config.discount, Bernoulli(), config.gamma) if config.predict_discount else None
+
+    def critic(self, features: int) -> Estimator:
+        """N(V(s), 1)."""
+        return Estimator(features, self.config.critic, UnitNormal())

@@ -64,12 +64,12 @@ class DRQNConfig(DQNConfig):
 
 
 class DRQNBellman(Bellman):
-    """DQN's, with `trained` for whole episodes."""
+    """DQN's common parts, with `trained` for whole episodes."""
 
     config: DRQNConfig
 
     def trained(self, rows: Mapping[str, Tensor], learn: int) -> Tensor:
-        """Rows with an action; with `whole_episodes` those before the first end only."""
+        """Mask of rows with an action; with `whole_episodes` of those before the first end only."""
         valid = super().trained(rows, learn)
         if not self.config.whole_episodes:
             return valid
@@ -81,11 +81,11 @@ class DRQNLearner(DQNLearner):
 
     config: DRQNConfig
 
-    def evaluate(self, batch: Batch, steps: NStep, metrics: dict[str, Tensor]) -> Evaluated:
-        """Both networks are warmed up and unrolled, each with its own parameters from the same start state.
+    def evaluate(self, batch: Batch, parts: NStep, metrics: dict[str, Tensor]) -> Evaluated:
+        """Outputs of the heads after a burn-in and an unroll of both networks.
 
-        Every row passes each network once: context and lookahead rows without a gradient. Images are stacked and
-        turned to floats once for both.
+        Each does so with its own parameters, from the same start state. Every row passes each network once: context
+        and lookahead rows without a gradient. Images are stacked and turned to floats once for both.
         """
         learn, head, older = self.windows.learn, self.head, self.target.network.head
         for_learned, for_online, for_target = self.head_noise(batch.keys.shape[0])
@@ -105,20 +105,20 @@ class DRQNLearner(DQNLearner):
                 if head.noise:
                     x = torch.cat([x.detach(), ahead])
                     gauge = head(x, head.steady(tuple(x.shape[:2]), x)) if batch.probes is not None else None
-                    online = head(steps.pick(x), for_online) if self.config.double else None
+                    online = head(parts.pick(x), for_online) if self.config.double else None
                 else:
                     gauge = torch.cat([learned.detach(), head(ahead, ahead[..., :0])])
-                    online = steps.pick(gauge) if self.config.double else None
+                    online = parts.pick(gauge) if self.config.double else None
                 if batch.probes is not None and gauge is not None:
                     self.measure_drift(batch, gauge, metrics)
             state, rows = burn_in(self.target, *window, self.windows, nothing)
             x, _ = self.target.remember(state, rows)
             if head.noise:
-                target = older(steps.pick(x), for_target)
+                target = older(parts.pick(x), for_target)
                 here = older(x[:learn], for_target) if head.reads_here else None
             else:
                 outputs = older(x, x[..., :0])
-                target, here = steps.pick(outputs), outputs[:learn] if head.reads_here else None
+                target, here = parts.pick(outputs), outputs[:learn] if head.reads_here else None
         return Evaluated(learned, online, target, here)
 
     def measure_drift(self, batch: Batch, outputs: Tensor, metrics: dict[str, Tensor]) -> None:
@@ -130,19 +130,21 @@ class DRQNLearner(DQNLearner):
         have been reset, and agree. One further step of 2 B rows.
         Source: Kapturowski et al. 2019 (R2D2), section 3.
         """
-        found = probes(batch, self.windows)
-        if not found:
+        drift_probes = probes(batch, self.windows)
+        if not drift_probes:
             return
         head = self.head
         q = head.q(outputs)
         scale = q[: self.windows.learn].amax((0, 2)).abs().clamp(min=1e-8)
-        state = {key: torch.cat([probe.state[key] for probe in found]) for key in found[0].state}
-        rows = {key: torch.cat([probe.rows[key] for probe in found]).unsqueeze(0) for key in found[0].rows}
-        there, _ = self.policy.remember(state, rows)
-        theirs = head.q(head(there, head.steady(tuple(there.shape[:2]), there)))[0].chunk(len(found))
-        for probe, actors in zip(found, theirs, strict=True):
-            here = q[probe.row - self.windows.context]
-            metrics[probe.name] = probe.mean((here - actors).norm(dim=-1) / scale)
+        state = {key: torch.cat([probe.state[key] for probe in drift_probes]) for key in drift_probes[0].state}
+        rows = {
+            key: torch.cat([probe.rows[key] for probe in drift_probes]).unsqueeze(0) for key in drift_probes[0].rows
+        }
+        features, _ = self.policy.remember(state, rows)
+        q_probed = head.q(head(features, head.steady(tuple(features.shape[:2]), features)))[0].chunk(len(drift_probes))
+        for probe, q_actor in zip(drift_probes, q_probed, strict=True):
+            q_unrolled = q[probe.row - self.windows.context]
+            metrics[probe.name] = probe.mean((q_unrolled - q_actor).norm(dim=-1) / scale)
 
     def average(self, loss: Tensor, valid: Tensor, weights: Tensor) -> Tensor:
         """Weighted mean over all valid rows of the batch."""
@@ -158,7 +160,7 @@ class DRQN(DQN):
     Learner: ClassVar[type[DQNLearner]] = DRQNLearner
 
     def windows(self, asked: SequenceSpec) -> SequenceSpec:
-        """As in `DQN`. Raises ValueError where whole episodes would begin with rows that have no loss."""
+        """Windows as in `DQN`. Raises ValueError where whole episodes would begin with rows that have no loss."""
         spec = super().windows(asked)
         if self.config.whole_episodes and spec.context:
             raise ValueError(
@@ -168,7 +170,7 @@ class DRQN(DQN):
         return spec
 
     def bellman(self) -> Bellman:
-        """With whole episodes."""
+        """Common parts of learner and actors, with whole episodes."""
         return DRQNBellman(self.config)
 
     def network(self) -> QNetwork:

@@ -59,5 +59,5 @@ class Exploration:
             places = torch.arange(seat.streams.start, seat.streams.stop, dtype=torch.float64) / max(seat.total - 1, 1)
             return (self.base ** (1.0 + self.alpha * places)).float()
         counted(self)
-        done = min(max((seat.env_steps - self.after) / self.over, 0.0), 1.0) if self.over else 1.0
-        return torch.full((count,), self.start + (self.end - self.start) * done)
+        progress = min(max((seat.env_steps - self.after) / self.over, 0.0), 1.0) if self.over else 1.0
+        return torch.full((count,), self.start + (self.end - self.start) * progress)

@@ -26,7 +26,7 @@ from reverie.nets.optim import Optimiser
 
 @dataclass(frozen=True)
 class Result:
-    """Of one update. metrics: 0-d tensors still on the device. feedback: for the replay, or None."""
+    """Outcome of one update. metrics: 0-d tensors still on the device. feedback: for the replay, or None."""
 
     metrics: dict[str, Tensor]
     feedback: Feedback | None = None
@@ -62,7 +62,7 @@ class Learner(nn.Module, ABC):
 
     @abstractmethod
     def losses(self, batch: Batch, metrics: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-        """Yields the losses of one or several optimiser groups; when resumed, those groups have been updated.
+        """Losses of one or several optimiser groups at a time; when resumed, those groups have been updated.
 
         Fills `metrics` with detached 0-d tensors. May return a `Feedback` (as a generator's return value).
         """
@@ -73,7 +73,7 @@ class Learner(nn.Module, ABC):
         return {f"{name}_lr": group.rate(self.learner_steps) for name, group in groups if group.config.lr_over}
 
     def reduce(self, group: str) -> bool:
-        """The hook between the backward pass of a group and its step; returns whether to step.
+        """Whether to step a group: the hook between its backward pass and its step.
 
         Here nothing happens. Data-parallel learners average gradients; an actor that learns sends its own away, clears
         them and returns False.
@@ -89,14 +89,14 @@ class Learner(nn.Module, ABC):
         return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
 
     def update(self, batch: Batch) -> Result:
-        """One learner_step on one batch."""
+        """Result of one learner_step on one batch."""
         self.schedule()
         result = self.apply_update(batch)
         self.advance()
         return result
 
     def schedule(self) -> None:
-        """What the host decides before a learner_step: the learning rates."""
+        """Set what the host decides before a learner_step: the learning rates."""
         for optimiser in self.optimisers.values():
             optimiser.schedule(self.learner_steps)
 
@@ -108,11 +108,11 @@ class Learner(nn.Module, ABC):
     def apply_update(self, batch: Batch) -> Result:
         """The part of `update` that runs on the device, which `reverie.agents.capture` records."""
         metrics: dict[str, Tensor] = {}
-        steps = self.losses(batch, metrics)
+        stages = self.losses(batch, metrics)
         feedback = None
         while True:
             try:
-                losses = next(steps)
+                losses = next(stages)
             except StopIteration as stop:
                 feedback = stop.value
                 break
@@ -153,11 +153,11 @@ class Learner(nn.Module, ABC):
 
 def tensors_of(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
     """Parameters and persistent buffers of a module by name, each tensor once, under its first name."""
-    seen: set[int] = set()
+    visited: set[int] = set()
     tensors = {}
     for name, tensor in module.state_dict(prefix=prefix, keep_vars=True).items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
+        if id(tensor) not in visited:
+            visited.add(id(tensor))
             tensors[name] = tensor
     return tensors
 
@@ -169,14 +169,14 @@ def load_tensors(module: nn.Module, saved: Mapping[str, Tensor], prefix: str = "
     are missing, unknown, or of another shape.
     """
     own = tensors_of(module, prefix)
-    given = {name: value for name, value in saved.items() if name.startswith(prefix)}
-    problems = [f"missing {name}" for name in own if name not in given]
-    problems += [f"unknown {name}" for name in given if name not in own]
+    values = {name: value for name, value in saved.items() if name.startswith(prefix)}
+    problems = [f"missing {name}" for name in own if name not in values]
+    problems += [f"unknown {name}" for name in values if name not in own]
     for name, value in own.items():
-        if name in given and given[name].shape != value.shape:
-            problems.append(f"size mismatch for {name}: {tuple(given[name].shape)} saved, {tuple(value.shape)} here")
+        if name in values and values[name].shape != value.shape:
+            problems.append(f"size mismatch for {name}: {tuple(values[name].shape)} saved, {tuple(value.shape)} here")
     if problems:
         raise RuntimeError("; ".join(problems[:4]) + (f" and {len(problems) - 4} more" if len(problems) > 4 else ""))
     with torch.no_grad():
         for name, value in own.items():
-            value.copy_(given[name])
+            value.copy_(values[name])

@@ -26,18 +26,18 @@ def total(losses: Mapping[str, Tensor]) -> Tensor:
     return torch.stack([first, *others]).sum() if others else first
 
 
-def loss_metrics(losses: Losses, taken: Iterable[str]) -> dict[str, Tensor]:
+def loss_metrics(losses: Losses, reserved: Iterable[str]) -> dict[str, Tensor]:
     """``<name>_loss`` of every loss, detached.
 
-    taken: names whose ``<name>_loss`` is something else already. An observation that is called like one of them, or
+    reserved: names whose ``<name>_loss`` is something else already. An observation that is called like one of them, or
     like another loss of the model, is ``observation/<name>_loss``.
     """
-    reserved = {name for group, name in losses if group != "observation"} | set(taken)
+    labels = {name for group, name in losses if group != "observation"} | set(reserved)
     metrics = {}
     for (group, name), loss in losses.items():
         label = name
-        while group == "observation" and label in reserved:
+        while group == "observation" and label in labels:
             label = f"{group}/{label}"
-        reserved.add(label)
+        labels.add(label)
         metrics[f"{label}_loss"] = loss.detach()
     return metrics

@@ -28,8 +28,8 @@ class Noise:
 
     def uniform(self, *shape: int) -> Tensor:
         """Fresh numbers of that shape."""
-        drawn = torch.rand(shape, generator=self.generator, device=self.generator.device)
-        return drawn.to(self.device)
+        numbers = torch.rand(shape, generator=self.generator, device=self.generator.device)
+        return numbers.to(self.device)
 
     def tape(self, *shape: int) -> Tape:
         """Fresh numbers of that shape, to be given out later."""
@@ -65,9 +65,9 @@ class Tape(Noise):
         return Tape(self.u[rows])
 
     def state(self) -> Tensor:
-        """Nothing to save: raises TypeError."""
+        """No state to save: raises TypeError."""
         raise TypeError("a tape has no generator")
 
     def restore(self, state: Tensor) -> None:
-        """Nothing to restore: raises TypeError."""
+        """No state to restore: raises TypeError."""
         raise TypeError("a tape has no generator")

@@ -60,10 +60,10 @@ class Objective(nn.Module, ABC):
         return False
 
     def reset_parameters(self) -> None:
-        """Called once, after all networks have got their first parameters: copies of them are made here."""
+        """Copy networks: called once, after all of them have got their first parameters."""
 
     def after_update(self) -> None:
-        """Called after each update of the model: what follows it slowly takes its step here."""
+        """Step what follows the model slowly: called after each of its updates."""
 
 
 class Reconstruction(Objective):
@@ -79,12 +79,12 @@ class Reconstruction(Objective):
 
     @classmethod
     def gaussian(cls, decoder: Decoder, constant: bool) -> Reconstruction:
-        """Every number is the mean of a Gaussian with variance 1; constant: as in `UnitNormal`."""
+        """Reconstruction by Gaussians with variance 1 around every number; constant: as in `UnitNormal`."""
         images = {key: UnitNormal(3, constant) for key in decoder.images}
         return cls(decoder, images | {key: UnitNormal(1, constant) for key in decoder.vectors})
 
     def losses(self, seen: Seen, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """One per key."""
+        """Negative log-likelihood of every key."""
         decoded = self.decoder(seen.features)
         return {key: self.outputs[key].loss(x, seen.observations[key]).mean() for key, x in decoded.items()}
 
@@ -95,7 +95,7 @@ class Reconstruction(Objective):
 
     @property
     def tells(self) -> bool:
-        """Yes."""
+        """True."""
         return True
 
 
@@ -105,7 +105,7 @@ class Nothing(Objective):
     silent = True
 
     def losses(self, seen: Seen, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """None."""
+        """No losses."""
         return {}
 
 

@@ -43,7 +43,7 @@ Policy = Callable[[State, Tensor], Tensor]
 
 
 class Imagines(Protocol):
-    """What can be planned in."""
+    """Model that can be planned in."""
 
     @property
     def noise(self) -> int:
@@ -117,7 +117,7 @@ PLANET = PlanConfig(
 
 @dataclass(frozen=True)
 class Plan:
-    """What was planned for B streams, of encoded actions: what the next call begins with, and what there is to show.
+    """Plan of B streams, of encoded actions: what the next call begins with, and what there is to show.
 
     mean, std: float32 [B, H, A], of the last refit, not shifted yet; of discrete actions the mean is the probabilities.
     value: float32 [B], return of the elites, weighted.
@@ -129,18 +129,18 @@ class Plan:
 
 
 def plan_noise(config: PlanConfig, actions: Actions, noise: int = 0) -> int:
-    """How many uniform numbers the planning of one stream takes. noise: of the model, `Imagines.noise`."""
+    """Number of uniform numbers that the planning of one stream takes. noise: of the model, `Imagines.noise`."""
     return sum(_noise_sizes(config, actions, noise))
 
 
 def _noise_sizes(config: PlanConfig, actions: Actions, noise: int) -> list[int]:
     """Numbers of the drawn candidates, the policy, the model with candidates, the model with the policy, the choice."""
-    drawn, proposed = config.candidates - config.policy_candidates, config.policy_candidates
+    draws, proposals = config.candidates - config.policy_candidates, config.policy_candidates
     return [
-        config.iterations * drawn * config.horizon * actions.noise,
-        proposed * config.horizon * actions.noise,
+        config.iterations * draws * config.horizon * actions.noise,
+        proposals * config.horizon * actions.noise,
         config.iterations * config.candidates * config.horizon * noise,
-        proposed * config.horizon * noise,
+        proposals * config.horizon * noise,
         1,
     ]
 
@@ -172,23 +172,23 @@ def plan(
     if wrong := {name: tuple(x.shape) for name, x in state.items() if x.shape[:1] != (streams,)}:
         raise ValueError(f"states must begin with an axis of {streams} streams as u does, got {wrong}")
     if (policy is not None) != (config.policy_candidates > 0):
-        given = "no policy" if policy is None else "a policy"
-        raise ValueError(f"got {given} with policy_candidates {config.policy_candidates}")
-    drawn, proposed, imagined, followed, choice = u.split(sizes, -1)
-    drawn = drawn.view(streams, config.iterations, -1, config.horizon, actions.noise)
-    imagined = imagined.view(streams, config.iterations, config.candidates, config.horizon, noise)
+        article = "no" if policy is None else "a"
+        raise ValueError(f"got {article} policy with policy_candidates {config.policy_candidates}")
+    u_draws, u_policy, u_model, u_followed, u_choice = u.split(sizes, -1)
+    u_draws = u_draws.view(streams, config.iterations, -1, config.horizon, actions.noise)
+    u_model = u_model.view(streams, config.iterations, config.candidates, config.horizon, noise)
     proposals = None
     if policy is not None:
         shape = (streams, config.policy_candidates, config.horizon)
-        proposals = _follow(model, policy, state, proposed.view(*shape, -1), followed.view(*shape, noise))
+        proposals = _follow(model, policy, state, u_policy.view(*shape, -1), u_followed.view(*shape, noise))
 
     search = make_search(actions, config)
     mean, std = search.start(streams, config.horizon, u.device, None if before is None else before.mean, first)
     for i in range(config.iterations):
-        candidates = search.draw(mean, std, drawn[:, i])
+        candidates = search.draw(mean, std, u_draws[:, i])
         if proposals is not None:
             candidates = torch.cat([proposals, candidates], 1)
-        returns = imagined_returns(model, state, candidates, imagined[:, i])
+        returns = imagined_returns(model, state, candidates, u_model[:, i])
         returns = torch.where(returns.isnan(), -torch.inf, returns)
         best, index = returns.topk(config.elites, -1)
         elites = candidates.gather(1, index[..., None, None].expand(-1, -1, *candidates.shape[2:]))
@@ -200,8 +200,8 @@ def plan(
     if config.method == "cem":
         action = search.mode(mean[:, 0])
     else:
-        chosen = sample_categorical(weights.log(), choice[:, 0])
-        action = elites[:, :, 0].gather(1, chosen[:, None, None].expand(-1, 1, actions.size))[:, 0]
+        elite = sample_categorical(weights.log(), u_choice[:, 0])
+        action = elites[:, :, 0].gather(1, elite[:, None, None].expand(-1, 1, actions.size))[:, 0]
     return torch.where(value.isnan()[:, None], torch.nan, action), Plan(mean, std, value)
 
 
@@ -223,12 +223,12 @@ def imagined_returns(model: Imagines, state: State, candidates: Tensor, noise: T
 def _follow(model: Imagines, policy: Policy, state: State, u: Tensor, noise: Tensor) -> Tensor:
     """Actions [B, P, H, A] of a policy in the model. u: [B, P, H, actions.noise]; noise: [B, P, H, model.noise]."""
     streams, count, horizon, _ = u.shape
-    state, taken = _repeated(state, count), []
+    state, sequence = _repeated(state, count), []
     for t in range(horizon):
-        taken.append(policy(state, u[:, :, t].flatten(0, 1)))
+        sequence.append(policy(state, u[:, :, t].flatten(0, 1)))
         if t < horizon - 1:
-            state, _, _ = _imagine(model, state, taken[-1], noise[:, :, t])
-    return torch.stack(taken, 1).unflatten(0, (streams, count))
+            state, _, _ = _imagine(model, state, sequence[-1], noise[:, :, t])
+    return torch.stack(sequence, 1).unflatten(0, (streams, count))
 
 
 def _repeated(state: State, count: int) -> State:

@@ -31,7 +31,7 @@ WARM = 0.5
 
 @dataclass(frozen=True)
 class Spread:
-    """How wide a search is.
+    """Width of a search.
 
     start_std, min_std, max_std: of continuous actions in [-1, 1]: at the beginning of every call, and bounds of refits.
     floor: how min_std holds: ``clamp``, max(std, min_std), as in TD-MPC2, or ``added``, sqrt(std^2 + min_std^2), as in
@@ -131,7 +131,7 @@ class Gaussians(Search):
         return mean
 
     def std(self, mean: Tensor, std: Tensor | None) -> Tensor:
-        """Within its bounds."""
+        """Std within its bounds."""
         spread = self.spread
         if std is None:
             return torch.full_like(mean, spread.start_std)
@@ -140,7 +140,7 @@ class Gaussians(Search):
         return std.clamp(spread.min_std, spread.max_std)
 
     def draw(self, mean: Tensor, std: Tensor, u: Tensor) -> Tensor:
-        """mean + std Phi^-1(u), clipped."""
+        """Candidates mean + std Phi^-1(u), clipped."""
         return normal_sample(mean.unsqueeze(1), std.unsqueeze(1), u).clamp(-1.0, 1.0)
 
     def mode(self, mean: Tensor) -> Tensor:
@@ -156,11 +156,11 @@ class Categoricals(Search):
         self.nvec = nvec
 
     def fresh(self, device: torch.device) -> Tensor:
-        """1 / n for every class."""
+        """Probability 1 / n for every class."""
         return torch.cat([torch.full((n,), 1.0 / n, device=device) for n in self.nvec])
 
     def warm(self, mean: Tensor, fresh: Tensor) -> Tensor:
-        """Half of the last probabilities."""
+        """Mean of half the last probabilities."""
         return WARM * mean + (1.0 - WARM) * fresh
 
     def settle(self, mean: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ class Categoricals(Search):
         return (1.0 - mix) * mean + mix * self.fresh(mean.device)
 
     def std(self, mean: Tensor, std: Tensor | None) -> Tensor:
-        """sqrt(p (1 - p)), which follows from the mean."""
+        """Std sqrt(p (1 - p)), which follows from the mean."""
         return (mean * (1.0 - mean)).clamp(min=0.0).sqrt()
 
     def draw(self, mean: Tensor, std: Tensor, u: Tensor) -> Tensor:

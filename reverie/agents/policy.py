@@ -24,7 +24,7 @@ Play = Literal["explore", "random", "greedy"]
 
 @dataclass(frozen=True)
 class Seat:
-    """Where and how a policy acts.
+    """Place and manner in which a policy acts.
 
     streams: the streams that it acts for, of `total` in the whole run. env_steps: of the whole run so far.
     play: ``explore`` as in training, ``random`` uniformly (the prefill of a replay), ``greedy`` as in evaluation.
@@ -43,7 +43,7 @@ class Seat:
 
 @dataclass(frozen=True)
 class Decision:
-    """Of one step. action: as the environment takes it, [B, ...]. state: of the policy, after this row.
+    """Outcome of one step. action: as the environment takes it, [B, ...]. state: of the policy, after this row.
 
     extras: what `Policy.extras` declares, name -> [B, ...], of *this* action.
     """
@@ -54,7 +54,7 @@ class Decision:
 
 
 class Policy(nn.Module, ABC):
-    """Acts on rows, one step at a time."""
+    """Networks that act on rows, one step at a time."""
 
     noise: int
     """uniform numbers that one step of one stream consumes"""
@@ -74,7 +74,7 @@ class Policy(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device that it computes on."""
         return self.version.device
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Predictors: what a world model says of a row beside its observations, the reward and whether the episode goes on."""
+"""Numbers that are read off a model's features: what a state is worth, the reward, whether the episode goes on."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from reverie.nets.outputs import Output
 from reverie.ops.transforms import reward_transform, symexp
 
 
-class Predictor(nn.Module, ABC):
-    """One number per row: a head, what its numbers mean, and the target that rows give.
-
-    loss = mean over rows of output.loss(head(features), target(rows)).
-    """
+class Estimator(nn.Module):
+    """One number per row: a head, and what its numbers mean. A critic is one whose targets are returns."""
 
     def __init__(self, features: int, config: HeadConfig, output: Output) -> None:
         super().__init__()
         self.head = Head(features, None if output.params == 1 else output.params, config)
         self.output = output
 
+    def mean(self, features: Tensor) -> Tensor:
+        """Estimate [...] of features [..., F], in the target's units."""
+        return self.output.mean(self.head(features))
+
+
+class Predictor(Estimator, ABC):
+    """An estimator whose targets are in rows: loss = mean over rows of output.loss(head(features), target(rows))."""
+
     @abstractmethod
     def target(self, rows: Mapping[str, Tensor]) -> Tensor:
         """Targets of rows [...], float32 [...]."""
 
     def loss(self, features: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
-        """Mean over rows, a scalar. features: [..., F]; rows: [...]."""
+        """Mean loss over rows, a scalar. features: [..., F]; rows: [...]."""
         return self.output.loss(self.head(features), self.target(rows)).mean()
-
-    def mean(self, features: Tensor) -> Tensor:
-        """Prediction [...] of features [..., F], in the target's units."""
-        return self.output.mean(self.head(features))
 
 
 INVERSES: dict[str, Callable[[Tensor], Tensor]] = {"identity": lambda x: x, "symlog": symexp}
@@ -50,7 +51,7 @@ class Reward(Predictor):
         self._transformed = reward_transform(transform)
 
     def target(self, rows: Mapping[str, Tensor]) -> Tensor:
-        """f(r)."""
+        """Transformed reward f(r)."""
         return self._transformed(rows["reward"])
 
     def earned(self, mean: Tensor) -> Tensor:
@@ -59,7 +60,7 @@ class Reward(Predictor):
 
 
 class Discount(Predictor):
-    """gamma where the episode goes on and 0 where it truly ends. With gamma = 1, the chance that it goes on.
+    """Discount of what follows a row: gamma, or 0 where the episode truly ends. With gamma = 1, the chance to go on.
 
     Source: DreamerV2, equation 2, discount predictor.
     """
@@ -69,7 +70,7 @@ class Discount(Predictor):
         self.gamma = gamma
 
     def target(self, rows: Mapping[str, Tensor]) -> Tensor:
-        """gamma (1 - is_terminal)."""
+        """Target gamma (1 - is_terminal)."""
         return self.gamma * (~rows["is_terminal"]).float()
 
     def continuation(self, mean: Tensor) -> Tensor:

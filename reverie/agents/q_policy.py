@@ -59,7 +59,7 @@ class Stacks(nn.Module):
         return {f"frames.{key}": stack.initial_state(batch, device)["frames"] for key, stack in self._each()}
 
     def step(self, state: State, rows: Mapping[str, Tensor]) -> tuple[Obs, State]:
-        """Rows [B, ...] -> observations with stacked images, state."""
+        """Observations with stacked images, and the state, after rows [B, ...]."""
         obs, after = observations(rows), {}
         for key, stack in self._each():
             one = {"frames": state[f"frames.{key}"]}
@@ -68,7 +68,7 @@ class Stacks(nn.Module):
         return obs, after
 
     def unroll(self, state: State, rows: Mapping[str, Tensor]) -> tuple[Obs, State]:
-        """The same for rows [T, B, ...] at once."""
+        """Observations with stacked images [T, B, ...], and the last state: `step` for rows [T, B, ...] at once."""
         obs, after = observations(rows), {}
         for key, stack in self._each():
             if obs[key].is_floating_point():
@@ -87,7 +87,7 @@ class QNetwork(nn.Module):
         self.actions, self.feed = actions, feed
 
     def features(self, obs: Obs, rows: Mapping[str, Tensor]) -> Tensor:
-        """What the core reads: [*lead, F]."""
+        """Features [*lead, F] that the core reads."""
         x = self.torso(obs)
         if not self.feed:
             return x
@@ -98,7 +98,7 @@ class QNetwork(nn.Module):
 
 
 class QPolicy(Policy):
-    """Acts greedily on the network's action values, but for a fraction epsilon of random actions.
+    """Greedy actions by the network's action values, but for a fraction epsilon of random ones.
 
     Two of the `noise` numbers of a step decide about random actions, the rest are the head's.
     bellman: for the priorities of new windows. keep_q: return the action values as the extra ``q`` float32 [A], from
@@ -127,7 +127,7 @@ class QPolicy(Policy):
         return self.stacks.initial_state(batch, self.device) | _named(core)
 
     def step(self, state: State, rows: Mapping[str, Tensor], noise: Noise, seat: Seat) -> Decision:
-        """See `Policy.step`. The state advances and the values are told also where the action is random."""
+        """One decision per stream. The state advances and the values are told also where the action is random."""
         u = noise.uniform(len(rows["is_first"]), self.noise)
         obs, frames = self.stacks.step(state, rows)
         x = self.network.features(obs, rows)
@@ -148,7 +148,7 @@ class QPolicy(Policy):
         return u
 
     def prepare(self, state: State, rows: Mapping[str, Tensor]) -> tuple[State, dict[str, Tensor]]:
-        """What does not depend on parameters, for `warm` and `remember` of every network that reads rows [T, B, ...].
+        """Inputs without parameters in them, for `warm` and `remember` of every network that reads rows [T, B, ...].
 
         Returns the state without frames, and the rows with images stacked and in floats (`Torso.prepare`).
         """
@@ -179,7 +179,7 @@ class QPolicy(Policy):
         return x, frames | _named(core)
 
     def priorities(self, rows: Mapping[str, Tensor], windows: SequenceSpec) -> Tensor:
-        """See `Bellman.first_priorities`."""
+        """Priorities [B] of new windows, see `Bellman.first_priorities`."""
         return self.bellman.first_priorities(self.network.head, rows, windows, self.version)
 
 

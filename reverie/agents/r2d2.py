@@ -73,12 +73,12 @@ class R2D2Config(DRQNConfig):
 
 
 class R2D2Bellman(DRQNBellman):
-    """DRQN's, with other `priorities`."""
+    """DRQN's common parts, with other `priorities`."""
 
     config: R2D2Config
 
     def priorities(self, error: Tensor, valid: Tensor) -> Tensor:
-        """eta max_t |delta_t| + (1 - eta) mean_t |delta_t| over the valid rows, [B]."""
+        """Priorities eta max_t |delta_t| + (1 - eta) mean_t |delta_t| over the valid rows, [B]."""
         return self.config.eta * error.abs().amax(0) + (1.0 - self.config.eta) * super().priorities(error, valid)
 
 
@@ -98,9 +98,9 @@ class R2D2(DRQN):
     Learner: ClassVar[type[DQNLearner]] = R2D2Learner
 
     def bellman(self) -> Bellman:
-        """With the mixture of priorities."""
+        """Common parts of learner and actors, with the mixture of priorities."""
         return R2D2Bellman(self.config)
 
     def values(self) -> Scalar:
-        """h of action values; half the squared error."""
+        """Meaning h of action values; half the squared error as the cost."""
         return Scalar("squared", self.config.rescaling)

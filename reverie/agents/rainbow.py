@@ -98,14 +98,14 @@ class Rainbow(DQN):
     Config: ClassVar[type] = RainbowConfig
 
     def head(self, inputs: int) -> QHead:
-        """Any combination of dueling, distributional and noisy."""
+        """Head of any combination of dueling, distributional and noisy."""
         config = self.config
         values = Atoms(atoms(config.v_min, config.v_max, config.atoms)) if config.distributional else self.values()
         sigma = config.sigma if config.noisy else None
         return RainbowQ(inputs, self.actions, config.hidden, config.dueling, values, sigma)
 
     def policy_of(self, network: QNetwork) -> QPolicy:
-        """Greedy where noise explores, unless `explore_too`."""
+        """Policy that is greedy where noise explores, unless `explore_too`."""
         config = self.config
         if not config.noisy:
             return super().policy_of(network)

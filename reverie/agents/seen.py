@@ -1,4 +1,4 @@
-"""What a world model makes of rows that it sees: the one thing that its losses, its objective and its dreams read."""
+"""Rows as a world model has seen them: the one thing that its losses, its objective and its dreams read."""
 
 from __future__ import annotations
 
@@ -32,5 +32,5 @@ class Seen:
     last: State
 
     def apart(self) -> Seen:
-        """The same with features that carry no gradient: for what must not shape the model's memory."""
+        """Copy with features that carry no gradient: for what must not shape the model's memory."""
         return replace(self, features=self.features.detach())

@@ -71,7 +71,7 @@ class WorldModelConfig:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a model predicts of states [...], as its networks have it. Means, float32.
+    """Predictions of states [...], as the model's networks have them. Means, float32.
 
     observations: as the networks read them, key -> [...]; none if the objective cannot tell any. reward: [...], f(r)
     for the model's reward transform f. continuation: probability that the episode goes on [...], None without a head.
@@ -83,7 +83,7 @@ class Predicted:
 
 
 class WorldModel(nn.Module):
-    """p(observations, rewards, discounts | actions) through a latent state.
+    """Model p(observations, rewards, discounts | actions) with a latent state.
 
     encoder, rssm: shared with the policy. actions: how the environment's are encoded. objective, reward, discount: see
     there; without a discount head every discount is gamma.
@@ -123,12 +123,12 @@ class WorldModel(nn.Module):
         return {} if self.balancer is None else self.balancer.rates
 
     def trained_parameters(self) -> list[nn.Parameter]:
-        """What the optimiser of this model learns: not the objective's slow copies."""
+        """Parameters that the optimiser of this model learns: not the objective's slow copies."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device that it computes on."""
         return self.scales.device
 
     @property
@@ -168,7 +168,7 @@ class WorldModel(nn.Module):
         return self.head_losses(seen, rows) | self.dynamics_losses(seen, metrics)
 
     def head_losses(self, seen: Seen, rows: Mapping[str, Tensor]) -> Losses:
-        """Of the observations, the reward and the discount."""
+        """Losses of the observations, the reward and the discount."""
         apart = seen.apart()
         reads = {name: seen if name in self.config.grad_heads else apart for name in HEADS}
         losses: Losses = {("observation", key): x for key, x in self.objective.losses(reads["decoder"], rows).items()}
@@ -215,14 +215,14 @@ class WorldModel(nn.Module):
         return self.discount.mean(features)
 
     def predict(self, state: State) -> Predicted:
-        """Everything that can be predicted of states [...]."""
+        """Predictions of all that can be told of states [...]."""
         features = self.rssm.feature(state)
         reward = self.reward.mean(features).float()
         continuation = None if self.discount is None else self.discount.continuation(self.discount.mean(features))
         return Predicted(self.objective.means(features), reward, continuation)
 
     def truth(self, rows: Mapping[str, Tensor]) -> Predicted:
-        """What `predict` should have said of rows [...], in its units."""
+        """Truth about rows [...], in the units of `predict`."""
         going_on = (~rows["is_terminal"]).float()
         return Predicted(self.encoder.prepare(observations(rows)), self.reward.target(rows), going_on)
 
@@ -234,11 +234,11 @@ class WorldModel(nn.Module):
         is, such as ``tanh(reward)``. ``continuation``: probability that the episode goes on, 1 without such a head.
         """
         predicted = self.predict(state)
-        told = {OBS + key: x for key, x in self.encoder.restore(predicted.observations).items()}
-        told[self.reward.unit] = self.reward.earned(predicted.reward)
+        shown = {OBS + key: x for key, x in self.encoder.restore(predicted.observations).items()}
+        shown[self.reward.unit] = self.reward.earned(predicted.reward)
         continuation = predicted.continuation
-        told["continuation"] = torch.ones_like(predicted.reward) if continuation is None else continuation
-        return told
+        shown["continuation"] = torch.ones_like(predicted.reward) if continuation is None else continuation
+        return shown
 
 
 @runtime_checkable

@@ -38,12 +38,12 @@ _PREFIX = struct.Struct("<8sII")
 
 
 def chunk_path(folder: Path, stream: int, start: int) -> Path:
-    """Where the chunk of a stream that begins at absolute index `start` lives; names sort by stream and time."""
+    """Path of the chunk of a stream that begins at absolute index `start`; names sort by stream and time."""
     return folder / f"{stream:05d}-{start:012d}{SUFFIX}"
 
 
 def write_chunk(path: Path, chunk: Chunk, level: int = 3) -> int:
-    """Write a chunk durably and return the file's size in bytes. level: zstandard's, 1 to 22.
+    """Size in bytes of the file that a chunk is durably written to. level: zstandard's, 1 to 22.
 
     Raises UserError naming the path and the bytes if the disk is full or cannot be written; nothing is left behind.
     """
@@ -108,7 +108,7 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def read_chunk(path: Path) -> Chunk:
-    """Read a chunk and check its checksum.
+    """The chunk in a file, its checksum checked.
 
     Raises UserError naming the file if it is missing, damaged, cut short, or written by another version.
     """

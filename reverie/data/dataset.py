@@ -67,7 +67,7 @@ class Dataset:
 
 
 def open_dataset(folder: Path | str) -> Dataset:
-    """Open the chunk files of a folder. Raises UserError if there are none, or if rows are missing between them."""
+    """Dataset of a folder of chunk files. Raises UserError if there are none, or if rows are missing between them."""
     return Dataset(Path(folder))
 
 

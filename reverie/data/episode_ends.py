@@ -12,7 +12,7 @@ from reverie.data.selector import Drawn, Layout, Selector, SelectorConfig
 
 @dataclass(frozen=True)
 class EpisodeEndsConfig(SelectorConfig):
-    """See `EpisodeEnds`."""
+    """Settings of `EpisodeEnds`."""
 
     favour_ends: bool = True
     ongoing: bool = False
@@ -83,13 +83,13 @@ class EpisodeEnds(Selector):
         return len(self._drawable()) > 0
 
     def sample(self, n: int, rng: np.random.Generator) -> Drawn:
-        """Draw episodes, then starts."""
+        """Windows, by episode first and then by start."""
         table = self._drawable()
-        stream, begin, windows = table[rng.integers(0, len(table), n)].T
+        stream, begin, counts = table[rng.integers(0, len(table), n)].T
         extra = self.layout.length if self.favour_ends else 0
-        place = np.minimum(rng.integers(0, windows + extra), windows - 1)
-        favour = np.where(place == windows - 1, 1 + extra, 1)
-        return Drawn(stream, begin + place, favour / (windows + extra) / len(table))
+        place = np.minimum(rng.integers(0, counts + extra), counts - 1)
+        favour = np.where(place == counts - 1, 1 + extra, 1)
+        return Drawn(stream, begin + place, favour / (counts + extra) / len(table))
 
     def _drawable(self) -> np.ndarray:
         """Episodes with a legal window: int64 [episodes, 3] of stream, first start, number of starts."""
@@ -102,13 +102,13 @@ class EpisodeEnds(Selector):
             every = np.arange(self.layout.streams)
             # Rows of a stream so far; zero windows mean fewer than `length` rows, of which none can be drawn.
             rows = np.where(high > 0, high + length - 1, 0)
-            still = np.stack([every, self._open, rows], axis=1)[rows - self._open >= length]
-            episodes = np.concatenate([episodes, still])
+            unfinished = np.stack([every, self._open, rows], axis=1)[rows - self._open >= length]
+            episodes = np.concatenate([episodes, unfinished])
         stream, first, end = episodes.T
         begin = np.maximum(first, low[stream])
-        windows = np.where(end - first < length, 1, end - begin - length + 1)
-        legal = (windows > 0) & np.where(end - first < length, (first >= low[stream]) & (first < high[stream]), True)
-        self._table = np.stack([stream, begin, windows], axis=1)[legal]
+        counts = np.where(end - first < length, 1, end - begin - length + 1)
+        legal = (counts > 0) & np.where(end - first < length, (first >= low[stream]) & (first < high[stream]), True)
+        self._table = np.stack([stream, begin, counts], axis=1)[legal]
         return self._table
 
     def _collect(self) -> None:

@@ -13,7 +13,7 @@ from reverie.errors import UserError
 
 @dataclass(frozen=True)
 class EpisodeStartsConfig(SelectorConfig):
-    """See `EpisodeStarts`."""
+    """Settings of `EpisodeStarts`."""
 
     any_start: ClassVar[bool] = True
 
@@ -23,7 +23,7 @@ class EpisodeStartsConfig(SelectorConfig):
 
 
 class EpisodeStarts(Selector):
-    """Every complete window whose first row is_first, with the same probability, with replacement.
+    """Starts of episodes: every complete window whose first row is_first, with the same probability, with replacement.
 
     ::
 
@@ -52,15 +52,15 @@ class EpisodeStarts(Selector):
         """Count the windows that begin an episode."""
         super().appear(streams, starts)
         for stream, start in zip(streams.tolist(), starts.tolist(), strict=True):
-            known, next_one = self._starts[stream], int(self._ready[stream])
-            self._ready[stream] += next_one < len(known) and known[next_one] == start
+            firsts, next_first = self._starts[stream], int(self._ready[stream])
+            self._ready[stream] += next_first < len(firsts) and firsts[next_first] == start
 
     def evict(self, streams: np.ndarray, starts: np.ndarray) -> None:
         """Forget them with their first row."""
         super().evict(streams, starts)
         for stream, start in zip(streams.tolist(), starts.tolist(), strict=True):
-            known, oldest = self._starts[stream], int(self._gone[stream])
-            if oldest < self._ready[stream] and known[oldest] == start:
+            firsts, oldest = self._starts[stream], int(self._gone[stream])
+            if oldest < self._ready[stream] and firsts[oldest] == start:
                 self._gone[stream] += 1
             if self._gone[stream] > 1000:
                 self._drop(stream)
@@ -76,7 +76,7 @@ class EpisodeStarts(Selector):
         return bool((self._ready > self._gone).any())
 
     def sample(self, n: int, rng: np.random.Generator) -> Drawn:
-        """Draw from the episodes of all streams, laid end to end."""
+        """Windows drawn from the episodes of all streams, laid end to end."""
         ends = np.cumsum(self._ready - self._gone)
         place = rng.integers(0, ends[-1], n)
         streams = np.searchsorted(ends, place, side="right")
@@ -89,10 +89,10 @@ class EpisodeStarts(Selector):
         """The known first rows of all streams, one stream after another, and how many of each can be drawn."""
         for stream in range(self.layout.streams):
             self._drop(stream)
-        joined = [start for known in self._starts for start in known]
+        joined = [start for firsts in self._starts for start in firsts]
         return super().state_dict() | {
             "starts": np.array(joined, np.int64),
-            "lengths": np.array([len(known) for known in self._starts], np.int64),
+            "lengths": np.array([len(firsts) for firsts in self._starts], np.int64),
             "ready": self._ready.copy(),
         }
 

@@ -18,7 +18,7 @@ from reverie.data.store import Store
 
 
 class Feed:
-    """Draws batches of `batch` windows from the store whenever it allows one, and gives them out `ahead` later.
+    """Batches of `batch` windows, drawn from the store whenever it allows one and given out `ahead` later.
 
     Batches on a GPU are copied without waiting; the pinned buffer that one is copied from is not written again before
     the copy is done. What was drawn counts in the store's pacing at once.

@@ -1,4 +1,4 @@
-"""The one pacing: how many rows are trained per row inserted."""
+"""The one pacing: how many rows are trained per env_step."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from fractions import Fraction
 class Limiter:
     """Keeps trained rows at `samples_per_insert` times the env_steps inserted since training began.
 
-    With debt = samples_per_insert (inserted - min_size) + extra - sampled, in trained rows::
+    With debt = samples_per_insert (env_steps - min_size) + extra - sampled_rows, in trained rows::
 
-        may_sample   inserted >= min_size  and  debt >= 0
-        may_insert   inserted <  min_size  or   debt < slack      (slack 0: exactly when may_sample says no)
+        may_sample   env_steps >= min_size  and  debt >= 0
+        may_insert   env_steps <  min_size  or   debt < slack      (slack 0: exactly when may_sample says no)
 
     So the first batch is trained as soon as `min_size` rows are there, and with batches of b rows there have been
     floor(debt before sampling / b) + 1 of them afterwards; the rows of the start earn none but `extra`. Ask
@@ -33,22 +33,22 @@ class Limiter:
         self.ratio = None if samples_per_insert is None else Fraction(samples_per_insert).limit_denominator(10**6)
         self.min_size, self.slack, self.extra = min_size, slack, extra
 
-    def may_insert(self, inserted: int, sampled: int) -> bool:
-        """Whether actors may go on, after so many env_steps inserted and trained rows sampled."""
-        debt = self.debt(inserted, sampled)
-        return inserted < self.min_size or self.ratio is None or debt < self.slack or debt < 0
+    def may_insert(self, env_steps: int, sampled_rows: int) -> bool:
+        """Whether actors may go on, after so many env_steps inserted and so many trained rows sampled."""
+        debt = self.debt(env_steps, sampled_rows)
+        return env_steps < self.min_size or self.ratio is None or debt < self.slack or debt < 0
 
-    def may_sample(self, inserted: int, sampled: int) -> bool:
+    def may_sample(self, env_steps: int, sampled_rows: int) -> bool:
         """Whether the learner may take a batch."""
-        return inserted >= self.min_size and (self.ratio is None or self.debt(inserted, sampled) >= 0)
+        return env_steps >= self.min_size and (self.ratio is None or self.debt(env_steps, sampled_rows) >= 0)
 
-    def debt(self, inserted: int, sampled: int) -> Fraction:
+    def debt(self, env_steps: int, sampled_rows: int) -> Fraction:
         """Trained rows that the learner owes (negative: is ahead by); 0 without pacing."""
         if self.ratio is None:
             return Fraction(0)
-        return self.ratio * (inserted - self.min_size) + self.extra - sampled
+        return self.ratio * (env_steps - self.min_size) + self.extra - sampled_rows
 
-    def achieved(self, inserted: int, sampled: int) -> float:
+    def achieved(self, env_steps: int, sampled_rows: int) -> float:
         """Trained rows per env_step since training began, the extra ones left out: what the ratio asks for."""
-        since = inserted - self.min_size
-        return max(sampled - self.extra, 0) / since if since > 0 else 0.0
+        trained_env_steps = env_steps - self.min_size
+        return max(sampled_rows - self.extra, 0) / trained_env_steps if trained_env_steps > 0 else 0.0

@@ -26,7 +26,7 @@ Score = Callable[[dict[str, torch.Tensor]], torch.Tensor]
 
 
 class Deliver(Protocol):
-    """Where rows go: a `reverie.data.store.Store`, or something that brings them to one."""
+    """Destination of rows: a `reverie.data.store.Store`, or something that brings them to one."""
 
     def add(
         self,
@@ -122,22 +122,22 @@ class Outbox:
             row = {name: value[at] for name, value in rows.items()}
             if len(self._open[stream]) == self.length:
                 self._send(stream, row, version)
-            kept = None
+            states_before = None
             if states is not None and self._next[stream] % self.windows.period == 0:
-                kept = {name: value[at].copy() for name, value in states.items()}
+                states_before = {name: value[at].copy() for name, value in states.items()}
             score = float("nan") if priorities is None else float(priorities[at])
-            self._open[stream].append(({name: np.copy(value) for name, value in row.items()}, kept, score))
+            self._open[stream].append(({name: np.copy(value) for name, value in row.items()}, states_before, score))
 
     def _send(self, stream: int, peek: Rows | None, version: int) -> None:
         parts, self._open[stream] = self._open[stream], []
-        kept = [states for _, states, _ in parts if states is not None]
+        states = [before for _, before, _ in parts if before is not None]
         self.deliver.add_chunk(
             Chunk(
                 stream,
                 int(self._next[stream]) - len(parts),
                 {name: np.stack([row[name] for row, _, _ in parts]) for name in parts[0][0]},
                 peek,
-                {name: np.stack([states[name] for states in kept]) for name in kept[0]} if kept else None,
+                {name: np.stack([before[name] for before in states]) for name in states[0]} if states else None,
                 version,
                 np.array([score for _, _, score in parts]) if self.score is not None else None,
             )
@@ -150,7 +150,7 @@ class Outbox:
                 self._send(stream, None, version)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where its streams are, and the rows that windows begin with. Raises ValueError while chunks are open."""
+        """Positions of its streams, and the rows that windows begin with. Raises ValueError while chunks are open."""
         if any(self._open):
             raise ValueError("flush an outbox before its state is taken")
         return {"next": self._next.copy(), "recent": {name: value.copy() for name, value in self._recent.items()}}

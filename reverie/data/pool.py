@@ -11,7 +11,7 @@ Buffers = dict[str, torch.Tensor]
 
 
 class Guard(Protocol):
-    """Something still reads a buffer until `synchronize` returns (such as a CUDA event after a copy out of it)."""
+    """Reader of a buffer, which is done when `synchronize` returns (such as a CUDA event after a copy out of it)."""
 
     def synchronize(self) -> None:
         """Return when the buffer may be written."""

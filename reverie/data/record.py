@@ -52,7 +52,7 @@ class Record:
         self._sealed: list[tuple[int, int, int]] = []
 
     def room(self, stream: int) -> int:
-        """How many rows can follow in a stream before a file must be sealed, at least 0."""
+        """Number of rows that can follow in a stream before a file must be sealed, at least 0."""
         count, start = int(self.replay.counts[stream]), int(self._start[stream])
         past = (count + int(self._shift[stream])) % self.length
         return 0 if past == 0 and count > start else self.length - past
@@ -76,18 +76,18 @@ class Record:
             if len(tail):
                 write_chunk(chunk_path(self.folder, tail.stream, tail.start), tail, self.level)
 
-    def evict(self, keep_from: np.ndarray) -> None:
-        """Remove files with no row at or after keep_from[stream] (absolute indices, see `Replay.oldest`).
+    def evict(self, oldest: np.ndarray) -> None:
+        """Remove files with no row at or after oldest[stream] (absolute indices, see `Replay.oldest`).
 
         Call it only when the checkpoint that no longer needs them is durable.
         """
-        gone = [(s, start, n) for s, start, n in self._sealed if start + n <= keep_from[s]]
-        if not gone:
+        expired = [(s, start, n) for s, start, n in self._sealed if start + n <= oldest[s]]
+        if not expired:
             return
-        for stream, start, _ in gone:
+        for stream, start, _ in expired:
             chunk_path(self.folder, stream, start).unlink(missing_ok=True)
         sync(self.folder)
-        self._sealed = [item for item in self._sealed if item[1] + item[2] > keep_from[item[0]]]
+        self._sealed = [item for item in self._sealed if item[1] + item[2] > oldest[item[0]]]
 
     def _tail(self, stream: int, peek: Rows | None = None) -> Chunk:
         return self.replay.chunk(stream, int(self._start[stream]), int(self.replay.counts[stream]), peek, self.version)
@@ -171,14 +171,14 @@ def _joined(parts: list[Rows]) -> Rows:
 
 def _present(folder: Path, state: dict[str, Any]) -> list[tuple[int, int, int]]:
     """The sealed files of a state that still exist: only the oldest of a stream may have been evicted since."""
-    there: list[tuple[int, int, int]] = []
+    present: list[tuple[int, int, int]] = []
     for stream, start, length in np.asarray(state["sealed"], np.int64).tolist():
         path = chunk_path(folder, stream, start)
         if path.exists():
-            there.append((stream, start, length))
-        elif any(s == stream for s, _, _ in there):
+            present.append((stream, start, length))
+        elif any(s == stream for s, _, _ in present):
             raise UserError(f"{path} is missing: restore it from a copy, or start a new run directory")
-    return there
+    return present
 
 
 def _place(path: Path) -> tuple[int, int]:

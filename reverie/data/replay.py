@@ -102,16 +102,16 @@ class Replay:
         row = sum(field.nbytes for field in spec.values())
         window = sum(field.nbytes for field in self.state_spec.values()) + self.selector.window_bytes()
         if capacity is not None:
-            rows, asked = capacity // self.streams, f"capacity of {capacity} rows"
+            rows, limit = capacity // self.streams, f"capacity of {capacity} rows"
         else:
             assert budget is not None
             # One window more than rows / period may be begun, hence the subtraction.
             rows = int((budget / self.streams - window) // (row + window / period))
-            asked = f"budget of {budget} bytes"
+            limit = f"budget of {budget} bytes"
         if rows < length:
             needs = length * self.streams if capacity is not None else int((length + 1) * (row + window) * self.streams)
             raise UserError(
-                f"a replay {asked} holds {max(rows, 0)} rows in each of {self.streams} streams, but a window has "
+                f"a replay {limit} holds {max(rows, 0)} rows in each of {self.streams} streams, but a window has "
                 f"{length}: raise it to at least {needs}"
             )
         return rows
@@ -360,9 +360,9 @@ class Replay:
 
         Raises UserError if the saved replay had another shape.
         """
-        here = {"streams": self.streams, "rows_per_stream": self.rows_per_stream}
-        here |= {"length": self.sequence.length, "period": self.sequence.period}
-        for name, value in here.items():
+        own = {"streams": self.streams, "rows_per_stream": self.rows_per_stream}
+        own |= {"length": self.sequence.length, "period": self.sequence.period}
+        for name, value in own.items():
             if int(state[name]) != value:
                 raise UserError(
                     f"the saved replay has {name} = {int(state[name])}, this run {value}: resume with the "
@@ -383,17 +383,17 @@ class Replay:
         Rows that are no longer stored are skipped, states that were refreshed since are kept.
         """
         indices = np.arange(chunk.start, chunk.start + len(chunk))
-        keep = (indices >= self.oldest[chunk.stream]) & (indices < self._count[chunk.stream])
-        if not keep.any():
+        mask = (indices >= self.oldest[chunk.stream]) & (indices < self._count[chunk.stream])
+        if not mask.any():
             return
-        rows = {name: value[keep] for name, value in chunk.rows.items()}
-        self._rings.check(rows, int(keep.sum()))
+        rows = {name: value[mask] for name, value in chunk.rows.items()}
+        self._rings.check(rows, int(mask.sum()))
         base = chunk.stream * self.rows_per_stream
-        self._rings.write(base + indices[keep] % self.rows_per_stream, rows)
+        self._rings.write(base + indices[mask] % self.rows_per_stream, rows)
         self._states.restore(chunk, int(self.oldest[chunk.stream]), int(self._count[chunk.stream]))
 
     def restored(self) -> None:
-        """Say that every row has been put back, so that sampling may go on."""
+        """Note that every row has been put back, so that sampling may go on."""
         self._awaits_rows = False
 
 

@@ -95,5 +95,5 @@ class Rings:
 
 
 def _two_axes(tensor: torch.Tensor) -> torch.Tensor:
-    """[N, *shape] as [N, prod(shape)] (a scalar field stays [N]): index_select copies whole rows at memory speed."""
+    """View [N, prod(shape)] of [N, *shape] ([N] of a scalar field): index_select copies whole rows at memory speed."""
     return tensor if tensor.ndim == 1 else tensor.view(tensor.shape[0], -1)

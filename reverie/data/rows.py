@@ -85,5 +85,5 @@ T = TypeVar("T")
 
 
 def observations(rows: Mapping[str, T]) -> dict[str, T]:
-    """The observation fields of rows, under their own names: ``obs.image`` becomes ``image``."""
+    """Observation fields of rows, under their own names: ``obs.image`` becomes ``image``."""
     return {name.removeprefix(OBS): value for name, value in rows.items() if name.startswith(OBS)}

@@ -23,7 +23,7 @@ from reverie.errors import UserError
 
 @dataclass(frozen=True)
 class Layout:
-    """What a selector must know of its replay: streams, rows per stream, window length and period in rows."""
+    """Shape of a replay, as its selector must know it: streams, rows per stream, window length and period in rows."""
 
     streams: int
     rows: int
@@ -32,7 +32,7 @@ class Layout:
 
     @property
     def windows(self) -> int:
-        """The most windows of one stream that can be legal at a time, rounded up."""
+        """Largest number of windows of one stream that can be legal at a time, rounded up."""
         return -(-self.rows // self.period)
 
 
@@ -62,7 +62,7 @@ class SelectorConfig(ABC):
 
 
 class Selector(ABC):
-    """Chooses windows. One selector serves one replay, which calls `bind` first."""
+    """Rule by which windows are chosen. One selector serves one replay, which calls `bind` first."""
 
     takes_priorities: ClassVar[bool] = False
     """whether priorities, those of actors included, change what is drawn"""
@@ -88,31 +88,34 @@ class Selector(ABC):
         return 0
 
     def observe(self, streams: np.ndarray, indices: np.ndarray, rows: dict[str, np.ndarray]) -> None:
-        """Rows were written: streams int64 [n], absolute indices int64 [n], ascending within a stream."""
+        """Take notice of written rows: streams int64 [n], absolute indices int64 [n], ascending within a stream."""
 
     def close(self, stream: int, index: int) -> None:
-        """The newest row of a stream, already written, was turned into the last of its episode."""
+        """Take notice that the newest row of a stream, already written, was turned into the last of its episode."""
 
     def appear(self, streams: np.ndarray, starts: np.ndarray, priorities: np.ndarray | None = None) -> None:
-        """Windows became complete: int64 [n] each; priorities float [n] from the actor (NaN: unknown), or None."""
+        """Take in windows that became complete: int64 [n] each.
+
+        priorities: float [n] from the actor (NaN: unknown), or None.
+        """
         self.high[streams] = starts // self.layout.period + 1
 
     def void(self, streams: np.ndarray, starts: np.ndarray) -> None:
-        """Windows that are complete must never be drawn: int64 [n] each."""
+        """Mark complete windows that must never be drawn: int64 [n] each."""
         if self._void is None:
             self._void = np.zeros((self.layout.streams, self.layout.windows), bool)
         self._void[streams, self._slots(starts)] = True
         self.voids += len(streams)
 
     def evict(self, streams: np.ndarray, starts: np.ndarray) -> None:
-        """Windows lost their first row."""
+        """Forget windows that lost their first row."""
         self.low[streams] = starts // self.layout.period + 1
         if self._void is not None:
             self.voids -= int(self.is_void(streams, starts).sum())
             self._void[streams, self._slots(starts)] = False
 
     def is_void(self, streams: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        """Which of these windows are void, bool [n]."""
+        """Mask of these windows that are void, bool [n]."""
         if self._void is None:
             return np.zeros(len(streams), bool)
         void: np.ndarray = self._void[streams, self._slots(starts)]
@@ -122,40 +125,42 @@ class Selector(ABC):
         return (starts // self.layout.period) % self.layout.windows
 
     def update(self, streams: np.ndarray, starts: np.ndarray, priorities: np.ndarray) -> None:
-        """New priorities [n] for windows that are legal now. Selectors without priorities ignore them."""
+        """Set priorities [n] of windows that are legal now. Selectors without priorities ignore them."""
 
     def ready(self, n: int) -> bool:
         """Whether `draw(n)` can be answered."""
         return int((self.high - self.low).sum()) > self.voids
 
     def draw(self, n: int, rng: np.random.Generator) -> Drawn:
-        """n windows as `sample` gives them, void ones replaced by others; call only if `ready(n)`.
+        """Windows, n of them, as `sample` gives them, void ones replaced by others; call only if `ready(n)`.
 
         Raises RuntimeError if void windows come again and again.
         """
         drawn = self.sample(n, rng)
+        if self._void is None:
+            return drawn
         void = self.is_void(drawn.streams, drawn.starts)
         for _ in range(1000):
             places = np.flatnonzero(void)
             if not len(places):
                 return drawn
-            again = self.sample(len(places), rng)
-            for mine, new in ((drawn.streams, again.streams), (drawn.starts, again.starts)):
-                mine[places] = new
-            drawn.probabilities[places] = again.probabilities
+            redrawn = self.sample(len(places), rng)
+            for target, replacement in ((drawn.streams, redrawn.streams), (drawn.starts, redrawn.starts)):
+                target[places] = replacement
+            drawn.probabilities[places] = redrawn.probabilities
             void = self.is_void(drawn.streams, drawn.starts)
         raise RuntimeError(f"{type(self).__name__} finds only windows without an action to learn from")
 
     @abstractmethod
     def sample(self, n: int, rng: np.random.Generator) -> Drawn:
-        """Draw n windows, void ones too. Probabilities are up to a factor that all of them share."""
+        """Windows, n of them, void ones too. Probabilities are up to a factor that all of them share."""
 
     def metrics(self) -> dict[str, float]:
         """Counts to be logged; none by default."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Nested dict of arrays and numbers."""
+        """State as a nested dict of arrays and numbers."""
         void = {} if self._void is None else {"void": np.packbits(self._void)}
         return {"low": self.low.copy(), "high": self.high.copy()} | void
 

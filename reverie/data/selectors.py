@@ -38,7 +38,7 @@ Decay = Literal["exponential", "linear"]
 
 @dataclass(frozen=True)
 class UniformConfig(SelectorConfig):
-    """See `Uniform`."""
+    """Settings of `Uniform`."""
 
     def make(self) -> Selector:
         """A selector that has no settings."""
@@ -46,15 +46,15 @@ class UniformConfig(SelectorConfig):
 
 
 class Uniform(Selector):
-    """Every legal window with the same probability, with replacement; O(log streams) per window, stores nothing."""
+    """Uniform draws of legal windows, with replacement; O(log streams) per window, stores nothing."""
 
     def sample(self, n: int, rng: np.random.Generator) -> Drawn:
-        """Draw from the windows of all streams, laid end to end."""
+        """Windows drawn from those of all streams, laid end to end."""
         streams, numbers, total = self._draw(n, rng)
         return Drawn(streams, numbers * self.layout.period, np.full(n, 1.0 / (total - self.voids)))
 
     def _draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
-        """Streams, window numbers and how many windows there are."""
+        """Streams, window numbers, and the number of all windows."""
         ends = np.cumsum(self.high - self.low)
         total = int(ends[-1])
         place = rng.integers(0, total, n)
@@ -64,7 +64,7 @@ class Uniform(Selector):
 
 @dataclass(frozen=True)
 class RecencyConfig(SelectorConfig):
-    """See `Recency`."""
+    """Settings of `Recency`."""
 
     fraction: float = 0.5
     horizon: int = 1000
@@ -98,7 +98,7 @@ class Recency(Uniform):
         self.fraction, self.horizon, self.decay = fraction, horizon, decay
 
     def sample(self, n: int, rng: np.random.Generator) -> Drawn:
-        """Draw uniformly, then draw the ages of a `fraction` anew; probabilities are those of the mixture."""
+        """Windows drawn uniformly, the ages of a `fraction` drawn anew; probabilities are those of the mixture."""
         streams, numbers, total = self._draw(n, rng)
         counts = self.high[streams] - self.low[streams]
         recent, mass = rng.random(n) < self.fraction, rng.random(n)
@@ -128,7 +128,7 @@ class Recency(Uniform):
 
 @dataclass(frozen=True)
 class PrioritisedConfig(SelectorConfig):
-    """See `Prioritised`."""
+    """Settings of `Prioritised`."""
 
     alpha: float = 0.6
     floor: float = 1e-6
@@ -178,8 +178,8 @@ class Prioritised(Selector):
     def appear(self, streams: np.ndarray, starts: np.ndarray, priorities: np.ndarray | None = None) -> None:
         """Give new windows the actor's priorities, or the largest seen."""
         super().appear(streams, starts)
-        given = np.full(len(starts), np.nan) if priorities is None else np.asarray(priorities, np.float64)
-        self._set(streams, starts, np.where(np.isnan(given), self.max_priority, given))
+        values = np.full(len(starts), np.nan) if priorities is None else np.asarray(priorities, np.float64)
+        self._set(streams, starts, np.where(np.isnan(values), self.max_priority, values))
 
     def void(self, streams: np.ndarray, starts: np.ndarray) -> None:
         """Take them out of the sum."""
@@ -193,12 +193,14 @@ class Prioritised(Selector):
 
     def update(self, streams: np.ndarray, starts: np.ndarray, priorities: np.ndarray) -> None:
         """Set p_i of legal windows."""
-        known = ~self.is_void(streams, starts)
-        if known.any():
-            self._set(streams[known], starts[known], priorities[known])
+        if self._void is not None:
+            legal = ~self.is_void(streams, starts)
+            streams, starts, priorities = streams[legal], starts[legal], priorities[legal]
+        if len(starts):
+            self._set(streams, starts, priorities)
 
     def sample(self, n: int, rng: np.random.Generator) -> Drawn:
-        """Draw n prefix masses and find their leaves."""
+        """Windows whose leaves n drawn prefix masses fall in."""
         total = self.tree.total()
         leaves = self.tree.find(rng.random(n) * total)
         streams, slots = np.divmod(leaves, self.layout.windows)
@@ -228,7 +230,7 @@ class Prioritised(Selector):
 
 @dataclass(frozen=True)
 class FifoConfig(SelectorConfig):
-    """See `Fifo`."""
+    """Settings of `Fifo`."""
 
     uses_up: ClassVar[bool] = True
 
@@ -238,9 +240,10 @@ class FifoConfig(SelectorConfig):
 
 
 class Fifo(Selector):
-    """Each window once, in the order in which they became complete; with period = learn no row has two losses.
+    """First-in first-out: each window once, in the order in which they became complete.
 
-    Windows that are overwritten before anyone drew them are dropped and counted in `dropped`. Probabilities are 1.
+    With period = learn no row has two losses. Windows that are overwritten before anyone drew them are dropped and
+    counted in `dropped`. Probabilities are 1.
     """
 
     def bind(self, layout: Layout) -> None:
@@ -258,8 +261,8 @@ class Fifo(Selector):
     def void(self, streams: np.ndarray, starts: np.ndarray) -> None:
         """Take them out of the queue."""
         super().void(streams, starts)
-        gone = set(zip(streams.tolist(), (starts // self.layout.period).tolist(), strict=True))
-        self._queue = deque(place for place in self._queue if place not in gone)
+        void_places = set(zip(streams.tolist(), (starts // self.layout.period).tolist(), strict=True))
+        self._queue = deque(place for place in self._queue if place not in void_places)
 
     def evict(self, streams: np.ndarray, starts: np.ndarray) -> None:
         """Count the windows that nobody drew; they are skipped when their turn comes."""
@@ -279,13 +282,13 @@ class Fifo(Selector):
 
     def sample(self, n: int, rng: np.random.Generator) -> Drawn:
         """The n windows that have waited longest."""
-        taken: list[tuple[int, int]] = []
-        while len(taken) < n:
+        places: list[tuple[int, int]] = []
+        while len(places) < n:
             stream, number = self._queue.popleft()
             if number >= self.low[stream]:
-                taken.append((stream, number))
+                places.append((stream, number))
                 self._next[stream] = number + 1
-        streams, numbers = np.array(taken, np.int64).T
+        streams, numbers = np.array(places, np.int64).T
         return Drawn(streams, numbers * self.layout.period, np.ones(n))
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What travels between actor, replay and learner: sequence specification, chunks, batches, feedback."""
+"""Things that travel between actor, replay and learner: sequence specification, chunks, batches, feedback."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ StateKind = Literal["zero", "stored"]
 
 @dataclass(frozen=True)
 class SequenceSpec:
-    """Which windows of a stream a learner trains on.
+    """Windows of a stream that a learner trains on.
 
     ::
 
@@ -60,7 +60,7 @@ class SequenceSpec:
 
     @property
     def probes(self) -> tuple[int, ...]:
-        """Of the rows before which states are kept, the first and the last that are trained, or follow the last one.
+        """First and last of the rows before which states are kept that are trained, or follow the last one.
 
         States are kept before every period-th row. A window of 40 + 80 + 5 rows with period 40 trains rows 40 to 119:
         its probes are 40, exactly, and 120, one row late. With period 1 they are exactly the first and the last.
@@ -129,11 +129,11 @@ class Batch:
     probes: State | None = None
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on another device; without waiting where the replay's memory is pinned."""
+        """Copy of the batch on another device; without waiting where the replay's memory is pinned."""
         return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
-        """The same batch of changed tensors."""
+        """Batch of changed tensors."""
 
         def each(tensors: State | None) -> State | None:
             return None if tensors is None else {name: change(value) for name, value in tensors.items()}
@@ -156,7 +156,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Feedback:
-    """What the learner sends back for the windows of a batch: priorities [B] and/or refreshed states [B, ...]."""
+    """Feedback of a learner on the windows of a batch: priorities [B] and/or refreshed states [B, ...]."""
 
     keys: torch.Tensor
     priorities: torch.Tensor | None = None

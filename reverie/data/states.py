@@ -39,9 +39,10 @@ class StateStore:
         """
         if not self.spec:
             return
-        due = indices % self.period == 0
-        if due.any():
-            self._write(streams[due], indices[due], {name: value[due] for name, value in self._given(states).items()})
+        on_grid = indices % self.period == 0
+        if on_grid.any():
+            selected = {name: value[on_grid] for name, value in self._required(states).items()}
+            self._write(streams[on_grid], indices[on_grid], selected)
 
     def add_chunk(self, chunk: Chunk, first: int, stop: int) -> None:
         """Keep the states of a chunk's rows with absolute index first <= index < stop."""
@@ -50,7 +51,7 @@ class StateStore:
             self._write_some(chunk, grid, (grid >= first) & (grid < stop))
 
     def restore(self, chunk: Chunk, first: int, stop: int) -> None:
-        """As `add_chunk`, but what a learner refreshed since stays."""
+        """Keep a chunk's states as `add_chunk` does, but for those that a learner refreshed since."""
         grid = self._grid(chunk)
         if self.spec:
             refreshed = self._refreshed[self._places(np.full(len(grid), chunk.stream), grid)]
@@ -64,7 +65,7 @@ class StateStore:
         return {name: ring.index_select(0, places) for name, ring in self._rings.data.items()}
 
     def read(self, streams: np.ndarray, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """The same on the host; nothing with an empty spec."""
+        """States before those rows, on the host; none with an empty spec."""
         return self._rings.read(self._places(streams, indices)) if self.spec else {}
 
     def refresh(self, streams: np.ndarray, indices: np.ndarray, states: State, take: np.ndarray) -> None:
@@ -102,14 +103,14 @@ class StateStore:
         """Absolute indices of the rows that a chunk's states precede."""
         return chunk.grid(self.period)
 
-    def _given(self, states: Mapping[str, np.ndarray] | None) -> Mapping[str, np.ndarray]:
+    def _required(self, states: Mapping[str, np.ndarray] | None) -> Mapping[str, np.ndarray]:
         if not states:
             raise ValueError(f"the sequence stores states: rows need {sorted(self.spec)}, got none")
         return states
 
     def _write_some(self, chunk: Chunk, grid: np.ndarray, mask: np.ndarray) -> None:
-        chosen = {name: value[mask] for name, value in self._given(chunk.states).items()}
-        self._write(np.full(int(mask.sum()), chunk.stream, np.int64), grid[mask], chosen)
+        selected = {name: value[mask] for name, value in self._required(chunk.states).items()}
+        self._write(np.full(int(mask.sum()), chunk.stream, np.int64), grid[mask], selected)
 
     def _write(self, streams: np.ndarray, indices: np.ndarray, states: dict[str, np.ndarray]) -> None:
         self._rings.check(states, len(indices))

@@ -57,20 +57,20 @@ class Store:
         Raises ValueError if rows would be lost or doubled, UserError if the disk is full; rows before the file that
         could not be written are then added.
         """
-        done = 0
-        while done < len(chunk):
-            room = len(chunk) - done
+        added = 0
+        while added < len(chunk):
+            room = len(chunk) - added
             if self.record is not None:
                 if self.record.room(chunk.stream) == 0:
-                    at = chunk.start + done
-                    next_row = {name: value[done : done + 1] for name, value in chunk.rows.items()}
+                    at = chunk.start + added
+                    next_row = {name: value[added : added + 1] for name, value in chunk.rows.items()}
                     self.record.seal(np.array([chunk.stream]), np.array([at]), next_row)
                 room = min(room, self.record.room(chunk.stream))
                 self.record.version = chunk.version
-            part = chunk.part(done, done + room, self.replay.sequence.period)
+            part = chunk.part(added, added + room, self.replay.sequence.period)
             self.replay.add_chunk(part)
             self.env_steps += int((~part.rows["is_last"]).sum())
-            done += room
+            added += room
 
     def may_insert(self) -> bool:
         """Whether actors may go on: the limiter lets them, or the learner waits for more rows than there are."""
@@ -86,7 +86,7 @@ class Store:
         return self.replay.sample(batch)
 
     def feedback(self, feedback: Feedback) -> None:
-        """See `Replay.feedback`."""
+        """Take feedback, see `Replay.feedback`."""
         self.replay.feedback(feedback)
 
     def metrics(self) -> dict[str, float]:
@@ -104,7 +104,7 @@ class Store:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the rows in sealed files: nested dicts of arrays, numbers and strings."""
+        """State of everything but the rows in sealed files: nested dicts of arrays, numbers and strings."""
         return {
             "env_steps": self.env_steps,
             "replay": self.replay.state_dict(),

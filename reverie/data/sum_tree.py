@@ -54,15 +54,15 @@ class SumTree:
         """
         self._settle()
         node = np.zeros(len(masses), np.int64)
-        left = np.minimum(masses, np.nextafter(self._total, 0.0))
+        rest = np.minimum(masses, np.nextafter(self._total, 0.0))
         items = np.arange(len(masses))
         for level in reversed(self._blocks):
             ends = np.cumsum(level[node], axis=1)
-            child = (ends <= left[:, None]).sum(axis=1)
+            child = (ends <= rest[:, None]).sum(axis=1)
             begins = np.where(child > 0, ends[items, child - 1], 0.0)
             node = node * FANOUT + child
             # The subtraction rounds: keep the mass strictly inside the child, so that a child with mass always exists.
-            left = np.minimum(left - begins, np.nextafter(level.reshape(-1)[node], 0.0))
+            rest = np.minimum(rest - begins, np.nextafter(level.reshape(-1)[node], 0.0))
         return node
 
     def load(self, values: np.ndarray) -> None:

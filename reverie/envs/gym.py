@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,6 +15,7 @@ from reverie.envs.options import annotated, check_options, parameters, takes_any
 from reverie.envs.partial import RESERVED
 from reverie.envs.vector import SyncVector
 from reverie.errors import UserError, suggest
+from reverie.outside import import_outside
 
 
 def names() -> list[str]:
@@ -91,15 +89,7 @@ def _adapt(id: str, made: Any, num_envs: int, options: Mapping[str, Any]) -> Vec
 def _factory(id: str) -> Callable[..., Any] | None:
     """The callable that `id` names, or None if ``module:Name-v0`` names a registered id instead."""
     path, _, attribute = id.partition(":")
-    # As `python -m` does: a user's module beside the current directory is found. Last, so that it shadows nothing.
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    try:
-        module = importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{id}: there is no module {error.name!r}; install it or add its folder to PYTHONPATH"
-        ) from None
+    module = import_outside(id, path)
     factory = getattr(module, attribute, None)
     if factory is None and attribute in gymnasium.registry:
         return None

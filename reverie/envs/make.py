@@ -5,11 +5,16 @@ A family is a module with three functions, imported when one of its names is use
     names() -> list[str]                        every id it knows (for listings and near names)
     protocols(id) -> tuple[str, ...]            the named protocols of an id, the default first
     make(id, num_envs, protocol, options) -> VectorEnv
+
+Other packages bring families of their own by an entry point of the group ``reverie.envs``, whose name is the prefix of
+the ids without its slash, and whose value is the module: ``mine = "my_package.reverie_envs"`` is for ``mine/...``.
 """
 
 from __future__ import annotations
 
 import importlib
+from functools import cache
+from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +22,7 @@ from reverie.envs.env import VectorEnv
 from reverie.envs.options import check_options, check_protocol
 from reverie.envs.partial import Mask, Partial
 from reverie.errors import UserError
+from reverie.outside import import_outside
 
 FAMILIES = {
     "toy/": "reverie.envs.toys",
@@ -26,6 +32,8 @@ FAMILIES = {
 }
 """Prefix of an id -> the module of its family. Every other id belongs to `GYM`."""
 GYM = "reverie.envs.gym"
+GROUP = "reverie.envs"
+"""entry points under which other packages register families"""
 
 
 def make_env(
@@ -65,17 +73,27 @@ def env_names() -> dict[str, list[str]]:
 
     The last entry lists the options with which every environment is seen in part.
     """
-    listing = {prefix.rstrip("/"): _family(prefix).names() for prefix in FAMILIES}
+    listing = {prefix.rstrip("/"): _family(prefix).names() for prefix in families()}
     listing["gymnasium"] = _family("").names()
     listing["your own"] = ["package.module:factory"]
     listing["any, in part"] = ["--env.options.flicker P", "--env.options.mask [I,J]"]
     return listing
 
 
+@cache
+def families() -> dict[str, str]:
+    """All families, prefix -> module: ours, then those of other packages; ours keep their prefixes."""
+    theirs = {f"{point.name}/": point.value for point in entry_points(group=GROUP)}
+    return {**FAMILIES, **{prefix: module for prefix, module in theirs.items() if prefix not in FAMILIES}}
+
+
 def family_of(id: str) -> str:
     """The module of the family that an id belongs to."""
-    return next((module for prefix, module in FAMILIES.items() if id.startswith(prefix)), GYM)
+    return next((module for prefix, module in families().items() if id.startswith(prefix)), GYM)
 
 
 def _family(id: str) -> ModuleType:
-    return importlib.import_module(family_of(id))
+    """The module itself. Raises UserError if another package's cannot be imported."""
+    name = family_of(id)
+    ours = name in (*FAMILIES.values(), GYM)
+    return importlib.import_module(name) if ours else import_outside(id, name)

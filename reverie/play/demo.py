@@ -62,6 +62,6 @@ def demo(out: Path) -> None:
 def _untrained(config: Config) -> float:
     env = build_env(config, 10)
     policy = placed(build_policy(config, build_agent(config, env.spec)), pick_device(config.run.device))
-    played = Evaluator(env, policy, EPISODES, derive(config.run.seed, "before")).run()
+    results = Evaluator(env, policy, EPISODES, derive(config.run.seed, "before")).run()
     env.close()
-    return float(np.mean(played["scores"]))
+    return float(np.mean(results["scores"]))

@@ -25,7 +25,7 @@ from reverie.report.video import enlarge, side_by_side, strip, write_image, writ
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one held-out sequence. truth, dream: uint8 [T, H, W, C], white after its end.
+    """Prediction of one held-out sequence. truth, dream: uint8 [T, H, W, C], white after its end.
 
     error, baseline: [horizon], NaN after its end; mean squared differences per pixel, with pixels in [0, 1].
     outcomes: of all heads, [horizon, samples].
@@ -39,7 +39,7 @@ class Prediction:
 
 
 def predict(loaded: LoadedModel, sequence: Rows, key: str, context: int, horizon: int, samples: int) -> Prediction:
-    """Dream one sequence `samples` times: the error is that of their mean picture, the picture shown is the first."""
+    """Prediction of one sequence by `samples` dreams: the error is of their mean picture, the picture is the first."""
     dreamed = open_loop(loaded, [sequence] * samples, context)
     pictures, true = dreamed.predicted[key], dreamed.true[key][context:, 0]
     mean = ((pictures[context:].mean(1) - true) ** 2).reshape(len(true), -1).mean(1)
@@ -72,7 +72,7 @@ def dream(
     seed: int = 0,
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """Predict held-out sequences of a run in open loop; write a GIF, a film strip, a plot and ``dream.json``.
+    """Errors of predictions of held-out sequences in open loop; writes a GIF, a film strip, a plot and ``dream.json``.
 
     The JSON's section ``prediction`` has what `reverie report` measures (errors and calibration of reward and
     continuation, hallucinated rewards), of the same dreams.
@@ -94,9 +94,9 @@ def dream(
         raise UserError(
             f"{config.env.id} has no image observations to dream of; `reverie report {run_dir}` has numbers"
         )
-    held = held_out(loaded, max(sequences, episodes), context, horizon, seed)
+    held_sequences = held_out(loaded, max(sequences, episodes), context, horizon, seed)
     loaded.env.close()
-    parts = [predict(loaded, sequence, images[0], context, horizon, samples) for sequence in held]
+    parts = [predict(loaded, sequence, images[0], context, horizon, samples) for sequence in held_sequences]
     error, valid = _mean([p.error for p in parts])
     baseline, _ = _mean([p.baseline for p in parts])
     reach = int((valid > 0).sum())
@@ -109,10 +109,10 @@ def dream(
         "plot": out / "dream_error.png",
         "json": out / "dream.json",
     }
-    shown = context + reach
-    write_video(files["gif"], side_by_side(enlarge(truth[:, :shown]), enlarge(dreamed[:, :shown])), fps=8)
+    length = context + reach
+    write_video(files["gif"], side_by_side(enlarge(truth[:, :length]), enlarge(dreamed[:, :length])), fps=8)
     columns = sorted(
-        {*range(0, context, max(context // 2, 1)), *np.linspace(context, shown - 1, 10).astype(int).tolist()}
+        {*range(0, context, max(context // 2, 1)), *np.linspace(context, length - 1, 10).astype(int).tolist()}
     )
     write_image(files["strip"], strip([enlarge(truth[0, columns]), enlarge(dreamed[0, columns])]))
     title = f"{config.name} on {config.env.id}: open loop after {context} frames"
@@ -123,7 +123,7 @@ def dream(
         "env_steps": loaded.env_steps,
         "context": context,
         "horizon": reach,
-        "sequences": len(held),
+        "sequences": len(held_sequences),
         "samples": samples,
         "unit": "mean squared error per pixel, pixels in [0, 1]",
         "dream_error": [float(e) for e in error[:reach]],
@@ -137,7 +137,7 @@ def dream(
 
 
 def _mean(rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over sequences that reach each horizon, and how many do."""
+    """Mean over sequences that reach each horizon, and their number."""
     stacked = np.stack(rows)
     valid = (~np.isnan(stacked)).sum(0)
     return np.nansum(stacked, 0) / np.maximum(valid, 1), valid

@@ -28,7 +28,7 @@ from reverie.errors import UserError
 
 @dataclass(frozen=True)
 class Ends:
-    """When an episode of a dream ends.
+    """Ends of episodes of a dream.
 
     threshold: it truly ends where the predicted probability of going on is below it; None: it ends with the probability
     of not going on, drawn. length: env_steps after which it is cut off (is_last without is_terminal), at least 1.
@@ -45,7 +45,7 @@ class Ends:
 
 
 class DreamEnv(VectorEnv):
-    """N dreams of a world model.
+    """Environment of N dreams of a world model.
 
     spec: of the real environment. starts: posterior states to begin from, name -> [S, ...]; episodes draw one each.
     All randomness of stream i (its starts, latents and drawn ends) is a function of the seed, i, and how often it was
@@ -64,15 +64,15 @@ class DreamEnv(VectorEnv):
         with torch.inference_mode():
             self._first = self._rows(model.tell(self.starts))
         self._seed: int | None = None
-        self._drawn = np.zeros(num_envs, np.int64)
+        self._draws = np.zeros(num_envs, np.int64)
         self._length = np.zeros(num_envs, np.int64)
         self.state: State = {}
         """of all streams, name -> [N, ...]"""
 
     def reset(self, seed: int) -> Rows:
-        """See `VectorEnv.reset`."""
+        """First rows [N] of fresh episodes."""
         self._seed = int(seed)
-        self._drawn[:] = 0
+        self._draws[:] = 0
         everyone = np.arange(self.num_envs)
         starts = self._draw_starts(everyone)
         self.state = {name: value[torch.from_numpy(starts)] for name, value in self.starts.items()}
@@ -80,7 +80,7 @@ class DreamEnv(VectorEnv):
         return self._begin(starts)
 
     def step(self, action: np.ndarray) -> Step:
-        """See `VectorEnv.step`."""
+        """Rows after one step, with those that end and begin episodes."""
         u = self.uniform(np.arange(self.num_envs), self.model.latent_noise + 1)
         rows, terminal = self.advance(action, u)
         self._length += 1
@@ -92,10 +92,10 @@ class DreamEnv(VectorEnv):
         closing["is_last"][:] = True
         closing["is_terminal"] = terminal[streams]
         starts = self._draw_starts(streams)
-        where, chosen = torch.from_numpy(streams), torch.from_numpy(starts)
+        stream_index, start_index = torch.from_numpy(streams), torch.from_numpy(starts)
         # Out of place: what was handed out as a state stays what it was.
         self.state = {
-            name: value.index_copy(0, where.to(value.device), self.starts[name][chosen.to(value.device)])
+            name: value.index_copy(0, stream_index.to(value.device), self.starts[name][start_index.to(value.device)])
             for name, value in self.state.items()
         }
         self._length[streams] = 0
@@ -104,7 +104,7 @@ class DreamEnv(VectorEnv):
         return Step(rows, closing, streams)
 
     def advance(self, action: np.ndarray, u: np.ndarray) -> tuple[Rows, np.ndarray]:
-        """Every stream one step on, none of them begun anew: rows [N], and whether they are terminal.
+        """Rows [N] of every stream one step on, none of them begun anew, and whether they are terminal.
 
         u: uniform [N, latent_noise + 1], the last number of which decides drawn ends.
         """
@@ -113,20 +113,20 @@ class DreamEnv(VectorEnv):
             noise = torch.from_numpy(u[:, :-1].astype(np.float32)).to(model.device)
             encoded = model.actions.encode(torch.from_numpy(np.asarray(action)).to(model.device))
             self.state = model.imagine(self.state, encoded, noise)
-            told = model.tell(self.state)
+            predicted = model.tell(self.state)
         limit = u[:, -1] if self.ends.threshold is None else self.ends.threshold
-        return self._rows(told), told["continuation"].cpu().numpy() < limit
+        return self._rows(predicted), predicted["continuation"].cpu().numpy() < limit
 
     def uniform(self, streams: np.ndarray, count: int) -> np.ndarray:
         """The next `count` uniform numbers of each of these streams, float64 [M, count]."""
         if self._seed is None:
             raise RuntimeError(f"{self.spec.id} was not reset")
-        drawn = [np.random.default_rng([self._seed, int(i), int(self._drawn[i])]).random(count) for i in streams]
-        self._drawn[streams] += 1
-        return np.stack(drawn)
+        numbers = [np.random.default_rng([self._seed, int(i), int(self._draws[i])]).random(count) for i in streams]
+        self._draws[streams] += 1
+        return np.stack(numbers)
 
     def _draw_starts(self, streams: np.ndarray) -> np.ndarray:
-        """Which start each of these streams begins from."""
+        """Numbers of the starts that these streams begin from, int64 [M]."""
         count = len(next(iter(self.starts.values())))
         return (self.uniform(streams, 1)[:, 0] * count).astype(np.int64)
 
@@ -137,10 +137,10 @@ class DreamEnv(VectorEnv):
         rows["reward"][:] = 0.0
         return rows
 
-    def _rows(self, told: dict[str, Tensor]) -> Rows:
-        """What was told as the seen half of rows, amid an episode."""
-        rows = {name: value.cpu().numpy() for name, value in told.items() if name.startswith(OBS)}
-        rows["reward"] = told[self.model.reward.unit].cpu().numpy().copy()
+    def _rows(self, predicted: dict[str, Tensor]) -> Rows:
+        """Predictions as the seen half of rows, amid an episode."""
+        rows = {name: value.cpu().numpy() for name, value in predicted.items() if name.startswith(OBS)}
+        rows["reward"] = predicted[self.model.reward.unit].cpu().numpy().copy()
         return rows | {name: np.zeros(len(rows["reward"]), bool) for name in ("is_first", "is_last", "is_terminal")}
 
     def state_dict(self) -> dict[str, Any]:
@@ -150,7 +150,7 @@ class DreamEnv(VectorEnv):
         state = {name: value.cpu().numpy().copy() for name, value in self.state.items()}
         return {
             "seed": self._seed,
-            "drawn": self._drawn.copy(),
+            "drawn": self._draws.copy(),
             "length": self._length.copy(),
             "state": state,
             "checksum": _checksum(state),
@@ -163,7 +163,7 @@ class DreamEnv(VectorEnv):
         if not np.array_equal(_checksum(state["state"]), state["checksum"]):
             raise ResumeError(f"{self.spec.id}: the saved states are not those that were saved")
         self._seed = int(state["seed"])
-        self._drawn, self._length = np.array(state["drawn"], np.int64), np.array(state["length"], np.int64)
+        self._draws, self._length = np.array(state["drawn"], np.int64), np.array(state["length"], np.int64)
         self.state = {name: torch.from_numpy(value).to(self.model.device) for name, value in state["state"].items()}
 
 

@@ -29,24 +29,24 @@ class TransformedRewards(VectorEnv):
 
     def __init__(self, env: VectorEnv, transform: str) -> None:
         self.env, self.spec, self.num_envs = env, env.spec, env.num_envs
-        self._transformed = reward_transform(transform)
+        self._function = reward_transform(transform)
 
     def reset(self, seed: int) -> Rows:
-        """See `VectorEnv.reset`."""
-        return self._paid(self.env.reset(seed))
+        """First rows of fresh episodes."""
+        return self._transform(self.env.reset(seed))
 
     def step(self, action: np.ndarray) -> Step:
-        """See `VectorEnv.step`."""
+        """Rows after one step, with transformed rewards."""
         step = self.env.step(action)
-        ends = None if step.ends is None else self._paid(step.ends)
-        return Step(self._paid(step.rows), ends, step.streams, step.episode_info)
+        ends = None if step.ends is None else self._transform(step.ends)
+        return Step(self._transform(step.rows), ends, step.streams, step.episode_info)
 
     def close(self) -> None:
-        """See `VectorEnv.close`."""
+        """Close the environment inside."""
         self.env.close()
 
-    def _paid(self, rows: Rows) -> Rows:
-        return rows | {"reward": self._transformed(torch.from_numpy(rows["reward"])).numpy()}
+    def _transform(self, rows: Rows) -> Rows:
+        return rows | {"reward": self._function(torch.from_numpy(rows["reward"])).numpy()}
 
 
 def score_in_dream(run_dir: Path, *, episodes: int = 10, seed: int = 0, device: str = "cpu") -> dict[str, Any]:
@@ -67,9 +67,9 @@ def score_in_dream(run_dir: Path, *, episodes: int = 10, seed: int = 0, device: 
     real_env: VectorEnv = build_env(config, streams)
     if unit != "reward":
         real_env = TransformedRewards(real_env, loaded.model.reward.transform)
-    real = _played(loaded, real_env, episodes, derive(seed, "evaluation"))
+    real = _evaluation(loaded, real_env, episodes, derive(seed, "evaluation"))
     dream.ends = Ends(length=max(real["lengths"]))
-    dreamed = _played(loaded, dream, episodes, derive(seed, "dreamed evaluation"))
+    dreamed = _evaluation(loaded, dream, episodes, derive(seed, "dreamed evaluation"))
     return {
         "unit": unit,
         "gap": dreamed["score"] - real["score"],
@@ -80,10 +80,10 @@ def score_in_dream(run_dir: Path, *, episodes: int = 10, seed: int = 0, device: 
     }
 
 
-def _played(loaded: LoadedModel, env: VectorEnv, episodes: int, seed: int) -> dict[str, Any]:
-    played = Evaluator(env, loaded.policy, episodes, seed).run()
+def _evaluation(loaded: LoadedModel, env: VectorEnv, episodes: int, seed: int) -> dict[str, Any]:
+    results = Evaluator(env, loaded.policy, episodes, seed).run()
     env.close()
-    scores, lengths = played["scores"], played["lengths"]
+    scores, lengths = results["scores"], results["lengths"]
     return {
         "score": float(np.mean(scores)),
         "score_std": float(np.std(scores)),

@@ -27,7 +27,7 @@ def evaluate(
     seed: int = 0,
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """Play `episodes` episodes; returns scores, lengths (env_steps) and their mean, and writes ``evaluation.json``.
+    """Scores, lengths (env_steps) and means of `episodes` episodes, also written to ``evaluation.json``.
 
     video: also write the first stream's frames to ``videos/`` (needs image observations). in_dream: play as many in the
     agent's own world model too, see `reverie.play.dream_score`, as ``in_dream``.
@@ -45,9 +45,9 @@ def evaluate(
         frames.append(rows[images[0]][0].copy())
 
     evaluator = Evaluator(env, loaded.policy, episodes, derive(seed, "evaluation"))
-    played = evaluator.run(watch if video and images else None)
+    results = evaluator.run(watch if video and images else None)
     env.close()
-    scores = played["scores"]
+    scores = results["scores"]
     result = {
         "env": config.env.id,
         "env_steps": loaded.env_steps,
@@ -56,8 +56,8 @@ def evaluate(
         "score_std": float(np.std(scores)),
         "score_median": float(np.median(scores)),
         "scores": scores,
-        "lengths": played["lengths"],
-        "info": played["info"],
+        "lengths": results["lengths"],
+        "info": results["info"],
         "seed": seed,
     }
     if dreamed is not None:

@@ -21,16 +21,16 @@ BATCH = 16
 
 
 def measures(loaded: LoadedModel, outcomes: Outcomes, threshold: float | None = None) -> dict[str, Any]:
-    """What `reverie.report.prediction.summarise` says, with the units of it.
+    """Measures of `reverie.report.prediction.summarise`, with their units.
 
     threshold: of a reward, in the model's units; None: half of the smallest magnitude that is not zero in the outcomes.
     Raises UserError if a prediction is not a finite number.
     """
-    seen = outcomes.valid
-    if not np.isfinite(outcomes.predicted_reward[seen]).all():
+    valid = outcomes.valid
+    if not np.isfinite(outcomes.predicted_reward[valid]).all():
         raise UserError("the model predicts rewards that are not finite: the run has diverged; train it anew")
     if threshold is None:
-        threshold = reward_threshold(outcomes.reward[seen])
+        threshold = reward_threshold(outcomes.reward[valid])
     transform = loaded.model.reward.transform
     units = {
         "observations": "mean squared error per number; pixels in [0, 1]",
@@ -54,7 +54,7 @@ def report(
     seed: int = 0,
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """Predict held-out sequences in open loop; write ``prediction.json`` and ``.png`` to `out` [run_dir/report].
+    """Measures of predictions in open loop; writes ``prediction.json`` and ``.png`` to `out` [run_dir/report].
 
     context: rows seen. horizon: env_steps dreamed at most. sequences: how many, one dream of each. random_play: by
     uniformly random actions instead of the sampling policy, so that all agents meet the same behaviour. threshold: see
@@ -69,35 +69,36 @@ def report(
     loaded = load_model(run_dir, device, seed)
     if gif and not loaded.images:
         raise UserError(f"{loaded.config.env.id} has no image observations to show; leave out --gif")
-    held = held_out(loaded, sequences, context, horizon, seed, random_play)
+    held_sequences = held_out(loaded, sequences, context, horizon, seed, random_play)
     loaded.env.close()
     outcomes: list[Outcomes] = []
-    shown: list[Episode] = []
-    for begin in range(0, len(held), BATCH):
-        dreamed = open_loop(loaded, held[begin : begin + BATCH], context)
+    films: list[Episode] = []
+    for begin in range(0, len(held_sequences), BATCH):
+        dreamed = open_loop(loaded, held_sequences[begin : begin + BATCH], context)
         outcomes.append(dreamed.outcomes(horizon))
         if gif:
-            shown += _episodes(dreamed, loaded.images[0])
+            films += _episodes(dreamed, loaded.images[0])
     whole = join(outcomes)
-    found = measures(loaded, whole, threshold)
+    measured = measures(loaded, whole, threshold)
     config = loaded.config
     result = {
         "env": config.env.id,
         "agent": config.name,
         "env_steps": loaded.env_steps,
         "context": context,
-        "sequences": len(held),
+        "sequences": len(held_sequences),
         "play": "random" if random_play else "policy",
         "seed": seed,
-        **found,
+        **measured,
         "files": {"json": str(out / "prediction.json"), "png": str(out / "prediction.png")},
     }
     out.mkdir(parents=True, exist_ok=True)
-    draw_prediction(found, out / "prediction.png", f"{config.name} on {config.env.id}: open loop after {context} rows")
+    title = f"{config.name} on {config.env.id}: open loop after {context} rows"
+    draw_prediction(measured, out / "prediction.png", title)
     if gif:
-        limit = None if found["hallucination"] is None else found["hallucination"]["threshold"]
+        limit = None if measured["hallucination"] is None else measured["hallucination"]["threshold"]
         worst = np.argsort(-false_mass(whole, limit), kind="stable")[:episodes]
-        reward_video([shown[i] for i in worst], context, limit, out / "prediction.gif")
+        reward_video([films[i] for i in worst], context, limit, out / "prediction.gif")
         result["files"]["gif"] = str(out / "prediction.gif")
     partial = out / "prediction.json.partial"  # what is called prediction.json is whole
     partial.write_text(json.dumps(result, indent=2) + "\n")
@@ -106,7 +107,7 @@ def report(
 
 
 def _episodes(dreamed: OpenLoop, key: str) -> list[Episode]:
-    """Each sequence of a batch, cut to its own length."""
+    """Sequences of a batch, each cut to its own length."""
     true, predicted = frames(dreamed.true[key]), frames(dreamed.predicted[key])
     lengths: Sequence[int] = dreamed.valid.sum(0).tolist()
     return [

@@ -56,14 +56,14 @@ class LoadedPolicy:
         `initial_state`). Raises UserError if an observation has the wrong shape.
         """
         batch = state["is_first"].shape[0]
-        given = obs if isinstance(obs, Mapping) else {next(iter(self.spec.observation)): obs}
+        observations = obs if isinstance(obs, Mapping) else {next(iter(self.spec.observation)): obs}
         rows: dict[str, torch.Tensor] = {}
         single = False
         for key in self.spec.observation:
             field = self.fields[OBS + key]
-            if key not in given:
-                raise UserError(f"observation {key!r} is missing; got {', '.join(given)}")
-            value = np.asarray(given[key], field.dtype)
+            if key not in observations:
+                raise UserError(f"observation {key!r} is missing; got {', '.join(observations)}")
+            value = np.asarray(observations[key], field.dtype)
             if batch == 1 and value.shape == field.shape:
                 value, single = value[None], True
             if value.shape != (batch, *field.shape):
@@ -96,7 +96,7 @@ def load(run_dir: str | Path, device: str = "cpu") -> LoadedPolicy:
 
 
 def load_parts(run_dir: Path, **parts: nn.Module) -> int:
-    """Give parts of an agent the parameters of a run's newest checkpoint; returns its env_steps.
+    """The env_steps of a run's newest checkpoint, whose parameters are given to parts of an agent.
 
     parts: by their names in the learner (``policy``, ``model``); what they share is given once. Nothing else of the
     checkpoint is read. Raises UserError if there is none, it is damaged, or its networks have other shapes.

@@ -73,11 +73,11 @@ def held_out(
     env, length = loaded.env, context + horizon
     sequences: list[Rows] = []
     streams: list[list[Rows]] = [[] for _ in range(env.num_envs)]
-    ended = 0
+    parts = 0
 
-    def sink(rows: Rows, which: np.ndarray | None, state: Any, version: int) -> None:
-        nonlocal ended
-        for i, stream in enumerate(range(env.num_envs) if which is None else which.tolist()):
+    def sink(rows: Rows, ids: np.ndarray | None, state: Any, version: int) -> None:
+        nonlocal parts
+        for i, stream in enumerate(range(env.num_envs) if ids is None else ids.tolist()):
             row = {name: value[i].copy() for name, value in rows.items()}
             if row["is_first"]:
                 streams[stream] = []
@@ -87,12 +87,12 @@ def held_out(
                 if len(part) > context:
                     sequences.append({name: np.stack([r[name] for r in part]) for name in part[0]})
                 streams[stream] = []
-                ended += 1
+                parts += 1
 
     actor = Actor(env, loaded.policy, sink, derive(seed, "held-out"))
     seat = Seat.alone(env.num_envs, "random" if random else "explore")
     actor.start()
-    while len(sequences) < count and ended < 10 * count:
+    while len(sequences) < count and parts < 10 * count:
         actor.step(seat)
     if not sequences:
         raise UserError(
@@ -102,13 +102,13 @@ def held_out(
 
 
 def first_states(loaded: LoadedModel, count: int, seed: int) -> State:
-    """What the model makes of the first rows of `count` fresh episodes: posterior states, name -> [count, ...]."""
+    """Posterior states at the first rows of `count` fresh episodes, name -> [count, ...]."""
     model, env = loaded.model, loaded.env
     resets = [env.reset(derive(seed, f"start {k}")) for k in range(-(-count // env.num_envs))]
     rows = {name: np.concatenate([each[name] for each in resets])[None, :count] for name in resets[0]}
-    seen = {name: torch.from_numpy(value).to(model.device) for name, value in rows.items()}
+    tensors = {name: torch.from_numpy(value).to(model.device) for name, value in rows.items()}
     # Nothing was done before a first row, and the model takes no notice of it.
     action = torch.zeros(1, count, model.actions.size, device=model.device)
     with torch.inference_mode():
         u = loaded.noise.uniform(1, count, model.latent_noise)
-        return model.observe(model.initial_state(count), action, seen, u).last
+        return model.observe(model.initial_state(count), action, tensors, u).last

@@ -23,7 +23,7 @@ from reverie.report.prediction import Outcomes
 
 @dataclass(frozen=True)
 class OpenLoop:
-    """What a model made of B sequences, T rows of the longest; rows before `context` are what it made of those seen.
+    """Predictions of B sequences, T rows of the longest; rows before `context` are what the model made of those seen.
 
     valid: bool [T, B], False after a sequence's end. true, predicted: observation key -> float32 [T, B, ...] as the
     networks see them; images are [T, B, C, H, W] in [-0.5, 0.5]. reward, predicted_reward: [T, B], transformed as the
@@ -59,12 +59,12 @@ class OpenLoop:
 
 
 def _square(difference: np.ndarray) -> np.ndarray:
-    """[T, B, ...] -> mean squares [T, B]."""
+    """Mean squares [T, B] of differences [T, B, ...]."""
     return (difference**2).reshape(*difference.shape[:2], -1).mean(-1)
 
 
 def open_loop(loaded: LoadedModel, sequences: Sequence[Rows], context: int) -> OpenLoop:
-    """Dream B sequences of more than `context` rows at once, one dream of each."""
+    """Predictions of B sequences of more than `context` rows, dreamed at once, one dream of each."""
     model, noise = loaded.model, loaded.noise
     lengths = np.array([len(sequence["reward"]) for sequence in sequences])
     longest, count = int(lengths.max()), len(sequences)
@@ -98,7 +98,7 @@ def open_loop(loaded: LoadedModel, sequences: Sequence[Rows], context: int) -> O
 
 
 def _stack(parts: Sequence[np.ndarray], length: int) -> np.ndarray:
-    """[T_i, ...] -> [length, B, ...], zeros after the end."""
+    """Stack [length, B, ...] of arrays [T_i, ...], zeros after the end."""
     stacked = np.zeros((length, len(parts), *parts[0].shape[1:]), parts[0].dtype)
     for number, part in enumerate(parts):
         stacked[: len(part), number] = part
@@ -106,7 +106,7 @@ def _stack(parts: Sequence[np.ndarray], length: int) -> np.ndarray:
 
 
 def frames(pictures: np.ndarray) -> np.ndarray:
-    """Images as the networks see them, [..., C, H, W] in [-0.5, 0.5] -> uint8 [..., H, W, C]."""
+    """Frames uint8 [..., H, W, C] of images as the networks see them, [..., C, H, W] in [-0.5, 0.5]."""
     return np.moveaxis(np.rint((pictures + 0.5).clip(0, 1) * 255).astype(np.uint8), -3, -1)
 
 

@@ -1,4 +1,4 @@
-"""From a configuration to the parts of a run: device, environment, learner, replay. Seeds are derived by name."""
+"""Parts of a run from its configuration: device, environment, learner, replay. Seeds are derived by name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def derive(seed: int, name: str) -> int:
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto``: the GPU when there is one. Raises UserError for a device that torch does not have."""
+    """Device of that name; ``auto`` is the GPU when there is one. Raises UserError if torch does not have it."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -44,7 +44,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """``auto``: bfloat16 on a GPU, float32 on a CPU."""
+    """Precision of that name; ``auto`` is bfloat16 on a GPU, float32 on a CPU."""
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
@@ -126,7 +126,7 @@ def build_store(config: Config, learner: Learner, env: EnvSpec, run_dir: Path) -
 
 
 def build_outbox(store: Store, policy: Policy, windows: SequenceSpec) -> Outbox:
-    """What an actor beside the store sends its rows through, with priorities where the selector uses them."""
+    """Outbox of an actor beside the store, with priorities where the selector uses them."""
     scores = bool(policy.scored) and store.replay.selector.takes_priorities
     score = (lambda rows: policy.priorities(rows, windows)) if scores else None
     replay = store.replay

@@ -37,7 +37,7 @@ def save_tree(folder: Path, tree: dict[str, Any]) -> None:
     """Write a tree into a new folder, synced to disk. Leaves: tensors, arrays, int, float, bool, str, None, lists."""
     tensors: dict[str, torch.Tensor] = {}
 
-    def keep(tensor: torch.Tensor, path: str, kind: str) -> dict[str, str]:
+    def collect(tensor: torch.Tensor, path: str, kind: str) -> dict[str, str]:
         if path in tensors:  # {"a/b": x, "a": {"b": y}}
             raise ValueError(f"two arrays of a checkpoint have the path {path!r}")
         tensors[path] = tensor
@@ -46,9 +46,9 @@ def save_tree(folder: Path, tree: dict[str, Any]) -> None:
     def strip(value: Any, path: str) -> Any:
         if isinstance(value, torch.Tensor):
             # safetensors refuses shared storage, and a checkpoint must not change while it is written.
-            return keep(value.detach().to("cpu", copy=True).contiguous(), path, TENSOR)
+            return collect(value.detach().to("cpu", copy=True).contiguous(), path, TENSOR)
         if isinstance(value, np.ndarray):
-            return keep(torch.from_numpy(np.array(value, order="C", copy=True)), path, ARRAY)
+            return collect(torch.from_numpy(np.array(value, order="C", copy=True)), path, ARRAY)
         if isinstance(value, dict):
             if not all(isinstance(key, str) and key not in (TENSOR, ARRAY) for key in value):
                 raise TypeError(
@@ -139,9 +139,9 @@ class Checkpoints:
         partial = self.folder / f".{env_steps}.partial"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for left in self.folder.glob(".*.partial"):  # by a process that was killed while it saved
-                if left.is_dir():
-                    shutil.rmtree(left)
+            for leftover in self.folder.glob(".*.partial"):  # by a process that was killed while it saved
+                if leftover.is_dir():
+                    shutil.rmtree(leftover)
             save_tree(partial, tree)
             replaced = self._replaced(env_steps)
             if final.exists():
@@ -166,12 +166,12 @@ class Checkpoints:
     def _forget(self, newest: int) -> None:
         """Remove checkpoints that are too old, and those of a future that this run was taken back from."""
         names = self.names()
-        kept = [name for name in names if name <= newest][-self.keep :]
+        recent = [name for name in names if name <= newest][-self.keep :]
         for name in names:
             final = self.folder / str(name)
-            if name not in kept or final.exists():
+            if name not in recent or final.exists():
                 shutil.rmtree(self._replaced(name), ignore_errors=True)
-            if name not in kept:
+            if name not in recent:
                 shutil.rmtree(final, ignore_errors=True)
 
     def _replaced(self, env_steps: int) -> Path:
@@ -181,8 +181,8 @@ class Checkpoints:
         """env_steps of the complete checkpoints, oldest first."""
         if not self.folder.exists():
             return []
-        found = {path.name.removeprefix(".").removesuffix(".replaced") for path in self.folder.iterdir()}
-        return sorted(int(name) for name in found if name.isdigit())
+        stems = {path.name.removeprefix(".").removesuffix(".replaced") for path in self.folder.iterdir()}
+        return sorted(int(name) for name in stems if name.isdigit())
 
     def latest(self) -> Path | None:
         """The newest complete checkpoint, or None. ``latest`` may be gone or wrong: folder names decide then."""
@@ -190,12 +190,12 @@ class Checkpoints:
         if not names:
             return None
         try:
-            named = (self.folder / "latest").read_text().strip()
+            pointer = (self.folder / "latest").read_text().strip()
         except (OSError, UnicodeDecodeError):
-            named = ""
-        chosen = int(named) if named.isdigit() and int(named) in names else names[-1]
-        folder = self.folder / str(chosen)
-        return folder if folder.exists() else self._replaced(chosen)
+            pointer = ""
+        name = int(pointer) if pointer.isdigit() and int(pointer) in names else names[-1]
+        folder = self.folder / str(name)
+        return folder if folder.exists() else self._replaced(name)
 
     def load(self, only: tuple[str, ...] = ("",)) -> dict[str, Any]:
         """The newest checkpoint's tree; only: see `load_tree`. Raises UserError if there is none or it is damaged."""
@@ -206,7 +206,7 @@ class Checkpoints:
 
 
 def misfit(folder: Path | None, error: Exception) -> UserError:
-    """What to tell the user when a checkpoint that could be read does not fit the parts of its run."""
+    """Error for a checkpoint that could be read but does not fit the parts of its run."""
     reason = " ".join(str(error).split())[:200]
     return UserError(
         f"checkpoint {folder} does not fit this run's config.json ({type(error).__name__}: {reason}); "

@@ -1,4 +1,4 @@
-"""How long a run is, and when its schedules end."""
+"""Length of a run, and the ends of its schedules."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def run_length(config: Config, action_repeat: int) -> Length:
 
 
 def schedule_line(config: Config, action_repeat: int) -> str:
-    """When each schedule of the agent ends, in one line; empty if there is none."""
+    """Line that says when each schedule of the agent ends; empty if there is none."""
     length = run_length(config, action_repeat)
-    ended = [
+    lines = [
         f"agent.{key} ends after {count} of {getattr(length, unit)} {unit}"
         for key, count, unit in ends(config.agent, length)
     ]
-    return "; ".join(ended)
+    return "; ".join(lines)

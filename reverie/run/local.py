@@ -90,7 +90,7 @@ class Local:
         return {"env_steps": run.clock.env_steps, "frames": run.clock.frames, "finished": run.finished, **run.summary}
 
     def act(self) -> None:
-        """One decision per stream."""
+        """Take one decision per stream."""
         clock, version = self.run.clock, self.run.clock.version
         if self.follower is not None:
             self.follower.follow(version, clock.env_steps, self.learner.policy)
@@ -100,7 +100,7 @@ class Local:
         self.run.episodes(ended, self.actor.episode_info)
 
     def save(self) -> None:
-        """A checkpoint of everything."""
+        """Write a checkpoint of everything."""
         self.trainer.drain()
         self.run.save(self.parts, env=self.env.state_dict() if self.env.spec.resume != "truncate" else None)
         self.store.saved()

@@ -1,4 +1,4 @@
-"""Who may train in a directory, and how training is asked to end."""
+"""Lock of a directory that somebody trains in, and signals that ask training to end."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from reverie.errors import UserError
 
 
 class Stop:
-    """Whether a run has been asked to save and end. Called by the run after every move."""
+    """Request to a run to save and end, which it looks for after every move."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
 
     def __call__(self) -> bool:
-        """True from the moment on that somebody asked."""
-        return self.asked
+        """Whether somebody has asked."""
+        return self.requested
 
 
 def check_new(run_dir: Path) -> None:
@@ -38,7 +38,7 @@ def check_new(run_dir: Path) -> None:
 
 @contextmanager
 def alone(run_dir: Path) -> Iterator[None]:
-    """Nobody else trains in this directory; the lock ends with the process, however that ends."""
+    """Context in which nobody else trains in this directory; the lock ends with the process, however that ends."""
     folder = os.open(run_dir, os.O_RDONLY)
     try:
         try:
@@ -57,13 +57,13 @@ def alone(run_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[Stop]:
-    """SIGTERM and SIGINT ask the run to save and end; a second SIGINT interrupts at once."""
+    """Context in which SIGTERM and SIGINT ask the run to save and end; a second SIGINT interrupts at once."""
     stop = Stop()
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if stop.asked and number == signal.SIGINT:
+        if stop.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        stop.asked = True
+        stop.requested = True
 
     try:
         before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -16,7 +16,7 @@ from reverie.agents.learner import load_tensors, tensors_of
 
 @dataclass(frozen=True)
 class Published:
-    """What actors take over. version: learner_steps behind it. env_steps: of the run when it was published.
+    """Parameters that actors take over. version: learner_steps behind it. env_steps: of the run when it was published.
 
     flat: uint8 [bytes] on the CPU, all tensors of the policy one after another.
     """
@@ -80,7 +80,7 @@ class Follower:
 
 
 def install(published: Published, policy: Policy) -> None:
-    """Give a policy the published tensors. Raises ValueError if it is not one of the same shape."""
+    """Copy the published tensors into a policy. Raises ValueError if it is not one of the same shape."""
     tensors = tensors_of(policy)
     sizes = [tensor.numel() * tensor.element_size() for tensor in tensors.values()]
     if sum(sizes) != published.flat.numel():

@@ -31,7 +31,7 @@ class Episodes:
         self.length = np.zeros(streams, np.int64)
 
     def add(self, rows: Rows, streams: np.ndarray) -> list[Ended]:
-        """Account for rows of these streams; returns (stream, score, length) of the episodes that end with them."""
+        """Episodes that end with these rows of these streams, all of which are taken into account."""
         first = rows["is_first"]
         self.score[streams] = np.where(first, 0.0, self.score[streams] + rows["reward"])
         self.length[streams] = np.where(first, 0, self.length[streams] + 1)
@@ -51,7 +51,7 @@ class Actor:
         self.device = policy.device
         self.seed = seed
         self.noise = Noise(seed, self.device, host=True)
-        self.spec: RowSpec = row_spec(env.spec.observation, env.spec.action)
+        self.fields: RowSpec = row_spec(env.spec.observation, env.spec.action)
         self.streams = np.arange(env.num_envs)
         self.episodes = Episodes(env.num_envs)
         self.rows: Rows = {}
@@ -62,34 +62,35 @@ class Actor:
         """that of the last `step`"""
 
     def start(self) -> list[Ended]:
-        """Reset the environment; must precede the first `step`."""
+        """Reset the environment, before the first `step`; no episode ends with that."""
         return self._see(self.env.reset(self.seed), self._no_action())
 
     def step(self, seat: Seat, version: int = 0) -> list[Ended]:
         """Episodes that ended with one decision per stream. version: of the policy's parameters."""
         before, self.seat = self.state, seat
         with torch.inference_mode():
-            seen = {name: torch.from_numpy(value).to(self.device) for name, value in self.rows.items()}
-            decision = self.policy.step(before, seen, self.noise, seat)
-        self.state, action, extras = decision.state, decision.action, decision.extras
-        taken = action.cpu().numpy().astype(self.spec["action"].dtype, copy=False)
-        over = self.rows["is_last"]
-        taken = np.where(over.reshape(-1, *[1] * (taken.ndim - 1)), np.zeros_like(taken), taken)
-        added = {EXTRA + name: value.cpu().numpy() for name, value in extras.items()}
-        self._pass(self.rows | {"action": taken} | added, None, before, version)
-        result = self.env.step(taken)
+            tensors = {name: torch.from_numpy(value).to(self.device) for name, value in self.rows.items()}
+            decision = self.policy.step(before, tensors, self.noise, seat)
+        self.state = decision.state
+        action = decision.action.cpu().numpy().astype(self.fields["action"].dtype, copy=False)
+        is_last = self.rows["is_last"]
+        action = np.where(is_last.reshape(-1, *[1] * (action.ndim - 1)), np.zeros_like(action), action)
+        extras = {EXTRA + name: value.cpu().numpy() for name, value in decision.extras.items()}
+        self._pass(self.rows | {"action": action} | extras, None, before, version)
+        result = self.env.step(action)
         self.episode_info = result.episode_info
         ended = []
         if result.ends is not None and result.streams is not None and len(result.streams):
-            none = {name: np.zeros_like(value[result.streams]) for name, value in ({"action": taken} | added).items()}
-            closing = result.ends | {"prev_action": taken[result.streams]} | none
+            decided = {"action": action} | extras
+            no_decision = {name: np.zeros_like(value[result.streams]) for name, value in decided.items()}
+            closing = result.ends | {"prev_action": action[result.streams]} | no_decision
             after = {name: value[torch.from_numpy(result.streams)] for name, value in self.state.items()}
             self._pass(closing, result.streams, after, version)
             ended = self.episodes.add(closing, result.streams)
-        return ended + self._see(result.rows, taken)
+        return ended + self._see(result.rows, action)
 
     def begin_anew(self, seed: int) -> None:
-        """For environments that cannot be brought back: close open episodes as time limits and reset all streams.
+        """Close open episodes as time limits and reset all streams, for environments that cannot be brought back.
 
         ::
 
@@ -109,7 +110,7 @@ class Actor:
         self.start()
 
     def metrics(self) -> dict[str, float]:
-        """What the policy tells of how it acts now."""
+        """Metrics of the policy about how it acts now."""
         return self.policy.metrics(self.seat)
 
     def _see(self, rows: Rows, action: np.ndarray) -> list[Ended]:
@@ -122,7 +123,7 @@ class Actor:
             self.sink(rows, streams, state, version)
 
     def _no_action(self) -> np.ndarray:
-        field = self.spec["action"]
+        field = self.fields["action"]
         return np.zeros((self.env.num_envs, *field.shape), field.dtype)
 
     def state_dict(self) -> dict[str, Any]:
@@ -152,7 +153,7 @@ class Trainer:
         self.meter = Meter()
 
     def learn(self) -> None:
-        """As many learner_steps as the store allows now."""
+        """Make as many learner_steps as the store allows now."""
         while (batch := self.feed.next()) is not None:
             self.step(batch)
 
@@ -163,7 +164,7 @@ class Trainer:
         self.feed.settle()
 
     def step(self, batch: Batch) -> None:
-        """One learner_step."""
+        """Make one learner_step."""
         result = self.update(batch)
         self.feed.give(result.feedback)
         self.meter.add(result.metrics)
@@ -193,13 +194,13 @@ class Evaluator:
         self.actor = Actor(env, policy, None, seed)
         self.seat = Seat.alone(env.num_envs, "greedy")
         self.share = -(-episodes // env.num_envs)
-        self.wanted = episodes
+        self.count = episodes
         self.scores: list[list[float]] = [[] for _ in range(env.num_envs)]
         self.lengths: list[list[int]] = [[] for _ in range(env.num_envs)]
         self.info: list[list[Mapping[str, float]]] = [[] for _ in range(env.num_envs)]
 
     def run(self, watch: Callable[[Rows], None] | None = None) -> dict[str, Any]:
-        """Returns scores and lengths of `episodes` episodes, and means of what the environment says of them (info).
+        """Scores and lengths of `episodes` episodes, and means of what the environment says of them (info).
 
         watch: sees the rows before each decision.
         """
@@ -212,9 +213,9 @@ class Evaluator:
                     self.scores[stream].append(score)
                     self.lengths[stream].append(length)
                     self.info[stream].append(self.actor.episode_info.get(stream, {}))
-        scores = [s for turn in zip(*self.scores, strict=True) for s in turn][: self.wanted]
-        lengths = [n for turn in zip(*self.lengths, strict=True) for n in turn][: self.wanted]
-        said = [i for turn in zip(*self.info, strict=True) for i in turn][: self.wanted]
-        names = dict.fromkeys(name for info in said for name in info)
-        info = {name: float(np.mean([each[name] for each in said if name in each])) for name in names}
+        scores = [s for turn in zip(*self.scores, strict=True) for s in turn][: self.count]
+        lengths = [n for turn in zip(*self.lengths, strict=True) for n in turn][: self.count]
+        infos = [i for turn in zip(*self.info, strict=True) for i in turn][: self.count]
+        names = dict.fromkeys(name for info in infos for name in info)
+        info = {name: float(np.mean([each[name] for each in infos if name in each])) for name in names}
         return {"scores": scores, "lengths": lengths, "info": info}

@@ -47,15 +47,15 @@ class Clock:
 
     @property
     def version(self) -> int:
-        """Of the learner's parameters: the learner_steps behind them."""
+        """Version of the learner's parameters: the learner_steps behind them."""
         return self.learner_steps
 
 
 class Stateful(Protocol):
-    """Whatever has a state."""
+    """Part of a run that has a state."""
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it."""
+        """State, all of it."""
 
     def load_state_dict(self, state: Any) -> None:
         """Inverse of `state_dict`."""
@@ -107,24 +107,24 @@ class Run:
         return passed and (what == "log" or not self.finished)
 
     def tick(self) -> None:
-        """A round of the runner is over."""
+        """Note that a round of the runner is over."""
         self._before = self.clock.env_steps
 
     # What is recorded
 
     def record(self, metrics: Mapping[str, float]) -> None:
-        """One line of the log, now."""
+        """Write one line of the log, now."""
         clock = self.clock
         self.logger.log(metrics, env_steps=clock.env_steps, frames=clock.frames, learner_steps=clock.learner_steps)
 
     def episodes(self, ended: list[Ended], info: Mapping[int, Mapping[str, float]]) -> None:
-        """A line for each episode that ended. info: what the environment says of it, by stream."""
+        """Write a line for each episode that ended. info: what the environment says of it, by stream."""
         for stream, score, length in ended:
             more = {f"episode/{name}": value for name, value in info.get(stream, {}).items()}
             self.record({"episode/score": score, "episode/length": length, **more})
 
     def log(self, **metrics: Mapping[str, float]) -> None:
-        """One line of what the parts of a run tell, ``<part>/<name>``, with the speeds since the last one."""
+        """Write one line of what the parts of a run tell, ``<part>/<name>``, with the speeds since the last one."""
         line = {f"{part}/{name}": value for part, numbers in metrics.items() for name, value in numbers.items()}
         seconds = time.perf_counter() - self._since
         env_steps, learner_steps = self._at
@@ -159,7 +159,7 @@ class Run:
     # What is kept
 
     def save(self, parts: Mapping[str, Stateful], **more: Any) -> None:
-        """A durable checkpoint of the runner's parts, of `more`, and of what is counted here."""
+        """Write a durable checkpoint of the runner's parts, of `more`, and of what is counted here."""
         self.logger.sync()
         clock = self.clock
         tree = {

@@ -53,23 +53,24 @@ def load_config(run_dir: Path) -> Config:
         raise UserError(f"{run_dir} is not a run directory: it has no config.json")
     try:
         document = json.loads(path.read_text())
-        data, written = document["config"], document.get("format")
+        data, file_format = document["config"], document.get("format")
         name, preset, versions = str(data["name"]), str(data["preset"]), document.get("versions", {})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); restore it from a copy") from error
-    if written != FORMAT:
-        raise _other_format(path, written, versions)
+    if file_format != FORMAT:
+        raise _other_format(path, file_format, versions)
     config = overrides.from_dict(Config(name, preset, find(name).load().Config()), data)
     if missing := overrides.lacking(config, data):
-        shown = ", ".join(f"{key} = {value}" for key, value in missing.items())
-        print(f"reverie: {path} lacks {len(missing)} keys, which take their defaults: {shown}", file=sys.stderr)
+        defaults = ", ".join(f"{key} = {value}" for key, value in missing.items())
+        print(f"reverie: {path} lacks {len(missing)} keys, which take their defaults: {defaults}", file=sys.stderr)
     return config
 
 
-def _other_format(path: Path, written: Any, versions: Any) -> UserError:
-    """Of a run that another version of the package wrote."""
+def _other_format(path: Path, file_format: Any, versions: Any) -> UserError:
+    """Error for a run that another version of the package wrote."""
     version = versions.get("reverie", "unknown") if isinstance(versions, dict) else "unknown"
-    has = "has no format, as runs before format 3" if written is None else f"has format {written!r}, not {FORMAT}"
+    none = "has no format, as runs before format 3"
+    has = none if file_format is None else f"has format {file_format!r}, not {FORMAT}"
     return UserError(
         f"{path} {has}: train anew in another directory, or use the commit that wrote it (version {version}); "
         "`reverie plot` still draws its metrics"

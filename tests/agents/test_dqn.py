@@ -91,7 +91,7 @@ def test_the_online_network_is_read_only_where_it_chooses() -> None:
         learner = make(n_step=2, double=double)
         data = batch(learner)
         rows = {name: value[learner.windows.context :] for name, value in data.rows.items()}
-        evaluated = learner.evaluate(data, learner.bellman.steps(rows, 1, learner.policy.version), {})
+        evaluated = learner.evaluate(data, learner.bellman.target_parts(rows, 1, learner.policy.version), {})
         assert (evaluated.online is not None) is double
         assert evaluated.here is None  # no head here asks for it
 
@@ -128,7 +128,7 @@ def test_steps_ahead_fall_by_the_same_factor() -> None:
     ahead = []
     for updates in (0, 1, 2, 3, 4, 5, 100):
         count(learner, updates)
-        steps = learner.bellman.steps(rows, learner.windows.learn, learner.policy.version)
+        steps = learner.bellman.target_parts(rows, learner.windows.learn, learner.policy.version)
         ahead.append(steps.ahead.unique().tolist())
     assert ahead == [[8], [6], [4], [3], [2], [2], [2]]
     with pytest.raises(ValueError, match="n_step_end <= n_step 3, got 4"):

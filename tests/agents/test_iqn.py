@@ -129,7 +129,7 @@ def test_with_constant_quantiles_the_target_is_dqns() -> None:
         theirs.network.torso.load_state_dict(mine.network.torso.state_dict())
         theirs.network.head.load_state_dict(mine.network.head.body.state_dict())
     data = batch(learner, ends=0.3)
-    steps = learner.bellman.steps(data.rows, 3, learner.policy.version)
+    steps = learner.bellman.target_parts(data.rows, 3, learner.policy.version)
     seen = []
     for one in (learner, parent):
         outputs = one.evaluate(data, steps, {})

@@ -11,7 +11,7 @@ import torch
 from reverie import overrides
 from reverie.data.selectors import PrioritisedConfig, UniformConfig
 from reverie.presets import make_config
-from reverie.run.build import build_env, build_learner
+from reverie.run.build import build_agent, build_env, build_learner
 from reverie.run.local import train
 
 PUBLISHED: dict[tuple[str, str], dict[str, Any]] = {
@@ -117,10 +117,10 @@ def test_r2d2_keeps_four_million_rows_and_reads_whole_windows() -> None:
     small = overrides.apply(config, {"env.num_envs": 1})
     env = build_env(small)
     try:
-        learner = build_learner(small, env.spec, torch.device("cpu"))
+        learner = build_learner(small, build_agent(small, env.spec), torch.device("cpu"))
     finally:
         env.close()
-    assert (learner.spec.context, learner.spec.learn, learner.spec.lookahead) == (40, 80, 5)
+    assert (learner.windows.context, learner.windows.learn, learner.windows.lookahead) == (40, 80, 5)
     assert learner.policy.network.actions == 18
     states = (2 * 512 * 4 + 3 * 84 * 84) / 40
     assert config.replay.store.budget / (84 * 84 + states) == pytest.approx(4e6, rel=0.05)

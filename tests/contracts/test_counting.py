@@ -118,10 +118,15 @@ class CountingLearner(Learner):
 
 
 @dataclass(frozen=True)
+class Nothing:
+    """Settings of an agent that has none."""
+
+
+@dataclass(frozen=True)
 class Counting(Agent):
     """The recipe, as a run finds it: ``test_counting:Counting``."""
 
-    Config: ClassVar[type] = type(None)
+    Config: ClassVar[type] = Nothing
 
     def policy(self) -> CountingPolicy:
         return CountingPolicy(extras=False)
@@ -323,7 +328,7 @@ def configuration(env: str, streams: int, spec: SequenceSpec, options: dict[str,
     return Config(
         name=f"{__name__}:Counting",
         preset="none",
-        agent=None,
+        agent=Nothing(),
         env=EnvConfig(env, streams, options=options),
         replay=ReplayConfig(
             4, WindowConfig(spec.context, spec.learn, spec.period, spec.state), store=StoreConfig(8_000, chunk=8)

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from reverie import overrides
 from reverie.agents.objective import Nothing
+from reverie.cli import cli
 from reverie.envs.env import ResumeError
 from reverie.envs.make import make_env
 from reverie.errors import UserError
@@ -160,6 +162,13 @@ def test_the_score_in_the_dream_stands_beside_the_real_one(run_dir: Path) -> Non
     assert inside["gap"] == pytest.approx(inside["dream"]["score"] - inside["real"]["score"])
     assert "in_dream" not in evaluate(run_dir, episodes=6)
     assert score_in_dream(run_dir, episodes=6, seed=0) == inside
+
+
+def test_the_command_line_asks_for_it(run_dir: Path) -> None:
+    shown = CliRunner().invoke(cli, ["eval", str(run_dir), "--episodes", "2", "--in-dream"], catch_exceptions=False)
+    assert shown.exit_code == 0
+    names = [line.split()[0] for line in shown.stdout.splitlines()]
+    assert {"score", "in_dream.unit", "in_dream.gap", "in_dream.dream.score", "in_dream.real.score"} <= set(names)
 
 
 def test_rewards_of_the_world_can_be_paid_as_a_model_learns_them() -> None:

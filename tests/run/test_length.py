@@ -16,7 +16,7 @@ from reverie.envs.env import EnvSpec
 from reverie.nets.schedule import Length, resolve
 from reverie.presets import make_config
 from reverie.report.log import read_metrics
-from reverie.run.build import build_env, build_learner
+from reverie.run.build import build_agent, build_env, build_learner
 from reverie.run.length import run_length, schedule_line
 from reverie.run.local import train
 
@@ -108,7 +108,7 @@ def test_the_line_at_the_start_says_when_each_ends(tmp_path: Path, capsys: pytes
 def test_learners_are_built_with_counts() -> None:
     config = small()
     made = build_env(config, 1)
-    learner = build_learner(config, made.spec, torch.device("cpu"))
+    learner = build_learner(config, build_agent(config, made.spec), torch.device("cpu"))
     made.close()
     assert (learner.config.opt.lr_over, learner.config.explore.over) == (83, 40)
     assert learner.optimisers["q"].config.lr_over == 83

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -307,3 +309,26 @@ def test_the_real_command_killed_and_terminated(tmp_path: Path, alone: dict[str,
     assert process.returncode == 0, err
     assert err == ""
     assert_same_run(alone["toy/catch"], run_dir)
+
+
+def test_a_resumed_run_keeps_nothing_of_its_checkpoint(
+    tmp_path: Path, halfway: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is as large as the networks, their moments and the open rows, and must not live as long as the run."""
+    shutil.copytree(halfway, tmp_path / "run")
+    alive: list[weakref.ref[Any]] = []
+    load = Checkpoints.load
+
+    def noting(self: Checkpoints, *only: Any) -> dict[str, Any]:
+        tree = load(self, *only)
+        tensors = tree["trainer"]["learner"]["tensors"]
+        alive.extend(weakref.ref(tensor) for tensor in tensors.values())
+        alive.append(weakref.ref(tree["store"]["record"]["tail"]["obs.image"]))
+        return tree
+
+    monkeypatch.setattr(Checkpoints, "load", noting)
+    local = again(config("toy/catch"), tmp_path / "run")
+    gc.collect()
+    assert len(alive) > 20
+    assert [reference for reference in alive if reference() is not None] == []
+    assert local.run.resumed is not None

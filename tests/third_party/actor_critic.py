@@ -28,9 +28,10 @@ from reverie.ops.returns import vtrace
 
 @dataclass(frozen=True)
 class ActorCriticConfig:
-    """gamma: discount. entropy, value: weights of the two losses beside the policy's."""
+    """gamma: discount. scale: of rewards. entropy, value: weights of the two losses beside the policy's."""
 
     gamma: float = 0.99
+    scale: float = 0.1
     entropy: float = 0.01
     value: float = 0.5
     torso: TorsoConfig = field(default_factory=lambda: TorsoConfig((16, 32, 32), layers=2, units=64, act="tanh"))
@@ -87,7 +88,7 @@ class ActorCriticLearner(Learner):
         (log_probs, value), _ = self.policy.unroll({}, rows, self.noise)
         taken = log_probs.gather(-1, rows["action"].unsqueeze(-1)).squeeze(-1)
         behaviour = rows["extra.log_prob"]
-        ends = rows["reward"], rows["is_last"], rows["is_terminal"]
+        ends = config.scale * rows["reward"], rows["is_last"], rows["is_terminal"]
         target, advantage = vtrace(behaviour, taken.detach(), *ends, value.detach(), config.gamma)
         entropy = masked_mean(-(log_probs.exp() * log_probs).sum(-1)[:-1], acted)
         policy_loss = masked_mean(-taken[:-1] * advantage, acted)

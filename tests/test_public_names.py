@@ -1,0 +1,56 @@
+"""Names at the top of the package, and what other packages register: found without importing more than is used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint
+
+import pytest
+
+import reverie
+from reverie.envs import make
+from reverie.errors import UserError
+
+
+def test_every_public_name_is_the_thing_itself() -> None:
+    from reverie.agents.agent import Agent
+    from reverie.data.dataset import open_dataset
+    from reverie.play.load import load
+    from reverie.run.local import train
+
+    assert (reverie.Agent, reverie.open_dataset, reverie.load, reverie.train) == (Agent, open_dataset, load, train)
+    assert all(getattr(reverie, name) for name in reverie.__all__)
+    assert set(reverie.__all__) <= set(dir(reverie))
+    with pytest.raises(AttributeError, match="has no attribute 'trian'"):
+        reverie.trian  # noqa: B018
+
+
+def test_the_package_alone_imports_nothing_heavy() -> None:
+    code = "import sys, reverie; print('torch' in sys.modules); reverie.open_dataset; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    points = [
+        EntryPoint("mine", "reverie.envs.toys", make.GROUP),
+        EntryPoint("toy", "no.such.module", make.GROUP),
+        EntryPoint("broken", "no.such.module", make.GROUP),
+    ]
+    monkeypatch.setattr(make, "entry_points", lambda group: points if group == make.GROUP else [])
+    make.families.cache_clear()
+    yield
+    make.families.cache_clear()
+
+
+@pytest.mark.usefixtures("registered")
+def test_other_packages_bring_families_of_environments() -> None:
+    assert make.family_of("mine/catch") == "reverie.envs.toys"
+    assert make.family_of("toy/catch") == "reverie.envs.toys"  # ours keep their prefixes
+    assert make.family_of("CartPole-v1") == make.GYM
+    assert make.make_env("toy/catch").spec.id == "toy/catch"
+    with pytest.raises(UserError, match=r"broken/thing: there is no module 'no'"):
+        make.make_env("broken/thing")
