@@ -22,7 +22,7 @@ class EnvConfig:
 
 @dataclass(frozen=True)
 class WindowConfig:
-    """Which windows are trained on; lengths in rows, see `reverie.data.sequences.SequenceSpec`.
+    """Windows that are trained on; lengths in rows, see `reverie.data.sequences.SequenceSpec`.
 
     context: rows of burn-in; what an agent needs beside them (frames of a stack, rows to bootstrap from) it adds
     itself, see `Learner.sequence`. learn: rows with a loss. period: windows begin at every so many rows.
@@ -45,7 +45,7 @@ class WindowConfig:
 
 @dataclass(frozen=True)
 class StoreConfig:
-    """What is kept. budget: bytes of rows in memory. chunk: rows of one stream per sealed file on disk."""
+    """Size of the store. budget: bytes of rows in memory. chunk: rows of one stream per sealed file on disk."""
 
     budget: int = 2_000_000_000
     chunk: int = 1024
@@ -56,7 +56,7 @@ class StoreConfig:
 
 @dataclass(frozen=True)
 class ReplayConfig:
-    """What is kept and what a batch is made of. batch: windows per learner_step.
+    """Contents of the replay and of a batch. batch: windows per learner_step.
 
     selector: which windows are drawn, chosen by name (``replay.selector = prioritised``) and then set up
     (``replay.selector.alpha = 0.9``); names and their settings: `reverie.data.selectors.SELECTORS`.
@@ -76,7 +76,7 @@ class ReplayConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How long, how often, and on what.
+    """Length of a run, how often what happens, and on what.
 
     frames: length of the run (env_steps x action repeat). prefill: env_steps of random actions first.
     pretrain: learner_steps once the prefill is there.

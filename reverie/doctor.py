@@ -40,7 +40,7 @@ class Finding:
 
 
 def report(echo: Callable[[str], None]) -> int:
-    """Make all checks, echoing each as it is done. Returns 1 if something is broken that everything needs, else 0."""
+    """Exit code 1 if something is broken that everything needs, else 0. Each check is echoed as it is made."""
     broken = False
     for check in CHECKS:
         for finding in _run(check):
@@ -67,13 +67,13 @@ def python() -> Iterator[Finding]:
 
 
 def libraries(distribution: str = "reverie-rl") -> Iterator[Finding]:
-    """What `distribution` requires, by its own metadata."""
+    """Libraries that `distribution` requires, by its own metadata."""
     try:
         required = metadata.requires(distribution) or []
     except metadata.PackageNotFoundError:
         yield Finding("libraries", "warning", f"{distribution} is not installed", "pip install -e .")
         return
-    found: list[str] = []
+    versions: list[str] = []
     for requirement in required:
         match = re.match(r"([\w.-]+?)\s*(?:>=\s*([\d.]+))?(?:\s*;|$)", requirement)
         if "extra ==" in requirement or not match:
@@ -86,8 +86,8 @@ def libraries(distribution: str = "reverie-rl") -> Iterator[Finding]:
                 "libraries", "problem", f"{name} {version or 'missing'}", f"pip install '{needed}'", core=True
             )
         else:
-            found.append(f"{name} {version}")
-    yield Finding("libraries", "ok", ", ".join(found))
+            versions.append(f"{name} {version}")
+    yield Finding("libraries", "ok", ", ".join(versions))
 
 
 def device() -> Iterator[Finding]:
@@ -150,13 +150,13 @@ def rendering() -> Iterator[Finding]:
     if installed("mujoco") is None:
         yield Finding("rendering", "ok", "not needed: mujoco, which draws with OpenGL, is not installed")
         return
-    wanted = os.environ.get("MUJOCO_GL")
+    configured = os.environ.get("MUJOCO_GL")
     errors: list[str] = []
-    for backend in [wanted] if wanted else ["egl", "osmesa"]:
+    for backend in [configured] if configured else ["egl", "osmesa"]:
         environment = {"MUJOCO_GL": backend, "PYOPENGL_PLATFORM": backend}
         error = _try("import mujoco; mujoco.GLContext(64, 64).make_current()", environment)
         if error is None:
-            advice = "" if wanted else f"; set MUJOCO_GL={backend}"
+            advice = "" if configured else f"; set MUJOCO_GL={backend}"
             yield Finding("rendering", "ok", f"MuJoCo draws with {backend}{advice}")
             return
         errors.append(f"{backend}: {error}")
@@ -189,16 +189,16 @@ def disk() -> Iterator[Finding]:
 
 
 def speed() -> Iterator[Finding]:
-    """Half a second each of matrix products and convolutions, in float32."""
+    """Speed of matrix products and convolutions in float32, half a second each."""
     import torch
 
     where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     size = 1024 if where.type == "cpu" else 8192
-    left, right = torch.randn(2, size, size, device=where)
+    first, second = torch.randn(2, size, size, device=where)
     images = torch.randn(64, 32, 31, 31, device=where).contiguous(memory_format=torch.channels_last)
     kernel = torch.randn(64, 32, 4, 4, device=where).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        product = _rate(lambda: left @ right, 2 * size**3)
+        product = _rate(lambda: first @ second, 2 * size**3)
         convolution = _rate(
             lambda: torch.nn.functional.conv2d(images, kernel, stride=2), 2 * 64 * 64 * 14 * 14 * 32 * 16
         )
@@ -228,21 +228,21 @@ def installed(name: str) -> str | None:
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """'2.13.0+cpu' -> (2, 13, 0): the leading numbers, to compare."""
+    """Leading numbers of a version, to compare: '2.13.0+cpu' -> (2, 13, 0)."""
     return tuple(int(part) for part in re.findall(r"\d+", version.split("+")[0])[:3])
 
 
 def _try(code: str, environment: Mapping[str, str]) -> str | None:
-    """Run code in another Python; None if it ends well, else the last line of its complaint."""
+    """Last line of the complaint of code that is run in another Python; None if it ends well."""
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=os.environ | environment
         )
     except subprocess.TimeoutExpired:
         return "no answer within 60 seconds"
-    if done.returncode == 0:
+    if process.returncode == 0:
         return None
-    return (done.stderr.strip().splitlines() or [f"ended with code {done.returncode}"])[-1]
+    return (process.stderr.strip().splitlines() or [f"ended with code {process.returncode}"])[-1]
 
 
 def _rate(work: Callable[[], object], operations: int, seconds: float = 0.5) -> float:

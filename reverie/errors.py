@@ -11,7 +11,7 @@ class UserError(Exception):
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """'; did you mean a, b?' with the known names nearest to `name`, or the list of them if none is near."""
+    """Hint '; did you mean a, b?' with the known names nearest to `name`, or the list of them if none is near."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     # Of a dotted key, people often know the last part only, or nearly: batch_size for replay.batch.

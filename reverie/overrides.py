@@ -1,4 +1,4 @@
-"""Change, check, save and reload nested frozen dataclasses by dotted keys: ``agent.rssm.deter = 600``.
+"""Overrides: nested frozen dataclasses changed, checked, saved and reloaded by dotted keys, ``agent.rssm.deter = 600``.
 
 Nothing here knows a particular config. A *group* is a field that holds a dataclass, a *key* is a path of field names to
 anything else. Which dataclass a group holds is decided by the instance that the caller passes (a preset), so one field
@@ -50,12 +50,12 @@ class Choice:
 
 
 def parse(tokens: Sequence[str]) -> dict[str, str]:
-    """Command-line words -> {dotted key: text}; of a key given twice, the last counts.
+    """Overrides, {dotted key: text}, from command-line words; of a key given twice, the last counts.
 
     Accepts ``--a.b 600``, ``--a.b=600``, ``a.b=600`` and the bare flag ``--a.b`` (true). Dashes in names are
     underscores. Raises UserError for a word that is none of these.
     """
-    found: dict[str, str] = {}
+    overrides: dict[str, str] = {}
     words = list(tokens)
     while words:
         word = words.pop(0)
@@ -64,12 +64,12 @@ def parse(tokens: Sequence[str]) -> dict[str, str]:
         elif re.fullmatch(r"--[A-Za-z_][\w.-]*", word):
             name = word[2:]
             # A following "a.b=1" is an override of its own: values that look like that need "--key=value".
-            takes = bool(words) and not words[0].startswith("--") and not _DOTTED_ASSIGNMENT.match(words[0])
-            value = words.pop(0) if takes else "true"
+            has_value = bool(words) and not words[0].startswith("--") and not _DOTTED_ASSIGNMENT.match(words[0])
+            value = words.pop(0) if has_value else "true"
         else:
             raise UserError(f"unexpected argument {word!r}; write --key value, --key=value or key=value")
-        found[name.replace("-", "_")] = value
-    return found
+        overrides[name.replace("-", "_")] = value
+    return overrides
 
 
 def apply(config: C, overrides: Mapping[str, Any]) -> C:
@@ -83,11 +83,11 @@ def apply(config: C, overrides: Mapping[str, Any]) -> C:
     for key, value in overrides.items():
         by_name = isinstance(value, str) and _is_choice(config, key.split("."))
         _plant(tree, f"{key}.{KIND}" if by_name else key, value)
-    return _rebuild(config, tree, "", _known(config), text=True)
+    return _rebuild(config, tree, "", _keys(config), text=True)
 
 
 def flatten(config: Any) -> dict[str, Any]:
-    """{dotted key: value} of every key, in field order; a dictionary is one value."""
+    """Values of all keys, {dotted key: value}, in field order; a dictionary is one value."""
     flat: dict[str, Any] = {}
     choices = _choices(type(config))
     for field in _fields(config):
@@ -116,11 +116,11 @@ def from_dict(default: C, data: Mapping[str, Any]) -> C:
 
     Text is taken as it stands. Raises UserError for unknown keys, wrong types and rejected values, as `apply` does.
     """
-    return _rebuild(default, data, "", _known(default), text=False)
+    return _rebuild(default, data, "", _keys(default), text=False)
 
 
 def lacking(config: Any, data: Mapping[str, Any]) -> dict[str, Any]:
-    """{dotted key: value that it has in `config`} of the keys of `config` that `data`, a `to_dict`, does not have."""
+    """Keys of `config`, with their values in it, that `data`, a `to_dict`, does not have: {dotted key: value}."""
     return {key: value for key, value in flatten(config).items() if not _has(data, key.split("."))}
 
 
@@ -133,7 +133,7 @@ def _has(data: Any, path: Sequence[str]) -> bool:
 
 
 def _choices(cls: type) -> dict[str, Choice]:
-    """Field name -> how its group is chosen."""
+    """Choices of groups by the names of their fields."""
     hints = typing.get_type_hints(cls, include_extras=True)
     return {
         name: part for name, hint in hints.items() for part in getattr(hint, "__metadata__", ()) if type(part) is Choice
@@ -157,7 +157,7 @@ def _fields(config: Any) -> list[dataclasses.Field[Any]]:
     return [field for field in dataclasses.fields(config) if field.init]
 
 
-def _known(config: Any) -> list[str]:
+def _keys(config: Any) -> list[str]:
     return list(flatten(config))
 
 
@@ -178,7 +178,7 @@ class _Nest(dict[str, Any]):
     """Overrides below a name, as opposed to a dictionary given as a value."""
 
 
-def _rebuild(config: Any, tree: Mapping[str, Any], prefix: str, known: list[str], *, text: bool) -> Any:
+def _rebuild(config: Any, tree: Mapping[str, Any], prefix: str, keys: list[str], *, text: bool) -> Any:
     """`config` with the values of `tree`, built bottom up with one ``replace`` (one ``__post_init__``) per group."""
     hints = typing.get_type_hints(type(config), include_extras=True)
     names = {field.name for field in _fields(config)}
@@ -186,14 +186,14 @@ def _rebuild(config: Any, tree: Mapping[str, Any], prefix: str, known: list[str]
     for name, value in tree.items():
         key = prefix + name
         if name not in names:
-            raise UserError(f"unknown key {_first(key, value)!r}{suggest(_first(key, value), known)}")
+            raise UserError(f"unknown key {_first(key, value)!r}{suggest(_first(key, value), keys)}")
         choice = _choices(type(config)).get(name)
         if choice is not None and type(value) in choice.classes.values():
             changes[name] = value
         elif choice is not None and isinstance(value, Mapping):
-            changes[name] = _chosen(choice, getattr(config, name), value, key, known, text=text)
+            changes[name] = _choose(choice, getattr(config, name), value, key, keys, text=text)
         else:
-            changes[name] = _value(getattr(config, name), hints[name], value, key, known, text=text)
+            changes[name] = _value(getattr(config, name), hints[name], value, key, keys, text=text)
     try:
         return dataclasses.replace(config, **changes)
     except ValueError as error:
@@ -201,7 +201,7 @@ def _rebuild(config: Any, tree: Mapping[str, Any], prefix: str, known: list[str]
         raise UserError(f"{named or 'the config'}: {error}") from error
 
 
-def _chosen(choice: Choice, current: Any, tree: Mapping[str, Any], key: str, known: list[str], *, text: bool) -> Any:
+def _choose(choice: Choice, current: Any, tree: Mapping[str, Any], key: str, keys: list[str], *, text: bool) -> Any:
     """A group that is chosen by name: of the named class, with its defaults, or else the current one, changed."""
     rest = {name: value for name, value in tree.items() if name != KIND}
     if KIND in tree:
@@ -214,23 +214,23 @@ def _chosen(choice: Choice, current: Any, tree: Mapping[str, Any], key: str, kno
         owners = [owner for owner, cls in choice.classes.items() if name in {f.name for f in dataclasses.fields(cls)}]
         if name not in names and owners:
             raise UserError(f"{_first(f'{key}.{name}', value)} is of {key} = {' or '.join(owners)}, but it is {kind}")
-    return _rebuild(current, rest, f"{key}.", [*known, *(f"{key}.{name}" for name in names)], text=text)
+    return _rebuild(current, rest, f"{key}.", [*keys, *(f"{key}.{name}" for name in names)], text=text)
 
 
-def _value(current: Any, hint: Any, value: Any, key: str, known: list[str], *, text: bool) -> Any:
+def _value(current: Any, hint: Any, value: Any, key: str, keys: list[str], *, text: bool) -> Any:
     """The checked new value of one field, which held `current`."""
     group = current if _is_group(current) else _default_group(hint)
     if group is not None:
         if isinstance(value, Mapping):
-            return _rebuild(group, value, key + ".", known, text=text)
+            return _rebuild(group, value, key + ".", keys, text=text)
         whole = _is_group(value) or (_is_union(hint) and type(None) in typing.get_args(hint))
         if not whole:
-            below = [k for k in known if k.startswith(key + ".")]
+            below = [k for k in keys if k.startswith(key + ".")]
             raise UserError(f"{key} is a group of keys; set one of {', '.join(below[:8])}")
         return _coerce(hint, value, key, text=text)
     if isinstance(value, _Nest):
         if not isinstance(current, Mapping):
-            raise UserError(f"unknown key {_first(key, value)!r}{suggest(_first(key, value), known)}")
+            raise UserError(f"unknown key {_first(key, value)!r}{suggest(_first(key, value), keys)}")
         return _coerce(hint, _merge(current, value, text=text), key, text=False)
     return _coerce(hint, value, key, text=text)
 
@@ -348,13 +348,13 @@ def _first(key: str, value: Any) -> str:
 
 def _assignments(tree: Mapping[str, Any], prefix: str) -> list[str]:
     """The overrides in `tree` as ``key = value``, to be named in an error."""
-    shown: list[str] = []
+    assignments: list[str] = []
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            shown += _assignments(value, f"{prefix}{name}.")
+            assignments += _assignments(value, f"{prefix}{name}.")
         else:
-            shown.append(f"{prefix}{name} = {value}")
-    return shown if len(shown) <= 6 else [*shown[:6], "..."]
+            assignments.append(f"{prefix}{name} = {value}")
+    return assignments if len(assignments) <= 6 else [*assignments[:6], "..."]
 
 
 def _plain(value: Any) -> Any:

@@ -49,10 +49,10 @@ def plot(ctx: click.Context, paths: tuple[Path, ...], out: Path | None, weights:
         return
     from reverie.report.plot import plot as draw
 
-    drawn = draw(paths, out or "curves.png", **options)
-    for note in drawn.notes:
+    files = draw(paths, out or "curves.png", **options)
+    for note in files.notes:
         click.echo(f"note: {note}", err=True)
-    for line in (*drawn.table, f"picture  {drawn.picture}", f"numbers  {drawn.csv}"):
+    for line in (*files.table, f"picture  {files.picture}", f"numbers  {files.csv}"):
         click.echo(line)
 
 
@@ -98,7 +98,7 @@ def compare(
     from reverie.study.compare import Comparison, Variant
     from reverie.study.compare import compare as run
 
-    named = [Variant(name, name) for name in filter(None, map(str.strip, agents.split(",")))]
+    all_variants = [Variant(name, name) for name in filter(None, map(str.strip, agents.split(",")))]
     for variant in variants:
         try:
             words = shlex.split(variant)
@@ -106,9 +106,9 @@ def compare(
             raise UserError(f"--variant {variant!r} cannot be read: {error}") from error
         if len(words) < 2:
             raise UserError(f'--variant {variant!r} needs a name and an agent: "name agent key=value ..."')
-        named.append(Variant(words[0], words[1], tuple(words[2:])))
+        all_variants.append(Variant(words[0], words[1], tuple(words[2:])))
     request = Comparison(
-        variants=tuple(named),
+        variants=tuple(all_variants),
         seeds=_seeds(seeds),
         overrides=(*common, *overrides),
         work=work or out / "runs",
@@ -122,7 +122,7 @@ def compare(
 
 
 def _seeds(text: str) -> tuple[int, ...]:
-    """``3`` is 0, 1, 2; ``3,4`` is 3, 4; ``3,`` is 3."""
+    """Seeds of a text: ``3`` is 0, 1, 2; ``3,4`` is 3, 4; ``3,`` is 3."""
     try:
         numbers = [int(part) for part in text.split(",") if part.strip()]
     except ValueError:
@@ -151,20 +151,20 @@ def reproduce(
 ) -> None:
     """Show again what a claim of this repository says: run it, compare with its interval; exit code 1 if it fails."""
     from reverie.study.reproduce import CLAIMS, find_claim
-    from reverie.study.reproduce import claims as known
+    from reverie.study.reproduce import claims as read_claims
     from reverie.study.reproduce import reproduce as run
 
     folder = claims or CLAIMS
     if listing:
-        found = known(folder)
-        width = max(map(len, found))
-        for claim in found.values():
+        by_name = read_claims(folder)
+        width = max(map(len, by_name))
+        for claim in by_name.values():
             small = f", miniature {claim.miniature.minutes:g} min" if claim.miniature else ""
             click.echo(f"{claim.name:<{width}}  {claim.claim} ({claim.full.minutes:g} min{small})")
         return
     if name is None:
         raise UserError("name a claim: reverie reproduce NAME; `reverie reproduce --list` shows them")
     claim = find_claim(folder, name)
-    where = out or Path("runs") / "reproduce" / (f"{name}-miniature" if miniature else name)
-    passed = run(claim, where, miniature=miniature, committed=committed, say=click.echo)
+    out_dir = out or Path("runs") / "reproduce" / (f"{name}-miniature" if miniature else name)
+    passed = run(claim, out_dir, miniature=miniature, committed=committed, say=click.echo)
     ctx.exit(0 if passed else 1)

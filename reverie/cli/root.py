@@ -76,17 +76,17 @@ def require_run(run_dir: Path) -> None:
 
 
 def show(result: Mapping[str, Any], as_json: bool = False) -> None:
-    """A result as aligned lines, groups as dotted names, long lists and those in groups left out; or all as JSON."""
+    """Echo a result as aligned lines, groups as dotted names, long lists and those in groups left out; or as JSON."""
     if as_json:
         click.echo(json.dumps(result, indent=2, default=str))
         return
-    shown = {
+    items = {
         name: value
         for name, value in _flat(result).items()
         if not (isinstance(value, list | tuple) and (len(value) > 12 or "." in name))
     }
-    width = max((len(name) for name in shown), default=0)
-    for name, value in shown.items():
+    width = max((len(name) for name in items), default=0)
+    for name, value in items.items():
         click.echo(f"{name:<{width}}  {f'{value:.4g}' if isinstance(value, float) else value}")
 
 

@@ -34,22 +34,23 @@ def doctor(ctx: click.Context) -> None:
 
 @cli.command("check-env", context_settings={"ignore_unknown_options": True})
 @click.argument("env")
-@click.option("--steps", type=click.IntRange(1), default=1000, show_default=True, help="env_steps to take.")
+@click.option(
+    "--steps", "env_steps", type=click.IntRange(1), default=1000, show_default=True, help="env_steps to take."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--env.options.KEY value]...")
 @click.pass_context
-def check_env(ctx: click.Context, env: str, steps: int, seed: int, overrides: tuple[str, ...]) -> None:
+def check_env(ctx: click.Context, env: str, env_steps: int, seed: int, overrides: tuple[str, ...]) -> None:
     """Step ENV with random actions and check that it keeps the contract.
 
     Its protocol and options are set as for training: --env.protocol atari-84, --env.options.flicker 0.5.
     """
     from reverie.envs.check import check_env as check
 
-    found = check(env, steps, seed, **_env_options(env, overrides))
-    lines = found.lines() if hasattr(found, "lines") else [f"{name}: {value}" for name, value in vars(found).items()]
-    for line in lines:
+    result = check(env, env_steps, seed, **_env_options(env, overrides))
+    for line in result.lines() if hasattr(result, "lines") else [f"{k}: {v}" for k, v in vars(result).items()]:
         click.echo(line)
-    ctx.exit(0 if found.ok else 1)
+    ctx.exit(0 if result.ok else 1)
 
 
 @cli.command()
@@ -68,22 +69,21 @@ def _env_options(env: str, words: tuple[str, ...]) -> dict[str, Any]:
     from reverie import overrides
     from reverie.config import EnvConfig
 
-    given = overrides.parse(words)
-    for key in given:
+    settings = overrides.parse(words)
+    for key in settings:
         if key != "env.protocol" and not key.startswith("env.options"):
             raise UserError(f"{key} does not change what is checked; set env.protocol or env.options")
-    config = overrides.apply(EnvConfig(env), {key.removeprefix("env."): value for key, value in given.items()})
+    config = overrides.apply(EnvConfig(env), {key.removeprefix("env."): value for key, value in settings.items()})
     return {**({} if config.protocol == "auto" else {"protocol": config.protocol}), **config.options}
 
 
 def _agents() -> list[str]:
     from reverie.agents import agents
 
-    known = agents()
-    width = max(map(len, known))
-    return [
-        f"{name:<{width}}  {entry.summary}{f' ({entry.paper})' if entry.paper else ''}" for name, entry in known.items()
-    ]
+    entries = agents()
+    width = max(map(len, entries))
+    papers = {name: f" ({entry.paper})" if entry.paper else "" for name, entry in entries.items()}
+    return [f"{name:<{width}}  {entry.summary}{papers[name]}" for name, entry in entries.items()]
 
 
 def _envs() -> list[str]:
@@ -101,8 +101,8 @@ def _envs() -> list[str]:
 def _presets() -> list[str]:
     from reverie.presets import describe, presets
 
-    known = presets()
-    width = max(len(f"{agent} {name}") for agent, names in known.items() for name in names)
+    by_agent = presets()
+    width = max(len(f"{agent} {name}") for agent, names in by_agent.items() for name in names)
     return [
-        f"{f'{agent} {name}':<{width}}  {describe(agent, name)}" for agent, names in known.items() for name in names
+        f"{f'{agent} {name}':<{width}}  {describe(agent, name)}" for agent, names in by_agent.items() for name in names
     ]

@@ -173,7 +173,7 @@ class AtariVector(VectorEnv):
         return rows | {flag: np.zeros(self.num_envs, bool) for flag in ("is_first", "is_last", "is_terminal")}
 
     def _begin(self, mask: np.ndarray, rows: Rows, seeded: np.ndarray) -> Rows:
-        """Begin the current games of the masked streams; returns `rows` with their first rows filled in.
+        """Rows with the first ones of the current games of the masked streams, which begin, filled in.
 
         seeded: bool [N], which of them get a new seed; the generators of the others run on.
         """
@@ -198,7 +198,7 @@ class AtariVector(VectorEnv):
         return rows
 
     def _advance(self, action: np.ndarray, watched: np.ndarray | None = None) -> tuple[Rows, np.ndarray]:
-        """Step the emulators; returns their rows and which games are over (lost, won or at the time limit)."""
+        """Rows of the emulators after one step, and which games are over (lost, won or at the time limit)."""
         frames, reward, terminated, truncated, info = self._env.step(action)
         # A lost life leaves lives; at the end of a game none are left (also in games that never had any).
         over = truncated | (terminated & (info["lives"] == 0)) if self._life_loss else truncated | terminated
@@ -242,7 +242,7 @@ class AtariVector(VectorEnv):
 
 
 def _frames(frames: np.ndarray) -> np.ndarray:
-    """[N, 1, H, W] gray or [N, 1, H, W, 3] RGB of the emulator -> [N, H, W, C]."""
+    """Frames [N, H, W, C] of the emulator's [N, 1, H, W] gray or [N, 1, H, W, 3] RGB."""
     return np.array(frames[:, 0][..., None] if frames.ndim == 4 else frames[:, 0])
 
 
@@ -270,7 +270,7 @@ def _ale_vector_env() -> Any:
 
 
 def names() -> list[str]:
-    """Every game's id, or none where ale-py is not installed."""
+    """Ids of all games, or none where ale-py is not installed."""
     try:
         return sorted(_games())
     except ImportError:
@@ -292,9 +292,9 @@ def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> V
         raise UserError(f"unknown environment {id!r}{suggest(id, _games())}")
     flags = annotated(AtariProtocol)
     check_options(id, options, {**flags, "threads": int})
-    chosen = replace(PROTOCOLS[protocol], **{name: value for name, value in options.items() if name in flags})
-    _check_flags(id, chosen)
-    return AtariVector(id, _games()[id], num_envs, protocol, chosen, threads=options.get("threads", 0))
+    choices = replace(PROTOCOLS[protocol], **{name: value for name, value in options.items() if name in flags})
+    _check_flags(id, choices)
+    return AtariVector(id, _games()[id], num_envs, protocol, choices, threads=options.get("threads", 0))
 
 
 def _check_flags(id: str, flags: AtariProtocol) -> None:

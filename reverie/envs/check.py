@@ -1,4 +1,4 @@
-"""`check_env`: play an environment at random, see whether it keeps the rules, and say what was found in plain lines."""
+"""`check_env`: plays an environment at random and says in plain lines whether it keeps the rules."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REPLAYED = 50
 
 @dataclass(frozen=True)
 class Report:
-    """What `check_env` found.
+    """Report of `check_env`.
 
     observation: key -> (adapted space, encoder it leads to); empty if the space cannot be adapted.
     action: the adapted action space. env_steps: how many were played. reward_min, reward_max, reward_mean: of one
@@ -56,7 +56,7 @@ class Report:
         return not self.problems
 
     def lines(self) -> list[str]:
-        """The report as text, one finding a line."""
+        """Text of the report, one finding a line."""
         out = [self.id]
         out += [f"  observation {key}: {space} -> {encoder}" for key, (space, encoder) in self.observation.items()]
         if self.action:
@@ -74,12 +74,12 @@ class Report:
 
 
 def check_env(id: str | Callable[[], gymnasium.Env], env_steps: int = 1000, seed: int = 0, **options: Any) -> Report:
-    """Play `env_steps` random actions and report what the environment is and which rules it breaks.
+    """Report of what an environment is and which rules it breaks, after `env_steps` random actions.
 
     id: anything `make_env` takes, or a callable that returns a gymnasium.Env. options: as for `make_env`.
     What the environment itself raises becomes a problem in the report. Raises UserError if there is no such id.
     """
-    found = Findings()
+    findings = Findings()
     if callable(id):
         name = getattr(id, "__name__", type(id).__name__)
         make: Callable[[], Any] = id
@@ -90,27 +90,27 @@ def check_env(id: str | Callable[[], gymnasium.Env], env_steps: int = 1000, seed
     except UserError:
         raise
     except Exception as error:  # Whatever a user's constructor raises is what this report is for.
-        found.problem("make", f"it cannot be made: {_told(error)}")
-        return Report(name, problems=tuple(found.problems))
+        findings.problem("make", f"it cannot be made: {_one_line(error)}")
+        return Report(name, problems=tuple(findings.problems))
     if isinstance(env, VectorEnv):
-        described, resume = _check_rows(env, make, found, env_steps, seed)
+        description, resume = _check_rows(env, make, findings, env_steps, seed)
     else:
-        described, resume = _check_single(env, found, env_steps, seed)
-    found.conclude()
-    rewards = found.rewards or [0.0]
+        description, resume = _check_single(env, findings, env_steps, seed)
+    findings.conclude()
+    rewards = findings.rewards or [0.0]
     return Report(
         name,
-        **described,
-        env_steps=len(found.rewards),
+        **description,
+        env_steps=len(findings.rewards),
         reward_min=float(np.min(rewards)),
         reward_max=float(np.max(rewards)),
         reward_mean=float(np.mean(rewards)),
-        episode_lengths=tuple(found.lengths),
-        terminal_ends=found.terminal_ends,
-        limit_ends=found.limit_ends,
+        episode_lengths=tuple(findings.lengths),
+        terminal_ends=findings.terminal_ends,
+        limit_ends=findings.limit_ends,
         resume=resume,
-        problems=tuple(found.problems),
-        warnings=tuple(found.warnings),
+        problems=tuple(findings.problems),
+        warnings=tuple(findings.warnings),
     )
 
 
@@ -132,86 +132,86 @@ def _encoder(space: spaces.Space) -> str:
     return "CNN" if isinstance(space, spaces.Box) and space.dtype == np.uint8 else "MLP"
 
 
-def _check_single(env: gymnasium.Env, found: Findings, env_steps: int, seed: int) -> tuple[dict[str, Any], str]:
+def _check_single(env: gymnasium.Env, findings: Findings, env_steps: int, seed: int) -> tuple[dict[str, Any], str]:
     declared = [getattr(env, name, None) for name in ("observation_space", "action_space")]
     for name, space in zip(("observation_space", "action_space"), declared, strict=True):
         if not isinstance(space, spaces.Space):
-            found.problem(name, f"{name} is {space!r}; set it to a gymnasium space in the constructor")
-    if found.problems:
+            findings.problem(name, f"{name} is {space!r}; set it to a gymnasium space in the constructor")
+    if findings.problems:
         return {}, "unknown"
-    described: dict[str, Any] = {}
+    description: dict[str, Any] = {}
     try:
-        described = _describe(ObservationAdapter(env.observation_space).spaces, env.action_space)
+        description = _describe(ObservationAdapter(env.observation_space).spaces, env.action_space)
     except UserError as error:
-        found.problem("observation space", str(error))
+        findings.problem("observation space", str(error))
     try:
-        described["action"] = str(ActionAdapter(env.action_space).space)
+        description["action"] = str(ActionAdapter(env.action_space).space)
     except UserError as error:
-        found.problem("action space", str(error))
-    for key, (_, encoder) in described.get("observation", {}).items():
+        findings.problem("action space", str(error))
+    for key, (_, encoder) in description.get("observation", {}).items():
         sides = ObservationAdapter(env.observation_space).spaces[key].shape
         if encoder == "CNN" and sides is not None and min(sides[:2]) < 16:
-            found.warning(f"observation {key!r} is an image of only {sides[0]}x{sides[1]} pixels")
-    _check_action_bounds(env.action_space, found)
+            findings.warning(f"observation {key!r} is an image of only {sides[0]}x{sides[1]} pixels")
+    _check_action_bounds(env.action_space, findings)
     env.action_space.seed(seed)
     try:
-        _play(env, found, env_steps, seed)
-        return described, _replayed(env, found, seed)
+        _play(env, findings, env_steps, seed)
+        return description, _replay(env, findings, seed)
     except _RuleBroken:
-        return described, "unknown"
+        return description, "unknown"
 
 
-def _check_action_bounds(space: spaces.Space, found: Findings) -> None:
+def _check_action_bounds(space: spaces.Space, findings: Findings) -> None:
     if isinstance(space, spaces.Box) and np.all(np.isfinite(space.low)) and np.all(np.isfinite(space.high)):
         if (space.low >= space.high).any():
-            found.problem("action bounds", f"action space {space} has a dimension whose low is not below its high")
+            findings.problem("action bounds", f"action space {space} has a dimension whose low is not below its high")
         elif (space.low != -1).any() or (space.high != 1).any():
-            found.warning(f"action bounds {space} are normalised: agents act in [-1, 1]")
+            findings.warning(f"action bounds {space} are normalised: agents act in [-1, 1]")
 
 
 class _RuleBroken(Exception):
     """The environment cannot be played on; the reason is in the findings."""
 
 
-def _call(found: Findings, name: str, function: Callable[..., Any], size: int, *args: Any, **kwargs: Any) -> Any:
+def _call(findings: Findings, name: str, function: Callable[..., Any], size: int, *args: Any, **kwargs: Any) -> Any:
     try:
         out = function(*args, **kwargs)
     except Exception as error:  # Whatever the user's environment raises is what this report is for.
-        found.problem(name, f"{name} raised {_told(error)}")
+        findings.problem(name, f"{name} raised {_one_line(error)}")
         raise _RuleBroken from error
     if not isinstance(out, tuple) or len(out) != size:
-        want = "(observation, info)" if size == 2 else "(observation, reward, terminated, truncated, info)"
-        got = f"{len(out)} values" if isinstance(out, tuple) else f"a {type(out).__name__}"
-        found.problem(name, f"{name} returned {got}; it must return {want}, as in Gymnasium 1.0")
+        expected = "(observation, info)" if size == 2 else "(observation, reward, terminated, truncated, info)"
+        actual = f"{len(out)} values" if isinstance(out, tuple) else f"a {type(out).__name__}"
+        findings.problem(name, f"{name} returned {actual}; it must return {expected}, as in Gymnasium 1.0")
         raise _RuleBroken
     return out
 
 
-def _play(env: gymnasium.Env, found: Findings, env_steps: int, seed: int) -> None:
-    observation, _ = _call(found, "reset()", env.reset, 2, seed=seed)
-    found.observe(dict(leaves(env.observation_space, observation, found)), is_first=True)
+def _play(env: gymnasium.Env, findings: Findings, env_steps: int, seed: int) -> None:
+    observation, _ = _call(findings, "reset()", env.reset, 2, seed=seed)
+    findings.observe(dict(leaves(env.observation_space, observation, findings)), is_first=True)
     for _ in range(env_steps):
         action = env.action_space.sample()
-        observation, reward, terminated, truncated, _ = _call(found, "step()", env.step, 5, action)
+        observation, reward, terminated, truncated, _ = _call(findings, "step()", env.step, 5, action)
         for name, flag in (("terminated", terminated), ("truncated", truncated)):
             if not isinstance(flag, bool | np.bool_):
-                found.problem(name, f"{name} is {flag!r}; return a bool")
-        found.observe(dict(leaves(env.observation_space, observation, found)), is_first=False)
-        found.reward(reward, bool(terminated or truncated), bool(terminated))
+                findings.problem(name, f"{name} is {flag!r}; return a bool")
+        findings.observe(dict(leaves(env.observation_space, observation, findings)), is_first=False)
+        findings.reward(reward, bool(terminated or truncated), bool(terminated))
         if terminated or truncated:
-            observation, _ = _call(found, "reset()", env.reset, 2)
-            found.observe(dict(leaves(env.observation_space, observation, found)), is_first=True)
+            observation, _ = _call(findings, "reset()", env.reset, 2)
+            findings.observe(dict(leaves(env.observation_space, observation, findings)), is_first=True)
 
 
-def _replayed(env: gymnasium.Env, found: Findings, seed: int) -> str:
-    """Play one episode twice from the same seed with the same actions."""
+def _replay(env: gymnasium.Env, findings: Findings, seed: int) -> str:
+    """Kind of resume, after one episode is played twice from the same seed with the same actions."""
     actions = [env.action_space.sample() for _ in range(REPLAYED)]
     options = {"episode": 0} if getattr(env.unwrapped, "counts_episodes", False) else None
 
     def episode() -> list[Any]:
-        out = [_copy(_call(found, "reset()", env.reset, 2, seed=seed, options=options)[0])]
+        out = [_copy(_call(findings, "reset()", env.reset, 2, seed=seed, options=options)[0])]
         for action in actions:
-            observation, reward, terminated, truncated, _ = _call(found, "step()", env.step, 5, action)
+            observation, reward, terminated, truncated, _ = _call(findings, "step()", env.step, 5, action)
             out.append((_copy(observation), reward))
             if terminated or truncated:
                 break
@@ -219,14 +219,14 @@ def _replayed(env: gymnasium.Env, found: Findings, seed: int) -> str:
 
     first, second = episode(), episode()
     if not _equal(first[0], second[0]):
-        found.problem(
+        findings.problem(
             "seed",
             "two resets with the same seed gave different observations; draw all randomness from self.np_random after "
             "super().reset(seed=seed)",
         )
         return "truncate"
     if len(first) != len(second) or not all(_equal(a, b) for a, b in zip(first, second, strict=True)):
-        found.warning(
+        findings.warning(
             "the same seed and actions gave different episodes: runs cannot be repeated, and interrupted episodes are "
             "closed as truncated"
         )
@@ -235,23 +235,23 @@ def _replayed(env: gymnasium.Env, found: Findings, seed: int) -> str:
 
 
 def _check_rows(
-    env: VectorEnv, make: Callable[[], Any], found: Findings, env_steps: int, seed: int
+    env: VectorEnv, make: Callable[[], Any], findings: Findings, env_steps: int, seed: int
 ) -> tuple[dict[str, Any], str]:
-    """The same statistics for sources that have no single environment beneath, from their rows."""
+    """Description and kind of resume of sources that have no single environment beneath, from their rows."""
     rng = np.random.default_rng(seed)
-    rows, played = env.reset(seed), 0
-    found.observe({k: v[0] for k, v in observations(rows).items()}, is_first=True)
-    over = False
-    while played < env_steps:
+    rows, count = env.reset(seed), 0
+    findings.observe({k: v[0] for k, v in observations(rows).items()}, is_first=True)
+    is_last = False
+    while count < env_steps:
         step = env.step(_sample(env, rng))
         for rows in [step.rows] if step.ends is None else [step.ends, step.rows]:
             first = bool(rows["is_first"][0])
-            found.observe({k: v[0] for k, v in observations(rows).items()}, is_first=first)
+            findings.observe({k: v[0] for k, v in observations(rows).items()}, is_first=first)
             if not first:
-                over = bool(rows["is_last"][0])
-                found.reward(rows["reward"][0], over, bool(rows["is_terminal"][0]))
-                played += 1
-    return _describe(env.spec.observation, env.spec.action), _resumed(env, make, found)
+                is_last = bool(rows["is_last"][0])
+                findings.reward(rows["reward"][0], is_last, bool(rows["is_terminal"][0]))
+                count += 1
+    return _describe(env.spec.observation, env.spec.action), _resume(env, make, findings)
 
 
 def _sample(env: VectorEnv, rng: np.random.Generator) -> np.ndarray:
@@ -263,14 +263,14 @@ def _sample(env: VectorEnv, rng: np.random.Generator) -> np.ndarray:
     return rng.uniform(-1.0, 1.0, (env.num_envs, *(space.shape or ()))).astype(np.float32)
 
 
-def _resumed(env: VectorEnv, make: Callable[[], Any], found: Findings) -> str:
+def _resume(env: VectorEnv, make: Callable[[], Any], findings: Findings) -> str:
     if env.spec.resume == "truncate":
         return "truncate"
     other = make()
     try:
         other.load_state_dict(env.state_dict())
     except ResumeError as error:
-        found.problem("resume", str(error))
+        findings.problem("resume", str(error))
         return "truncate"
     finally:
         other.close()
@@ -293,5 +293,5 @@ def _copy(observation: Any) -> Any:
     return np.array(observation)
 
 
-def _told(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

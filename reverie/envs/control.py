@@ -32,7 +32,7 @@ from reverie.errors import UserError, suggest
 
 @dataclass(frozen=True)
 class ControlProtocol:
-    """What an agent sees of a task.
+    """Choices of what an agent sees of a task.
 
     pixels: an RGB image [size, size, 3], else the task's own dictionary of float32 vectors. size: pixels.
     action_repeat: control steps per env_step (the frames that papers count).
@@ -101,25 +101,25 @@ class Control(gymnasium.Env[Any, np.ndarray]):
         if self._visuals is None:
             return self._observe(self._env.reset()), {}
         self._visuals.restore()
-        seen = self._env.reset()
+        time_step = self._env.reset()
         # After the task's own draw, so that the same seed gives the same episode with and without looks.
         pool = self._protocol.visual_seeds
         first = self._protocol.first_visual_seed if pool else 0
         self.visual_seed = first + int(self.np_random.integers(pool or FRESH_SEEDS))
         self._visuals.draw(self.visual_seed)
-        return self._observe(seen), {}
+        return self._observe(time_step), {}
 
     def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Hold `action` (native bounds) for action_repeat control steps, or until the episode ends."""
         reward = 0.0
         for _ in range(self._protocol.action_repeat):
-            seen = self._env.step(action)
-            reward += float(seen.reward or 0.0)
-            if seen.last():
+            time_step = self._env.step(action)
+            reward += float(time_step.reward or 0.0)
+            if time_step.last():
                 break
-        over = bool(seen.last())
-        terminal = over and seen.discount == 0.0
-        return self._observe(seen), reward, terminal, over and not terminal, {}
+        is_last = bool(time_step.last())
+        terminal = is_last and time_step.discount == 0.0
+        return self._observe(time_step), reward, terminal, is_last and not terminal, {}
 
     def close(self) -> None:
         """Free the simulator and its rendering contexts."""
@@ -131,10 +131,10 @@ class Control(gymnasium.Env[Any, np.ndarray]):
             {k: spaces.Box(-np.inf, np.inf, spec.shape or (1,), np.float32) for k, spec in specs.items()}
         )
 
-    def _observe(self, seen: Any) -> Any:
+    def _observe(self, time_step: Any) -> Any:
         if self._protocol.pixels:
             return self._image()
-        return {key: np.atleast_1d(np.asarray(value, np.float32)) for key, value in seen.observation.items()}
+        return {key: np.atleast_1d(np.asarray(value, np.float32)) for key, value in time_step.observation.items()}
 
     def _image(self) -> np.ndarray:
         size, physics = self._protocol.size, self._env.physics
@@ -155,24 +155,24 @@ class Control(gymnasium.Env[Any, np.ndarray]):
 
 
 def choose_gl() -> str | None:
-    """Set MUJOCO_GL, before mujoco is imported, to a renderer that works here; returns it, or None if there is none.
+    """Renderer that works here, which MUJOCO_GL is set to before mujoco is imported, or None if there is none.
 
     What the user set stays. Else EGL on a GPU, OSMesa on a CPU, EGL in software; with a display MuJoCo decides.
     """
-    chosen = os.environ.get("MUJOCO_GL")
-    if chosen or os.environ.get("DISPLAY"):
-        return chosen or "glfw"
+    backend = os.environ.get("MUJOCO_GL")
+    if backend or os.environ.get("DISPLAY"):
+        return backend or "glfw"
     egl, osmesa = ctypes.util.find_library("EGL"), ctypes.util.find_library("OSMesa")
     gpu = Path("/dev/nvidia0").exists()
-    chosen = "egl" if egl and (gpu or not osmesa) else "osmesa" if osmesa else None
-    if chosen:
-        os.environ["MUJOCO_GL"] = chosen
-    return chosen
+    backend = "egl" if egl and (gpu or not osmesa) else "osmesa" if osmesa else None
+    if backend:
+        os.environ["MUJOCO_GL"] = backend
+    return backend
 
 
 @cache
 def _tasks() -> dict[str, tuple[str, str]]:
-    """Id -> (domain, task), for every task of the installed suite."""
+    """Domain and task by id, for every task of the installed suite."""
     return {f"dmc/{domain}-{task}": (domain, task) for domain, task in _suite().ALL_TASKS}
 
 
@@ -189,12 +189,12 @@ def _suite() -> ModuleType:
 
 
 def names() -> list[str]:
-    """Every task's id, or none where dm-control is not installed."""
+    """Ids of all tasks, or none where dm-control is not installed."""
     return sorted(_tasks()) if importlib.util.find_spec("dm_control") else []
 
 
 def protocols(id: str) -> tuple[str, ...]:
-    """From pixels, the default, from state, and from pixels that vary."""
+    """Protocols: from pixels, the default, from state, and from pixels that vary."""
     return tuple(PROTOCOLS)
 
 
@@ -209,18 +209,18 @@ def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> V
     if id not in _tasks():
         raise UserError(f"unknown environment {id!r}{suggest(id, _tasks())}")
     check_options(id, options, {k: v for k, v in annotated(ControlProtocol).items() if k != "pixels"})
-    chosen = _varied(id, replace(PROTOCOLS[protocol], **options))
-    if chosen.action_repeat < 1 or chosen.size < 8:
+    flags = _varied(id, replace(PROTOCOLS[protocol], **options))
+    if flags.action_repeat < 1 or flags.size < 8:
         raise UserError(
-            f"{id}: action_repeat {chosen.action_repeat} must be at least 1 and size {chosen.size} at least 8"
+            f"{id}: action_repeat {flags.action_repeat} must be at least 1 and size {flags.size} at least 8"
         )
-    if chosen.pixels and gl is None:
+    if flags.pixels and gl is None:
         raise UserError(
             f"{id} cannot render here; install libosmesa6 (CPU) or libegl1 (GPU), or use protocol dmc-proprio"
         )
     domain, task = _tasks()[id]
-    envs = [Control(domain, task, chosen) for _ in range(num_envs)]
-    return SyncVector(id, envs, protocol=protocol, flags=asdict(chosen), action_repeat=chosen.action_repeat)
+    envs = [Control(domain, task, flags) for _ in range(num_envs)]
+    return SyncVector(id, envs, protocol=protocol, flags=asdict(flags), action_repeat=flags.action_repeat)
 
 
 def _varied(id: str, protocol: ControlProtocol) -> ControlProtocol:

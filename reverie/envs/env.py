@@ -25,7 +25,7 @@ Resume = Literal["state", "replay", "truncate"]
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """What an environment is, as far as an agent or a report needs to know.
+    """Description of an environment, as far as an agent or a report needs to know it.
 
     observation: key -> Box (uint8 [H, W, C] images, float32 vectors), Discrete or MultiDiscrete.
     action: Discrete, MultiDiscrete, or a Box normalised to [-1, 1].
@@ -49,7 +49,7 @@ class EnvSpec:
 
 @dataclass(frozen=True)
 class Step:
-    """What one `VectorEnv.step` saw: a row per stream, and the closing rows of same-step sources.
+    """Rows of one `VectorEnv.step`: a row per stream, and the closing rows of same-step sources.
 
     rows: field -> [N, ...]. ends: field -> [M, ...] rows with is_last that come *before* `rows` in their streams, or
     None. streams: int64 [M], the streams of `ends`.

@@ -1,4 +1,4 @@
-"""What a check of an environment collects: problems, warnings and statistics of observations, rewards and ends."""
+"""Findings of a check of an environment: problems, warnings and statistics of observations, rewards and ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 
 class Findings:
-    """Lines found while an environment is played, each told once, and what its episodes looked like."""
+    """Lines found while an environment is played, each kind once, and what its episodes looked like."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
@@ -18,15 +18,15 @@ class Findings:
         self.rewards: list[float] = []
         self.lengths: list[int] = []
         self.terminal_ends = self.limit_ends = 0
-        self._told: set[str] = set()
+        self._kinds: set[str] = set()
         self._previous: dict[str, np.ndarray] = {}
         self._changed: dict[str, set[str]] = {}
         self._length = 0
 
     def problem(self, kind: str, line: str) -> None:
         """Record something that breaks the rules; further lines of the same kind are dropped."""
-        if kind not in self._told:
-            self._told.add(kind)
+        if kind not in self._kinds:
+            self._kinds.add(kind)
             self.problems.append(line)
 
     def warning(self, line: str) -> None:
@@ -82,51 +82,54 @@ class Findings:
             )
 
 
-def leaves(space: spaces.Space, observation: Any, found: Findings, name: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    """The arrays of an observation by name, with every departure from its declared space told to `found`."""
+def leaves(
+    space: spaces.Space, observation: Any, findings: Findings, name: str = ""
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays of an observation by name, with every departure from its declared space added to `findings`."""
     what = f"observation {name!r}" if name else "the observation"
     if isinstance(space, spaces.Dict):
         if not isinstance(observation, dict) or set(observation) != set(space.spaces):
-            got = sorted(observation) if isinstance(observation, dict) else type(observation).__name__
-            found.problem(f"keys {name}", f"{what} has {got} where its space declares keys {sorted(space.spaces)}")
+            actual = sorted(observation) if isinstance(observation, dict) else type(observation).__name__
+            keys = sorted(space.spaces)
+            findings.problem(f"keys {name}", f"{what} has {actual} where its space declares keys {keys}")
             return
         for key, child in space.spaces.items():
-            yield from leaves(child, observation[key], found, f"{name}/{key}" if name else str(key))
+            yield from leaves(child, observation[key], findings, f"{name}/{key}" if name else str(key))
     elif isinstance(space, spaces.Tuple):
         if not isinstance(observation, tuple) or len(observation) != len(space.spaces):
-            found.problem(f"keys {name}", f"{what} is not a tuple of {len(space.spaces)} as its space declares")
+            findings.problem(f"keys {name}", f"{what} is not a tuple of {len(space.spaces)} as its space declares")
             return
         for index, child in enumerate(space.spaces):
-            yield from leaves(child, observation[index], found, f"{name}/{index}" if name else str(index))
+            yield from leaves(child, observation[index], findings, f"{name}/{index}" if name else str(index))
     elif isinstance(space, spaces.Box):
-        yield from _box(space, observation, found, name, what)
+        yield from _box(space, observation, findings, name, what)
     else:
         if not space.contains(observation):
-            found.problem(f"value {name}", f"{what} is {_short(observation)}, outside its declared space {space}")
+            findings.problem(f"value {name}", f"{what} is {_short(observation)}, outside its declared space {space}")
         elif not isinstance(space, spaces.Text | spaces.Graph | spaces.Sequence):
             yield name, np.asarray(observation)
 
 
 def _box(
-    space: spaces.Box, observation: Any, found: Findings, name: str, what: str
+    space: spaces.Box, observation: Any, findings: Findings, name: str, what: str
 ) -> Iterator[tuple[str, np.ndarray]]:
     if not isinstance(observation, np.ndarray):
-        found.problem(
+        findings.problem(
             f"type {name}", f"{what} is a {type(observation).__name__}; return a numpy array of {space.dtype}"
         )
         return
     if observation.dtype != space.dtype:
-        found.problem(f"dtype {name}", f"{what} has dtype {observation.dtype}, its space declares {space.dtype}")
+        findings.problem(f"dtype {name}", f"{what} has dtype {observation.dtype}, its space declares {space.dtype}")
     if observation.shape != space.shape:
-        found.problem(f"shape {name}", f"{what} has shape {observation.shape}, its space declares {space.shape}")
+        findings.problem(f"shape {name}", f"{what} has shape {observation.shape}, its space declares {space.shape}")
     elif observation.dtype.kind not in "biuf":
-        found.problem(f"dtype {name}", f"{what} has dtype {observation.dtype}, which holds no numbers")
+        findings.problem(f"dtype {name}", f"{what} has dtype {observation.dtype}, which holds no numbers")
         return
     elif np.isnan(observation).any():
-        found.problem(f"nan {name}", f"{what} contains NaN")
+        findings.problem(f"nan {name}", f"{what} contains NaN")
     elif (observation < space.low).any() or (observation > space.high).any():
         low, high = float(space.low.min()), float(space.high.max())
-        found.problem(
+        findings.problem(
             f"bounds {name}",
             f"{what} has values {observation.min():g} .. {observation.max():g} outside its bounds [{low:g}, {high:g}]",
         )

@@ -19,7 +19,7 @@ from reverie.outside import import_outside
 
 
 def names() -> list[str]:
-    """Every id in Gymnasium's registry, except those that have a family of their own."""
+    """Ids in Gymnasium's registry, except those that have a family of their own."""
     return sorted(id for id in gymnasium.registry if not id.startswith(("ALE/", "GymV")))
 
 
@@ -43,22 +43,23 @@ def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> V
     options = dict(options)
     native = bool(options.pop("native", False))
     if native:
-        vector = _made(
+        vector = _registered(
             id,
             lambda: gymnasium.make_vec(id, num_envs, vectorization_mode="vector_entry_point", **options),
         )
         return NativeVector(id, vector, flags={"native": True, **options})
-    envs = [_made(id, lambda: gymnasium.make(id, disable_env_checker=True, **options)) for _ in range(num_envs)]
+    envs = [_registered(id, lambda: gymnasium.make(id, disable_env_checker=True, **options)) for _ in range(num_envs)]
     return SyncVector(id, envs, flags=options)
 
 
 def make_single(id: str, options: Mapping[str, Any] | None = None) -> gymnasium.Env | VectorEnv:
     """One stream as its author wrote it, before any adaptation; a `VectorEnv` where there is no such thing."""
     if ":" in id and (factory := _factory(id)) is not None:
-        made = _call(id, factory, {"num_envs": 1, **(options or {})} if "num_envs" in parameters(factory) else options)
-        return made if isinstance(made, gymnasium.Env) else _adapt(id, made, 1, options or {})
-    made_env: gymnasium.Env = _made(id, lambda: gymnasium.make(id, disable_env_checker=True, **(options or {})))
-    return made_env
+        single = {"num_envs": 1} if "num_envs" in parameters(factory) else {}
+        source = _call(id, factory, {**single, **(options or {})})
+        return source if isinstance(source, gymnasium.Env) else _adapt(id, source, 1, options or {})
+    env: gymnasium.Env = _registered(id, lambda: gymnasium.make(id, disable_env_checker=True, **(options or {})))
+    return env
 
 
 def _from_factory(id: str, factory: Callable[..., Any], num_envs: int, options: Mapping[str, Any]) -> VectorEnv:
@@ -67,23 +68,24 @@ def _from_factory(id: str, factory: Callable[..., Any], num_envs: int, options: 
             raise UserError(f"{id} takes {name!r}, which hides parts of any environment's observations; rename it")
     if "num_envs" in parameters(factory):
         return _adapt(id, _call(id, factory, {"num_envs": num_envs, **options}), num_envs, options)
-    made = _call(id, factory, options)
-    if isinstance(made, gymnasium.Env):
-        return SyncVector(id, [made, *(_call(id, factory, options) for _ in range(num_envs - 1))], flags=dict(options))
-    return _adapt(id, made, num_envs, options)
+    source = _call(id, factory, options)
+    if isinstance(source, gymnasium.Env):
+        others = [_call(id, factory, options) for _ in range(num_envs - 1)]
+        return SyncVector(id, [source, *others], flags=dict(options))
+    return _adapt(id, source, num_envs, options)
 
 
-def _adapt(id: str, made: Any, num_envs: int, options: Mapping[str, Any]) -> VectorEnv:
-    if isinstance(made, gymnasium.Env):
+def _adapt(id: str, source: Any, num_envs: int, options: Mapping[str, Any]) -> VectorEnv:
+    if isinstance(source, gymnasium.Env):
         raise UserError(f"{id} takes num_envs but returned a single environment; return {num_envs} of them as a vector")
-    if not isinstance(made, VectorEnv | gymnasium.vector.VectorEnv):
+    if not isinstance(source, VectorEnv | gymnasium.vector.VectorEnv):
         raise UserError(
-            f"{id} returned a {type(made).__name__}; it must return a gymnasium.Env, a gymnasium.vector.VectorEnv or a "
-            "reverie.envs.env.VectorEnv"
+            f"{id} returned a {type(source).__name__}; it must return a gymnasium.Env, a gymnasium.vector.VectorEnv or "
+            "a reverie.envs.env.VectorEnv"
         )
-    if made.num_envs != num_envs:
-        raise UserError(f"{id} returned {made.num_envs} streams where {num_envs} were asked for; take num_envs")
-    return made if isinstance(made, VectorEnv) else NativeVector(id, made, flags=dict(options))
+    if source.num_envs != num_envs:
+        raise UserError(f"{id} returned {source.num_envs} streams where {num_envs} were asked for; take num_envs")
+    return source if isinstance(source, VectorEnv) else NativeVector(id, source, flags=dict(options))
 
 
 def _factory(id: str) -> Callable[..., Any] | None:
@@ -105,8 +107,8 @@ def _call(id: str, factory: Callable[..., Any], options: Mapping[str, Any] | Non
     return factory(**(options or {}))
 
 
-def _made(id: str, make: Callable[[], Any]) -> Any:
-    """Make a registered environment, with what Gymnasium refuses in one line."""
+def _registered(id: str, make: Callable[[], Any]) -> Any:
+    """A registered environment; what Gymnasium refuses is one line."""
     try:
         with warnings.catch_warnings():
             # Gymnasium warns of newer versions of an id; a run is reproduced with the version it names.

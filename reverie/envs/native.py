@@ -46,13 +46,13 @@ class NativeVector(VectorEnv):
         )
         self._seed = 0
         self._episode = np.zeros(self.num_envs, np.int64)
-        self._over = np.zeros(self.num_envs, bool)
+        self._ended = np.zeros(self.num_envs, bool)
 
     def reset(self, seed: int) -> Rows:
         """Begin every stream anew."""
         self._seed = int(seed)
         self._episode[:] = 0
-        self._over[:] = False
+        self._ended[:] = False
         # Sync- and AsyncVectorEnv take a list of seeds, which the base class does not declare.
         first: Any = self._seeds() if self._seeds_streams else episode_seed(self._seed, 0, 0)
         observation, _ = self.env.reset(seed=first)
@@ -63,16 +63,16 @@ class NativeVector(VectorEnv):
         observation, reward, terminated, truncated, info = self.env.step(self._action.batch(action))
         terminated, truncated = np.asarray(terminated, bool), np.asarray(truncated, bool)
         if self.mode == "NextStep":
-            first, self._over = self._over, terminated | truncated
-            return Step(self._rows(observation, reward, first, self._over, terminated))
+            first, self._ended = self._ended, terminated | truncated
+            return Step(self._rows(observation, reward, first, self._ended, terminated))
         last = terminated | truncated
         streams = np.flatnonzero(last)
         if not len(streams):
             return Step(self._rows(observation, reward))
-        seen, begun = self._turn(observation, info, last, streams)
-        whole = self._rows(seen, reward, is_last=last, is_terminal=terminated)
+        before, after = self._turn(observation, info, last, streams)
+        whole = self._rows(before, reward, is_last=last, is_terminal=terminated)
         ends = {name: value[streams] for name, value in whole.items()}
-        rows = self._rows(begun, np.where(last, 0.0, reward), is_first=last)
+        rows = self._rows(after, np.where(last, 0.0, reward), is_first=last)
         return Step(rows, ends, streams.astype(np.int64))
 
     def close(self) -> None:
@@ -84,11 +84,11 @@ class NativeVector(VectorEnv):
         if self.mode == "SameStep":
             return self._with_finals(observation, info["final_obs"], streams), observation
         # Adapted first, because a reset may write into the arrays that the step returned.
-        seen = self._observation.batch(observation)
+        before = self._observation.batch(observation)
         self._episode += last
         seeds: Any = self._seeds() if self._seeds_streams else None
-        begun, _ = self.env.reset(seed=seeds, options={"reset_mask": last})
-        return _Adapted(seen), begun
+        after, _ = self.env.reset(seed=seeds, options={"reset_mask": last})
+        return _Adapted(before), after
 
     def _with_finals(self, observation: Any, finals: Any, streams: np.ndarray) -> _Adapted:
         """The observations, with those of `streams` replaced by the last ones of their episodes."""

@@ -1,4 +1,4 @@
-"""Checks of what a user asks of an environment: options, protocols and counts."""
+"""Checks of a user's requests to an environment: options, protocols and counts."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ RESERVED = ("flicker", "mask")
 
 
 class Partial(VectorEnv):
-    """Shows the streams of `env` with parts of their observations replaced by zeros.
+    """Streams of `env` with parts of their observations replaced by zeros.
 
     flicker: probability in [0, 1) that a row shows nothing: all its images and vectors are 0. Every row has its own
         draw, the first and the last of an episode too. A zero is a value of Discrete observations, so environments
@@ -69,7 +69,7 @@ class Partial(VectorEnv):
         return replace(step, rows=self._show(step.rows, np.arange(self.num_envs)))
 
     def state_dict(self) -> dict[str, Any]:
-        """What `env` needs to be brought back, and how many rows each stream has shown."""
+        """State of `env`, and the number of rows that each stream has shown."""
         return {"env": self.env.state_dict(), "seed": self._seed, "rows_shown": self._rows_shown.copy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -98,8 +98,8 @@ class Partial(VectorEnv):
         sequences = [np.random.SeedSequence(seed, spawn_key=(i, 0, 0)) for i in range(self.num_envs)]
         # One draw takes one word of the generator.
         self._draws = [
-            np.random.Generator(np.random.PCG64(sequence).advance(int(shown)))
-            for sequence, shown in zip(sequences, rows_shown, strict=True)
+            np.random.Generator(np.random.PCG64(sequence).advance(int(count)))
+            for sequence, count in zip(sequences, rows_shown, strict=True)
         ]
 
     def _show(self, rows: Rows, streams: np.ndarray) -> Rows:
@@ -120,11 +120,11 @@ class Partial(VectorEnv):
 def _checked_flicker(env: VectorEnv, flicker: float) -> float:
     if isinstance(flicker, bool) or not isinstance(flicker, int | float) or not 0.0 <= flicker < 1.0:
         raise UserError(f"flicker {flicker!r} must be a probability in [0, 1), for example 0.5")
-    kept = [key for key, space in env.spec.observation.items() if not isinstance(space, spaces.Box)]
-    if flicker and kept:
+    discrete = [key for key, space in env.spec.observation.items() if not isinstance(space, spaces.Box)]
+    if flicker and discrete:
         raise UserError(
-            f"flicker cannot hide observation {kept[0]!r} of {env.spec.id}: it is {env.spec.observation[kept[0]]}, "
-            "where 0 is a value; give it as a vector (for example one-hot)"
+            f"flicker cannot hide observation {discrete[0]!r} of {env.spec.id}: it is "
+            f"{env.spec.observation[discrete[0]]}, where 0 is a value; give it as a vector (for example one-hot)"
         )
     return float(flicker)
 

@@ -57,7 +57,7 @@ class Visuals:
         model = physics.model
         names = [model.mat(i).name for i in range(model.nmat)]
         self._materials = {
-            factor: [names.index(name) for name in wanted if name in names] for factor, wanted in MATERIALS.items()
+            factor: [names.index(name) for name in parts if name in names] for factor, parts in MATERIALS.items()
         }
         self._textures = {factor: self._textures_of(factor) for factor in MATERIALS if factor in self._vary}
         self._painted = [texture for textures in self._textures.values() for texture in textures]
@@ -142,10 +142,10 @@ class Visuals:
 
     def _textures_of(self, factor: str) -> list[int]:
         model, role = self._physics.model, self._mujoco.mjtTextureRole.mjTEXROLE_RGB
-        found = {int(model.mat_texid[material, role]) for material in self._materials[factor]} - {-1}
+        textures = {int(model.mat_texid[material, role]) for material in self._materials[factor]} - {-1}
         if factor == "background":
-            found |= {i for i in range(model.ntex) if model.tex_type[i] == self._mujoco.mjtTexture.mjTEXTURE_SKYBOX}
-        return sorted(found)
+            textures |= {i for i in range(model.ntex) if model.tex_type[i] == self._mujoco.mjtTexture.mjTEXTURE_SKYBOX}
+        return sorted(textures)
 
     def _shrink(self, texture: int) -> None:
         """Use only the first part of a large texture's memory: the 12 MB of the sky are slow to draw and to upload."""

@@ -52,7 +52,7 @@ class ActionLog:
 
     @property
     def dtype(self) -> np.dtype:
-        """What actions are recorded as."""
+        """Dtype that actions are recorded in."""
         return self._data.dtype
 
     def clear(self) -> None:
@@ -67,5 +67,5 @@ class ActionLog:
         self._size += 1
 
     def actions(self) -> np.ndarray:
-        """A copy of what was recorded: [L, ...]."""
+        """Copy of the recorded actions, [L, ...]."""
         return self._data[: self._size].copy()

@@ -24,7 +24,7 @@ from reverie.errors import UserError
 
 
 class SyncVector(VectorEnv):
-    """Steps `envs` one after another.
+    """Environment of several, `envs`, stepped one after another.
 
     id: the name reports use. envs: N >= 1 environments with equal spaces. spec: further fields of `EnvSpec`
     (action_repeat, protocol, flags, random_score, optimal_score).
@@ -118,7 +118,7 @@ class SyncVector(VectorEnv):
             env.close()
 
     def _begin(self, i: int) -> Rows:
-        """Reset stream i to its current episode; returns its first row [...]."""
+        """First row [...] of stream i, which is reset to its current episode."""
         assert self._seed is not None
         self._log[i].clear()
         episode = int(self._episode[i])

@@ -33,7 +33,7 @@ class DiscreteActions:
         return [D.unimix_logits(part, self.unimix) for part in parts] if self.unimix else parts
 
     def encode(self, action: Tensor) -> Tensor:
-        """int64 [...] or [..., K] -> float32 [..., size]."""
+        """Encoded actions, float32 [..., size], of int64 [...] or [..., K]."""
         parts = [action] if self.scalar else list(action.unbind(-1))
         return torch.cat([one_hot(part, n) for part, n in zip(parts, self.nvec, strict=True)], -1)
 
@@ -43,7 +43,7 @@ class DiscreteActions:
         return parts[0] if self.scalar else torch.stack(parts, -1)
 
     def sample(self, x: Tensor, u: Tensor) -> Tensor:
-        """Head outputs [..., params] and uniform noise [..., noise] -> encoded action, straight-through."""
+        """Encoded action, straight-through, from head outputs [..., params] and uniform noise [..., noise]."""
         factors = self._factors(x)
         return torch.cat([D.one_hot_straight_through(f, u[..., i]) for i, f in enumerate(factors)], -1)
 
@@ -56,14 +56,14 @@ class DiscreteActions:
         return torch.cat([D.one_hot_mode(f) for f in self._factors(x)], -1)
 
     def log_prob(self, x: Tensor, encoded: Tensor) -> Tensor:
-        """[..., params], [..., size] -> [...]."""
+        """Log-probabilities [...] of actions [..., size] under outputs [..., params]."""
         parts = encoded.split(self.nvec, -1)
         return torch.stack(
             [D.categorical_log_prob(f, part) for f, part in zip(self._factors(x), parts, strict=True)]
         ).sum(0)
 
     def entropy(self, x: Tensor) -> Tensor:
-        """[..., params] -> [...] in nats."""
+        """Entropy [...] in nats of outputs [..., params]."""
         return torch.stack([D.categorical_entropy(f) for f in self._factors(x)]).sum(0)
 
 
@@ -91,11 +91,11 @@ class ContinuousActions:
         return 5 * torch.tanh(mean / 5), F.softplus(std) + self.min_std
 
     def encode(self, action: Tensor) -> Tensor:
-        """Continuous actions travel as they are."""
+        """The actions: continuous ones travel as they are."""
         return action.float()
 
     def decode(self, encoded: Tensor) -> Tensor:
-        """Continuous actions travel as they are."""
+        """The actions: continuous ones travel as they are."""
         return encoded
 
     def sample(self, x: Tensor, u: Tensor) -> Tensor:
@@ -114,13 +114,13 @@ class ContinuousActions:
         return D.trunc_normal_mode(mean) if self.kind == "trunc_normal" else D.tanh_normal_mode(mean)
 
     def log_prob(self, x: Tensor, encoded: Tensor) -> Tensor:
-        """[..., params], [..., size] -> [...]."""
+        """Log-probabilities [...] of actions [..., size] under outputs [..., params]."""
         mean, std = self._stats(x)
         f = D.trunc_normal_log_prob if self.kind == "trunc_normal" else D.tanh_normal_log_prob
         return f(encoded, mean, std).sum(-1)
 
     def entropy(self, x: Tensor) -> Tensor:
-        """[..., params] -> [...] in nats, of the action itself (tanh normal: after squashing, by quadrature)."""
+        """Entropy [...] in nats of the action itself (tanh: after squashing, by quadrature). x: [..., params]."""
         mean, std = self._stats(x)
         f = D.trunc_normal_entropy if self.kind == "trunc_normal" else D.tanh_normal_entropy
         return f(mean, std).sum(-1)

@@ -32,7 +32,7 @@ UW_LR = 0.025
 
 
 class Balancer(nn.Module, ABC):
-    """Weighs `tasks` scalar losses."""
+    """Balancer of `tasks` scalar losses."""
 
     lr: float | None = None
     """the learned scalars' own learning rate, given to the optimiser by `rates`; None: that of the network"""
@@ -48,7 +48,7 @@ class Balancer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, losses: Tensor, shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor]:
-        """losses: [tasks]; shared: parameters that all of them train. Returns (total [], weights [tasks] detached)."""
+        """Total [] and weights [tasks], detached. losses: [tasks]; shared: parameters that all of them train."""
 
 
 class Harmony(Balancer):
@@ -65,7 +65,10 @@ class Harmony(Balancer):
         self.rectified = rectified
 
     def forward(self, losses: Tensor, shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor]:
-        """No stop-gradients: the networks get grad L_i / sigma_i, s_i gets -L_i / sigma_i + sigma_i / (1 + sigma_i)."""
+        """Total and weights.
+
+        No stop-gradients: the networks get grad L_i / sigma_i, s_i gets -L_i / sigma_i + sigma_i / (1 + sigma_i).
+        """
         weights = torch.exp(-self.log_sigma)
         bound = F.softplus(self.log_sigma) if self.rectified else self.log_sigma
         return (losses * weights + bound).sum(), weights.detach()
@@ -91,7 +94,7 @@ class HarmonyClosed(Balancer):
         self.register_buffer("mean", torch.full((tasks,), 0.5))
 
     def forward(self, losses: Tensor, shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor]:
-        """The mean takes the present losses in first."""
+        """Total and weights; the mean takes the present losses in first."""
         with torch.no_grad():
             self.mean.lerp_(losses.detach(), 1.0 - self.decay)
             weights = 1.0 / best_sigma(self.mean)
@@ -111,7 +114,7 @@ class UncertaintyWeighting(Balancer):
         self.log_variance = nn.Parameter(torch.zeros(tasks))
 
     def forward(self, losses: Tensor, shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor]:
-        """Gradients reach the losses and s."""
+        """Total, whose gradients reach the losses and s, and weights."""
         weights = 0.5 * torch.exp(-self.log_variance)
         return (losses * weights + 0.5 * self.log_variance).sum(), weights.detach()
 
@@ -136,7 +139,7 @@ class DynamicWeightAverage(Balancer):
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     def forward(self, losses: Tensor, shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor]:
-        """The present losses are the newest of the history."""
+        """Total and weights; the present losses are the newest of the history."""
         with torch.no_grad():
             self.history.copy_(torch.cat([self.history[1:], losses.detach().unsqueeze(0)]))
             before, after = self.history[: self.window].mean(0), self.history[self.window :].mean(0)
@@ -164,7 +167,7 @@ class NashMTL(Balancer):
         solver()
 
     def forward(self, losses: Tensor, shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor]:
-        """Raises ValueError if there is nothing shared, UserError if a gradient is not finite."""
+        """Total and weights. Raises ValueError if there is nothing shared, UserError if a gradient is not finite."""
         if not shared:
             raise ValueError("nashmtl needs parameters that all losses share")
         rows = []
@@ -190,12 +193,12 @@ def make_balancer(kind: BalanceKind, tasks: int) -> Balancer | None:
         return None
     if kind in ("harmony", "harmony-unrectified"):
         return Harmony(tasks, rectified=kind == "harmony")
-    known: dict[str, type[HarmonyClosed] | type[UncertaintyWeighting] | type[DynamicWeightAverage] | type[NashMTL]] = {
+    kinds: dict[str, type[HarmonyClosed] | type[UncertaintyWeighting] | type[DynamicWeightAverage] | type[NashMTL]] = {
         "harmony-closed": HarmonyClosed,
         "uw": UncertaintyWeighting,
         "dwa": DynamicWeightAverage,
         "nashmtl": NashMTL,
     }
-    if kind not in known:
-        raise ValueError(f"balance must be fixed, harmony, harmony-unrectified or one of {list(known)}, got {kind!r}")
-    return known[kind](tasks)
+    if kind not in kinds:
+        raise ValueError(f"balance must be fixed, harmony, harmony-unrectified or one of {list(kinds)}, got {kind!r}")
+    return kinds[kind](tasks)

@@ -22,18 +22,21 @@ class Core(nn.Module, ABC):
 
     @abstractmethod
     def initial_state(self, batch: int, device: torch.device | None = None) -> State:
-        """name -> zeros [B, ...]."""
+        """Zeros, name -> [B, ...]."""
 
     @abstractmethod
     def advance(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        """One step without resets: x [B, ...] -> (output [B, ...], state)."""
+        """Output [B, ...] and state after one step without resets. x: [B, ...]."""
 
     def step(self, state: State, x: Tensor, is_first: Tensor) -> tuple[Tensor, State]:
-        """x: [B, ...], is_first: bool [B]. Initial states are zeros, so a reset is a product with 0 or 1."""
+        """Output and state after one step. x: [B, ...], is_first: bool [B].
+
+        Initial states are zeros, so a reset is a product with 0 or 1.
+        """
         return self.advance({name: reset(value, is_first) for name, value in state.items()}, x)
 
     def unroll(self, state: State, x: Tensor, is_first: Tensor) -> tuple[Tensor, State]:
-        """x: [T, B, ...], is_first: bool [T, B] -> (outputs [T, B, ...], state after the last row)."""
+        """Outputs [T, B, ...], and the state after the last row. x: [T, B, ...], is_first: bool [T, B]."""
         outputs = []
         for t in range(len(x)):
             output, state = self.step(state, x[t], is_first[t])
@@ -54,11 +57,11 @@ class Identity(Core):
         self.outputs = inputs
 
     def initial_state(self, batch: int, device: torch.device | None = None) -> State:
-        """Empty."""
+        """No state."""
         return {}
 
     def advance(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        """x, unchanged."""
+        """Input x, unchanged."""
         return x, {}
 
 
@@ -85,12 +88,12 @@ class LSTM(Core):
         return {"hidden": zeros, "cell": zeros.clone()}
 
     def advance(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        """[B, inputs] -> ([B, units], state)."""
+        """Output [B, units] and state after one step. x: [B, inputs]."""
         hidden, cell = self.cell(x, (state["hidden"], state["cell"]))
         return hidden, {"hidden": hidden, "cell": cell}
 
     def unroll(self, state: State, x: Tensor, is_first: Tensor) -> tuple[Tensor, State]:
-        """One operation for all rows, see `reverie.nets.lstm`; equal to the loop up to rounding."""
+        """Outputs and last state by one operation, see `reverie.nets.lstm`; equal to the loop up to rounding."""
         projected = F.linear(x, self.cell.weight_ih, self.cell.bias_ih + self.cell.bias_hh)
         outputs, hidden, cell = lstm_unroll(projected, self.cell.weight_hh, state["hidden"], state["cell"], is_first)
         return outputs, {"hidden": hidden, "cell": cell}
@@ -112,7 +115,7 @@ class GRU(Core):
         return {"hidden": torch.zeros(batch, self.outputs, device=device)}
 
     def advance(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        """[B, inputs] -> ([B, units], state)."""
+        """Output [B, units] and state after one step. x: [B, inputs]."""
         hidden = self.cell(x, state["hidden"])
         return hidden, {"hidden": hidden}
 
@@ -139,12 +142,12 @@ class FrameStack(Core):
         return {"frames": frames}
 
     def advance(self, state: State, x: Tensor) -> tuple[Tensor, State]:
-        """uint8 [B, H, W, C] -> (uint8 [B, H, W, k C], state)."""
+        """Stack uint8 [B, H, W, k C] with the newest frame x, uint8 [B, H, W, C], and the state."""
         stack = torch.cat([state["frames"], x], -1)
         return stack, {"frames": stack[..., self.shape[2] :]}
 
     def unroll(self, state: State, x: Tensor, is_first: Tensor) -> tuple[Tensor, State]:
-        """All stacks at once: the frame j rows back, black if an episode began in between."""
+        """Stacks of all rows at once: the frame j rows back, black if an episode began in between."""
         time, channels = len(x), self.shape[2]
         past = state["frames"].unflatten(-1, (self.k - 1, channels)).movedim(-2, 0) if self.k > 1 else x[:0]
         frames = torch.cat([past, x])

@@ -23,7 +23,7 @@ class UpConv(nn.ConvTranspose2d):
     """
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """[N, in, h, w] -> [N, out, 2h + k - 2 - 2 padding, 2w + k - 2 - 2 padding]."""
+        """Output of x [N, in, h, w]: [N, out, 2h + k - 2 - 2 padding, 2w + k - 2 - 2 padding]."""
         kernel = self.kernel_size[0]
         single = x.shape[-2:] == (1, 1)
         if x.is_cuda or any(self.output_padding) or self.bias is None or (kernel % 2 and not single):
@@ -38,13 +38,13 @@ class UpConv(nn.ConvTranspose2d):
         return self.crop(interleave(F.conv2d(x, weight, self.bias.repeat(4), padding=taps - 1)))
 
     def crop(self, y: Tensor) -> Tensor:
-        """Padding of a transposed convolution takes away border pixels."""
+        """y without the border pixels that the padding of a transposed convolution takes away."""
         top, left = int(self.padding[0]), int(self.padding[1])
         return y[..., top : y.shape[-2] - top, left : y.shape[-1] - left] if top or left else y
 
 
 def interleave(y: Tensor) -> Tensor:
-    """[N, (p q c), H, W] -> [N, c, 2H, 2W] with pixel (2h + p, 2w + q) from parity (p, q).
+    """Pixels [N, c, 2H, 2W] of [N, (p q c), H, W], with pixel (2h + p, 2w + q) from parity (p, q).
 
     Channels are last in memory before and after, so that runs of 2 c numbers move at once (torch's pixel_shuffle moves
     single numbers and leaves channels first, which the next convolution undoes).
@@ -82,7 +82,7 @@ class ImageDecoder(nn.Module):
         self.norms = nn.ModuleList(ChannelNorm(o) if config.norm else nn.Identity() for o in depths[1:-1])
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, inputs] -> [N, C, H, W]."""
+        """Means [N, C, H, W] of features [N, inputs]."""
         x = self.linear(x).view(-1, *self.base)
         for deconv, norm in zip(self.deconvs, self.norms, strict=False):
             x = self.act(norm(deconv(x)))
@@ -108,7 +108,7 @@ class Decoder(nn.Module):
             self.heads = nn.ModuleList(nn.Linear(self.mlp.outputs, vector_size(s)) for s in self.vectors.values())
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        """[*lead, inputs] -> key -> mean."""
+        """Means by key of features [*lead, inputs]."""
         lead = features.shape[:-1]
         flat = features.flatten(0, -2)
         means = {key: cnn(flat) for key, cnn in zip(self.images, self.cnns, strict=True)}

@@ -37,7 +37,7 @@ class RainbowQ(QHead):
         self.noise = sum(self.counts)
 
     def forward(self, x: Tensor, u: Tensor) -> Tensor:
-        """x: [..., inputs]; u: uniform [..., noise], or broadcastable to that."""
+        """Outputs of x [..., inputs]; u: uniform [..., noise], or broadcastable to that."""
         for_value, for_advantage = (factor_noise(u) if self.noise else u).split(self.counts, -1)
         outputs = self.advantage(x, for_advantage).float().unflatten(-1, (-1, self.atoms))
         if self.value is not None:
@@ -46,7 +46,7 @@ class RainbowQ(QHead):
         return outputs if isinstance(self.values, Atoms) else outputs.squeeze(-1)
 
     def shapes(self, lead: tuple[int, int], double: bool) -> tuple[tuple[int, ...], ...]:
-        """One sample for all rows of a batch, three independent ones."""
+        """Shapes of three independent samples, each one for all rows of a batch."""
         return ((1, 1, self.noise),) * 3
 
     def loss(self, outputs: Tensor, action: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,7 +70,7 @@ class ImplicitQuantiles(QHead):
     Source: Dabney et al. 2018, "Implicit Quantile Networks", equation 4 and section 3.1.
     """
 
-    steps: Tensor
+    frequencies: Tensor
 
     def __init__(
         self, body: QHead, inputs: int, cosines: int, levels: int, targets: int, acting: int, kappa: float = 1.0
@@ -81,11 +81,11 @@ class ImplicitQuantiles(QHead):
         self.body, self.noise = body, acting
         self.levels, self.targets = levels, targets
         self.embed = nn.Linear(cosines, inputs)
-        self.register_buffer("steps", math.pi * torch.arange(cosines), persistent=False)
+        self.register_buffer("frequencies", math.pi * torch.arange(cosines), persistent=False)
 
     def forward(self, x: Tensor, u: Tensor) -> Tensor:
-        """x: [..., inputs]; u: levels in [0, 1), [..., M]."""
-        phi = F.relu_(self.embed(torch.cos(u.unsqueeze(-1) * self.steps)))
+        """Outputs of x [..., inputs] at levels u [..., M] in [0, 1)."""
+        phi = F.relu_(self.embed(torch.cos(u.unsqueeze(-1) * self.frequencies)))
         quantiles = self.body(x.unsqueeze(-2) * phi, phi[..., :0])
         return torch.cat([u.unsqueeze(-1), quantiles], -1).transpose(-1, -2)
 
@@ -94,12 +94,12 @@ class ImplicitQuantiles(QHead):
         return outputs[..., 1:, :].mean(-1)
 
     def shapes(self, lead: tuple[int, int], double: bool) -> tuple[tuple[int, ...], ...]:
-        """N levels for the learned rows; K to choose with; N' for the target, and behind them K if it chooses."""
+        """Shapes: N levels for the learned rows; K to choose with; N' for the target, behind them K if it chooses."""
         choosing = 0 if double else self.noise
         return (*lead, self.levels), (*lead, self.noise - choosing), (*lead, self.targets + choosing)
 
     def steady(self, lead: tuple[int, ...], like: Tensor) -> Tensor:
-        """K evenly spread levels, (k + 1/2) / K."""
+        """Levels evenly spread, (k + 1/2) / K."""
         middles = (torch.arange(self.noise, device=like.device) + 0.5) / self.noise
         return middles.expand(*lead, self.noise)
 
@@ -108,15 +108,15 @@ class ImplicitQuantiles(QHead):
         chooser = reads.target[..., self.targets :] if reads.online is None else reads.online
         return self.q(chooser).argmax(-1)
 
-    def target(self, reads: Reads, steps: NStep) -> Tensor:
+    def target(self, reads: Reads, parts: NStep) -> Tensor:
         """Samples of the chosen action's return at the N' levels, after the rewards earned, [learn, B, N']."""
-        chosen = self._at(reads.target[..., : self.targets], self.select(reads))
-        return self.values.backup(chosen, steps.earned, steps.discount)
+        best = self._at(reads.target[..., : self.targets], self.select(reads))
+        return self.values.backup(best, parts.earned, parts.discount)
 
     def loss(self, outputs: Tensor, action: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Quantile regression of Z(o_t, a_t) at its N levels towards the N' samples; error of the means."""
-        taken = self._at(outputs, action)
-        return self.values.loss(taken, target), self.values.error(taken, target)
+        """Loss of quantile regression of Z(o_t, a_t) at its N levels towards the N' samples; error of the means."""
+        prediction = self._at(outputs, action)
+        return self.values.loss(prediction, target), self.values.error(prediction, target)
 
     def _at(self, outputs: Tensor, action: Tensor) -> Tensor:
         """Levels and quantiles of one action each: [*lead, 1 + A, M] -> [*lead, 2, M]."""

@@ -37,7 +37,7 @@ class EncoderConfig:
 
 
 def is_image(space: spaces.Space) -> bool:
-    """Images are uint8 boxes [H, W, C]."""
+    """Whether a space is an image: a uint8 box [H, W, C]."""
     return isinstance(space, spaces.Box) and space.dtype == torch.empty(0, dtype=torch.uint8).numpy().dtype
 
 
@@ -51,7 +51,7 @@ def vector_size(space: spaces.Space) -> int:
 
 
 def vector(space: spaces.Space, x: Tensor) -> Tensor:
-    """Expand an observation to float32 [..., vector_size]: indices to one-hot, boxes flattened."""
+    """Observation expanded to float32 [..., vector_size]: indices to one-hot, boxes flattened."""
     if isinstance(space, spaces.Discrete):
         return one_hot(x, int(space.n))
     if isinstance(space, spaces.MultiDiscrete):
@@ -61,7 +61,7 @@ def vector(space: spaces.Space, x: Tensor) -> Tensor:
 
 
 def pixels(image: Tensor) -> Tensor:
-    """uint8 [..., H, W, C] in 0..255 -> float32 [..., C, H, W] in [-0.5, 0.5], channels last in memory.
+    """Pixels float32 [..., C, H, W] in [-0.5, 0.5] of uint8 [..., H, W, C], channels last in memory.
 
     Source: Dreamer V1/V2 code, ``x / 255 - 0.5``.
     """
@@ -125,7 +125,7 @@ class ImageEncoder(nn.Module):
         self.outputs = depths[-1] * pixels_left
 
     def forward(self, x: Tensor) -> Tensor:
-        """float [N, C, H, W] in [-0.5, 0.5] -> [N, outputs]."""
+        """Features [N, outputs] of float [N, C, H, W] in [-0.5, 0.5]."""
         if any(self.pad):
             x = F.pad(x, (0, self.pad[0], 0, self.pad[1]))
         for conv, norm in zip(self.convs, self.norms, strict=True):
@@ -157,7 +157,7 @@ class Encoder(nn.Module):
             self.outputs += self.mlp.outputs
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """Observations as they travel, key -> [*lead, ...] with any leading axes -> [*lead, outputs]."""
+        """Features [*lead, outputs] of observations as they travel, key -> [*lead, ...] with any leading axes."""
         return self.encode(self.prepare(obs))
 
     def prepare(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -177,7 +177,7 @@ class Encoder(nn.Module):
                 statistics.update(prepared[key])
 
     def encode(self, prepared: Mapping[str, Tensor]) -> Tensor:
-        """Prepared observations [*lead, ...] -> [*lead, outputs]."""
+        """Features [*lead, outputs] of prepared observations [*lead, ...]."""
         features = []
         for i, (key, cnn) in enumerate(zip(self.images, self.cnns, strict=True)):
             image = prepared[key]

@@ -24,10 +24,10 @@ class Latent(Protocol):
     """uniform numbers that one sample consumes"""
 
     def stats(self, x: Tensor) -> Stats:
-        """[..., params] -> distribution parameters."""
+        """Parameters of the distribution from outputs [..., params]."""
 
     def sample(self, stats: Stats, u: Tensor) -> Tensor:
-        """Parameters and uniform noise [..., noise] -> sample [..., size]."""
+        """Sample [..., size] from parameters and uniform noise [..., noise]."""
 
     def mode(self, stats: Stats) -> Tensor:
         """Most likely sample (Gaussian: the mean) [..., size]."""
@@ -51,7 +51,7 @@ class Categorical:
         self.noise = stoch
 
     def stats(self, x: Tensor) -> Stats:
-        """[..., stoch * classes] -> (logits [..., stoch, classes],), not normalised unless mixed."""
+        """Logits [..., stoch, classes] of [..., stoch * classes], alone in a tuple, not normalised unless mixed."""
         logits = x.float().unflatten(-1, (self.stoch, self.classes))
         return (D.unimix_logits(logits, self.unimix) if self.unimix else logits,)
 
@@ -68,7 +68,7 @@ class Categorical:
         return D.categorical_kl(*stats).sum(-1)
 
     def entropy(self, stats: Stats) -> Tensor:
-        """[..., stoch, classes] -> [...]."""
+        """Entropy [...] of logits [..., stoch, classes]."""
         return D.categorical_entropy(stats[0]).sum(-1)
 
 
@@ -84,12 +84,12 @@ class Gaussian:
         self.min_std = min_std
 
     def stats(self, x: Tensor) -> Stats:
-        """[..., 2 stoch] -> (mean, std), each [..., stoch]."""
+        """Mean and std, each [..., stoch], of [..., 2 stoch]."""
         mean, std = x.float().chunk(2, -1)
         return mean, 2 * torch.sigmoid(std / 2) + self.min_std
 
     def sample(self, stats: Stats, u: Tensor) -> Tensor:
-        """mean + std * icdf(u)."""
+        """Sample mean + std * icdf(u)."""
         mean, std = stats
         return D.normal_sample(mean, std, u)
 
@@ -98,9 +98,9 @@ class Gaussian:
         return stats[0]
 
     def kl(self, *stats: Tensor) -> Tensor:
-        """(mean_p, std_p, mean_q, std_q), each [..., stoch] -> [...]."""
+        """KL(p || q) of mean_p, std_p, mean_q, std_q, each [..., stoch] -> [...]."""
         return D.normal_kl(*stats).sum(-1)
 
     def entropy(self, stats: Stats) -> Tensor:
-        """[..., stoch] -> [...]."""
+        """Entropy [...] of mean and std [..., stoch]."""
         return D.normal_entropy(stats[1]).sum(-1)

@@ -33,12 +33,12 @@ class ChannelNorm(nn.LayerNorm):
         super().__init__(channels, eps=1e-3)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise each pixel."""
+        """Pixels, each normalised."""
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 def one_hot(index: Tensor, classes: int) -> Tensor:
-    """int64 [...] -> float32 [..., classes]. (torch's own checks the range on the host and makes a GPU wait.)"""
+    """One-hots float32 [..., classes] of int64 [...]. (torch's checks the range on the host and makes a GPU wait.)"""
     return (index.unsqueeze(-1) == torch.arange(classes, device=index.device)).float()
 
 
@@ -70,7 +70,7 @@ class MLP(nn.Module):
         self.outputs = sizes[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., inputs] -> [..., outputs]."""
+        """Outputs [..., outputs] of x [..., inputs]."""
         lead = x.shape[:-1]
         x = x.reshape(-1, x.shape[-1])  # two axes: the product of more is a view, which is not overwritten for free
         for layer, norm in zip(self.layers, self.norms, strict=True):
@@ -80,7 +80,7 @@ class MLP(nn.Module):
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """No gradients for the module's parameters (they still flow through it) inside the block."""
+    """Context in which the module's parameters get no gradients (which still flow through it)."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(False)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 
 class _Unroll(torch.autograd.Function):
-    """Of x W_x^T + b [T, B, 4H], W_h [4H, H], h and c [B, H], keep [T, B, 1] -> outputs [T, B, H], last h, last c.
+    """Outputs of x W_x^T + b [T, B, 4H], W_h [4H, H], h and c [B, H], mask [T, B, 1] -> [T, B, H], last h, last c.
 
     Inside, batches come last: [T, 4H, B]. W_h h is then a product of matrices as they lie in memory, which takes half
     the time of h W_h^T on a processor (float32, 16 windows, 512 units), and the quarters of the gates are blocks.
@@ -28,58 +28,56 @@ class _Unroll(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, projected: Tensor, weight: Tensor, hidden: Tensor, cell: Tensor, keep: Tensor
+        ctx: Any, projected: Tensor, weight: Tensor, hidden: Tensor, cell: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Keeps the activated gates, the cells and what entered each step."""
+        """Outputs and last states; the activated gates, the cells and what entered each step are saved."""
         time, batch, four = projected.shape
         units = four // 4
-        keep = keep.transpose(1, 2)
+        mask = mask.transpose(1, 2)
         gates = turned(projected)
         states = gates.new_empty(time, 2, units, batch)  # h, c
         entered = torch.empty_like(states)  # k h, k c
         state, squashed = torch.stack([hidden.t(), cell.t()]), gates.new_empty(units, batch)
         # Views are made for all rows at once: one at a time they would take longer than the arithmetic of small cells.
         rows = zip(
-            *(x.unbind() for x in (gates, gates[:, : 2 * units], *gates.unflatten(1, (4, units)).unbind(1), keep)),
+            *(x.unbind() for x in (gates, gates[:, : 2 * units], *gates.unflatten(1, (4, units)).unbind(1), mask)),
             *(x.unbind() for pair in (entered, states) for x in (pair, pair[:, 0], pair[:, 1])),
             strict=True,
         )
-        for now, take_forget, take, forget, new, give, kept, before, h, c, after, h_after, c_after in rows:
-            torch.mul(state, kept, out=before)
+        for now, i_f, i, f, g, o, mask_t, before, h, c, after, h_after, c_after in rows:
+            torch.mul(state, mask_t, out=before)
             now.addmm_(weight, h)
-            take_forget.sigmoid_()
-            new.tanh_()
-            give.sigmoid_()
-            torch.mul(forget, c, out=c_after).addcmul_(take, new)
-            torch.mul(give, torch.tanh(c_after, out=squashed), out=h_after)
+            i_f.sigmoid_()
+            g.tanh_()
+            o.sigmoid_()
+            torch.mul(f, c, out=c_after).addcmul_(i, g)
+            torch.mul(o, torch.tanh(c_after, out=squashed), out=h_after)
             state = after
-        ctx.save_for_backward(weight, keep, gates, entered, states)
+        ctx.save_for_backward(weight, mask, gates, entered, states)
         return turned(states[:, 0]), turned(state[0]), turned(state[1])
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
     def backward(ctx: Any, d_outputs: Tensor, d_hidden: Tensor, d_cell: Tensor) -> tuple[Tensor | None, ...]:
-        """Back through time; every factor that does not depend on later rows is computed for all rows at once."""
-        weight, keep, gates, entered, states = ctx.saved_tensors
-        take, forget, new, give = gates.unflatten(1, (4, -1)).unbind(1)
+        """Gradients, back through time; factors that do not depend on later rows are computed for all rows at once."""
+        weight, mask, gates, entered, states = ctx.saved_tensors
+        i, f, g, o = gates.unflatten(1, (4, -1)).unbind(1)
         squashed = states[:, 1].tanh()
-        to_cell = give * (1 - squashed * squashed)
-        by_cell = torch.stack(
-            [new * take * (1 - take), entered[:, 1] * forget * (1 - forget), take * (1 - new * new)], 1
-        )
-        by_hidden, back = squashed * give * (1 - give), forget * keep
+        to_cell = o * (1 - squashed * squashed)
+        by_cell = torch.stack([g * i * (1 - i), entered[:, 1] * f * (1 - f), i * (1 - g * g)], 1)
+        by_hidden, back = squashed * o * (1 - o), f * mask
         d_gates = torch.empty_like(gates)
         quarters = d_gates.unflatten(1, (4, -1))
-        each = (d_gates, quarters[:, :3], quarters[:, 3], turned(d_outputs), to_cell, by_cell, by_hidden, back, keep)
+        each = (d_gates, quarters[:, :3], quarters[:, 3], turned(d_outputs), to_cell, by_cell, by_hidden, back, mask)
         d_hidden, d_cell, back_through = d_hidden.t(), d_cell.t(), weight.t()
-        for now, d_first, d_give, d_output, cell, first, hidden, earlier, kept in reversed(
+        for now, d_first, d_o, d_output, cell, first, hidden, earlier, mask_t in reversed(
             list(zip(*(x.unbind() for x in each), strict=True))
         ):
             d_hidden = d_hidden + d_output
             d_cell = torch.addcmul(d_cell, d_hidden, cell)
             torch.mul(d_cell, first, out=d_first)
-            torch.mul(d_hidden, hidden, out=d_give)
-            d_hidden = back_through.mm(now).mul_(kept)
+            torch.mul(d_hidden, hidden, out=d_o)
+            d_hidden = back_through.mm(now).mul_(mask_t)
             d_cell = d_cell * earlier
         d_projected, d_weight = turned(d_gates), None
         if ctx.needs_input_grad[1]:
@@ -88,7 +86,7 @@ class _Unroll(torch.autograd.Function):
 
 
 def turned(x: Tensor) -> Tensor:
-    """[..., H, B] <-> [..., B, H], as a copy: what is saved must not be what a caller may change."""
+    """Copy of x with its last two axes exchanged: what is saved must not be what a caller may change."""
     return x.transpose(-2, -1).clone(memory_format=torch.contiguous_format)
 
 
@@ -100,9 +98,9 @@ def lstm_unroll(
     projected: x W_x^T + both biases, [T, B, 4H]. weight: W_h [4H, H]. hidden, cell: [B, H] before the first row.
     is_first: bool [T, B]. All of one dtype, which the result has.
     """
-    keep = (~is_first).to(projected.dtype).unsqueeze(-1)
+    mask = (~is_first).to(projected.dtype).unsqueeze(-1)
     like = projected.dtype
     outputs: tuple[Tensor, Tensor, Tensor] = _Unroll.apply(
-        projected, weight.to(like), hidden.to(like), cell.to(like), keep
+        projected, weight.to(like), hidden.to(like), cell.to(like), mask
     )
     return outputs

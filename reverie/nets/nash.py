@@ -56,9 +56,9 @@ def bargain(gram: np.ndarray) -> np.ndarray:
         c = near * np.exp(b)
         return np.outer(c, c) * unit + np.diag(c * (unit @ c))
 
-    found = optimize.root(lambda b: residual(near * np.exp(b)), np.zeros(len(gram)), jac=slope, tol=1e-10)
-    ended = near * np.exp(found.x)
-    return (ended if np.abs(residual(ended)).max() < np.abs(residual(near)).max() else near) / scale
+    solution = optimize.root(lambda b: residual(near * np.exp(b)), np.zeros(len(gram)), jac=slope, tol=1e-10)
+    refined = near * np.exp(solution.x)
+    return (refined if np.abs(residual(refined)).max() < np.abs(residual(near)).max() else near) / scale
 
 
 def solver() -> Any:

@@ -49,7 +49,7 @@ class NoisyLinear(nn.Module):
         self.bias_sigma = nn.Parameter(torch.full((outputs,), start))
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
-        """x: [..., inputs]; e: factors [..., noise] or any shape that broadcasts, such as [1, 1, noise]."""
+        """Outputs of x [..., inputs]; e: factors [..., noise] or any shape that broadcasts, such as [1, 1, noise]."""
         e_in, e_out = e[..., : self.inputs], e[..., self.inputs :]
         mean: Tensor = self.mean(x)
         return mean + e_out * (F.linear(x * e_in, self.weight_sigma) + self.bias_sigma)
@@ -71,7 +71,7 @@ class NoisyStream(nn.Module):
         self.noise = sum(self.counts)
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
-        """[..., inputs], e: factors [..., noise] -> [..., outputs]."""
+        """Outputs [..., outputs] of x [..., inputs]; e: factors [..., noise]."""
         for i, (layer, part) in enumerate(zip(self.layers, e.split(self.counts, -1), strict=True)):
             x = F.relu(x) if i else x
             x = layer(x, part) if isinstance(layer, NoisyLinear) else layer(x)

@@ -63,9 +63,9 @@ class Optimiser:
         )
 
     def _groups(self, rates: Mapping[nn.Parameter, float]) -> list[dict[str, Any]]:
-        """PyTorch's parameter groups: first the one with the configured learning rate, then one for each other rate."""
-        known = set(self.parameters)
-        if not known.issuperset(rates):
+        """Parameter groups for PyTorch: first that of the configured learning rate, then one for each other rate."""
+        owned = set(self.parameters)
+        if not owned.issuperset(rates):
             raise ValueError("learning rates are given for parameters that this optimiser does not have")
         groups: list[dict[str, Any]] = [{"params": [p for p in self.parameters if p not in rates]}]
         for lr in dict.fromkeys(rates.values()):
@@ -75,8 +75,8 @@ class Optimiser:
     def rate(self, learner_steps: int) -> float:
         """The learning rate of the step after `learner_steps`, for parameters without a rate of their own."""
         config = self.config
-        done = min(learner_steps / config.lr_over, 1.0) if config.lr_over else 0.0
-        return config.lr + (config.lr_end - config.lr) * done
+        progress = min(learner_steps / config.lr_over, 1.0) if config.lr_over else 0.0
+        return config.lr + (config.lr_end - config.lr) * progress
 
     def schedule(self, learner_steps: int) -> None:
         """Set the learning rate of the step that follows; to be called before each `step`."""
@@ -89,7 +89,7 @@ class Optimiser:
             self.rule.param_groups[0]["lr"] = self.rate(learner_steps)
 
     def step(self) -> Tensor:
-        """Use the gradients that are there, then clear them. Returns the gradient norm before clipping (0-d)."""
+        """Norm (0-d) of the gradients before clipping; they are used for one step, then cleared."""
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip, foreach=True)
         if self.config.shrink:
             with torch.no_grad():
@@ -105,12 +105,12 @@ class Optimiser:
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]], names: Mapping[Tensor, str]) -> None:
         """Inverse of `state_dict`; moments of before go. Raises KeyError for parameters that are missing or unknown."""
-        mine = {names[p]: p for p in self.parameters}
-        if set(state) != set(mine):
-            missing, unknown = sorted(set(mine) - set(state)), sorted(set(state) - set(mine))
+        own = {names[p]: p for p in self.parameters}
+        if set(state) != set(own):
+            missing, unknown = sorted(set(own) - set(state)), sorted(set(state) - set(own))
             raise KeyError(f"moments of {missing[:3]} are missing, those of {unknown[:3]} are of no parameter here")
         for name, moments in state.items():
-            parameter = mine[name]
+            parameter = own[name]
             self.rule.state.pop(parameter, None)
             for moment, value in moments.items():
                 # Moments must have their parameter's memory layout: the fused kernel walks them together.

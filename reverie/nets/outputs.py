@@ -1,4 +1,4 @@
-"""What a head's numbers mean: how many there are, the loss towards a target, and what they predict.
+"""Meanings of a head's numbers: how many there are, the loss towards a target, and what they predict.
 
 A head makes numbers; an `Output` gives them their meaning, so that a reward can be a Gaussian's mean in one agent and a
 distribution over bins in another without either agent saying how it is trained or read::
@@ -53,7 +53,7 @@ class Output(nn.Module, ABC):
 
 
 def check_shapes(x: Tensor, target: Tensor, params: int) -> None:
-    """Raises ValueError unless x is [*target.shape, params], or target.shape where params is 1."""
+    """Raise ValueError unless x is [*target.shape, params], or target.shape where params is 1."""
     expected = target.shape if params == 1 else (*target.shape, params)
     if tuple(x.shape) != tuple(expected):
         raise ValueError(f"for targets {tuple(target.shape)} expected outputs {tuple(expected)}, got {tuple(x.shape)}")
@@ -78,7 +78,7 @@ class UnitNormal(Output):
         self.dims, self.constant = dims, constant
 
     def loss(self, x: Tensor, target: Tensor) -> Tensor:
-        """See `Output.loss`; x, target [..., D_1 ... D_dims] -> [...]."""
+        """Loss [...] of x, target [..., D_1 ... D_dims]."""
         return unit_normal_nll(target.detach(), x.float(), self.dims, self.constant)
 
     def mean(self, x: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class SymlogMSE(Output):
         self.dims = dims
 
     def loss(self, x: Tensor, target: Tensor) -> Tensor:
-        """See `Output.loss`; x, target [..., D_1 ... D_dims] -> [...]."""
+        """Loss [...] of x, target [..., D_1 ... D_dims]."""
         check_shapes(x, target, 1)
         error = F.mse_loss(x.float(), symlog(target.detach()), reduction="none")
         return error.sum(tuple(range(-self.dims, 0))) if self.dims else error
@@ -118,7 +118,7 @@ class Bernoulli(Output):
     """
 
     def loss(self, x: Tensor, target: Tensor) -> Tensor:
-        """See `Output.loss`; x, target [...] -> [...]."""
+        """Loss [...] of x, target [...]."""
         check_shapes(x, target, 1)
         return -bernoulli_log_prob(x, target.detach())
 
@@ -154,7 +154,7 @@ class TwoHot(Output):
 
     @classmethod
     def uniform(cls, count: int = 255, limit: float = 20.0) -> TwoHot:
-        """count bins, an odd number, from -limit to limit in symlog space. TD-MPC2 has 101 up to 10."""
+        """Bins, an odd number, from -limit to limit in symlog space. TD-MPC2 has 101 up to 10."""
         if count < 3 or count % 2 == 0:
             raise ValueError(f"count must be odd and at least 3, got {count}")
         half = torch.linspace(0.0, limit, count // 2 + 1)
@@ -162,16 +162,16 @@ class TwoHot(Output):
 
     @classmethod
     def spread(cls, count: int = 255, limit: float = 20.0) -> TwoHot:
-        """count bins, an odd number, from symexp(-limit) to symexp(limit), denser around 0."""
+        """Bins, an odd number, from symexp(-limit) to symexp(limit), denser around 0."""
         return cls(symexp_bins(count, limit), squashed=False)
 
     def loss(self, x: Tensor, target: Tensor) -> Tensor:
-        """See `Output.loss`; x [..., K], target [...] -> [...], nats."""
+        """Loss [...] in nats of x [..., K], target [...]."""
         check_shapes(x, target, self.params)
         target = full(target.detach())
         return -categorical_log_prob(x, two_hot(symlog(target) if self.squashed else target, self.bins))
 
     def mean(self, x: Tensor) -> Tensor:
-        """[..., K] -> [...], see the class."""
+        """Mean [...] of logits [..., K], see the class."""
         mean = two_hot_mean(F.softmax(full(x), -1), self.bins)
         return symexp(mean) if self.squashed else mean

@@ -25,7 +25,7 @@ from reverie.ops.n_step import NStep
 
 @dataclass(frozen=True)
 class Reads:
-    """What a target may be made of: outputs of heads without a gradient, [learn, B, ...].
+    """Parts that a target may be made of: outputs of heads without a gradient, [learn, B, ...].
 
     target, online: of the target network and of the online network at the rows to bootstrap from; online is None unless
     the online network chooses (Double). here: of the target network at the learned rows themselves, None unless
@@ -44,7 +44,7 @@ class Reads:
 
 
 class QHead(nn.Module, ABC):
-    """Features [..., inputs] -> outputs, and what outputs are worth, aim at and cost. values: their meaning."""
+    """Head from features [..., inputs] to outputs: what they are worth, aim at and cost. values: their meaning."""
 
     noise: int = 0
     """uniform numbers that one reading for a decision takes"""
@@ -79,15 +79,15 @@ class QHead(nn.Module, ABC):
         """Actions to bootstrap from, int64 [learn, B]: the best of the target network, or (Double) of the online."""
         return self.q(reads.chooser).argmax(-1)
 
-    def target(self, reads: Reads, steps: NStep) -> Tensor:
-        """What outputs of the taken actions are to become: rewards earned, and the chosen action's outputs there."""
-        chosen = gather_actions(reads.target, self.select(reads))
-        return self.values.backup(chosen, steps.earned, steps.discount)
+    def target(self, reads: Reads, parts: NStep) -> Tensor:
+        """Targets of the taken actions' outputs: rewards earned, and the chosen action's outputs where they end."""
+        best = gather_actions(reads.target, self.select(reads))
+        return self.values.backup(best, parts.earned, parts.discount)
 
     def loss(self, outputs: Tensor, action: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and error of every row, [learn, B] each; errors become priorities."""
-        taken = gather_actions(outputs, action)
-        return self.values.loss(taken, target), self.values.error(taken, target)
+        prediction = gather_actions(outputs, action)
+        return self.values.loss(prediction, target), self.values.error(prediction, target)
 
 
 def stream(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -105,7 +105,7 @@ class PlainQ(QHead):
         self.body = stream(inputs, hidden, actions)
 
     def forward(self, x: Tensor, u: Tensor) -> Tensor:
-        """[..., inputs] -> [..., A]."""
+        """Action values [..., A] of x [..., inputs]."""
         return self.body(x).float()
 
 
@@ -122,7 +122,7 @@ class DuelingQ(QHead):
         self.advantage = stream(inputs, hidden, actions)
 
     def forward(self, x: Tensor, u: Tensor) -> Tensor:
-        """[..., inputs] -> [..., A]."""
+        """Action values [..., A] of x [..., inputs]."""
         advantage = self.advantage(x).float()
         return self.value(x).float() + advantage - advantage.mean(-1, keepdim=True)
 

@@ -51,7 +51,7 @@ class GRUCell(nn.Module):
         self.update_bias = update_bias
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        """x: [B, inputs], h: [B, units] -> [B, units]."""
+        """Next state [B, units]. x: [B, inputs], h: [B, units]."""
         reset, candidate, update = self.norm(self.linear(torch.cat([x, h], -1)).float()).chunk(3, -1)
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
         return torch.lerp(h, candidate, torch.sigmoid(update + self.update_bias))
@@ -88,49 +88,52 @@ class RSSM(nn.Module):
         nn.init.uniform_(self.post_embed.weight, -bound, bound)
 
     def initial_state(self, batch: int, device: torch.device | None = None) -> State:
-        """Zeros."""
+        """Zeros of both parts."""
         return {
             "deter": torch.zeros(batch, self.config.deter, device=device),
             "stoch": torch.zeros(batch, self.latent.size, device=device),
         }
 
     def feature(self, state: State) -> Tensor:
-        """[z; h], what every head reads."""
+        """Features [z; h] that every head reads."""
         return torch.cat([state["stoch"], state["deter"]], -1)
 
     def advance(self, state: State, action: Tensor) -> Tensor:
-        """h_t from the previous state and action (encoded, [B, action])."""
+        """Deterministic state h_t from the previous state and action (encoded, [B, action])."""
         x = self.inputs(torch.cat([state["stoch"], action], -1))
         return self.cell(x, state["deter"])
 
     def prior(self, deter: Tensor) -> Stats:
-        """p(z_t | h_t), any leading axes."""
+        """Parameters of p(z_t | h_t), any leading axes."""
         return self.latent.stats(self.prior_out(self.prior_hidden(deter)))
 
     def posterior(self, deter: Tensor, embedded: Tensor) -> Stats:
-        """q(z_t | h_t, e_t); `embedded` is `post_embed(e_t)`."""
+        """Parameters of q(z_t | h_t, e_t); `embedded` is `post_embed(e_t)`."""
         hidden = self.act(self.post_norm(self.post_deter(deter) + embedded))
         return self.latent.stats(self.post_out(hidden))
 
     def observe_step(
         self, state: State, action: Tensor, is_first: Tensor, embed: Tensor, u: Tensor
     ) -> tuple[State, Stats]:
-        """One posterior step. action: [B, action] that led here, is_first: bool [B], embed: [B, E], u: [B, noise]."""
+        """State and posterior after one step.
+
+        action: [B, action] that led here. is_first: bool [B]. embed: [B, E]. u: [B, noise].
+        """
         return self.observe_embedded(state, action, is_first, self.post_embed(embed), u)
 
     def observe_embedded(
         self, state: State, action: Tensor, is_first: Tensor, embedded: Tensor, u: Tensor
     ) -> tuple[State, Stats]:
-        """`observe_step` with the observation's half of the posterior layer already computed."""
-        keep = (~is_first).to(action.dtype).unsqueeze(-1)
-        deter = self.advance({name: value * keep for name, value in state.items()}, action * keep)
+        """State and posterior of `observe_step`, the observation's half of the posterior layer computed before."""
+        mask = (~is_first).to(action.dtype).unsqueeze(-1)
+        deter = self.advance({name: value * mask for name, value in state.items()}, action * mask)
         stats = self.posterior(deter, embedded)
         return {"deter": deter, "stoch": self.latent.sample(stats, u)}, stats
 
     def observe(
         self, state: State, action: Tensor, is_first: Tensor, embed: Tensor, u: Tensor
     ) -> tuple[State, Stats, State]:
-        """A loop of `observe_step` over rows.
+        """Posterior states of rows, by a loop of `observe_step`.
 
         action: [T, B, action], is_first: bool [T, B], embed: [T, B, embed], u: uniform [T, B, noise].
         Returns posterior states (name -> [T, B, ...]), their statistics [T, B, ...], and the last state [B, ...].
@@ -145,6 +148,6 @@ class RSSM(nn.Module):
         return stacked, tuple(torch.stack(parts) for parts in zip(*stats, strict=True)), state
 
     def imagine_step(self, state: State, action: Tensor, u: Tensor) -> State:
-        """One prior step. action: [B, action], u: [B, noise]."""
+        """State after one step of the prior. action: [B, action], u: [B, noise]."""
         deter = self.advance(state, action)
         return {"deter": deter, "stoch": self.latent.sample(self.prior(deter), u)}

@@ -49,7 +49,7 @@ def check(config: Any) -> None:
 
 
 def counted(config: C) -> C:
-    """The same `config`. Raises ValueError where a schedule in it is still a share of the run: nobody resolved it."""
+    """`config` itself. Raises ValueError where a schedule in it is still a share of the run: nobody resolved it."""
     for item in _schedules(config):
         value = getattr(config, item.name)
         if 0 < value <= 1:
@@ -72,7 +72,7 @@ def resolve(config: C, length: Length) -> C:
 
 
 def ends(config: Any, length: Length, prefix: str = "") -> Iterator[tuple[str, int, Unit]]:
-    """(dotted key, count at which it ends, unit) of every schedule in a tree of dataclasses."""
+    """Dotted key, count at which it ends, and unit of every schedule in a tree of dataclasses."""
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -91,6 +91,6 @@ def _schedules(config: Any) -> list[dataclasses.Field[Any]]:
     return [item for item in dataclasses.fields(config) if UNIT in item.metadata]
 
 
-def _count(value: float, steps: int) -> int:
+def _count(value: float, total: int) -> int:
     """A count of at least 2 for a share of however few steps: 0 is no schedule, and 1 would be a share again."""
-    return max(round(value * steps), 2) if 0 < value <= 1 else int(value)
+    return max(round(value * total), 2) if 0 < value <= 1 else int(value)

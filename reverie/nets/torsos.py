@@ -75,7 +75,7 @@ class NatureCNN(nn.Module):
         self.outputs = channels[-1] * sides[0] * sides[1]
 
     def forward(self, image: Tensor, scale: float = 1 / 255) -> Tensor:
-        """Bytes or floats [N, H, W, C], which count as multiplied by `scale` -> [N, outputs]."""
+        """Features [N, outputs] of bytes or floats [N, H, W, C], which count as multiplied by `scale`."""
         first = self.convs[0]
         assert isinstance(first, nn.Conv2d)
         x = floats(image).movedim(-1, -3)
@@ -156,7 +156,7 @@ class Torso(nn.Module):
         return prepared
 
     def forward(self, obs: Mapping[str, Tensor]) -> Tensor:
-        """Observations as they travel or prepared, images stacked, key -> [*lead, ...] -> [*lead, outputs]."""
+        """Features [*lead, outputs] of observations as they travel or prepared, images stacked, key -> [*lead, ...]."""
         obs, features = self.prepare(obs), []
         scale = 1.0 if self.statistics else 1 / 255
         for key, cnn in zip(self.images, self.cnns, strict=True):
@@ -172,8 +172,8 @@ class Torso(nn.Module):
         """Take observations [*lead, ...], images not stacked, into the statistics; nothing without ``standardise``."""
         if not self.statistics:
             return
-        seen = [obs[key].float() * (1 / 255) for key in self.images]
-        for statistics, x in zip(self.statistics, seen + ([self._entries(obs)] if self.vectors else []), strict=True):
+        inputs = [obs[key].float() * (1 / 255) for key in self.images]
+        for statistics, x in zip(self.statistics, inputs + ([self._entries(obs)] if self.vectors else []), strict=True):
             assert isinstance(statistics, EmaNormaliser)
             statistics.update(x)
 

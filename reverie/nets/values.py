@@ -53,11 +53,11 @@ class Values(Output):
 
     @abstractmethod
     def error(self, x: Tensor, target: Tensor) -> Tensor:
-        """What becomes a priority, float32 [...], without gradient; signed where it is a difference."""
+        """Error that becomes a priority, float32 [...], without gradient; signed where it is a difference."""
 
 
 def _check_rows(x: Tensor, earned: Tensor, discount: Tensor, axes: int) -> None:
-    """Raises ValueError unless earned and discount have the shape of x without its last `axes`."""
+    """Raise ValueError unless earned and discount have the shape of x without its last `axes`."""
     rows = x.shape[: x.dim() - axes]
     if earned.shape != rows or discount.shape != rows:
         shapes = ", ".join(str(tuple(each.shape)) for each in (x, earned, discount))
@@ -84,7 +84,7 @@ class Scalar(Values):
         self.kind, self.rescaling = kind, rescaling
 
     def loss(self, x: Tensor, target: Tensor) -> Tensor:
-        """See `Values.loss`; x, target [...] -> [...]."""
+        """Loss [...] of x, target [...]."""
         return huber(x, target) if self.kind == "huber" else td_squared(x, target)
 
     def mean(self, x: Tensor) -> Tensor:
@@ -100,12 +100,12 @@ class Scalar(Values):
         return x if self.rescaling is None else rescale_inverse(x, self.rescaling)
 
     def backup(self, x: Tensor, earned: Tensor, discount: Tensor) -> Tensor:
-        """[...], on the scale of h."""
+        """Target [...], on the scale of h."""
         _check_rows(x, earned, discount, 0)
         return self.scaled(earned + discount * self.unscaled(x))
 
     def error(self, x: Tensor, target: Tensor) -> Tensor:
-        """target - x, on the scale of h."""
+        """Difference target - x, on the scale of h."""
         check_shapes(x, target, 1)
         return target - x.detach()
 
@@ -131,7 +131,7 @@ class Atoms(Values):
         self.params = len(support)
 
     def loss(self, x: Tensor, target: Tensor) -> Tensor:
-        """See `Values.loss`; x, target [..., K] -> [...], nats."""
+        """Loss [...] in nats of x, target [..., K]."""
         if x.shape != target.shape or x.shape[-1] != self.params:
             raise ValueError(
                 f"outputs and targets must be [..., {self.params}], got {tuple(x.shape)} and {tuple(target.shape)}"
@@ -141,7 +141,7 @@ class Atoms(Values):
         return (torch.xlogy(target, target) - target * log_probs).sum(-1)
 
     def mean(self, x: Tensor) -> Tensor:
-        """sum_i z_i p_i, [..., K] -> [...]."""
+        """Action values sum_i z_i p_i, [..., K] -> [...]."""
         return (F.softmax(x.float(), -1) * self.support).sum(-1)
 
     def backup(self, x: Tensor, earned: Tensor, discount: Tensor) -> Tensor:
@@ -173,7 +173,7 @@ class Quantiles(Values):
         self.kappa = kappa
 
     def loss(self, x: Tensor, target: Tensor) -> Tensor:
-        """See `Values.loss`; x [..., 2, M], target [..., M'] -> [...]."""
+        """Loss [...] of x [..., 2, M], target [..., M']."""
         levels, quantiles = self._parts(x)
         return quantile_huber(quantiles, levels, target, self.kappa)
 
@@ -182,13 +182,13 @@ class Quantiles(Values):
         return self._parts(x)[1].mean(-1)
 
     def backup(self, x: Tensor, earned: Tensor, discount: Tensor) -> Tensor:
-        """[..., M], samples of the target's distribution."""
+        """Target [..., M], samples of the target's distribution."""
         quantiles = self._parts(x)[1]
         _check_rows(quantiles, earned, discount, 1)
         return earned.unsqueeze(-1) + discount.unsqueeze(-1) * quantiles
 
     def error(self, x: Tensor, target: Tensor) -> Tensor:
-        """mean_j target_j - mean_i x_i, [...]."""
+        """Difference mean_j target_j - mean_i x_i, [...]."""
         mean, aim = self.mean(x.detach()), target.mean(-1)
         if mean.shape != aim.shape:
             raise ValueError(

@@ -51,7 +51,7 @@ def _one_hot(index: Tensor, like: Tensor) -> Tensor:
 
 
 def sample_categorical(logits: Tensor, u: Tensor) -> Tensor:
-    """Draw a class by the inverse of the distribution function: the first k with p_0 + ... + p_k > u.
+    """Class drawn by the inverse of the distribution function: the first k with p_0 + ... + p_k > u.
 
     logits: [..., K]. u: [...], uniform in [0, 1), one number per variable.
     Returns int64 [...], in [0, K). A class of probability zero is never drawn. No gradient.
@@ -60,7 +60,7 @@ def sample_categorical(logits: Tensor, u: Tensor) -> Tensor:
 
 
 def one_hot_straight_through(logits: Tensor, u: Tensor) -> Tensor:
-    """Draw a one-hot vector whose gradient is that of the probabilities: sample + p - sg(p).
+    """One-hot vector, drawn, whose gradient is that of the probabilities: sample + p - sg(p).
 
     logits: [..., K]. u: [...], uniform in [0, 1). Returns [..., K], exactly one-hot.
     Source: Bengio et al. 2013 (straight-through); Hafner et al. 2021 (DreamerV2), algorithm 1.

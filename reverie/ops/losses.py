@@ -18,7 +18,7 @@ Params = Sequence[Tensor] | Mapping[str, Tensor]
 
 
 def _aligned(post: Params, prior: Params) -> tuple[list[Tensor], list[Tensor]]:
-    """Both as lists in one order: that of the sequence, or of post's keys."""
+    """Parameters of both as lists in one order: that of the sequence, or of post's keys."""
     if isinstance(post, Mapping) and isinstance(prior, Mapping):
         if post.keys() != prior.keys():
             raise ValueError(f"post and prior must have the same parameters, got {list(post)} and {list(prior)}")
@@ -37,9 +37,9 @@ def kl_halves(kl_fn: Callable[..., Tensor], post: Params, prior: Params) -> tupl
     Raises ValueError if post and prior do not have the same parameters.
     Source: Hafner et al. 2021 (DreamerV2), algorithm 2; Hafner et al. 2023 (DreamerV3), "World model learning".
     """
-    ours, theirs = ([full(x) for x in side] for side in _aligned(post, prior))
-    to_posterior = kl_fn(*ours, *(x.detach() for x in theirs))
-    to_prior = kl_fn(*(x.detach() for x in ours), *theirs)
+    of_post, of_prior = ([full(x) for x in side] for side in _aligned(post, prior))
+    to_posterior = kl_fn(*of_post, *(x.detach() for x in of_prior))
+    to_prior = kl_fn(*(x.detach() for x in of_post), *of_prior)
     return to_posterior, to_prior
 
 
@@ -69,8 +69,8 @@ def balanced_kl(
         return kl.mean().clamp(min=free_nats) if free == "mean" else kl.clamp(min=free_nats).mean()
 
     if balance is None:
-        ours, theirs = ([full(x) for x in side] for side in _aligned(post, prior))
-        kl = kl_fn(*ours, *theirs)
+        of_post, of_prior = ([full(x) for x in side] for side in _aligned(post, prior))
+        kl = kl_fn(*of_post, *of_prior)
         return clipped(kl), kl.detach().mean()
     to_posterior, to_prior = kl_halves(kl_fn, post, prior)
     loss = (1.0 - balance) * clipped(to_posterior) + balance * clipped(to_prior)
@@ -131,5 +131,5 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     """
     if x.shape != mask.shape:
         raise ValueError(f"x and mask must have one shape, got {tuple(x.shape)} and {tuple(mask.shape)}")
-    keep = mask.bool()
-    return torch.where(keep, full(x), 0.0).sum() / keep.sum().clamp(min=1)
+    mask = mask.bool()
+    return torch.where(mask, full(x), 0.0).sum() / mask.sum().clamp(min=1)

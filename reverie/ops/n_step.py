@@ -73,5 +73,5 @@ def n_step(
     arrived = torch.cat([reward[1:], torch.zeros_like(reward[:1]).expand(n, -1)]).unfold(0, n, 1)[:rows]
     earned = (torch.where(goes, arrived, 0.0) * powers[:n]).sum(-1)
     ahead = goes.sum(-1)
-    steps = NStep(earned, powers[ahead], ahead)
-    return replace(steps, discount=steps.discount * steps.pick(alive))
+    parts = NStep(earned, powers[ahead], ahead)
+    return replace(parts, discount=parts.discount * parts.pick(alive))

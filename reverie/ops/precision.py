@@ -7,5 +7,5 @@ from torch import Tensor
 
 
 def full(x: Tensor) -> Tensor:
-    """float16 and bfloat16 become float32; everything else stays as it is. Gradients return in the dtype of x."""
+    """x in float32 if it is float16 or bfloat16, as it is otherwise. Gradients return in the dtype of x."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -29,7 +29,7 @@ def atoms(low: float, high: float, count: int) -> Tensor:
 
 
 def categorical_projection(probs: Tensor, values: Tensor, support: Tensor) -> Tensor:
-    """Move the mass of a distribution over `values` to the atoms of `support`.
+    """Probabilities of the atoms of `support`, to which the mass of a distribution over `values` is moved.
 
     (Phi p)_i = sum_j max(0, 1 - |clip(x_j, z_0, z_{K-1}) - z_i| / dz) p_j
 

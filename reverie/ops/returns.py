@@ -44,8 +44,8 @@ def imagined_returns(reward: Tensor, discount: Tensor, value: Tensor, lam: float
     decay = (discount[:-1] * lam).unbind(0)
     later = value[-1]
     returns: list[Tensor] = []
-    for here, keep in zip(reversed(one_step), reversed(decay), strict=True):
-        later = torch.addcmul(here, keep, later)
+    for reward_and_value, weight in zip(reversed(one_step), reversed(decay), strict=True):
+        later = torch.addcmul(reward_and_value, weight, later)
         returns.append(later)
     return torch.stack(returns[::-1])
 
@@ -162,10 +162,10 @@ def vtrace(
     alive = torch.where(terminal, 0.0, value)
     delta = torch.where(last[:-1], 0.0, rho * (reward[1:] + gamma * alive[1:] - value[:-1]))
     excess = torch.zeros_like(value[0])
-    steps: list[Tensor] = [excess]
+    excesses: list[Tensor] = [excess]
     for t in range(rows - 1, -1, -1):
         excess = delta[t] + gamma * c[t] * excess
-        steps.append(excess)
-    targets = alive + torch.stack(steps[::-1])
+        excesses.append(excess)
+    targets = alive + torch.stack(excesses[::-1])
     advantages = rho * (reward[1:] + gamma * targets[1:] - value[:-1])
     return torch.where(last[:-1], 0.0, targets[:-1]), torch.where(last[:-1], 0.0, advantages)

@@ -59,7 +59,7 @@ class EmaNormaliser(nn.Module):
         return self.variance.sqrt().clamp(min=self.floor)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise x: [..., *shape], float32."""
+        """x [..., *shape] normalised, float32."""
         return (x.float() - self.mean) / self.std()
 
 

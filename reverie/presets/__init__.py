@@ -25,19 +25,19 @@ def presets_of(agent: str) -> dict[str, Preset]:
     """
     entry = find(agent)
     if agent in AGENTS:
-        known: dict[str, Preset] = import_module(f"reverie.presets.{agent}").PRESETS
-        return known
-    made = entry.load()
+        table: dict[str, Preset] = import_module(f"reverie.presets.{agent}").PRESETS
+        return table
+    agent_class = entry.load()
 
     def default(task: Task) -> Config:
         """Defaults of the agent's configuration, of replay and of run."""
-        return Config(agent, "default", made.Config(), task.default("toy/catch").env(1))
+        return Config(agent, "default", agent_class.Config(), task.default("toy/catch").env(1))
 
-    return dict(made.presets) or {"default": default}
+    return dict(agent_class.presets) or {"default": default}
 
 
 def presets() -> dict[str, list[str]]:
-    """agent -> its presets, the default first."""
+    """Presets of all agents, the default first: agent -> names."""
     return {agent: list(presets_of(agent)) for agent in agents()}
 
 
@@ -54,14 +54,14 @@ def make_config(
     protocol, options: of the environment; they win over the preset's.
     Raises UserError for an unknown agent or preset, and where a preset looks at an environment that is not there.
     """
-    known = presets_of(agent)
-    chosen = preset or next(iter(known))
-    if chosen not in known:
-        raise UserError(f"unknown preset {chosen!r} for {agent}{suggest(chosen, known)}")
-    config = known[chosen](Task(env or "", protocol, options))
+    table = presets_of(agent)
+    name = preset or next(iter(table))
+    if name not in table:
+        raise UserError(f"unknown preset {name!r} for {agent}{suggest(name, table)}")
+    config = table[name](Task(env or "", protocol, options))
     used = config.env.protocol if protocol == "auto" else protocol
     env_config = replace(config.env, protocol=used, options={**config.env.options, **(options or {})})
-    return replace(config, name=agent, preset=chosen, env=env_config)
+    return replace(config, name=agent, preset=name, env=env_config)
 
 
 def describe(agent: str, preset: str) -> str:

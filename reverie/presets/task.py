@@ -34,14 +34,14 @@ class Task:
 
     @cached_property
     def spec(self) -> EnvSpec:
-        """What the environment is. Raises UserError if it cannot be made."""
+        """Description of the environment. Raises UserError if it cannot be made."""
         env = make_env(self.id, protocol=self.protocol, **self.options)
         env.close()
         return env.spec
 
     @cached_property
     def kind(self) -> Kind:
-        """What the spaces say: pixels if an image has 36 of them a side, toy if all images are smaller; else vectors.
+        """Kind of the spaces: pixels if an image has 36 of them a side, toy if all images are smaller; else vectors.
 
         Vectors with continuous actions are a kind of their own.
         """
@@ -57,5 +57,5 @@ class Task:
 
     def env(self, num_envs: int, protocol: str = "auto", options: Mapping[str, Any] | None = None) -> EnvConfig:
         """The environment for a run: with that protocol and these options of it, if it has that protocol."""
-        known = protocol == "auto" or self.has(protocol)
-        return EnvConfig(self.id, num_envs, protocol if known else "auto", dict(options or {}) if known else {})
+        has_it = protocol == "auto" or self.has(protocol)
+        return EnvConfig(self.id, num_envs, protocol if has_it else "auto", dict(options or {}) if has_it else {})

@@ -28,15 +28,15 @@ def summary(runs: Sequence[Run]) -> dict[str, Any]:
 
     iqm: interquartile mean (of fewer than 4 runs: the mean). interval: its bootstrap interval, from 3 runs on.
     """
-    found = _statistics([run["score"] for run in runs])
-    found["minutes"] = float(np.median([run["minutes"] for run in runs]))
+    statistics = _statistics([run["score"] for run in runs])
+    statistics["minutes"] = float(np.median([run["minutes"] for run in runs]))
     if all("prediction" in run for run in runs):
         names = runs[0]["prediction"]
         columns = {name: [run["prediction"][name] for run in runs] for name in names}
-        found["prediction"] = {
+        statistics["prediction"] = {
             name: None if None in column else _statistics(column) for name, column in columns.items()
         }
-    return found
+    return statistics
 
 
 def _statistics(values: Sequence[float]) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def _statistics(values: Sequence[float]) -> dict[str, Any]:
 
 
 def write_comparison(document: Mapping[str, Any], out: Path) -> dict[str, Path]:
-    """Write <out>.json, .png, .csv and .md; returns their paths by ending. out: a path without ending."""
+    """Paths, by ending, of <out>.json, .png, .csv and .md, which are written. out: a path without ending."""
     files = write_document(document, out, markdown(document), _draw, indent=1)
     numbers = out.with_name(f"{out.name}.csv")
     _write_csv(document, numbers)
@@ -64,26 +64,26 @@ def write_comparison(document: Mapping[str, Any], out: Path) -> dict[str, Path]:
 
 
 def markdown(document: Mapping[str, Any]) -> list[str]:
-    """The table's lines: a variant each, best first."""
+    """Lines of the table: a variant each, best first."""
     predicted = all("prediction" in each for each in document["summary"].values())
     extra = list(next(iter(document["summary"].values()))["prediction"]) if predicted else []
     head = ["variant", "runs", "score (IQM)", f"{LEVEL * 100:g} % interval", "seeds", "minutes"]
     head += [name.replace("_", " ") for name in extra]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for name in _ranked(document):
-        found = document["summary"][name]
+        row = document["summary"][name]
         seeds = ", ".join(f"{run['score']:.2f}" for run in document["runs"][name])
-        cells = [f"`{name}`", str(found["runs"]), f"{found['iqm']:.3f}", _interval(found), seeds]
-        cells.append(f"{found['minutes']:.1f}")
+        cells = [f"`{name}`", str(row["runs"]), f"{row['iqm']:.3f}", _interval(row), seeds]
+        cells.append(f"{row['minutes']:.1f}")
         for measure in extra:
-            numbers = found["prediction"][measure]
+            numbers = row["prediction"][measure]
             cells.append("-" if numbers is None else f"{numbers['iqm']:.3g} ({_interval(numbers)})")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def _interval(found: Mapping[str, Any]) -> str:
-    return "-" if found["interval"] is None else "{:.3g} to {:.3g}".format(*found["interval"])
+def _interval(statistics: Mapping[str, Any]) -> str:
+    return "-" if statistics["interval"] is None else "{:.3g} to {:.3g}".format(*statistics["interval"])
 
 
 def _ranked(document: Mapping[str, Any]) -> list[str]:
@@ -92,7 +92,7 @@ def _ranked(document: Mapping[str, Any]) -> list[str]:
 
 
 def _write_csv(document: Mapping[str, Any], path: Path) -> None:
-    """One line per run."""
+    """Write one line per run."""
     columns = ["seed", "score", "score_std", "minutes", "env_steps", "learner_steps"]
     runs = [run for each in document["runs"].values() for run in each]
     extra = list(runs[0]["prediction"]) if all("prediction" in run for run in runs) else []
@@ -101,12 +101,12 @@ def _write_csv(document: Mapping[str, Any], path: Path) -> None:
         lines.writerow(["variant", "agent", *columns, *extra])
         for name, each in document["runs"].items():
             for run in each:
-                said = [run["prediction"][key] for key in extra]
-                lines.writerow([name, document["agents"][name], *(run[key] for key in columns), *said])
+                predictions = [run["prediction"][key] for key in extra]
+                lines.writerow([name, document["agents"][name], *(run[key] for key in columns), *predictions])
 
 
 def _draw(document: Mapping[str, Any], out: Path) -> None:
-    """Left the curves of training scores, right the evaluation at the end, whose names are the labels of both."""
+    """Draw the curves of training scores left, the evaluation at the end right, whose names are the labels of both."""
     names = list(document["runs"])
     figure = Figure(figsize=(11, max(3.8, 1.6 + 0.32 * len(names))), dpi=130, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
@@ -118,11 +118,11 @@ def _draw(document: Mapping[str, Any], out: Path) -> None:
         points = [(np.array(r["curve"]["frames"]), np.array(r["curve"]["score"])) for r in runs if r["curve"]["frames"]]
         if not points:
             continue
-        found = aggregate(name, points, [document["env"]] * len(points))
-        kind = found.statistic
-        if found.low is not None and found.high is not None:
-            left.fill_between(found.x, found.low, found.high, color=colours[name], alpha=0.15, linewidth=0)
-        left.plot(found.x, found.value, dashes[name], color=colours[name], linewidth=1.8)
+        curve = aggregate(name, points, [document["env"]] * len(points))
+        kind = curve.statistic
+        if curve.low is not None and curve.high is not None:
+            left.fill_between(curve.x, curve.low, curve.high, color=colours[name], alpha=0.15, linewidth=0)
+        left.plot(curve.x, curve.value, dashes[name], color=colours[name], linewidth=1.8)
     left.set_xlabel(X_LABELS["frames"])
     left.set_ylabel(Y_LABELS["episode/score"])
     left.set_title(f"training: {kind}" if kind else "training", loc="left", fontsize=10)
@@ -130,11 +130,11 @@ def _draw(document: Mapping[str, Any], out: Path) -> None:
         left.xaxis.set_major_formatter(EngFormatter(sep=""))
     ranked = _ranked(document)[::-1]
     for place, name in enumerate(ranked):
-        found, colour = document["summary"][name], colours[name]
-        right.plot([run["score"] for run in document["runs"][name]], [place] * found["runs"], "|", color=colour)
-        if found["interval"] is not None:
-            right.plot(found["interval"], [place, place], dashes[name], color=colour, linewidth=2)
-        right.plot(found["iqm"], place, "o", color=colour)
+        row, colour = document["summary"][name], colours[name]
+        right.plot([run["score"] for run in document["runs"][name]], [place] * row["runs"], "|", color=colour)
+        if row["interval"] is not None:
+            right.plot(row["interval"], [place, place], dashes[name], color=colour, linewidth=2)
+        right.plot(row["iqm"], place, "o", color=colour)
     right.set_yticks(range(len(ranked)), ranked)
     for label, name in zip(right.get_yticklabels(), ranked, strict=True):
         label.set_color(colours[name])

@@ -31,7 +31,7 @@ WINDOW = 120.0
 
 
 class Console:
-    """Shows the latest value of the main metrics, progress in frames and the time left.
+    """Terminal with the latest value of the main metrics, progress in frames and the time left.
 
     total: frames at which the run ends. title: of the panel. every: seconds between plain lines, where the output is
     not a terminal. terminal: where to show it (default: standard output). clock: seconds.
@@ -53,7 +53,7 @@ class Console:
         self._terminal = terminal or Terminal()
         self._latest: Record = {}
         self._past: deque[tuple[float, int]] = deque()  # (seconds, frames) of the records of the last minutes
-        self._shown: float | None = None
+        self._shown_at: float | None = None
         self._stale = False
         self._live: Live | None = None
         if self._terminal.is_terminal:
@@ -68,7 +68,7 @@ class Console:
         while len(self._past) > 2 and now - self._past[1][0] >= WINDOW:
             self._past.popleft()
         self._stale = True
-        if self._shown is None or now - self._shown >= (0.2 if self._live else self._every):
+        if self._shown_at is None or now - self._shown_at >= (0.2 if self._live else self._every):
             self._show(now)
 
     def sync(self) -> None:
@@ -82,18 +82,18 @@ class Console:
             self._live.stop()
 
     def _show(self, now: float) -> None:
-        self._shown, self._stale = now, False
-        left = self._left(now)
+        self._shown_at, self._stale = now, False
+        time_left = self._time_left(now)
         if self._live:
             self._live.start()  # the first time; afterwards it does nothing
-            self._live.update(self._panel(left), refresh=True)
+            self._live.update(self._panel(time_left), refresh=True)
         else:
             values = "  ".join(f"{name} {value}" for name, value in self._values())
             self._terminal.print(
-                f"{self._progress()}  {values}  left {left}", soft_wrap=True, highlight=False, markup=False
+                f"{self._progress()}  {values}  left {time_left}", soft_wrap=True, highlight=False, markup=False
             )
 
-    def _panel(self, left: str) -> RenderableType:
+    def _panel(self, time_left: str) -> RenderableType:
         frames = int(self._latest["frames"])
         table = Table.grid(padding=(0, 2))
         values = self._values()
@@ -101,13 +101,13 @@ class Console:
             table.add_row(*(f"{name} [bold]{value}[/]" for name, value in values[row : row + 3]))
         bar = ProgressBar(total=max(self._total, 1), completed=min(frames, self._total), width=None)
         # The bar must come last: it does not end its line, and whatever followed would be cropped with it.
-        return Panel(Group(Text(f"{self._progress()}  left {left}"), table, bar), title=self._title)
+        return Panel(Group(Text(f"{self._progress()}  left {time_left}"), table, bar), title=self._title)
 
     def _progress(self) -> str:
         frames = int(self._latest["frames"])
         return f"frames {frames:,} of {self._total:,} ({frames / max(self._total, 1):.1%})"
 
-    def _left(self, now: float) -> str:
+    def _time_left(self, now: float) -> str:
         """Time to the last frame at the speed of the last minutes: filling the replay goes faster than training."""
         seconds, frames = now - self._past[0][0], self._past[-1][1] - self._past[0][1]
         if frames <= 0 or seconds <= 0:
@@ -117,8 +117,8 @@ class Console:
     def _values(self) -> list[tuple[str, str]]:
         losses = [name for name in self._latest if name.startswith("train/") and name.endswith("loss")]
         names = PINNED | {name: name.removeprefix("train/") for name in losses}
-        shown = [(name, label) for name, label in names.items() if name in self._latest]
-        return [(label, amount(name, self._latest[name])) for name, label in shown]
+        present = [(name, label) for name, label in names.items() if name in self._latest]
+        return [(label, amount(name, self._latest[name])) for name, label in present]
 
 
 def duration(seconds: float) -> str:

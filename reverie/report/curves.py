@@ -67,7 +67,7 @@ class Curve:
 
     @property
     def drawn(self) -> np.ndarray:
-        """Where on x the value is: indices, ascending."""
+        """Indices on x at which there is a value, ascending."""
         return np.flatnonzero(np.isfinite(self.value))
 
     def final(self) -> np.ndarray:
@@ -117,9 +117,9 @@ def draw(
     references: Mapping[str, float] | None = None,
     title: str = "",
 ) -> Path:
-    """Draw curves, each with its interval, or with its single runs thin where it has none; `references` are levels.
+    """Path `out` of a picture of curves, each with its interval, or with its single runs thin where it has none.
 
-    Returns `out`; its ending chooses the format.
+    references: levels, by name. The ending of `out` chooses the format.
     """
     labels: list[tuple[str, str]] = []
     heights: list[float] = []
@@ -158,9 +158,9 @@ def learning_curve(
     references: Mapping[str, float] | None = None,
     title: str = "",
 ) -> Path:
-    """Draw `key` of runs that differ in their seed as one curve, with `references` as dashed levels.
+    """Path `out_png` of one curve of `key` of runs that differ in their seed, with `references` as dashed levels.
 
-    Returns `out_png`. Raises UserError if there are no runs, if one has no metrics, or none with `key`.
+    Raises UserError if there are no runs, if one has no metrics, or none with `key`.
     """
     if not run_dirs:
         raise UserError("no run directories to draw")
@@ -175,9 +175,10 @@ def error_by_horizon(
     ylabel: str = "mean squared error per pixel",
     title: str = "",
 ) -> Path:
-    """Draw errors of dreams: name -> [H], where entry h is h + 1 env_steps after the last observation that was seen.
+    """Path `out_png` of a picture of errors of dreams.
 
-    Returns `out_png`. Raises ValueError for an empty mapping or arrays that are not [H].
+    results: name -> [H], where entry h is h + 1 env_steps after the last observation that was seen.
+    Raises ValueError for an empty mapping or arrays that are not [H].
     """
     if not results or any(np.ndim(errors) != 1 or not len(errors) for errors in results.values()):
         raise ValueError("expected name -> array [H] with H >= 1")
@@ -195,19 +196,19 @@ def error_by_horizon(
 
 
 def series(run_dir: str | Path, key: str, x: XAxis) -> Points:
-    """(x, value) of the records with a finite number under `key`, in order of x. Raises UserError if there are none."""
+    """Points (x, value) of the records with a finite number under `key`, in order of x; UserError if there are none."""
     column, unit = ("time/elapsed_s", 60.0) if x == "minutes" else (x, 1.0)
     records = read_metrics(run_dir)
     pairs = [(record[column] / unit, record[key]) for record in records if np.isfinite(record.get(key, np.nan))]
     if not pairs:
-        known = sorted({name for record in records for name in record if "/" in name})
-        raise UserError(f"{run_dir} has no {key!r} yet; it has: {', '.join(known) or 'no metrics'}")
+        names = sorted({name for record in records for name in record if "/" in name})
+        raise UserError(f"{run_dir} has no {key!r} yet; it has: {', '.join(names) or 'no metrics'}")
     xs, ys = np.array(sorted(pairs, key=lambda pair: pair[0]), float).T
     return xs, ys
 
 
 def binned(points: Sequence[Points], bins: int = BINS) -> tuple[np.ndarray, np.ndarray]:
-    """Runs of (x [n_i], y [n_i]) on one grid: (x [G], means [runs, G]).
+    """Grid x [G] and means [runs, G] on it of runs (x [n_i], y [n_i]).
 
     If the runs have at most `bins` different x, as evaluations do, those are the grid; else its points are the centres
     of at most `bins` equal bins, of which a run has the mean of its y. Where a run has no records it lies on the line
@@ -239,7 +240,7 @@ def blank_axes() -> tuple[Figure, Axes]:
 
 
 def _axes() -> tuple[Figure, Axes]:
-    """The same with lines across."""
+    """Axes of `blank_axes` with lines across."""
     figure, axes = blank_axes()
     axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)

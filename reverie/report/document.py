@@ -15,7 +15,7 @@ def write_document(
     draw: Callable[[Mapping[str, Any], Path], object],
     indent: int | None = None,
 ) -> dict[str, Path]:
-    """Write <out>.json, .png and .md; returns their paths by ending.
+    """Paths, by ending, of <out>.json, .png and .md, which are written.
 
     out: a path without ending. table: lines. draw: draws the document into a file. indent: of the JSON (None: a line).
     """

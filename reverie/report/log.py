@@ -32,7 +32,7 @@ __all__ = ["JsonLines", "Logger", "Record", "TensorBoard", "Writer", "comparable
 
 
 class Writer(Protocol):
-    """Where records go besides the JSON lines. Errors of the file system are left to the logger."""
+    """Destination of records besides the JSON lines. Errors of the file system are left to the logger."""
 
     def write(self, record: Record) -> None:
         """Take one record; `env_steps`, `frames` and `learner_steps` are among its names."""
@@ -151,9 +151,9 @@ class JsonLines:
             raise self._failed
         line = (json.dumps({k: encode(v) for k, v in record.items()}, allow_nan=False) + "\n").encode()
         try:
-            written = 0
-            while written < len(line):
-                written += os.write(self._file, line[written:])
+            count = 0
+            while count < len(line):
+                count += os.write(self._file, line[count:])
         except OSError as error:
             self._failed = error
             raise

@@ -28,7 +28,7 @@ SCORES = ("episode/score", "eval/score", "eval/score_median", "eval/score_min")
 
 @dataclass(frozen=True)
 class Plotted:
-    """What `plot` wrote, the table's lines, and notes on runs that are not or not wholly in the picture."""
+    """Files that `plot` wrote, the lines of its table, and notes on runs that are not or not wholly in the picture."""
 
     picture: Path
     csv: Path
@@ -46,7 +46,7 @@ def plot(
     group: Sequence[Key] = (),
     normalise: Normalise = "auto",
 ) -> Plotted:
-    """Draw `metric` of the runs in `paths` over `x` to `out`, and its numbers to a CSV beside it.
+    """Picture of `metric` of the runs in `paths` over `x`, in `out`, with its numbers in a CSV beside it.
 
     paths: run directories, or folders in which they are searched for. group: runs that agree in these keys are one
     curve (none: in all three). normalise: by the scores of random play and people; `auto`: if all games have them.
@@ -94,11 +94,11 @@ def _normalised(runs: Sequence[Run], metric: str, normalise: Normalise, group: S
 
 
 def _doubts(curve: Curve, runs: Sequence[Run], x: XAxis) -> list[str]:
-    """What a reader of the curve should know: seeds that count twice, and runs that end long before the others."""
+    """Notes for a reader of the curve: seeds that count twice, and runs that end long before the others."""
     notes = []
-    seen: dict[tuple[str, str, str, int], Run] = {}
+    by_seed: dict[tuple[str, str, str, int], Run] = {}
     for run in runs:
-        same = seen.setdefault((run.agent, run.env, run.fingerprint(), run.seed), run)
+        same = by_seed.setdefault((run.agent, run.env, run.fingerprint(), run.seed), run)
         if same is not run:
             notes.append(f"{curve.label}: {same.path} and {run.path} are the same seed {run.seed}, counted twice")
     ends = [run.points[0][-1] for run in runs]
@@ -117,7 +117,7 @@ def _title(runs: Sequence[Run]) -> str:
 
 
 def _write(path: Path, curves: Sequence[Curve], metric: str, x: XAxis) -> None:
-    """One line per curve and point; low and high are empty where there is no interval."""
+    """Write one line per curve and point; low and high are empty where there is no interval."""
     with path.open("w", newline="") as file:
         lines = csv.writer(file)
         lines.writerow(["curve", "statistic", "environments", "runs", "metric", x, "value", "low", "high"])
@@ -131,7 +131,7 @@ def _write(path: Path, curves: Sequence[Curve], metric: str, x: XAxis) -> None:
 
 
 def _table(curves: Sequence[Curve], metric: str, x: XAxis, relative: bool) -> list[str]:
-    """Every statistic of each curve's last tenth, as aligned lines; what says nothing new here is left out."""
+    """Statistics of each curve's last tenth, as aligned lines; what says nothing new here is left out."""
     several = any(len(set(curve.tasks)) > 1 for curve in curves)  # else the median over tasks is the mean
     rows = []
     for curve in curves:

@@ -1,4 +1,4 @@
-"""How good open-loop predictions are: errors by horizon, calibration, and rewards that are not there.
+"""Quality of open-loop predictions: errors by horizon, calibration, and rewards that are not there.
 
 Arrays are [H, B]: entry (h, b) is h + 1 env_steps after the last row that the model saw of sequence b. Rewards are in
 the model's units, f(r) for the model's reward transform f; "continues" is 1 where the episode did not truly end there.
@@ -76,10 +76,10 @@ class Hallucination:
     false_rate: float | None
 
 
-def by_horizon(values: np.ndarray, counted: np.ndarray) -> np.ndarray:
+def by_horizon(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Mean over the sequences that count at each horizon, [H, B] and bool [H, B] -> [H]; NaN where none does."""
-    count = counted.sum(1)
-    total = np.where(counted, values, 0.0).sum(1)
+    count = valid.sum(1)
+    total = np.where(valid, values, 0.0).sum(1)
     return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
 
 
@@ -112,7 +112,7 @@ def reward_threshold(rewards: np.ndarray) -> float | None:
 
 
 def false_reward(predicted: np.ndarray, reward: np.ndarray, threshold: float | None) -> np.ndarray:
-    """Where a reward is predicted but none of that sign is there: hallucinated or reversed, see `Hallucination`.
+    """Mask of rewards that are predicted without one of that sign: hallucinated or reversed, see `Hallucination`.
 
     predicted, reward: of one shape. threshold: None if no reward was seen; then nothing is called false. Returns bool.
     """
@@ -128,24 +128,24 @@ def false_mass(outcomes: Outcomes, threshold: float | None) -> np.ndarray:
 
 
 def hallucination(predicted: np.ndarray, reward: np.ndarray, threshold: float) -> Hallucination:
-    """Compare predicted and true rewards of the same rows, [n] both. Raises ValueError unless threshold > 0."""
+    """Comparison of predicted and true rewards of the same rows, [n] both. Raises ValueError unless threshold > 0."""
     if threshold <= 0:
         raise ValueError(f"threshold must be positive, got {threshold}")
-    there, said = np.abs(reward) >= threshold, np.abs(predicted) >= threshold
+    is_reward, is_predicted = np.abs(reward) >= threshold, np.abs(predicted) >= threshold
     along = np.sign(reward) * predicted
     lacking = np.clip(np.abs(reward) - along, 0.0, np.abs(reward))
     false = false_reward(predicted, reward, threshold)
     return Hallucination(
         threshold,
-        rewardless=int((~there).sum()),
-        rewarded=int(there.sum()),
-        predicted=int(said.sum()),
-        hallucinated_rate=_mean(false[~there]),
-        hallucinated_mass=_mean(np.abs(predicted)[~there]),
-        missed_rate=_mean(~said[there]),
-        missed_mass=_mean(lacking[there]),
-        reversed_rate=_mean(false[there]),
-        false_rate=_mean(false[said]),
+        rewardless=int((~is_reward).sum()),
+        rewarded=int(is_reward.sum()),
+        predicted=int(is_predicted.sum()),
+        hallucinated_rate=_mean(false[~is_reward]),
+        hallucinated_mass=_mean(np.abs(predicted)[~is_reward]),
+        missed_rate=_mean(~is_predicted[is_reward]),
+        missed_mass=_mean(lacking[is_reward]),
+        reversed_rate=_mean(false[is_reward]),
+        false_rate=_mean(false[is_predicted]),
     )
 
 
@@ -184,29 +184,29 @@ def summarise(outcomes: Outcomes, threshold: float | None) -> dict[str, Any]:
 
 def _head(predicted: np.ndarray, truth: np.ndarray, valid: np.ndarray, low: float, high: float) -> dict[str, Any]:
     """Squared error by horizon, beside that of the best constant (the mean of all true values), and calibration."""
-    found = calibrate(predicted[valid], truth[valid], low, high)
+    calibration = calibrate(predicted[valid], truth[valid], low, high)
     constant = float(truth[valid].mean())
     return {
         "error": _list(by_horizon((predicted - truth) ** 2, valid)),
         "constant_error": _list(by_horizon((constant - truth) ** 2, valid)),
         "mean_error": float(((predicted - truth) ** 2)[valid].mean()),
         "calibration": {
-            "error": found.error,
-            "predicted": _list(found.predicted),
-            "realised": _list(found.realised),
-            "count": found.count.tolist(),
+            "error": calibration.error,
+            "predicted": _list(calibration.predicted),
+            "realised": _list(calibration.realised),
+            "count": calibration.count.tolist(),
         },
     }
 
 
 def _hallucinated(predicted: np.ndarray, reward: np.ndarray, valid: np.ndarray, threshold: float) -> dict[str, Any]:
-    there, said = np.abs(reward) >= threshold, np.abs(predicted) >= threshold
+    is_reward, is_predicted = np.abs(reward) >= threshold, np.abs(predicted) >= threshold
     false = false_reward(predicted, reward, threshold)
     return {
         **vars(hallucination(predicted[valid], reward[valid], threshold)),
-        "hallucinated_rate_by_horizon": _list(by_horizon(false, valid & ~there)),
-        "missed_rate_by_horizon": _list(by_horizon(~said, valid & there)),
-        "reversed_rate_by_horizon": _list(by_horizon(false, valid & there)),
+        "hallucinated_rate_by_horizon": _list(by_horizon(false, valid & ~is_reward)),
+        "missed_rate_by_horizon": _list(by_horizon(~is_predicted, valid & is_reward)),
+        "reversed_rate_by_horizon": _list(by_horizon(false, valid & is_reward)),
     }
 
 

@@ -71,31 +71,31 @@ def _calibration(axes: Axes, head: Mapping[str, Any] | None, name: str) -> None:
     if head is None:
         _absent(axes, f"calibration: {name}", "the model has no such head")
         return
-    found = head["calibration"]
-    predicted, realised = np.array(found["predicted"]), np.array(found["realised"])
+    calibration = head["calibration"]
+    predicted, realised = np.array(calibration["predicted"]), np.array(calibration["realised"])
     ends = [min(predicted.min(), realised.min()), max(predicted.max(), realised.max())]
     axes.plot(ends, ends, color=GRAY, linewidth=1, linestyle=(0, (5, 4)))
-    area = 12 + 150 * np.sqrt(np.array(found["count"]) / max(found["count"]))
+    area = 12 + 150 * np.sqrt(np.array(calibration["count"]) / max(calibration["count"]))
     axes.scatter(predicted, realised, area, color=COLOURS[0], alpha=0.7)
-    axes.set_title(f"calibration: {name}, error {found['error']:.3g}", loc="left", fontsize=10)
+    axes.set_title(f"calibration: {name}, error {calibration['error']:.3g}", loc="left", fontsize=10)
     axes.set_xlabel("predicted, mean of a bin (area: how many)")
     axes.set_ylabel("realised, mean of the bin")
 
 
-def _hallucination(axes: Axes, found: Mapping[str, Any] | None) -> None:
+def _hallucination(axes: Axes, rates: Mapping[str, Any] | None) -> None:
     title = "rewards, false and missed"
-    if found is None:
+    if rates is None:
         _absent(axes, title, "no reward was seen: set a threshold")
         return
     for name, colour in (("hallucinated", COLOURS[1]), ("missed", COLOURS[0]), ("reversed", COLOURS[2])):
-        rate = found[f"{name}_rate"]
-        said = "no such rows" if rate is None else f"{rate:.3g} of the rows"
-        _line(axes, found[f"{name}_rate_by_horizon"], f"{name}: {said}", colour)
+        rate = rates[f"{name}_rate"]
+        text = "no such rows" if rate is None else f"{rate:.3g} of the rows"
+        _line(axes, rates[f"{name}_rate_by_horizon"], f"{name}: {text}", colour)
     axes.set_ylim(-0.02, 1.02)
-    _horizon(axes, f"{title} (|r| ≥ {found['threshold']:.3g})")
+    _horizon(axes, f"{title} (|r| ≥ {rates['threshold']:.3g})")
 
 
-def _absent(axes: Axes, title: str, why: str) -> None:
+def _absent(axes: Axes, title: str, reason: str) -> None:
     axes.set_title(title, loc="left", fontsize=10)
-    axes.text(0.5, 0.5, why, ha="center", va="center", color=GRAY, transform=axes.transAxes)
+    axes.text(0.5, 0.5, reason, ha="center", va="center", color=GRAY, transform=axes.transAxes)
     axes.set_axis_off()

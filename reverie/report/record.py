@@ -34,9 +34,9 @@ def numbers(metrics: Mapping[str, Any]) -> Record:
     record: Record = {name: 0.0 for name in metrics}
     tensors = {name: value for name, value in metrics.items() if isinstance(value, torch.Tensor)}
     for device in {value.device for value in tensors.values()}:
-        here = {name: value for name, value in tensors.items() if value.device == device}
-        together = torch.stack([value.detach().reshape(()).double() for value in here.values()]).tolist()
-        for (name, tensor), value in zip(here.items(), together, strict=True):
+        on_device = {name: value for name, value in tensors.items() if value.device == device}
+        values = torch.stack([value.detach().reshape(()).double() for value in on_device.values()]).tolist()
+        for (name, tensor), value in zip(on_device.items(), values, strict=True):
             record[name] = value if tensor.is_floating_point() else int(value)
     for name, value in metrics.items():
         if name not in tensors:

@@ -46,10 +46,10 @@ def human_normalised(env_id: str, score: Score) -> Score:
 
     score: mean return(s) of whole games with unclipped rewards. Raises UserError if `env_id` has no reference scores.
     """
-    known = reference(env_id)
-    if known is None:
+    scores = reference(env_id)
+    if scores is None:
         raise UserError(f"no human score is known for {env_id!r}; the 57 Atari games have one (ALE/MsPacman-v5)")
-    return (score - known.random) / (known.human - known.random)
+    return (score - scores.random) / (scores.human - scores.random)
 
 
 @cache

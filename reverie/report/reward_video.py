@@ -30,7 +30,7 @@ class Episode:
 def reward_video(
     episodes: Sequence[Episode], context: int, threshold: float | None, out: str | Path, fps: float = 4.0
 ) -> Path:
-    """Write a GIF or MP4 of `episodes`, whose first `context` rows were seen by the model. Returns `out`.
+    """Path `out` of a GIF or MP4 of `episodes`, whose first `context` rows were seen by the model.
 
     A predicted reward is printed in red where it is false, see `reverie.report.prediction.false_reward`.
     An episode that ends before others stays at its last row. Raises ValueError if there are no episodes.
@@ -40,7 +40,7 @@ def reward_video(
     figure = Figure(figsize=(6.4, 1.9 * len(episodes)), dpi=80, layout="constrained", facecolor="white")
     canvas = FigureCanvasAgg(figure)
     grid = figure.subplots(len(episodes), 3, squeeze=False, width_ratios=[1, 1, 1.6])
-    shown = []
+    panels = []
     for episode, (left, right, course) in zip(episodes, grid, strict=True):
         pictures = [
             axes.imshow(rgb(frames[0]), vmin=0, vmax=255)
@@ -55,19 +55,19 @@ def reward_video(
         course.spines[["top", "right"]].set_visible(False)
         course.tick_params(labelsize=7)
         false = false_reward(episode.predicted, episode.reward, threshold)
-        shown.append((episode, false, pictures, left, right, course.axvline(0, color=GRAY, linewidth=1)))
+        panels.append((episode, false, pictures, left, right, course.axvline(0, color=GRAY, linewidth=1)))
     grid[0][2].set_title("reward: true blue, dreamed red; seen gray", fontsize=7)
     frames = []
     for t in range(max(len(episode.reward) for episode in episodes)):
-        for episode, false, pictures, left, right, cursor in shown:
+        for episode, false, pictures, left, right, cursor in panels:
             now = min(t, len(episode.reward) - 1)
             pictures[0].set_data(rgb(episode.truth[now]))
             pictures[1].set_data(rgb(episode.dream[now]))
-            true, said = float(episode.reward[now]), float(episode.predicted[now])
+            true, predicted = float(episode.reward[now]), float(episode.predicted[now])
             left.set_title(f"truth {true:+.2f}", fontsize=9)
-            what = "seen" if now < context else "dream"
+            phase = "seen" if now < context else "dream"
             colour = WRONG if now >= context and false[now] else "black"
-            right.set_title(f"{what} {said:+.2f}", fontsize=9, color=colour)
+            right.set_title(f"{phase} {predicted:+.2f}", fontsize=9, color=colour)
             cursor.set_xdata([now, now])
         canvas.draw()
         frames.append(np.asarray(canvas.buffer_rgba())[..., :3].copy())

@@ -1,4 +1,4 @@
-"""Run directories as the seeds of a picture: finding them, what they ran, and which belong to one curve.
+"""Run directories as the seeds of a picture: where they are, what they ran, and which belong to one curve.
 
 A curve stands for runs that agree in some keys: `agent`, `env` (the id) and `config` (every other setting but the
 seed, the length, and what is logged, evaluated or kept). What they ran is read from ``config.json`` as it is, so that
@@ -48,7 +48,7 @@ class Run:
 
     def fingerprint(self) -> str:
         """The settings as text: equal for runs of one configuration."""
-        return json.dumps({key: _said(value) for key, value in self.settings.items()}, sort_keys=True)
+        return json.dumps({key: _as_text(value) for key, value in self.settings.items()}, sort_keys=True)
 
 
 def find_runs(paths: Sequence[str | Path]) -> list[tuple[Path, bool]]:
@@ -58,7 +58,7 @@ def find_runs(paths: Sequence[str | Path]) -> list[tuple[Path, bool]]:
     """
     if not paths:
         raise UserError("nothing to plot; name run directories or folders of them: reverie plot runs/a runs/b")
-    found: dict[Path, tuple[Path, bool]] = {}
+    directories: dict[Path, tuple[Path, bool]] = {}
     for path in map(Path, paths):
         if not path.is_dir():
             raise UserError(f"{path} is not a directory; name run directories or folders of them")
@@ -67,8 +67,8 @@ def find_runs(paths: Sequence[str | Path]) -> list[tuple[Path, bool]]:
             has = f"a {FILE} but no {CONFIG}" if (path / FILE).exists() else f"no run (a directory with {CONFIG}) in it"
             raise UserError(f"{path} has {has}; name a directory that `reverie train` wrote, or a folder of them")
         for directory in below:
-            found.setdefault(directory.resolve(), (directory, directory == path))
-    return list(found.values())
+            directories.setdefault(directory.resolve(), (directory, directory == path))
+    return list(directories.values())
 
 
 def _runs_below(folder: Path) -> list[Path]:
@@ -80,10 +80,10 @@ def _runs_below(folder: Path) -> list[Path]:
     return sorted(runs)
 
 
-def read_runs(found: Sequence[tuple[Path, bool]], metric: str, x: XAxis) -> tuple[list[Run], list[str]]:
+def read_runs(directories: Sequence[tuple[Path, bool]], metric: str, x: XAxis) -> tuple[list[Run], list[str]]:
     """The runs that have the metric, and a note on each that has not. Raises UserError if one was named, or all."""
     runs, notes = [], []
-    for path, named in found:
+    for path, named in directories:
         try:
             points = series(path, metric, x)
         except UserError as error:
@@ -93,7 +93,8 @@ def read_runs(found: Sequence[tuple[Path, bool]], metric: str, x: XAxis) -> tupl
             continue
         runs.append(_run(path, points, x))
     if not runs:
-        raise UserError(f"none of {len(found)} runs has {metric!r}; the first: {notes[0].removeprefix('left out: ')}")
+        first = notes[0].removeprefix("left out: ")
+        raise UserError(f"none of {len(directories)} runs has {metric!r}; the first: {first}")
     return runs, notes
 
 
@@ -128,10 +129,10 @@ def grouped(runs: Sequence[Run], keys: Sequence[Key]) -> dict[str, list[Run]]:
     several_envs = len({run.env for run in runs}) > 1
     for (kind, _), members in groups.items():
         first = members[0]
-        shown = kind if several_envs or kind == (first.env,) else tuple(name for name in kind if name != first.env)
+        names = kind if several_envs or kind == (first.env,) else tuple(name for name in kind if name != first.env)
         telling = telling_settings([other[0].settings for (rival, _), other in groups.items() if rival == kind])
-        said = [f"{name} {_said(first.settings[key])}" for key, name in telling.items() if key in first.settings]
-        labels[", ".join((*shown, *said)) or "all runs"] = members
+        details = [f"{name} {_as_text(first.settings[key])}" for key, name in telling.items() if key in first.settings]
+        labels[", ".join((*names, *details)) or "all runs"] = members
     return labels
 
 
@@ -143,16 +144,16 @@ def telling_settings(configs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     configurations are the same.
     """
     keys = list(dict.fromkeys(key for config in configs for key in config))
-    values = {key: [_said(config[key]) if key in config else None for config in configs] for key in keys}
+    values = {key: [_as_text(config[key]) if key in config else None for config in configs] for key in keys}
     alike = list(combinations(range(len(configs)), 2))
-    chosen = []
+    telling = []
     while alike:
         best = max(keys, key=lambda key: sum(values[key][one] != values[key][other] for one, other in alike))
-        if best in chosen:
+        if best in telling:
             raise ValueError("expected different configurations, got one of them twice")
-        chosen.append(best)
+        telling.append(best)
         alike = [(one, other) for one, other in alike if values[best][one] == values[best][other]]
-    return {key: _shortest(key, keys) for key in sorted(chosen, key=keys.index)}
+    return {key: _shortest(key, keys) for key in sorted(telling, key=keys.index)}
 
 
 def _shortest(key: str, keys: Sequence[str]) -> str:
@@ -162,5 +163,5 @@ def _shortest(key: str, keys: Sequence[str]) -> str:
     return next((end for end in ends if sum(f".{other}".endswith(f".{end}") for other in keys) == 1), key)
 
 
-def _said(value: object) -> str:
+def _as_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)

@@ -47,7 +47,7 @@ def median(scores: np.ndarray) -> np.ndarray:
 
 
 def optimality_gap(scores: np.ndarray, target: float = 1.0) -> np.ndarray:
-    """How far runs fall short of a target on average: target - mean of min(score, target).
+    """Mean distance by which runs fall short of a target: target - mean of min(score, target).
 
     [..., seeds, tasks] -> [...]. What lies above the target does not count. target: 1 is the human player where scores
     are human-normalised.
@@ -93,8 +93,8 @@ def bootstrap_interval(
     results = []
     for begin in range(0, resamples, block):
         size = (min(block, resamples - begin), *scores.shape)
-        drawn = packed[generator.integers(0, runs, size), tasks]
-        results.append(statistic(np.where(draws, drawn, np.nan)))
+        sample = packed[generator.integers(0, runs, size), tasks]
+        results.append(statistic(np.where(draws, sample, np.nan)))
     low, high = np.quantile(np.concatenate(results), [(1 - level) / 2, (1 + level) / 2], axis=0)
     return low, high
 

@@ -32,10 +32,10 @@ class TensorBoard:
         name = f"events.out.tfevents.{time.time_ns():020}.{socket.gethostname()}.{os.getpid()}.{next(_count)}"
         self._file = (folder / name).open("xb")
         self._records = RecordWriter(self._file)
-        self._put(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        self._append(Event(wall_time=time.time(), file_version="brain.Event:2"))
         if resumed_at is not None:
             start = SessionLog(status=SessionLog.START)
-            self._put(Event(wall_time=time.time(), step=resumed_at + 1, session_log=start))
+            self._append(Event(wall_time=time.time(), step=resumed_at + 1, session_log=start))
 
     def write(self, record: Record) -> None:
         """Write the record's metrics as one event; counts other than frames are under ``progress/``."""
@@ -43,7 +43,7 @@ class TensorBoard:
         for name, value in record.items():
             if name != "frames":
                 summary.value.add(tag=name if "/" in name else f"progress/{name}", simple_value=value)
-        self._put(Event(wall_time=record["time/unix_s"], step=int(record["frames"]), summary=summary))
+        self._append(Event(wall_time=record["time/unix_s"], step=int(record["frames"]), summary=summary))
 
     def sync(self) -> None:
         """Hand what is buffered to the operating system."""
@@ -53,5 +53,5 @@ class TensorBoard:
         """Write what is left and close the file."""
         self._file.close()
 
-    def _put(self, event: Event) -> None:
+    def _append(self, event: Event) -> None:
         self._records.write(event.SerializeToString())

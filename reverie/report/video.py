@@ -22,10 +22,10 @@ GAP = 2
 
 
 def write_video(path: str | Path, frames: np.ndarray, fps: float = 15.0) -> Path:
-    """Write frames uint8 [T, H, W, C] as ``.mp4`` (H.264, yuv420p, plays anywhere) or ``.gif``, by the name of `path`.
+    """Path of frames uint8 [T, H, W, C], written as ``.mp4`` (H.264, yuv420p, plays anywhere) or ``.gif``, by its name.
 
     Sides are made even by repeating the last row or column, as yuv420p needs. The file appears when it is complete.
-    GIF counts in 1/100 s, so its speed is rounded. Returns `path`.
+    GIF counts in 1/100 s, so its speed is rounded.
 
     Raises UserError for another ending, ValueError for wrong frames, OSError when the disk is full.
     """
@@ -91,7 +91,7 @@ def difference(truth: np.ndarray, dream: np.ndarray) -> np.ndarray:
 
 
 def write_image(path: str | Path, picture: np.ndarray) -> Path:
-    """Write uint8 [H, W, C] as an image file (PNG by name) that is complete when it appears. Returns `path`."""
+    """Path of uint8 [H, W, C], written as an image file (PNG by name) that is complete when it appears."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".partial-{path.name}")
@@ -104,12 +104,12 @@ def write_image(path: str | Path, picture: np.ndarray) -> Path:
 
 
 def rgb(frames: np.ndarray) -> np.ndarray:
-    """[..., 1 or 3] -> [..., 3]."""
+    """Pixels [..., 3] of [..., 1 or 3]."""
     return np.repeat(frames, 3, axis=-1) if frames.shape[-1] == 1 else frames
 
 
 def enlarge(frames: np.ndarray, readable: int = READABLE) -> np.ndarray:
-    """[..., H, W, C] enlarged by the smallest whole factor that makes its longer side at least `readable` pixels."""
+    """Pictures [..., H, W, C], enlarged by the smallest whole factor that gives the longer side `readable` pixels."""
     factor = -(-readable // max(frames.shape[-3:-1]))
     return frames.repeat(factor, axis=-3).repeat(factor, axis=-2) if factor > 1 else frames
 

@@ -20,7 +20,7 @@ KINDS = {"loss": "loss (nats, before weighing)", "weight": "weight", "product": 
 
 
 def plot_weights(run_dir: str | Path, out: str | Path = "weights.png", x: XAxis = "frames") -> tuple[Path, Path]:
-    """Draw three panels to `out` and write their numbers to a CSV beside it. Returns both paths.
+    """Paths of a picture of three panels, `out`, and of their numbers in a CSV beside it.
 
     Raises UserError if the run has no such metrics, or `out` is no picture.
     """

@@ -57,7 +57,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What to run and where to write.
+    """Runs to make, and where to write.
 
     overrides: words for all variants. frames: length of each run (None: the preset's). episodes: of the evaluation.
     jobs: runs at once. threads: torch threads of each run. work: folder of run directories. out: path without ending.
@@ -108,12 +108,12 @@ class Comparison:
         return [f"run.threads={self.threads}", *self.overrides, *variant.overrides]
 
     def run_dir(self, variant: Variant, seed: int) -> Path:
-        """Where that run is."""
+        """Directory of that run."""
         return self.work / f"{variant.name}-{seed}"
 
 
 def compare(request: Comparison, say: Callable[[str], None] = print) -> dict[str, Any]:
-    """Run what is missing, then write the comparison. Returns what its JSON holds. say: takes a line per finished run.
+    """Contents of the comparison's JSON, after what is missing has been run. say: takes a line per finished run.
 
     Raises UserError for what cannot be run, or if a run failed or was stopped (the others are finished first).
     """
@@ -127,22 +127,22 @@ def compare(request: Comparison, say: Callable[[str], None] = print) -> dict[str
         configs[variant.name] = config
     request.work.mkdir(parents=True, exist_ok=True)
     jobs = Jobs(request.jobs, request.threads)
-    done: dict[tuple[str, int], dict[str, Any]] = {}
+    measures: dict[tuple[str, int], dict[str, Any]] = {}
     problems = []
     for result in jobs.each(partial(_run, request, jobs, variant, seed) for variant, seed in tasks):
         if isinstance(result, Failed):
             problems.append(str(result))
             say(f"failed: {result}")
             continue
-        name, measured = result
-        done[name, measured["seed"]] = measured
-        say(f"{name} seed {measured['seed']}: {measured['score']:.3f} after {measured['minutes']:.1f} minutes")
+        name, row = result
+        measures[name, row["seed"]] = row
+        say(f"{name} seed {row['seed']}: {row['score']:.3f} after {row['minutes']:.1f} minutes")
     if problems:
         raise UserError(
             f"{len(problems)} of {len(tasks)} runs failed, the first: {problems[0]}; mend it and run the same command "
             "again: what is complete is not repeated"
         )
-    runs = {variant.name: [done[variant.name, seed] for seed in request.seeds] for variant in request.variants}
+    runs = {variant.name: [measures[variant.name, seed] for seed in request.seeds] for variant in request.variants}
     preset = next(iter(configs.values())).preset
     document = {
         "command": request.command,
@@ -243,15 +243,16 @@ def _evaluated(run_dir: Path, episodes: int) -> bool:
         raise Failed(f"{run_dir} is finished but its {FILE} is empty; remove the directory to train it anew")
     last = max(record["env_steps"] for record in records)
     try:
-        found = json.loads((run_dir / "evaluation.json").read_text())
-        whole = {"score", "score_std"} <= set(found)
-        return bool(whole and found["episodes"] == episodes and found["seed"] == 0 and found["env_steps"] >= last)
+        evaluation = json.loads((run_dir / "evaluation.json").read_text())
+        complete = {"score", "score_std"} <= set(evaluation)
+        alike = evaluation["episodes"] == episodes and evaluation["seed"] == 0
+        return bool(complete and alike and evaluation["env_steps"] >= last)
     except (FileNotFoundError, ValueError, KeyError, TypeError):  # not there, or not what an evaluation leaves
         return False
 
 
 def measure(run_dir: Path, seed: int) -> dict[str, Any]:
-    """What a comparison keeps of a run that is finished and evaluated."""
+    """Measures that a comparison keeps of a run that is finished and evaluated."""
     evaluation = json.loads((run_dir / "evaluation.json").read_text())
     records = read_metrics(run_dir)
     scores = [(record["frames"], record["episode/score"]) for record in records if "episode/score" in record]
@@ -268,8 +269,8 @@ def measure(run_dir: Path, seed: int) -> dict[str, Any]:
 
 def foreseen(report: dict[str, Any]) -> dict[str, float | None]:
     """The few numbers of a prediction report that a comparison keeps."""
-    made_up = report["hallucination"] or {}
-    numbers = {name: made_up.get(name) for name in ("hallucinated_rate", "missed_rate", "reversed_rate", "false_rate")}
+    rates = report["hallucination"] or {}
+    numbers = {name: rates.get(name) for name in ("hallucinated_rate", "missed_rate", "reversed_rate", "false_rate")}
     return numbers | {
         "reward_error": report["reward"]["mean_error"],
         "reward_calibration": report["reward"]["calibration"]["error"],
@@ -283,5 +284,5 @@ def curve(scores: Sequence[tuple[float, float]], points: int = POINTS) -> dict[s
     frames, values = np.array(scores, float).T
     edges = np.linspace(0, frames[-1], points + 1)
     parts = [values[(frames > a) & (frames <= b)] for a, b in pairwise(edges)]
-    kept = [(float(b), float(part.mean())) for b, part in zip(edges[1:], parts, strict=True) if len(part)]
-    return {"frames": [round(f, 1) for f, _ in kept], "score": [round(s, 4) for _, s in kept]}
+    means = [(float(b), float(part.mean())) for b, part in zip(edges[1:], parts, strict=True) if len(part)]
+    return {"frames": [round(f, 1) for f, _ in means], "score": [round(s, 4) for _, s in means]}

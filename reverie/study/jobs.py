@@ -26,7 +26,7 @@ class Failed(Exception):
 
 
 class Jobs:
-    """Runs tasks on `limit` threads, each of which may `call` the ``reverie`` command, one at a time.
+    """Pool of `limit` threads for tasks, each of which may `call` the ``reverie`` command, one at a time.
 
     threads: CPU threads of each subprocess (OMP_NUM_THREADS); 0: as the environment says. program: what is called.
     """
@@ -40,7 +40,7 @@ class Jobs:
         self.ending = False
 
     def call(self, words: Sequence[str], log: Path) -> None:
-        """The program with `words`, its output appended to `log`. Raises Failed if it ends with another code than 0."""
+        """Run the program with `words`, its output appended to `log`. Raises Failed unless it ends with code 0."""
         with log.open("ab") as out:
             start = out.tell()
             with self.lock:
@@ -58,9 +58,9 @@ class Jobs:
             with self.lock:
                 self.running.discard(process)
         if code:
-            said = log.read_bytes()[start:].decode(errors="replace").strip().splitlines()
+            output = log.read_bytes()[start:].decode(errors="replace").strip().splitlines()
             raise Failed(
-                f"`reverie {words[0]}` ended with code {code}: {said[-1] if said else 'no output'} (see {log})"
+                f"`reverie {words[0]}` ended with code {code}: {output[-1] if output else 'no output'} (see {log})"
             )
 
     def each(self, tasks: Iterable[Callable[[], T]]) -> Iterator[T | Failed]:

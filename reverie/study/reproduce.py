@@ -44,7 +44,7 @@ class Check:
     high: float | None
 
     def describe(self) -> str:
-        """What is checked, and against which interval."""
+        """Words for what is checked, and against which interval."""
         what = self.value if self.minus is None else f"{self.value} - {self.minus}"
         return f"{what} in [{'-inf' if self.low is None else self.low}, {'inf' if self.high is None else self.high}]"
 
@@ -96,11 +96,11 @@ class Verdict:
     passed: bool
 
     def line(self) -> str:
-        """``pass  median_score.dreamerv2 in [0.9, 1.0]: 1 (committed)``."""
-        shown = f"{self.values[0]:.4g}"
+        """Verdict in one line: ``pass  median_score.dreamerv2 in [0.9, 1.0]: 1 (committed)``."""
+        numbers = f"{self.values[0]:.4g}"
         if len(self.values) > 1:
-            shown = f"{min(self.values):.4g} to {max(self.values):.4g} ({len(self.values)} numbers)"
-        return f"{'pass' if self.passed else 'FAIL'}  {self.check.describe()}: {shown} ({self.source})"
+            numbers = f"{min(self.values):.4g} to {max(self.values):.4g} ({len(self.values)} numbers)"
+        return f"{'pass' if self.passed else 'FAIL'}  {self.check.describe()}: {numbers} ({self.source})"
 
 
 def claims(folder: Path) -> dict[str, Claim]:
@@ -115,16 +115,16 @@ def claims(folder: Path) -> dict[str, Claim]:
 
 def find_claim(folder: Path, name: str) -> Claim:
     """The claim of that name. Raises UserError, with near names, if there is none."""
-    known = claims(folder)
-    if name not in known:
-        raise UserError(f"unknown claim {name!r}{suggest(name, known)}")
-    return known[name]
+    all_claims = claims(folder)
+    if name not in all_claims:
+        raise UserError(f"unknown claim {name!r}{suggest(name, all_claims)}")
+    return all_claims[name]
 
 
 def reproduce(
     claim: Claim, out: Path, *, miniature: bool = False, committed: bool = False, say: Callable[[str], None] = print
 ) -> bool:
-    """Run a claim's commands into `out` and check their numbers, after those committed. Returns whether all passed.
+    """Whether all numbers pass: those committed, and those of a claim's commands, which are run into `out`.
 
     `reverie compare` leaves complete runs alone, so those that are in `out` count again, which is said.
     miniature: its small stand-in instead. committed: only the committed numbers, nothing is run. say: takes lines.
@@ -159,29 +159,29 @@ def _check(experiment: Experiment, path: Path, source: str) -> list[Verdict]:
         document = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
-    measured = [(check, check.measure(document, path)) for check in experiment.checks]
-    return [Verdict(check, source, values, check.holds(values)) for check, values in measured]
+    measurements = [(check, check.measure(document, path)) for check in experiment.checks]
+    return [Verdict(check, source, values, check.holds(values)) for check, values in measurements]
 
 
 def _call(command: str, out: Path, say: Callable[[str], None]) -> None:
     words = [word.replace("{out}", str(out)) for word in shlex.split(command)]
     say(f"$ {shlex.join(words)}")
-    done = subprocess.run([*PROGRAMS[words[0]], *words[1:]], stdin=subprocess.DEVNULL)
-    if done.returncode:
-        raise UserError(f"`{shlex.join(words)}` ended with code {done.returncode}; what it said is above")
+    process = subprocess.run([*PROGRAMS[words[0]], *words[1:]], stdin=subprocess.DEVNULL)
+    if process.returncode:
+        raise UserError(f"`{shlex.join(words)}` ended with code {process.returncode}; what it said is above")
 
 
 def _numbers(document: Any, path: str, where: Path) -> list[float]:
     """The number, or the numbers of the list, at a dotted path; variants may have dots in their names."""
-    found = _follow(document, path)
-    values = found if isinstance(found, list) else [found]
+    node = _follow(document, path)
+    values = node if isinstance(node, list) else [node]
     if not values or any(isinstance(value, bool) or not isinstance(value, int | float) for value in values):
         raise UserError(f"{where} has no number, nor a list of numbers, at {path!r}")
     return [float(value) for value in values]
 
 
 def _follow(node: Any, path: str) -> Any:
-    """What is at a dotted path of objects and lists; None if there is nothing."""
+    """Node at a dotted path of objects and lists; None if there is nothing."""
     if isinstance(node, list):
         first, _, rest = path.partition(".")
         if not first.isdigit() or int(first) >= len(node):
@@ -199,24 +199,24 @@ def _follow(node: Any, path: str) -> Any:
 
 def _read(path: Path) -> Claim:
     try:
-        said = json.loads(path.read_text())
-        full = _experiment(said)
-        small = said.get("miniature")
-        committed = path.parent.parent / said["committed"]
-        return Claim(path.stem, str(said["claim"]), full, _experiment(small) if small else None, committed)
+        entry = json.loads(path.read_text())
+        full = _experiment(entry)
+        small = entry.get("miniature")
+        committed = path.parent.parent / entry["committed"]
+        return Claim(path.stem, str(entry["claim"]), full, _experiment(small) if small else None, committed)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is not a claim ({type(error).__name__}: {error}); see docs/evidence.md") from error
 
 
-def _experiment(said: Mapping[str, Any]) -> Experiment:
-    commands = tuple(map(str, said["commands"]))
+def _experiment(entry: Mapping[str, Any]) -> Experiment:
+    commands = tuple(map(str, entry["commands"]))
     for command in commands:
         if shlex.split(command)[:1] not in [[name] for name in PROGRAMS]:
             raise ValueError(f"commands begin with {' or '.join(PROGRAMS)}, got {command!r}")
     checks = []
-    for check in said["checks"]:
+    for check in entry["checks"]:
         low, high = (None if end is None else float(end) for end in check["interval"])
         checks.append(Check(str(check["value"]), check.get("minus"), low, high))
     if not commands or not checks:
         raise ValueError("a claim needs commands and checks")
-    return Experiment(commands, str(said["result"]), tuple(checks), float(said["minutes"]))
+    return Experiment(commands, str(entry["result"]), tuple(checks), float(entry["minutes"]))

@@ -199,6 +199,6 @@ def test_supports_and_cosines_are_no_parameters() -> None:
     heads: list[nn.Module] = [RainbowQ(2, 2, 0, False, Atoms(atoms(-1.0, 1.0, 3)), None), implicit()]
     names = [name for head in heads for name in head.state_dict()]
     assert names
-    assert not any("support" in name or "steps" in name for name in names)
+    assert not any("support" in name or "frequencies" in name for name in names)
     assert [name for name, _ in heads[0].named_buffers()] == ["values.support"]
-    assert [name for name, _ in heads[1].named_buffers()] == ["steps"]
+    assert [name for name, _ in heads[1].named_buffers()] == ["frequencies"]
