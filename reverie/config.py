@@ -25,7 +25,7 @@ class WindowConfig:
     """Windows that are trained on; lengths in rows, see `reverie.data.sequences.SequenceSpec`.
 
     context: rows of burn-in; what an agent needs beside them (frames of a stack, rows to bootstrap from) it adds
-    itself, see `Learner.sequence`. learn: rows with a loss. period: windows begin at every so many rows.
+    itself, see `reverie.Agent.windows`. learn: rows with a loss. period: windows begin at every so many rows.
     drift: measure how far recurrent states drift (``train/drift_first``, ``train/drift_last``); keeps the actor's.
     """
 

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
 import reverie
+from reverie import overrides
 from reverie.envs import make
 from reverie.errors import UserError
 
@@ -54,3 +56,16 @@ def test_other_packages_bring_families_of_environments() -> None:
     assert make.make_env("toy/catch").spec.id == "toy/catch"
     with pytest.raises(UserError, match=r"broken/thing: there is no module 'no'"):
         make.make_env("broken/thing")
+
+
+def test_agents_by_their_path_have_folders_and_variants() -> None:
+    from reverie.cli.root import folder_name
+
+    assert folder_name("package.module:Class-ALE/Pong-v5-cpu-seed0") == "package.module_Class-ALE_Pong-v5-cpu-seed0"
+
+
+def test_what_has_no_compiled_form_is_told_in_one_line(tmp_path: Path) -> None:
+    config = reverie.make_config("actor_critic:ActorCritic", None, "CartPole-v1")
+    config = overrides.apply(config, {"run.compile": True})
+    with pytest.raises(UserError, match="has no compiled form; set run.compile = false"):
+        reverie.train(config, tmp_path / "run")

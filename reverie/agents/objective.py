@@ -100,7 +100,7 @@ class Reconstruction(Objective):
 
 
 class Nothing(Objective):
-    """The memory holds what rewards and ends of episodes need, no more. Source: MuZero, TD-MPC."""
+    """The memory holds what rewards and ends of episodes need, no more. Source: MuZero (Schrittwieser et al. 2020)."""
 
     silent = True
 

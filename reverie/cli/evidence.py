@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from reverie.cli.root import cli
+from reverie.cli.root import cli, folder_name
 from reverie.errors import UserError
 
 
@@ -98,7 +98,7 @@ def compare(
     from reverie.study.compare import Comparison, Variant
     from reverie.study.compare import compare as run
 
-    all_variants = [Variant(name, name) for name in filter(None, map(str.strip, agents.split(",")))]
+    all_variants = [Variant(folder_name(name), name) for name in filter(None, map(str.strip, agents.split(",")))]
     for variant in variants:
         try:
             words = shlex.split(variant)

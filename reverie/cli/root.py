@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -73,6 +74,11 @@ def require_run(run_dir: Path) -> None:
     """Raise UserError unless it is a run directory."""
     if not (run_dir / "config.json").exists():
         raise UserError(f"{run_dir} is not a run directory: it has no config.json")
+
+
+def folder_name(name: str) -> str:
+    """A name as a folder can have it: of ``package.module:Class`` and ``ALE/Pong-v5`` without colons and slashes."""
+    return re.sub(r"[^\w.-]+", "_", name)
 
 
 def show(result: Mapping[str, Any], as_json: bool = False) -> None:

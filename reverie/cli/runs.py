@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from reverie.cli.root import AS_JSON, RUN_DIR, cli, require_run, show
+from reverie.cli.root import AS_JSON, RUN_DIR, cli, folder_name, require_run, show
 from reverie.errors import UserError
 
 if TYPE_CHECKING:
@@ -126,6 +125,4 @@ def report(run_dir: Path, as_json: bool, **options: Any) -> None:
 
 
 def _run_name(config: Config) -> str:
-    env = re.sub(r"[^\w.-]+", "_", config.env.id)
-    agent = re.sub(r"[^\w.-]+", "_", config.name)
-    return f"{agent}-{env}-{config.preset}-seed{config.run.seed}"
+    return folder_name(f"{config.name}-{config.env.id}-{config.preset}-seed{config.run.seed}")

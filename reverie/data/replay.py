@@ -339,7 +339,7 @@ class Replay:
         """Cursors, counters, generator, selector and refreshed states: nested dicts of arrays, numbers and strings.
 
         Rows are not in it: they are on disk already (see `reverie.data.record`). States that learners refreshed are,
-        because no file has them.
+        because they may be newer than their file.
         """
         return {
             "streams": self.streams,

@@ -16,8 +16,8 @@ from reverie.data.sequences import Chunk
 class StateStore:
     """Rings of states per stream; with an empty spec it keeps nothing and asks for nothing.
 
-    A state comes from the actor and may be *refreshed* by a learner. Chunk files have the actor's, so refreshed ones
-    are part of the saved state.
+    A state comes from the actor and may be *refreshed* by a learner. A chunk file has each as it was when the file was
+    sealed, so those that are refreshed are part of the saved state.
     """
 
     def __init__(self, spec: RowSpec, streams: int, slots: int, period: int, device: torch.device) -> None:

@@ -85,7 +85,10 @@ def build_learner(config: Config, agent: Agent, device: torch.device) -> Learner
     seed = derive(config.run.seed, "learner")
     learner = agent.learner(policy, windows, seed, device, pick_precision(config.run.precision, device))
     if config.run.compile:
-        learner.compile_parts()
+        try:
+            learner.compile_parts()
+        except NotImplementedError as error:
+            raise UserError(f"{config.name}: {error}; set run.compile = false") from error
     return learner
 
 
