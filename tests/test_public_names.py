@@ -67,5 +67,5 @@ def test_agents_by_their_path_have_folders_and_variants() -> None:
 def test_what_has_no_compiled_form_is_told_in_one_line(tmp_path: Path) -> None:
     config = reverie.make_config("actor_critic:ActorCritic", None, "CartPole-v1")
     config = overrides.apply(config, {"run.compile": True})
-    with pytest.raises(UserError, match="has no compiled form; set run.compile = false"):
+    with pytest.raises(UserError, match=r"has no compiled form; set run\.compile = false"):
         reverie.train(config, tmp_path / "run")
