@@ -273,9 +273,9 @@ def _coerce(hint: Any, value: Any, key: str, *, text: bool) -> Any:
             return adapter.validate_python(candidate, strict=True if isinstance(candidate, bool) else None)
         except ValidationError as error:
             problem = problem or error.errors()[0]["msg"].lower()
-    shown = repr(value) if isinstance(value, str) else f"{value!r} ({type(value).__name__})"
+    literal = repr(value) if isinstance(value, str) else f"{value!r} ({type(value).__name__})"
     reason = f" ({problem})" if typing.get_origin(hint) is Annotated else ""
-    raise UserError(f"{key} = {shown} is not {expected(hint)}{reason}")
+    raise UserError(f"{key} = {literal} is not {expected(hint)}{reason}")
 
 
 def _adapter(hint: Any) -> TypeAdapter[Any]:

@@ -28,9 +28,10 @@ EAGER = 3
 
 
 class CapturedUpdate:
-    """Calls like `Learner.update`, with results that are the caller's own. Restore a learner before its first call.
+    """Update that is called like `Learner.update`, with results that are the caller's own.
 
-    Raises UserError where there is no GPU, or where the update waits for the host (as NashMTL's balancer does).
+    Restore a learner before its first call. Raises UserError where there is no GPU, or where the update waits for the
+    host (as NashMTL's balancer does).
     """
 
     def __init__(self, learner: Learner) -> None:

@@ -176,9 +176,9 @@ class DQNLearner(Learner):
             here = older.head(older.features(learned_obs, learned_rows), for_target) if self.head.reads_here else None
         return Evaluated(learned, online, target, here)
 
-    def head_noise(self, windows: int) -> tuple[Tensor, Tensor, Tensor]:
+    def head_noise(self, batch: int) -> tuple[Tensor, Tensor, Tensor]:
         """Uniform numbers for the head, all independent, of the shapes that `QHead.shapes` says."""
-        shapes = self.head.shapes((self.windows.learn, windows), self.config.double)
+        shapes = self.head.shapes((self.windows.learn, batch), self.config.double)
         one, two, three = (self.noise.uniform(*shape) for shape in shapes)
         return one, two, three
 

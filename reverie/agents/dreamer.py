@@ -122,7 +122,7 @@ class DreamerLearner(Learner):
     def compile_parts(self) -> None:
         """Compile the steps that loops repeat, and the losses of the heads; the loops themselves stay Python.
 
-        Unrolling 50 to 64 posterior and 15 prior steps into one graph takes a compiler minutes; a step takes seconds.
+        All posterior and prior steps unrolled into one graph would keep a compiler busy far longer than one step does.
         """
         rssm = self.model.rssm
         for owner, name in ((rssm, "observe_embedded"), (rssm, "imagine_step"), (self.model, "head_losses")):

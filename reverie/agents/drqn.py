@@ -161,13 +161,13 @@ class DRQN(DQN):
 
     def windows(self, asked: SequenceSpec) -> SequenceSpec:
         """Windows as in `DQN`. Raises ValueError where whole episodes would begin with rows that have no loss."""
-        spec = super().windows(asked)
-        if self.config.whole_episodes and spec.context:
+        windows = super().windows(asked)
+        if self.config.whole_episodes and windows.context:
             raise ValueError(
-                f"agent.whole_episodes trains episodes from their first row, but {spec.context} rows are context; "
+                f"agent.whole_episodes trains episodes from their first row, but {windows.context} rows are context; "
                 "set replay.window.context to 0, and agent.stack to 1 or replay.window.state to stored"
             )
-        return spec
+        return windows
 
     def bellman(self) -> Bellman:
         """Common parts of learner and actors, with whole episodes."""

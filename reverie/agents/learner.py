@@ -124,7 +124,7 @@ class Learner(nn.Module, ABC):
         return Result(metrics, feedback)
 
     def save(self) -> dict[str, Any]:
-        """Everything that training needs to go on: parameters, targets, optimisers, noise. No tensor twice.
+        """State that training needs to go on: parameters, targets, optimisers, noise. No tensor twice.
 
         Names of tensors are those of the module tree, the policy's first, so that whoever wants to act reads only
         ``policy.*``. Moments are saved by the names of their parameters.

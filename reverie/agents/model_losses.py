@@ -27,7 +27,7 @@ def total(losses: Mapping[str, Tensor]) -> Tensor:
 
 
 def loss_metrics(losses: Losses, reserved: Iterable[str]) -> dict[str, Tensor]:
-    """``<name>_loss`` of every loss, detached.
+    """Metrics ``<name>_loss`` of all losses, detached.
 
     reserved: names whose ``<name>_loss`` is something else already. An observation that is called like one of them, or
     like another loss of the model, is ``observation/<name>_loss``.

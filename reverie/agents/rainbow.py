@@ -115,7 +115,7 @@ class Rainbow(DQN):
 
 
 class NoisyPolicy(QPolicy):
-    """Draws the noise of its layers for every decision of every stream; evaluation plays with the mean weights."""
+    """Policy with fresh noise in its layers for every decision of every stream; mean weights in evaluation."""
 
     def head_noise(self, u: Tensor, seat: Seat) -> Tensor:
         """Fresh numbers, or in evaluation those that stand for no noise."""

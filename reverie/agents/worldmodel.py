@@ -178,7 +178,7 @@ class WorldModel(nn.Module):
         return losses
 
     def dynamics_losses(self, seen: Seen, metrics: dict[str, Tensor]) -> Losses:
-        """KL(posterior || prior), balanced and clipped. Source: DreamerV2 section 2.1, equation 3 and algorithm 2."""
+        """Loss KL(posterior || prior), balanced and clipped. Source: DreamerV2 section 2.1, equation 3, algorithm 2."""
         config, latent = self.config, self.rssm.latent
         loss, metrics["kl"] = balanced_kl(
             latent.kl, seen.posterior, seen.prior, config.kl_balance, config.kl_free, config.kl_free_per
@@ -234,11 +234,11 @@ class WorldModel(nn.Module):
         is, such as ``tanh(reward)``. ``continuation``: probability that the episode goes on, 1 without such a head.
         """
         predicted = self.predict(state)
-        shown = {OBS + key: x for key, x in self.encoder.restore(predicted.observations).items()}
-        shown[self.reward.unit] = self.reward.earned(predicted.reward)
+        fields = {OBS + key: x for key, x in self.encoder.restore(predicted.observations).items()}
+        fields[self.reward.unit] = self.reward.earned(predicted.reward)
         continuation = predicted.continuation
-        shown["continuation"] = torch.ones_like(predicted.reward) if continuation is None else continuation
-        return shown
+        fields["continuation"] = torch.ones_like(predicted.reward) if continuation is None else continuation
+        return fields
 
 
 @runtime_checkable

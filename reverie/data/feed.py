@@ -28,7 +28,7 @@ class Feed:
         if ahead < 0:
             raise ValueError(f"ahead must be at least 0, got {ahead}")
         self.store, self.batch, self.device, self.ahead = store, batch, device, ahead
-        self._drawn: deque[Batch] = deque()
+        self._batches: deque[Batch] = deque()
         self._late: deque[Feedback] = deque()
 
     def next(self, drain: bool = False) -> Batch | None:
@@ -37,9 +37,9 @@ class Feed:
         drain: give out those that wait, and draw no others.
         """
         if not drain:
-            while len(self._drawn) <= self.ahead and self.store.may_sample(self.batch):
-                self._drawn.append(self._draw())
-        return self._drawn.popleft() if len(self._drawn) > (0 if drain else self.ahead) else None
+            while len(self._batches) <= self.ahead and self.store.may_sample(self.batch):
+                self._batches.append(self._draw())
+        return self._batches.popleft() if len(self._batches) > (0 if drain else self.ahead) else None
 
     def give(self, feedback: Feedback | None) -> None:
         """Take what the learner sends back; the store gets it after `ahead` further ones."""

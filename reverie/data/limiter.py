@@ -6,7 +6,7 @@ from fractions import Fraction
 
 
 class Limiter:
-    """Keeps trained rows at `samples_per_insert` times the env_steps inserted since training began.
+    """Pacing of trained rows at `samples_per_insert` times the env_steps inserted since training began.
 
     With debt = samples_per_insert (env_steps - min_size) + extra - sampled_rows, in trained rows::
 

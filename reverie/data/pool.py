@@ -18,7 +18,7 @@ class Guard(Protocol):
 
 
 class Pool:
-    """Rotates `size` buffers for each batch size. make: fresh buffers for a batch size.
+    """Rotation of `size` buffers for each batch size. make: fresh buffers for a batch size.
 
     A buffer is handed out again after `size` - 1 others, but not before the guard that was set on it lets go.
     """

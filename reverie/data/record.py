@@ -26,7 +26,7 @@ from reverie.errors import UserError
 
 
 class Record:
-    """Seals the rows of a replay into chunk files of `length` rows under `folder`.
+    """Chunk files of `length` rows under `folder`, which the rows of a replay are sealed into.
 
     length: rounded up to a multiple of the replay's period, and at most what a ring holds. level: zstandard's
     compression level. version: of the parameters that acted last; files carry it.

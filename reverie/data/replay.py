@@ -49,7 +49,7 @@ class Replay:
     selector: draws windows. seed: of the replay's own generator, which nothing else uses.
     device: where rows live; batches are made there. pin_memory: batches of a CPU replay in page-locked memory.
     buffers: a batch stays valid until this many further calls of `sample` with the same batch size: fresh
-        50 MB tensors would cost several times the copy itself in page faults. Clone what must live longer.
+        tensors would cost more in page faults than the copy itself. Clone what must live longer.
 
     Not thread-safe: one owner calls it. Raises UserError if the budget cannot hold a window per stream.
     """
@@ -265,7 +265,7 @@ class Replay:
     # Reading
 
     def sample(self, batch_size: int) -> Batch:
-        """Draw `batch_size` windows: rows [T, B, ...] contiguous, with start states, keys, probabilities and ages.
+        """Batch of `batch_size` windows: rows [T, B, ...] contiguous, with start states, keys, probabilities and ages.
 
         The batch's rows live in a rotating pool of `buffers` buffers (see the class). Ages count the rows that entered
         the window's own stream since its last row, times the number of streams: exact where streams advance together.
@@ -329,9 +329,9 @@ class Replay:
         _, last = np.unique(keys[::-1], return_index=True)
         take = len(keys) - 1 - last
         streams, rows = split_keys(keys[take])
-        stored = (rows >= self.oldest[streams]) & (rows < self._count[streams])
-        self.stale_keys += int(len(rows) - stored.sum())
-        self._states.refresh(streams[stored], rows[stored], states, take[stored])
+        legal = (rows >= self.oldest[streams]) & (rows < self._count[streams])
+        self.stale_keys += int(len(rows) - legal.sum())
+        self._states.refresh(streams[legal], rows[legal], states, take[legal])
 
     # Saving
 

@@ -96,7 +96,7 @@ class AtariVector(VectorEnv):
         self._rows: Rows = {}
 
     def reset(self, seed: int) -> Rows:
-        """Begin the first game of every stream."""
+        """First rows of the first game of every stream."""
         self._seed = int(seed)
         self._game[:] = 0
         every = np.ones(self.num_envs, bool)
@@ -104,7 +104,7 @@ class AtariVector(VectorEnv):
         return _copy(self._rows)
 
     def step(self, action: np.ndarray) -> Step:
-        """One env_step (`frame_skip` frames) of every game; games that end are followed by new ones at once."""
+        """Rows after one env_step (`frame_skip` frames) of every game; new games follow those that end at once."""
         self._rows, over = self._advance(np.asarray(action, np.int64))
         for log, a in zip(self._log, action, strict=True):
             log.append(a)

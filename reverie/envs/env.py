@@ -71,14 +71,17 @@ class VectorEnv(ABC):
 
     @abstractmethod
     def reset(self, seed: int) -> Rows:
-        """Begin every stream anew. Stream i is a function of (seed, i) and its actions, whatever the others do."""
+        """First rows [N, ...] of all streams, which begin anew.
+
+        Stream i is a function of (seed, i) and its actions, whatever the others do.
+        """
 
     @abstractmethod
     def step(self, action: np.ndarray) -> Step:
-        """Act: ``action`` [N] (Discrete), [N, K] (MultiDiscrete) or [N, A] (Box in [-1, 1])."""
+        """Rows that follow on ``action`` [N] (Discrete), [N, K] (MultiDiscrete) or [N, A] (Box in [-1, 1])."""
 
     def state_dict(self) -> dict[str, Any]:
-        """All that `load_state_dict` needs: nested dicts of arrays, numbers, strings and lists (never pickled)."""
+        """State that `load_state_dict` needs: nested dicts of arrays, numbers, strings and lists (never pickled)."""
         raise NotImplementedError(f"{self.spec.id} cannot be resumed in mid-episode")
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -49,7 +49,7 @@ class NativeVector(VectorEnv):
         self._ended = np.zeros(self.num_envs, bool)
 
     def reset(self, seed: int) -> Rows:
-        """Begin every stream anew."""
+        """First rows of all streams, which begin anew."""
         self._seed = int(seed)
         self._episode[:] = 0
         self._ended[:] = False
@@ -59,7 +59,7 @@ class NativeVector(VectorEnv):
         return self._rows(observation, is_first=np.ones(self.num_envs, bool))
 
     def step(self, action: np.ndarray) -> Step:
-        """Act in every stream; `action` is ignored where the stream's previous row was is_last (NextStep only)."""
+        """Rows after one step of every stream; `action` is ignored where the row before was is_last (NextStep only)."""
         observation, reward, terminated, truncated, info = self.env.step(self._action.batch(action))
         terminated, truncated = np.asarray(terminated, bool), np.asarray(truncated, bool)
         if self.mode == "NextStep":

@@ -56,13 +56,16 @@ class Partial(VectorEnv):
         self._draws: list[np.random.Generator] = []
 
     def reset(self, seed: int) -> Rows:
-        """Begin every stream anew, its draws too."""
+        """First rows of all streams, which begin anew, their draws too."""
         rows = self.env.reset(seed)
         self._seed_draws(int(seed), np.zeros(self.num_envs, np.int64))
         return self._show(rows, np.arange(self.num_envs))
 
     def step(self, action: np.ndarray) -> Step:
-        """Act in the environment beneath. Closing rows come before `Step.rows` in their streams, so they draw first."""
+        """Rows after one step of the environment beneath.
+
+        Closing rows come before `Step.rows` in their streams, so they draw first.
+        """
         step = self.env.step(action)
         if step.ends is not None and step.streams is not None:
             step = replace(step, ends=self._show(step.ends, step.streams))

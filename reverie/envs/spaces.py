@@ -43,7 +43,7 @@ class Part:
 
 
 class ObservationAdapter:
-    """Turns observations of `space` into ``{key: array}``, one at a time (`one`) or batched on axis 0 (`batch`).
+    """Adapter from observations of `space` to ``{key: array}``, one at a time (`one`) or batched on axis 0 (`batch`).
 
     `spaces`: key -> adapted space (Box, Discrete or MultiDiscrete). Raises UserError on spaces that have no arrays of
     fixed shape (Text, Graph, Sequence, OneOf), on float images, and on keys that would collide.
@@ -68,7 +68,7 @@ class ObservationAdapter:
 
 
 class ActionAdapter:
-    """Turns row actions into those of `space`.
+    """Adapter from row actions to those of `space`.
 
     `space`: Discrete and MultiDiscrete counted from 0 (MultiBinary becomes MultiDiscrete of twos), or Box [-1, 1]^A.
     A bounded Box is normalised: ``native = low + (clip(a, -1, 1) + 1) / 2 · (high - low)``, per dimension, so that

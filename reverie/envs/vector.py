@@ -57,14 +57,14 @@ class SyncVector(VectorEnv):
         self._rows: list[Rows] = []
 
     def reset(self, seed: int) -> Rows:
-        """Begin every stream anew at its episode 0; the rows [N, ...] are all ``is_first``."""
+        """First rows [N, ...] of all streams, which begin anew at their episode 0; all ``is_first``."""
         self._seed = int(seed)
         self._episode[:] = 0
         self._rows = [self._begin(i) for i in range(self.num_envs)]
         return _stack(self._rows)
 
     def step(self, action: np.ndarray) -> Step:
-        """Act in every environment; see `VectorEnv.step` for the action and `Step` for what comes back."""
+        """Rows after one step of every environment; see `VectorEnv.step` for the action."""
         # As it is recorded: float64 actions would not be replayed to the last bit.
         action = np.asarray(action).astype(self._log[0].dtype)
         native = self._action.batch(action)

@@ -119,7 +119,7 @@ def atari(task: Task) -> Config:
 
 
 def atari_modern(task: Task) -> Config:
-    """As `atari`, with Adam, faster annealing, and the protocol of Machado et al. 2018 (sticky, no life loss).
+    """DQN on Atari with Adam, faster annealing, and the protocol of Machado et al. 2018 (sticky, no life loss).
 
     Source: Castro et al. 2018 (Dopamine), dqn.gin of its Adam variant: lr 6.25e-5, eps 1.5e-4, 20 000 env_steps first,
     a target every 8000 env_steps (2000 updates), epsilon 1 to 0.01 over 250 000 env_steps, 0.001 in evaluation. The

@@ -22,10 +22,10 @@ def cpu(task: Task) -> Config:
 
 
 def _small(task: Task, width: int, depth: int, stoch: int) -> Config:
-    """Common to all small sizes.
+    """Configuration that all small sizes have in common.
 
-    A 1 % uniform mixture in the categorical latents, without which they froze in the first hundreds of updates at a KL
-    scale of 0.1; and a slow critic copied every 20 updates, because runs have thousands of them, not millions.
+    A uniform mixture in the categorical latents, so that they do not freeze early; and a slow critic copied every 20
+    updates, because runs have thousands of them, not millions.
     """
     head = HeadConfig(layers=2, units=width)
     code = EncoderConfig(depth=depth, layers=2, units=width)
@@ -49,7 +49,7 @@ def _small(task: Task, width: int, depth: int, stoch: int) -> Config:
 
 
 def _short_run(config: Config, frames: int, prefill: int, train_ratio: float) -> Config:
-    """Batches of 8 x 16 rows; evaluated over 100 episodes at the end."""
+    """Short run with batches of 8 x 16 rows; evaluated over 100 episodes at the end."""
     run = RunConfig(
         frames=frames,
         prefill=prefill,
@@ -125,7 +125,7 @@ def continuous(task: Task) -> Config:
 def pixels(task: Task) -> Config:
     """DreamerV2 on pixels, for two CPU cores: standardised images, a fast model, a free nat, likelihoods 30-fold.
 
-    Small things on a still background are worth little: moving objects in Pong half a nat of a frame.
+    Small things that move on a still background are worth little of a likelihood.
     """
     config = _small(task.default("ALE/Pong-v5"), width=200, depth=16, stoch=16)
     agent = replace(
@@ -203,7 +203,7 @@ def atari(task: Task) -> Config:
 
 
 def atari_paper(task: Task) -> Config:
-    """As `atari`, with the paper's own table: batches of 50 x 50, discount 0.995, full action set, 4 env_steps/update.
+    """DreamerV2 on Atari by the paper's own table: batches of 50 x 50, discount 0.995, all actions, 4 env_steps/update.
 
     Source: arXiv 2010.02193, appendix "Hyper parameters". An update per 4 policy steps of 50 x 50 rows is a train
     ratio of 625.
@@ -220,7 +220,7 @@ def atari_paper(task: Task) -> Config:
 
 
 def atari_100k(task: Task) -> Config:
-    """400k frames (100k env_steps) without sticky actions: `atari` with a train ratio for little data.
+    """DreamerV2 on 400k frames (100k env_steps) of Atari without sticky actions, with a train ratio for little data.
 
     Protocol of Kaiser et al. 2019 (Atari 100k). The train ratio (200: an update per 4 env_steps), prefill and
     KL scale are ours; DreamerV2 was not published on this benchmark.

@@ -23,7 +23,7 @@ def cpu(task: Task) -> Config:
 def vectors(task: Task) -> Config:
     """DRQN on vectors, for two CPU cores: 160 000 env_steps, prioritised windows of 10 + 20 rows from stored states.
 
-    `remembering`, with rewards of a tenth: values are not rescaled, they would be 100 where R2D2's are 9.
+    `remembering`, with rewards of a tenth, because values are not rescaled as R2D2's are.
     """
     base = dqn.vectors(task.default("toy/tmaze"))
     return remembering(_small(replace(base, preset="cpu-vectors"), reward_scale=0.1))

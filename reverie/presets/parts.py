@@ -1,4 +1,4 @@
-"""What presets share: one for each kind of task behind a single name, short runs, and settings of a parent agent."""
+"""Parts that presets share: one for each kind of task behind a single name, short runs, and a parent's settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def by_kind(task: Task, presets: Mapping[Kind, Preset]) -> Config:
 
 
 def short_run(env_steps: int, prefill: int, train_ratio: float) -> RunConfig:
-    """Evaluated over 100 episodes at the end; one thread, because small networks are too small to share."""
+    """Short run, evaluated over 100 episodes at the end; one thread, because small networks are too small to share."""
     return RunConfig(
         env_steps=env_steps,
         prefill=prefill,

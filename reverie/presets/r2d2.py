@@ -61,10 +61,10 @@ def toy(task: Task) -> Config:
 def pixels(task: Task) -> Config:
     """R2D2 on pixels, for two CPU cores: DQN's convolutions and a small LSTM, windows of 12 + 20 rows.
 
-    Atari comes as 60x60 pixels (84x84 take twice as long in the convolutions) and with the actions that the game uses.
-    Pixels are standardised. Networks compute in bfloat16, which took 0.6 to 0.75 of float32's time on a processor that
-    has its instructions; one without them wants ``--run.precision float32``. Steps ahead fall from 5 to 2 and the
-    learning rate to a tenth over the run.
+    Atari comes as 60x60 pixels, which cost less in the convolutions than 84x84, and with the actions that the game
+    uses. Pixels are standardised. Networks compute in bfloat16, which is faster on a processor that has its
+    instructions; one without them wants ``--run.precision float32``. Steps ahead fall from 5 to 2 and the learning
+    rate to a tenth over the run.
     """
     agent = R2D2Config(
         n_step=5,

@@ -69,7 +69,7 @@ def fewer_updates(task: Task, batch: int) -> Config:
 
 
 def prioritised(base: Config) -> Config:
-    """The same with prioritised replay, and importance weights that are whole at the end of the run."""
+    """Configuration `base` with prioritised replay, and importance weights that are whole at the end of the run."""
     replay = replace(base.replay, selector=PrioritisedConfig(alpha=0.5))
     return replace(base, agent=replace(base.agent, beta_over=1.0), replay=replay)
 

@@ -72,7 +72,7 @@ class Console:
             self._show(now)
 
     def sync(self) -> None:
-        """Nothing waits here."""
+        """Do nothing: no record waits here."""
 
     def close(self) -> None:
         """Show the last record and give the terminal back."""

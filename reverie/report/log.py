@@ -45,7 +45,7 @@ class Writer(Protocol):
 
 
 class Logger:
-    """Turns metrics into records and gives them to ``metrics.jsonl`` and then to `writers`.
+    """Logger that turns metrics into records and gives them to ``metrics.jsonl`` and then to `writers`.
 
     run_dir: created if it does not exist; lines of an earlier part of the run are kept, a half-written last one is cut.
     clock: seconds since 1970.

@@ -39,7 +39,7 @@ class Episodes:
 
 
 class Actor:
-    """Steps a vector environment with a policy and hands on complete rows.
+    """Role that steps a vector environment with a policy and hands on complete rows.
 
     `step` takes one decision per stream: act on the rows that were seen last, complete them with the action, pass them
     to the sink, step the environment. Where a stream has just ended (is_last), the action is not taken and the row
@@ -145,7 +145,7 @@ class Actor:
 
 
 class Trainer:
-    """Takes batches from the feed, updates, and sends feedback. capture: updates are replayed as a CUDA graph."""
+    """Role that takes batches from the feed, updates, sends feedback. capture: updates are replayed as a CUDA graph."""
 
     def __init__(self, learner: Learner, feed: Feed, capture: bool = False) -> None:
         self.learner, self.feed = learner, feed
@@ -185,7 +185,7 @@ class Trainer:
 
 
 class Evaluator:
-    """Plays whole episodes greedily, on a fresh environment; each stream plays its share of them.
+    """Role that plays whole episodes greedily, on a fresh environment; each stream plays its share of them.
 
     Equal shares, not the first to finish: otherwise short episodes would count too often.
     """

@@ -110,7 +110,7 @@ def claims(folder: Path) -> dict[str, Claim]:
         raise UserError(
             f"{folder} holds no claims (*.json); go to the root of a copy of the repository, or name --claims"
         )
-    return {path.stem: _read(path) for path in files}
+    return {path.stem: _read_claim(path) for path in files}
 
 
 def find_claim(folder: Path, name: str) -> Claim:
@@ -197,7 +197,7 @@ def _follow(node: Any, path: str) -> Any:
     return None
 
 
-def _read(path: Path) -> Claim:
+def _read_claim(path: Path) -> Claim:
     try:
         entry = json.loads(path.read_text())
         full = _experiment(entry)
