@@ -45,9 +45,14 @@ class WindowConfig:
 
 @dataclass(frozen=True)
 class StoreConfig:
-    """Size of the store. budget: bytes of rows in memory. chunk: rows of one stream per sealed file on disk."""
+    """Size of the store. budget: bytes of rows in memory. chunk: rows of one stream per sealed file on disk.
+
+    place: of the rows, ``host`` for the machine's memory, or ``device`` for that of the learner's GPU: batches are then
+    gathered there, and no row travels more than once.
+    """
 
     budget: int = 2_000_000_000
+    place: Literal["host", "device"] = "host"
     chunk: int = 1024
 
     def __post_init__(self) -> None:

@@ -113,11 +113,13 @@ def build_store(config: Config, learner: Learner, env: EnvSpec, run_dir: Path) -
             config.replay.selector.make(),
             derive(options.seed, "replay"),
             states=states,
+            device=learner.device if config.replay.store.place == "device" else "cpu",
             pin_memory=learner.device.type == "cuda",
         )
-    except MemoryError as error:
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        memory = "this machine's memory" if isinstance(error, MemoryError) else f"the memory of {learner.device}"
         raise UserError(
-            f"a replay of {config.replay.store.budget} bytes does not fit into this machine's memory; "
+            f"a replay of {config.replay.store.budget} bytes does not fit into {memory}; "
             "say how much it may take with --replay.store.budget"
         ) from error
     try:

@@ -19,6 +19,9 @@ from reverie.data.replay import Replay
 from reverie.data.selectors import Fifo, Selector, Uniform
 from reverie.data.sequences import Feedback, SequenceSpec
 from reverie.data.store import Store
+from reverie.overrides import apply
+from reverie.presets import make_config
+from reverie.run.build import build_agent, build_env, build_learner, build_store
 
 WINDOWS = SequenceSpec(0, 4, 0, 2, "stored")
 CPU = torch.device("cpu")
@@ -113,6 +116,38 @@ def test_a_record_has_no_longer_files_than_a_ring(tmp_path: Path) -> None:
     add(store, source, 30)
     record.flush()
     assert open_dataset(tmp_path).rows(0)["action"].tolist() == list(range(30))
+
+
+def test_the_place_of_rows_reaches_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On this machine's one device they are the same place; what is asked for is handed on all the same."""
+    asked: list[Any] = []
+    real = Replay.__init__
+
+    def noting(self: Replay, *rows: Any, device: Any, **more: Any) -> None:
+        asked.append(device)
+        real(self, *rows, device="cpu", **more)
+
+    monkeypatch.setattr(Replay, "__init__", noting)
+    for place in ("host", "device"):
+        config = apply(make_config("dqn", "cpu", "CartPole-v1"), {"replay.store.place": place})
+        env = build_env(config, 1).spec
+        learner = build_learner(config, build_agent(config, env), CPU)
+        learner.device = torch.device("cuda:0")
+        build_store(config, learner, env, tmp_path / place)
+    assert asked == ["cpu", torch.device("cuda:0")]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="keeps rows in the memory of a GPU")
+def test_a_store_on_a_gpu_keeps_the_same_rows_and_files(tmp_path: Path) -> None:
+    stores = []
+    for place in ("cpu", "cuda"):
+        replay = Replay(SPEC, WINDOWS, 2, None, Uniform(), 0, STATES, capacity=80, device=place)
+        stores.append(Store(replay, Limiter(None, 0), Record(tmp_path / place, replay, 6)))
+        add(stores[-1], Source(2), 33)
+    one, other = (store.sample(8) for store in stores)
+    assert all(torch.equal(value, other.rows[name].cpu()) for name, value in one.rows.items())
+    for path in (tmp_path / "cpu").iterdir():
+        assert path.read_bytes() == (tmp_path / "cuda" / path.name).read_bytes()
 
 
 # Feed
