@@ -5,7 +5,9 @@
     python -m benchmarks.versions --before ../before --what r2d2 --threads 2 --batch 16
 
 On a shared machine seconds change within minutes by more than most changes of code do; ratios of neighbouring moves do
-not. Each version is a process of its own that waits while the other works. Reports all rounds and the median ratios.
+not. Each version is a process of its own that waits while the other works. Where a process's memory comes to lie makes
+a difference too, of 5 % for the replay with the very same code, so that several pairs of processes are begun. Reports
+all rounds, the median ratio of each pair, and the median over pairs.
 """
 
 from __future__ import annotations
@@ -118,18 +120,28 @@ def commit(tree: Path) -> str:
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def race(trees: dict[str, Path], what: str, rounds: int, *settings: object) -> dict[str, Any]:
-    """All rounds of one kind of move, and how many times as fast the version of now is."""
-    workers = {name: Worker(tree, what, *settings) for name, tree in trees.items()}
-    times = [
-        {name: workers[name].move() for name in sorted(workers, reverse=bool(number % 2))} for number in range(rounds)
-    ]
-    for worker in workers.values():
-        worker.process.kill()
+def race(trees: dict[str, Path], what: str, pairs: int, rounds: int, *settings: object) -> dict[str, Any]:
+    """All rounds of one kind of move, and how many times as fast the version of now is, pair by pair of processes."""
+    seconds: dict[str, list[list[float]]] = {name: [] for name in trees}
+    ratios: list[tuple[float, float]] = []
+    for _ in range(pairs):
+        workers = {name: Worker(tree, what, *settings) for name, tree in trees.items()}
+        times = [
+            {name: workers[name].move() for name in sorted(workers, reverse=bool(number % 2))}
+            for number in range(rounds)
+        ]
+        for worker in workers.values():
+            worker.process.kill()
+        for name in trees:
+            seconds[name].append([one[name][0] for one in times])
+        clock, processor = (median(one["before"][k] / one["now"][k] for one in times) for k in (0, 1))
+        ratios.append((clock, processor))
     return {
-        "seconds": {name: [one[name][0] for one in times] for name in trees},
-        "times_as_fast_median": median(one["before"][0] / one["now"][0] for one in times),
-        "times_as_fast_by_processor_time_median": median(one["before"][1] / one["now"][1] for one in times),
+        "seconds": seconds,
+        "times_as_fast": [clock for clock, _ in ratios],
+        "times_as_fast_by_processor_time": [processor for _, processor in ratios],
+        "times_as_fast_median": median(clock for clock, _ in ratios),
+        "times_as_fast_by_processor_time_median": median(processor for _, processor in ratios),
     }
 
 
@@ -140,7 +152,8 @@ def main() -> None:
     parser.add_argument("--what", nargs="+", choices=list(WHAT), default=list(WHAT))
     parser.add_argument("--batch", type=int, default=8, help="windows of an update; streams of acting and replay")
     parser.add_argument("--dense", type=int, default=512, help="units between R2D2's convolutions and LSTM")
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--pairs", type=int, default=5, help="pairs of fresh processes")
+    parser.add_argument("--rounds", type=int, default=10, help="of each pair")
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -155,7 +168,7 @@ def main() -> None:
         "dense_units": options.dense,
     }
     for what in options.what:
-        document[what] = race(trees, what, options.rounds, *settings)
+        document[what] = race(trees, what, options.pairs, options.rounds, *settings)
     write(document | {"threads": options.threads, "torch": torch.__version__}, options.out)
 
 
