@@ -30,6 +30,8 @@ class Feed:
         self.store, self.batch, self.device, self.ahead = store, batch, device, ahead
         self._batches: deque[Batch] = deque()
         self._late: deque[Feedback] = deque()
+        # Those that wait, the one that is learned from, and the one that is drawn meanwhile.
+        store.replay.pool.reserve(ahead + 2)
 
     def next(self, drain: bool = False) -> Batch | None:
         """The next batch; None if the store allows none now and no more than `ahead` wait.

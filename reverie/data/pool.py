@@ -29,6 +29,10 @@ class Pool:
         self._guards: dict[int, Guard] = {}
         self._newest: Buffers | None = None
 
+    def reserve(self, size: int) -> None:
+        """Rotate at least `size` buffers: as many as are in use at a time."""
+        self._size = max(self._size, size)
+
     def next(self, batch: int) -> Buffers:
         """The buffer whose turn it is, free to be written."""
         buffers = self._buffers.setdefault(batch, [])
