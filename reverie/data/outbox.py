@@ -13,6 +13,7 @@ first priority that decides. Source: Horgan et al. 2018 (Ape-X), section 3.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,6 +41,16 @@ class Deliver(Protocol):
 
     def add_chunk(self, chunk: Chunk) -> None:
         """Take consecutive rows of one stream."""
+
+
+@dataclass
+class _Open:
+    """A row of an open chunk with what travels beside it."""
+
+    row: Rows
+    state: dict[str, np.ndarray] | None
+    score: float
+    version: int
 
 
 class Outbox:
@@ -73,7 +84,7 @@ class Outbox:
             name: np.zeros((windows.length, streams, *spec[name].shape), spec[name].dtype)
             for name in (scored if score is not None else ())
         }
-        self._open: list[list[tuple[Rows, dict[str, np.ndarray] | None, float]]] = [[] for _ in range(streams)]
+        self._open: list[list[_Open]] = [[] for _ in range(streams)]
 
     def put(self, rows: Rows, streams: np.ndarray | None, state: State, version: int = 0) -> None:
         """Send one row of each listed stream (None: of every one).
@@ -121,33 +132,34 @@ class Outbox:
         for at, stream in enumerate(ids.tolist()):
             row = {name: value[at] for name, value in rows.items()}
             if len(self._open[stream]) == self.length:
-                self._send(stream, row, version)
+                self._send(stream, row)
             states_before = None
             if states is not None and self._next[stream] % self.windows.period == 0:
                 states_before = {name: value[at].copy() for name, value in states.items()}
             score = float("nan") if priorities is None else float(priorities[at])
-            self._open[stream].append(({name: np.copy(value) for name, value in row.items()}, states_before, score))
+            kept = {name: np.copy(value) for name, value in row.items()}
+            self._open[stream].append(_Open(kept, states_before, score, version))
 
-    def _send(self, stream: int, peek: Rows | None, version: int) -> None:
+    def _send(self, stream: int, peek: Rows | None) -> None:
         parts, self._open[stream] = self._open[stream], []
-        states = [before for _, before, _ in parts if before is not None]
+        states = [part.state for part in parts if part.state is not None]
         self.deliver.add_chunk(
             Chunk(
                 stream,
                 int(self._next[stream]) - len(parts),
-                {name: np.stack([row[name] for row, _, _ in parts]) for name in parts[0][0]},
+                {name: np.stack([part.row[name] for part in parts]) for name in parts[0].row},
                 peek,
                 {name: np.stack([before[name] for before in states]) for name in states[0]} if states else None,
-                version,
-                np.array([score for _, _, score in parts]) if self.score is not None else None,
+                parts[-1].version,
+                np.array([part.score for part in parts]) if self.score is not None else None,
             )
         )
 
-    def flush(self, version: int = 0) -> None:
+    def flush(self) -> None:
         """Send the rows of all open chunks, without a row after them."""
         for stream in self._all.tolist():
             if self._open[stream]:
-                self._send(stream, None, version)
+                self._send(stream, None)
 
     def state_dict(self) -> dict[str, Any]:
         """Positions of its streams, and the rows that windows begin with. Raises ValueError while chunks are open."""

@@ -80,7 +80,7 @@ class Chunk:
     rows: field -> [L, ...]; start: index of the first row in its stream (env rows since the stream began).
     peek: field -> [...], the row that follows (seen, not acted on yet), or None if it is not known.
     states: name -> [S, ...] recurrent states *before* the rows `grid` of this chunk; empty if none.
-    version: of the parameters that acted.
+    version: of the parameters that chose its last action.
     priorities: float [L], of the window that each row completes (NaN: none, or the selector's own), or None.
     """
 

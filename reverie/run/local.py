@@ -35,9 +35,8 @@ def train(config: Config, run_dir: str | Path) -> dict[str, Any]:
 
 def resume(run_dir: str | Path) -> dict[str, Any]:
     """Summary of a run that goes on from its newest checkpoint (from the start if there is none yet), exactly."""
-    config = load_config(Path(run_dir))
     with interruptible() as stop:
-        local = Local(config, Path(run_dir))
+        local = Local(load_config(Path(run_dir)), Path(run_dir))
         with alone(Path(run_dir)):
             local.restore()
             return local.train(stop)
@@ -81,6 +80,7 @@ class Local:
                     self.save()
                 run.tick()
             if run.finished and run.finished_at != run.clock.env_steps:
+                self.trainer.drain()
                 run.evaluate(self.learner.policy)
                 run.finished_at = run.clock.env_steps
                 self.save()
@@ -91,12 +91,12 @@ class Local:
 
     def act(self) -> None:
         """Take one decision per stream."""
-        clock, version = self.run.clock, self.run.clock.version
+        clock = self.run.clock
         if self.follower is not None:
-            self.follower.follow(version, clock.env_steps, self.learner.policy)
-            version = self.follower.version
+            self.follower.follow(clock.version, clock.env_steps, self.learner.policy)
         play: Play = "random" if clock.env_steps < self.config.run.prefill else "explore"
-        ended = self.actor.step(Seat.alone(self.env.num_envs, play, clock.env_steps), version)
+        seat = Seat.alone(self.env.num_envs, play, clock.env_steps)
+        ended = self.actor.step(seat, (self.follower or clock).version)
         self.run.episodes(ended, self.actor.episode_info)
 
     def save(self) -> None:
@@ -116,4 +116,5 @@ class Local:
                 return self.env.load_state_dict(tree["env"])
         except ResumeError as error:
             print(f"reverie: {error}; its open episodes are closed as truncated")
-        self.actor.begin_anew(derive(self.config.run.seed, f"actor {self.run.clock.env_steps}"))
+        steps, version = self.run.clock.env_steps, (self.follower or self.run.clock).version
+        self.actor.begin_anew(derive(self.config.run.seed, f"actor {steps}"), version)

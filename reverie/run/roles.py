@@ -89,8 +89,10 @@ class Actor:
             ended = self.episodes.add(closing, result.streams)
         return ended + self._see(result.rows, action)
 
-    def begin_anew(self, seed: int) -> None:
+    def begin_anew(self, seed: int, version: int = 0) -> None:
         """Close open episodes as time limits and reset all streams, for environments that cannot be brought back.
+
+        version: of the parameters that acted last.
 
         ::
 
@@ -104,7 +106,7 @@ class Actor:
             closing = blank | {name: value[streams] for name, value in self.rows.items()}
             closing["is_last"] = np.ones(len(streams), bool)
             index = torch.from_numpy(streams)
-            self._pass(closing, streams, {name: value[index] for name, value in self.state.items()}, 0)
+            self._pass(closing, streams, {name: value[index] for name, value in self.state.items()}, version)
         self.state = self.policy.initial_state(self.env.num_envs)
         self.seed = seed
         self.start()

@@ -103,7 +103,7 @@ def test_a_chunk_leaves_with_the_row_after_it() -> None:
     for number in range(10):
         state = {name: torch.from_numpy(value) for name, value in stack_states([(0, number)]).items()}
         outbox.put(source.batch([0]), None, state, version=number)
-    assert [(chunk.start, len(chunk), chunk.version) for chunk in noted.chunks] == [(0, 4, 4), (4, 4, 8)]
+    assert [(chunk.start, len(chunk), chunk.version) for chunk in noted.chunks] == [(0, 4, 3), (4, 4, 7)]
     assert noted.chunks[0].peek is not None
     assert noted.chunks[0].peek["action"] == 4
     assert noted.chunks[0].priorities is None
@@ -111,8 +111,9 @@ def test_a_chunk_leaves_with_the_row_after_it() -> None:
     assert noted.chunks[1].states["h"][:, 1].tolist() == [4, 5, 6, 7]
     with pytest.raises(ValueError, match="flush an outbox"):
         outbox.state_dict()
-    outbox.flush(version=11)
+    outbox.flush()
     assert (noted.chunks[2].start, len(noted.chunks[2]), noted.chunks[2].peek) == (8, 2, None)
+    assert noted.chunks[2].version == 9
 
 
 def test_an_outbox_goes_on_from_its_state() -> None:

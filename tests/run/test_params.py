@@ -84,6 +84,14 @@ def _without_age(told: list[str]) -> list[str]:
     return [re.sub(r", 'actor/parameter_age': \d+", "", line) for line in told]
 
 
+def test_the_last_evaluation_is_of_all_that_was_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    local = begin(config("toy/catch", run__train_ratio=4.0, run__ahead=2, run__eval_every=0), tmp_path / "run")
+    evaluated = []
+    monkeypatch.setattr(local.run, "evaluate", lambda policy: evaluated.append(local.learner.learner_steps))
+    local.train(Never())
+    assert evaluated == [local.learner.learner_steps]
+
+
 @pytest.mark.parametrize("changes", [{"run__publish_every": 3}, {"run__ahead": 2}])
 def test_late_parameters_and_early_batches_resume_exactly(tmp_path: Path, changes: dict[str, int]) -> None:
     settings = config("toy/catch", run__train_ratio=4.0, **changes)
