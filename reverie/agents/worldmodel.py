@@ -22,6 +22,7 @@ from reverie.agents.objective import Objective
 from reverie.agents.predictors import Discount, Reward
 from reverie.agents.seen import Seen
 from reverie.data.rows import OBS, State, observations
+from reverie.errors import UserError
 from reverie.nets.actions import Actions
 from reverie.nets.balance import BalanceKind, Balancer, make_balancer
 from reverie.nets.encoders import Encoder, EncoderConfig
@@ -192,8 +193,12 @@ class WorldModel(nn.Module):
 
         Three groups are weighed: observation (the sum over all of the objective's losses), reward, dynamics (the KL,
         balanced and clipped). The discount keeps its own scale.
-        Returns (total, metrics ``balance/<group>_{loss,weight,product}``).
+        Returns (total, metrics ``balance/<group>_{loss,weight,product}``). Raises UserError for losses of other groups,
+        which would have no weight.
         """
+        for group, name in losses:
+            if group not in self.fixed:
+                raise UserError(f"the loss {name!r} is of an unknown group {group!r}: expected {', '.join(self.fixed)}")
         groups = torch.stack([total(of(losses, group)) for group in self.groups])
         if self.balancer is None:
             whole = torch.stack([self.fixed[group] * loss for (group, _), loss in losses.items()]).sum()

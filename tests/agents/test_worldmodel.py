@@ -20,6 +20,7 @@ from reverie.agents.model_losses import loss_metrics, of
 from reverie.agents.objective import Nothing, Objective
 from reverie.agents.seen import Seen
 from reverie.data.sequences import SequenceSpec
+from reverie.errors import UserError
 from reverie.nets.encoders import Encoder
 from reverie.nets.heads import Head
 from reverie.ops.transforms import symlog
@@ -199,6 +200,15 @@ def test_a_model_that_says_nothing_weighs_what_there_is(balance: str) -> None:
     assert metrics["model_loss"].item() == pytest.approx(expected.item(), rel=1e-5)
     assert not agent.model.objective.tells
     assert set(agent.model.tell(agent.model.initial_state(2))) == {"tanh(reward)", "continuation"}
+
+
+@pytest.mark.parametrize("balance", ["fixed", "harmony"])
+def test_a_loss_of_an_unknown_group_is_not_left_out_silently(balance: str) -> None:
+    model = of_kind(Silent, replace(CONFIG, balance=balance)).model
+    losses = {("reward", "reward"): torch.ones(()), ("dynamics", "kl"): torch.ones(())}
+    model.balance(losses)
+    with pytest.raises(UserError, match="the loss 'extra' is of an unknown group 'rewards': expected observation, rew"):
+        model.balance({**losses, ("rewards", "extra"): torch.ones(())})
 
 
 def test_an_objective_owns_views_augmentation_and_slow_copies() -> None:
