@@ -84,7 +84,7 @@ class RunConfig:
     """Length of a run, how often what happens, and on what.
 
     frames: length of the run (env_steps x action repeat). prefill: env_steps of random actions first.
-    pretrain: learner_steps once the prefill is there.
+    pretrain: learner_steps once the prefill is there; without pacing there are none.
     train_ratio: trained_rows per env_step (after the prefill); None: no pacing, windows are trained on as they come,
         which needs a selector that draws each of them once (``replay.selector = fifo``).
     log_every, checkpoint_every, eval_every: env_steps; eval_every 0 evaluates only at the end.

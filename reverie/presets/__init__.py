@@ -51,7 +51,7 @@ def make_config(
 ) -> Config:
     """The configuration of a preset for an environment; each preset has a default environment.
 
-    protocol, options: of the environment; they win over the preset's.
+    protocol, options: of the environment; they win over the preset's, whose options go with its own protocol only.
     Raises UserError for an unknown agent or preset, and where a preset looks at an environment that is not there.
     """
     table = presets_of(agent)
@@ -59,8 +59,10 @@ def make_config(
     if name not in table:
         raise UserError(f"unknown preset {name!r} for {agent}{suggest(name, table)}")
     config = table[name](Task(env or "", protocol, options))
-    used = config.env.protocol if protocol == "auto" else protocol
-    env_config = replace(config.env, protocol=used, options={**config.env.options, **(options or {})})
+    own = config.env
+    if protocol not in ("auto", own.protocol):
+        own = replace(own, protocol=protocol, options={})
+    env_config = replace(own, options={**own.options, **(options or {})})
     return replace(config, name=agent, preset=name, env=env_config)
 
 

@@ -16,8 +16,11 @@ from reverie.presets.task import Preset, Task
 
 
 def cpu(task: Task) -> Config:
-    """R2D2 with small networks for two CPU cores: vectors, toy games or pixels, by the spaces of the environment."""
-    return by_kind(task.default("toy/tmaze"), {"vectors": vectors, "toy": toy, "pixels": pixels})
+    """R2D2 with small networks for two CPU cores: vectors, toy games or pixels, by the spaces of the environment.
+
+    Without an environment: the toy that asks for memory, ``toy/tmaze``, with the toys' settings though it has vectors.
+    """
+    return toy(task) if not task.id else by_kind(task, {"vectors": vectors, "toy": toy, "pixels": pixels})
 
 
 def vectors(task: Task) -> Config:

@@ -86,6 +86,27 @@ def test_the_options_of_the_command_line_decide() -> None:
     )
 
 
+def test_options_of_a_preset_go_with_its_own_protocol() -> None:
+    own = make_config("r2d2", "cpu-pixels", "ALE/Pong-v5").env
+    assert (own.protocol, own.options) == ("atari-84", {"full_actions": False, "size": 60})
+    other = make_config("r2d2", "cpu-pixels", "ALE/Pong-v5", protocol="atari-dqn2015").env
+    assert (other.protocol, other.options) == ("atari-dqn2015", {})
+    given = make_config("r2d2", "cpu-pixels", "ALE/Pong-v5", protocol="atari-84", options={"size": 48}).env
+    assert given.options == {"full_actions": False, "size": 48}
+
+
+@pytest.mark.parametrize("agent", ["r2d2", "drqn"])
+def test_agents_that_remember_have_their_measured_toy_for_a_default(agent: str) -> None:
+    default, measured = make_config(agent), make_config(agent, "cpu-toy", "toy/tmaze")
+    assert (default.agent, default.replay, default.run, default.env) == (
+        measured.agent,
+        measured.replay,
+        measured.run,
+        measured.env,
+    )
+    assert make_config(agent, "cpu", "toy/tmaze").run == make_config(agent, "cpu-vectors", "toy/tmaze").run
+
+
 def test_toys_are_what_they_show() -> None:
     kinds = {id: Task(id).kind for id in ("toy/catch", "toy/noisy-catch", "toy/tmaze", "toy/count")}
     assert kinds == {"toy/catch": "toy", "toy/noisy-catch": "toy", "toy/tmaze": "vectors", "toy/count": "vectors"}
