@@ -333,6 +333,7 @@ def test_evaluating_before_the_first_checkpoint(tmp_path: Path) -> None:
         (["train", "dreamerv2", "--agent.gamma", "high"], "agent.gamma = 'high' is not a float"),
         (["train", "dreamerv2", "--agent.horizon", "1"], "horizon must be >= 2"),
         (["train", "dreamerv2", "--device", "gpu"], "unknown device 'gpu'"),
+        (["train", "dreamerv2", "--device", "mps"], "device 'mps' is not supported; expected auto, cpu"),
         (["train", "dreamerv2", "--device", "cpu", "--run.capture", "true"], "the device is cpu; set it to false"),
         (["train", "dreamerv2", "--replay.window.learn", "0"], "learn and period must be >= 1"),
         (["train", "dreamerv2", "--replay.store.budget", "10"], "raise it to at least"),
