@@ -73,6 +73,11 @@ class EpisodeEnds(Selector):
         super().appear(streams, starts)
         self._table = None
 
+    def void(self, streams: np.ndarray, starts: np.ndarray) -> None:
+        """Windows are never to be drawn."""
+        super().void(streams, starts)
+        self._table = None
+
     def evict(self, streams: np.ndarray, starts: np.ndarray) -> None:
         """Rows were overwritten."""
         super().evict(streams, starts)
@@ -108,6 +113,8 @@ class EpisodeEnds(Selector):
         begin = np.maximum(first, low[stream])
         counts = np.where(end - first < length, 1, end - begin - length + 1)
         legal = (counts > 0) & np.where(end - first < length, (first >= low[stream]) & (first < high[stream]), True)
+        # An episode has one void window at most; where that is all it has, it cannot be drawn.
+        legal[legal] &= ~((counts[legal] == 1) & self.is_void(stream[legal], begin[legal]))
         self._table = np.stack([stream, begin, counts], axis=1)[legal]
         return self._table
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -54,6 +55,16 @@ class EpisodeStarts(Selector):
         for stream, start in zip(streams.tolist(), starts.tolist(), strict=True):
             firsts, next_first = self._starts[stream], int(self._ready[stream])
             self._ready[stream] += next_first < len(firsts) and firsts[next_first] == start
+
+    def void(self, streams: np.ndarray, starts: np.ndarray) -> None:
+        """Leave out the episodes whose first window is never to be drawn."""
+        super().void(streams, starts)
+        for stream, start in zip(streams.tolist(), starts.tolist(), strict=True):
+            firsts, end = self._starts[stream], int(self._ready[stream])
+            place = bisect_left(firsts, start, int(self._gone[stream]), end)
+            if place < end and firsts[place] == start:
+                del firsts[place]
+                self._ready[stream] -= 1
 
     def evict(self, streams: np.ndarray, starts: np.ndarray) -> None:
         """Forget them with their first row."""

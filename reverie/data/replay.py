@@ -190,21 +190,31 @@ class Replay:
     def add_chunk(self, chunk: Chunk) -> None:
         """Append the rows of a chunk; its start must be the next index of its stream.
 
-        Raises ValueError if rows would be lost or doubled.
+        Raises ValueError as `check_chunk` does.
         """
+        self.check_chunk(chunk)
         stream, step = chunk.stream, self.rows_per_stream - self.sequence.length + 1
-        if chunk.start != self._count[stream]:
-            raise ValueError(
-                f"stream {stream} expects row {self._count[stream]} next, the chunk starts at {chunk.start}"
-            )
         for first in range(0, len(chunk), step):
             last = min(first + step, len(chunk))
             rows = {name: value[first:last] for name, value in chunk.rows.items()}
             ids, indices = np.full(last - first, stream, np.int64), np.arange(chunk.start + first, chunk.start + last)
-            self._check(ids, indices, rows)
             self._states.add_chunk(chunk, chunk.start + first, chunk.start + last)
             priorities = None if chunk.priorities is None else chunk.priorities[first:last]
             self._append(ids, indices, rows, priorities)
+
+    def check_chunk(self, chunk: Chunk) -> None:
+        """Look at a chunk before any of it is written.
+
+        Raises ValueError if rows would be lost or doubled, if a field or a due state is missing or misshapen, or if
+        ``is_first`` does not follow the row before.
+        """
+        stream, rows = chunk.stream, len(chunk)
+        if chunk.start != self._count[stream]:
+            raise ValueError(
+                f"stream {stream} expects row {self._count[stream]} next, the chunk starts at {chunk.start}"
+            )
+        self._check(np.full(rows, stream, np.int64), np.arange(chunk.start, chunk.start + rows), chunk.rows)
+        self._states.check_chunk(chunk)
 
     def _append(self, ids: np.ndarray, indices: np.ndarray, rows: Rows, priorities: np.ndarray | None) -> None:
         """Write checked rows at ids[i], indices[i]: forget the windows they overwrite, announce those they complete."""
@@ -221,19 +231,21 @@ class Replay:
         mask = (starts >= 0) & (starts % period == 0)
         if mask.any():
             ids, starts = ids[mask], starts[mask]
-            self.selector.appear(ids, starts, None if priorities is None else priorities[mask])
-            if self.sequence.learn == 1:
-                self._void(ids, starts)
+            void = self._closing(ids, starts)
+            scores = None if priorities is None else np.where(void, np.nan, priorities[mask])
+            self.selector.appear(ids, starts, scores)
+            if void.any():
+                self.selector.void(ids[void], starts[void])
 
-    def _void(self, ids: np.ndarray, starts: np.ndarray) -> None:
-        """Take out windows whose one learned row closes an episode: it has no action, and no loss.
+    def _closing(self, ids: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """Mask [n] of windows whose one learned row closes an episode: it has no action, and no loss.
 
         Source: the replays of DQN and its children hold transitions, of which none begins at an episode's end.
         """
+        if self.sequence.learn > 1:
+            return np.zeros(len(ids), bool)
         slots = ids * self.rows_per_stream + (starts + self.sequence.context) % self.rows_per_stream
-        closing = self._rings.read_one("is_last", slots)
-        if closing.any():
-            self.selector.void(ids[closing], starts[closing])
+        return self._rings.read_one("is_last", slots)
 
     def _check(self, ids: np.ndarray, indices: np.ndarray, rows: Rows) -> None:
         self._rings.check(rows, len(ids))
@@ -260,7 +272,7 @@ class Replay:
         self.selector.close(stream, index)
         start = index - self.sequence.context
         if self.sequence.length == self.sequence.context + 1 and start >= 0 and start % self.sequence.period == 0:
-            self._void(np.array([stream]), np.array([start]))
+            self.selector.void(np.array([stream]), np.array([start]))
 
     # Reading
 

@@ -134,7 +134,7 @@ class Selector(ABC):
     def draw(self, n: int, rng: np.random.Generator) -> Drawn:
         """Windows, n of them, as `sample` gives them, void ones replaced by others; call only if `ready(n)`.
 
-        Raises RuntimeError if void windows come again and again.
+        Raises UserError if void windows come again and again, as with a selector that draws none but the newest.
         """
         drawn = self.sample(n, rng)
         if self._void is None:
@@ -149,7 +149,11 @@ class Selector(ABC):
                 target[places] = replacement
             drawn.probabilities[places] = redrawn.probabilities
             void = self.is_void(drawn.streams, drawn.starts)
-        raise RuntimeError(f"{type(self).__name__} finds only windows without an action to learn from")
+        raise UserError(
+            f"the selector {type(self).__name__} drew nothing but windows that close an episode and have no action to "
+            f"learn from: let it draw more widely (a larger horizon, a smaller fraction), or learn from more rows "
+            f"(replay.window.learn)"
+        )
 
     @abstractmethod
     def sample(self, n: int, rng: np.random.Generator) -> Drawn:

@@ -44,6 +44,12 @@ class StateStore:
             selected = {name: value[on_grid] for name, value in self._required(states).items()}
             self._write(streams[on_grid], indices[on_grid], selected)
 
+    def check_chunk(self, chunk: Chunk) -> None:
+        """Raises ValueError if a chunk has not the states of its rows that are due."""
+        grid = self._grid(chunk)
+        if self.spec and len(grid):
+            self._rings.check(dict(self._required(chunk.states)), len(grid))
+
     def add_chunk(self, chunk: Chunk, first: int, stop: int) -> None:
         """Keep the states of a chunk's rows with absolute index first <= index < stop."""
         grid = self._grid(chunk)
@@ -109,6 +115,8 @@ class StateStore:
         return states
 
     def _write_some(self, chunk: Chunk, grid: np.ndarray, mask: np.ndarray) -> None:
+        if not mask.any():
+            return
         selected = {name: value[mask] for name, value in self._required(chunk.states).items()}
         self._write(np.full(int(mask.sum()), chunk.stream, np.int64), grid[mask], selected)
 

@@ -31,6 +31,7 @@ class Store:
         self.replay, self.limiter, self.record = replay, limiter, record
         self.env_steps = 0
         self._needed = replay.oldest
+        self._batch = 1
 
     def add(
         self,
@@ -54,9 +55,10 @@ class Store:
     def add_chunk(self, chunk: Chunk) -> None:
         """Append the rows of a chunk; its start must be the next index of its stream.
 
-        Raises ValueError if rows would be lost or doubled, UserError if the disk is full; rows before the file that
-        could not be written are then added.
+        Raises ValueError as `Replay.check_chunk` does, and then nothing is added; UserError if the disk is full: rows
+        before the file that could not be written are then added.
         """
+        self.replay.check_chunk(chunk)
         added = 0
         while added < len(chunk):
             room = len(chunk) - added
@@ -73,11 +75,14 @@ class Store:
             added += room
 
     def may_insert(self) -> bool:
-        """Whether actors may go on: the limiter lets them, or the learner waits for more rows than there are."""
-        return self.limiter.may_insert(self.env_steps, self.replay.sampled_rows) or not self.replay.can_sample()
+        """Whether actors may go on: the limiter lets them, or the learner waits for more windows than there are."""
+        return self.limiter.may_insert(self.env_steps, self.replay.sampled_rows) or not self.replay.can_sample(
+            self._batch
+        )
 
     def may_sample(self, batch: int) -> bool:
         """Whether a learner may take a batch of so many windows: the limiter *and* the selector say so."""
+        self._batch = batch
         paced = self.limiter.may_sample(self.env_steps, self.replay.sampled_rows)
         return paced and self.replay.can_sample(batch)
 

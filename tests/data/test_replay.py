@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reverie.data.replay import Replay, split_keys, window_keys
-from reverie.data.selectors import Fifo, Prioritised, Recency, Selector, Uniform
+from reverie.data.selectors import EpisodeEnds, EpisodeStarts, Fifo, Prioritised, Recency, Selector, Uniform
 from reverie.data.sequences import Chunk, Feedback, SequenceSpec
 from reverie.errors import UserError
 
@@ -20,7 +20,9 @@ SELECTORS = ["uniform", "prioritised", "recency"]
 
 
 def make_selector(kind: str) -> Selector:
-    return {"uniform": Uniform(), "prioritised": Prioritised(0.7), "recency": Recency(0.5, 4), "fifo": Fifo()}[kind]
+    by_kind = {"uniform": Uniform(), "prioritised": Prioritised(0.7), "recency": Recency(0.5, 4), "fifo": Fifo()}
+    by_episode = {"ends": EpisodeEnds(), "ongoing": EpisodeEnds(ongoing=True), "episodes": EpisodeStarts()}
+    return (by_kind | by_episode)[kind]
 
 
 class Model:
@@ -36,7 +38,8 @@ class Model:
     def add(self, stream: int, priority: float) -> None:
         self.counts[stream] += 1
         for window in set(self.legal()) - set(self.priorities):
-            self.priorities[window] = self.largest if np.isnan(priority) else max(priority, 1e-6)
+            given = self.largest if np.isnan(priority) or self.void(window) else max(priority, 1e-6)
+            self.priorities[window] = given
             self.largest = max(self.largest, self.priorities[window])
         self.priorities = {window: self.priorities[window] for window in self.legal()}
 
@@ -435,6 +438,42 @@ def test_a_closing_row_is_never_the_one_learned_row(kind: str, context: int) -> 
     for _ in range(50):
         add(wider, model, [0, 1])
     assert wider.sample(20 if kind == "fifo" else 500).rows["is_last"][context].any()
+
+
+@pytest.mark.parametrize(("kind", "context"), [("ends", 1), ("ongoing", 1), ("episodes", 0)])
+def test_an_episode_that_is_void_as_a_whole_is_not_drawn(kind: str, context: int) -> None:
+    """Its only window is; the replay says so, and takes up the next episode that has more."""
+    shape = dict(streams=1, context=context, learn=1, lookahead=0, period=1, spare=20, kind=kind, stored=False)
+    replay, model = build(shape)
+    for last in (False, True) if context else (True,):
+        model.source.left[0] = 1 if last else 2
+        model.source.first[0].append(not model.source.last[0])
+        model.source.last[0].append(last)
+        model.source.terminal[0].append(last)
+        replay.add(stack([model.source.row(0, len(model.source.last[0]) - 1)]))
+    assert replay.selector.voids == 1
+    assert not replay.can_sample()
+
+
+def test_a_selector_of_the_newest_windows_says_what_to_change() -> None:
+    shape = dict(streams=1, context=0, learn=1, lookahead=0, period=1, spare=20, kind="uniform", stored=False)
+    _, model = build(shape)
+    replay = Replay(SPEC, model.sequence, 1, None, Recency(1.0, 1, "linear"), 0, capacity=20)
+    add(replay, model, [0])
+    while not model.source.last[0][-1] or model.counts[0] < 2:
+        add(replay, model, [0])
+    with pytest.raises(UserError, match="a larger horizon"):
+        replay.sample(1)
+
+
+def test_the_priority_of_a_void_window_is_not_the_largest() -> None:
+    shape = dict(streams=1, context=0, learn=1, lookahead=0, period=1, spare=20, kind="prioritised", stored=False)
+    replay, model = build(shape)
+    for _ in range(30):
+        add(replay, model, [0], [99.0 if model.source.left[0] == 1 else 0.5])
+    assert isinstance(replay.selector, Prioritised)
+    assert replay.selector.voids > 0
+    assert replay.selector.max_priority == 1.0
 
 
 def test_a_replay_of_closing_rows_only_gives_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,63 @@ def test_chunks_and_rows_leave_the_same_files(tmp_path: Path) -> None:
     np.testing.assert_array_equal(open_dataset(tmp_path / "chunks").rows(1)["action"], 10_000 + np.arange(31))
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("start", "expects row 6 next, the chunk starts at 7"),
+        ("is_first", "has is_first="),
+        ("field", "obs.count"),
+        ("state", "stores states"),
+    ],
+)
+def test_a_chunk_that_does_not_follow_damages_nothing(tmp_path: Path, wrong: str, message: str) -> None:
+    """It would have closed the open file before it was refused; nothing on disk or in memory may move."""
+    whole, store = make(Limiter(None, 0)), make(Limiter(None, 0), folder=tmp_path)
+    add(whole, Source(2), 20)
+    parts = [whole.replay.chunk(0, first, first + 6).part(0, 6, WINDOWS.period) for first in (0, 6)]
+    store.add_chunk(parts[0])
+    bad = {
+        "start": replace(parts[1], start=7),
+        "is_first": replace(parts[1], rows=parts[1].rows | {"is_first": ~parts[1].rows["is_first"]}),
+        "field": replace(parts[1], rows={name: x for name, x in parts[1].rows.items() if name != "obs.count"}),
+        "state": replace(parts[1], states=None),
+    }[wrong]
+    assert store.record is not None
+    before = (list(tmp_path.iterdir()), store.record.room(0), store.env_steps, store.replay.counts.tolist())
+    with pytest.raises(ValueError, match=message):
+        store.add_chunk(bad)
+    assert (list(tmp_path.iterdir()), store.record.room(0), store.env_steps, store.replay.counts.tolist()) == before
+    store.add_chunk(parts[1])
+    assert store.replay.counts.tolist() == [12, 0]
+
+
+def test_a_chunk_between_two_states_needs_none() -> None:
+    sequence = SequenceSpec(0, 4, 0, 4, "stored")
+    one, other = (
+        Store(Replay(SPEC, sequence, 1, None, Uniform(), 0, STATES, capacity=40), Limiter(None, 0)) for _ in range(2)
+    )
+    add(one, Source(1), 8)
+    for first, last in ((0, 1), (1, 3), (3, 8)):
+        part = one.replay.chunk(0, 0, 8).part(first, last, 4)
+        other.add_chunk(replace(part, states=None) if first == 1 else part)
+    batch, same = one.sample(6), other.sample(6)
+    assert torch.equal(batch.keys, same.keys)
+    assert batch.start is not None
+    assert same.start is not None
+    assert torch.equal(batch.start["h"], same.start["h"])
+
+
+def test_actors_go_on_while_a_batch_is_larger_than_what_is_queued() -> None:
+    store = make(Limiter(1000.0, 0), Fifo(), streams=1)
+    add(store, Source(1), 6)
+    assert store.replay.can_sample(1)
+    assert not store.may_sample(4)
+    assert store.may_insert()
+    add(store, Source(1), 0)
+    assert store.may_sample(2)
+    assert not store.may_insert()
+
+
 def test_a_saved_store_counts_on(tmp_path: Path) -> None:
     store = make(Limiter(2.0, 10, extra=8), folder=tmp_path)
     source = Source(2)
@@ -163,6 +221,7 @@ def drawn(ahead: int, rounds: int) -> tuple[list[list[int]], list[list[int]], in
         add(store, source, 1)
         while (batch := feed.next()) is not None:
             learned.append(batch.keys.tolist())
+            assert batch.rows["action"][0].tolist() == [key // 2**40 * 10_000 + key % 2**40 for key in learned[-1]]
             feed.give(Feedback(batch.keys, torch.ones(2)))
     return learned, heard, store.replay.sampled_rows
 
@@ -170,7 +229,7 @@ def drawn(ahead: int, rounds: int) -> tuple[list[list[int]], list[list[int]], in
 def test_ahead_learns_the_same_later() -> None:
     exact, at_once, rows = drawn(0, 30)
     assert exact == at_once
-    for ahead in (1, 3):
+    for ahead in (1, 3, 7):
         learned, heard, same_rows = drawn(ahead, 30)
         assert same_rows == rows
         assert learned == exact[: len(exact) - ahead]
