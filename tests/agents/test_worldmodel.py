@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from reverie.agents.dreamer import DreamerLearner
 from reverie.agents.dreamerv2 import DreamerV2, DreamerV2Config, DreamerV2Learner
+from reverie.agents.imagination import Imagination
 from reverie.agents.model_losses import loss_metrics, of
 from reverie.agents.objective import Nothing, Objective
 from reverie.agents.seen import Seen
@@ -64,6 +65,21 @@ def test_seen_is_what_the_policy_sees_and_more() -> None:
     after = agent.model.imagine(state, action[1], u[1, :, : agent.model.latent_noise])
     prior = agent.model.rssm.prior(after["deter"])
     assert torch.equal(after["stoch"], latent.sample(prior, u[1, :, : agent.model.latent_noise]))
+
+
+def test_a_model_is_planned_in_as_it_imagines() -> None:
+    model = learner().model
+    state = {name: torch.randn(value.shape) for name, value in model.initial_state(4).items()}
+    imagination = Imagination(model, lambda features: 3.0 * features[:, 1])
+    action, u = torch.eye(4, model.actions.size), torch.rand(4, imagination.noise)
+    after, reward, discount = imagination.imagine(state, action, u)
+    expected = model.imagine(state, action, u)
+    features = torch.cat([expected["stoch"], expected["deter"]], -1)
+    assert all(torch.equal(after[name], value) for name, value in expected.items())
+    assert torch.equal(reward, model.reward.mean(features))
+    assert torch.equal(discount, model.discounts(features))
+    assert torch.equal(imagination.value(after), 3.0 * features[:, 1])
+    assert torch.equal(Imagination(model).value(after), torch.zeros(4))
 
 
 def test_only_training_moves_running_statistics() -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reverie.agents.agent import Agent, Decision, Learner, Noise, Policy, Seat, placed
+from reverie.agents.imagination import Imagination
 from reverie.agents.model_losses import loss_metrics
 from reverie.agents.objective import Objective
 from reverie.agents.plan import PlanConfig, plan, plan_noise
@@ -91,26 +92,11 @@ class Consistency(Objective):
             slow.lerp_(fast, self.follow)
 
 
-class Latent:
-    """The model and the critic as something to plan in."""
-
-    def __init__(self, model: WorldModel, critic: Head) -> None:
-        self.model, self.critic = model, critic
-        self.noise = model.latent_noise
-
-    def imagine(self, state: State, action: Tensor, noise: Tensor) -> tuple[State, Tensor, Tensor]:
-        state = self.model.imagine(state, action, noise)
-        features = self.model.rssm.feature(state)
-        return state, self.model.reward.mean(features), self.model.discounts(features)
-
-    def value(self, state: State) -> Tensor:
-        return self.critic(self.model.rssm.feature(state))
-
-
 class PlannerPolicy(Policy):
     def __init__(self, model: WorldModel, critic: Head, config: PlannerConfig) -> None:
         super().__init__()
         self.model, self.critic, self.config, self.actions = model, critic, config, model.actions
+        self.imagination = Imagination(model, critic)
         self.planning = plan_noise(config.plan, self.actions, model.latent_noise)
         self.noise = model.latent_noise + self.planning + self.actions.noise + 1
 
@@ -122,7 +108,7 @@ class PlannerPolicy(Policy):
         now = {name: value.unsqueeze(0) for name, value in rows.items()}
         state = self.model.observe(state, self.actions.encode(now["prev_action"]), now, u.unsqueeze(0)).last
         _, u_plan, u_action, u_explore = u.split([self.model.latent_noise, self.planning, self.actions.noise, 1], -1)
-        action, _ = plan(Latent(self.model, self.critic), state, self.actions, self.config.plan, u_plan)
+        action, _ = plan(self.imagination, state, self.actions, self.config.plan, u_plan)
         share = {"explore": self.config.epsilon, "random": 1.0, "greedy": 0.0}[seat.play]
         action = torch.where(u_explore < share, self.actions.uniform(u_action), action)
         return Decision(self.actions.decode(action), state)
