@@ -76,7 +76,8 @@ class Learner(nn.Module, ABC):
         """Whether to step a group: the hook between its backward pass and its step.
 
         Here nothing happens. Data-parallel learners average gradients; an actor that learns sends its own away, clears
-        them and returns False.
+        them and returns False. In a captured update only what it does on the device is replayed: its answer and what it
+        does on the host are those of the capture.
         """
         return True
 
