@@ -98,7 +98,6 @@ class ActorCriticLearner(Learner):
         yield {"policy": policy_loss + config.value * value_loss - config.entropy * entropy}
 
 
-@dataclass(frozen=True)
 class ActorCritic(Agent):
     """The recipe."""
 
@@ -107,7 +106,7 @@ class ActorCritic(Agent):
 
     def windows(self, asked: SequenceSpec) -> SequenceSpec:
         """One row to bootstrap from; each row is learned once."""
-        return SequenceSpec(0, asked.learn, 1, asked.learn)
+        return SequenceSpec(context=0, learn=asked.learn, lookahead=1, period=asked.learn)
 
     def policy(self) -> ActorCriticPolicy:
         """See `Agent.policy`."""
