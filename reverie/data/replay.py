@@ -193,6 +193,10 @@ class Replay:
         Raises ValueError as `check_chunk` does.
         """
         self.check_chunk(chunk)
+        self.append_chunk(chunk)
+
+    def append_chunk(self, chunk: Chunk) -> None:
+        """Append the rows of a chunk that `check_chunk` has looked at; the second half of `add_chunk`."""
         stream, step = chunk.stream, self.rows_per_stream - self.sequence.length + 1
         for first in range(0, len(chunk), step):
             last = min(first + step, len(chunk))

@@ -215,7 +215,7 @@ class Prioritised(Selector):
         self.tree.set(self._leaves(streams, starts), np.maximum(priorities, self.floor) ** self.alpha)
 
     def _leaves(self, streams: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        return streams * self.layout.windows + (starts // self.layout.period) % self.layout.windows
+        return streams * self.layout.windows + self._slots(starts)
 
     def state_dict(self) -> dict[str, Any]:
         """The leaves (p^alpha, float64 [streams * windows]) and the largest priority seen."""

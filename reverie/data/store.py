@@ -70,7 +70,7 @@ class Store:
                 room = min(room, self.record.room(chunk.stream))
                 self.record.version = chunk.version
             part = chunk.part(added, added + room, self.replay.sequence.period)
-            self.replay.add_chunk(part)
+            self.replay.append_chunk(part)
             self.env_steps += int((~part.rows["is_last"]).sum())
             added += room
 
