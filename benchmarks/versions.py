@@ -6,8 +6,8 @@
 
 On a shared machine seconds change within minutes by more than most changes of code do; ratios of neighbouring moves do
 not. Each version is a process of its own that waits while the other works. Where a process's memory comes to lie makes
-a difference too, with the very same code, so that several pairs of processes are begun. Reports
-all rounds, the median ratio of each pair, and the median over pairs.
+a difference too, with the very same code, so that several pairs of processes are begun. Reports all rounds, the median
+ratio of each pair, and the median over pairs.
 """
 
 from __future__ import annotations
