@@ -36,8 +36,9 @@ from torch import Tensor
 from reverie.agents.agent import Agent, Learner, placed
 from reverie.agents.bellman import Bellman, BellmanConfig, share
 from reverie.agents.exploration import Exploration
+from reverie.agents.inputs import Stacks
 from reverie.agents.noise import Tape
-from reverie.agents.q_policy import QNetwork, QPolicy, Stacks
+from reverie.agents.q_policy import QNetwork, QPolicy
 from reverie.agents.recurrent import start_state
 from reverie.data.rows import observations
 from reverie.data.sequences import Batch, Feedback, SequenceSpec

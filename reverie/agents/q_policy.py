@@ -13,69 +13,24 @@ frame once and rows that only fill a stack pass no convolution.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from torch import Tensor, nn
 
 from reverie.agents.bellman import Bellman
 from reverie.agents.exploration import Exploration
+from reverie.agents.inputs import Obs, Stacks, core_state, named, previous
 from reverie.agents.noise import Noise
 from reverie.agents.policy import Decision, Policy, Seat
-from reverie.data.rows import OBS, Field, State, observations
+from reverie.data.rows import OBS, Field, State
 from reverie.data.sequences import SequenceSpec
-from reverie.nets.cores import Core, FrameStack
-from reverie.nets.encoders import is_image
+from reverie.nets.cores import Core
 from reverie.nets.layers import one_hot
 from reverie.nets.q_heads import QHead
 from reverie.nets.torsos import Torso
 from reverie.nets.values import Scalar
-
-Obs = dict[str, Tensor]
-
-
-class Stacks(nn.Module):
-    """A `FrameStack` for each image key; other keys pass. State: ``frames.<key>``, none if k = 1. No parameters.
-
-    Images that are floats are prepared, see `QPolicy.prepare`: stacked already, they pass too.
-    """
-
-    def __init__(self, observation: Mapping[str, spaces.Space], k: int) -> None:
-        super().__init__()
-        self.keys = [key for key, space in observation.items() if is_image(space)] if k > 1 else []
-        self.stacks = nn.ModuleList()
-        for key in self.keys:
-            height, width, colours = observation[key].shape or ()
-            self.stacks.append(FrameStack((height, width, colours), k))
-        self.lookback = k - 1 if self.keys else 0
-
-    def _each(self) -> list[tuple[str, FrameStack]]:
-        pairs = zip(self.keys, self.stacks, strict=True)
-        return [(key, stack) for key, stack in pairs if isinstance(stack, FrameStack)]
-
-    def initial_state(self, batch: int, device: torch.device) -> State:
-        """Black frames."""
-        return {f"frames.{key}": stack.initial_state(batch, device)["frames"] for key, stack in self._each()}
-
-    def step(self, state: State, rows: Mapping[str, Tensor]) -> tuple[Obs, State]:
-        """Observations with stacked images, and the state, after rows [B, ...]."""
-        obs, after = observations(rows), {}
-        for key, stack in self._each():
-            one = {"frames": state[f"frames.{key}"]}
-            obs[key], one = stack.step(one, obs[key], rows["is_first"])
-            after[f"frames.{key}"] = one["frames"]
-        return obs, after
-
-    def unroll(self, state: State, rows: Mapping[str, Tensor]) -> tuple[Obs, State]:
-        """Observations with stacked images [T, B, ...], and the last state: `step` for rows [T, B, ...] at once."""
-        obs, after = observations(rows), {}
-        for key, stack in self._each():
-            if obs[key].is_floating_point():
-                continue
-            obs[key], one = stack.unroll({"frames": state[f"frames.{key}"]}, obs[key], rows["is_first"])
-            after[f"frames.{key}"] = one["frames"]
-        return obs, after
 
 
 class QNetwork(nn.Module):
@@ -91,10 +46,7 @@ class QNetwork(nn.Module):
         x = self.torso(obs)
         if not self.feed:
             return x
-        first = rows["is_first"]
-        action = one_hot(torch.where(first, -1, rows["prev_action"]), self.actions)
-        reward = torch.where(first, 0.0, rows["reward"])
-        return torch.cat([x, action.to(x.dtype), reward.unsqueeze(-1).to(x.dtype)], -1)
+        return torch.cat([x, previous(rows, partial(one_hot, classes=self.actions)).to(x.dtype)], -1)
 
 
 class QPolicy(Policy):
@@ -124,20 +76,20 @@ class QPolicy(Policy):
     def initial_state(self, batch: int) -> State:
         """Black frames and the core's initial state."""
         core = self.network.core.initial_state(batch, self.device)
-        return self.stacks.initial_state(batch, self.device) | _named(core)
+        return self.stacks.initial_state(batch, self.device) | named(core)
 
     def step(self, state: State, rows: Mapping[str, Tensor], noise: Noise, seat: Seat) -> Decision:
         """One decision per stream. The state advances and the values are told also where the action is random."""
         u = noise.uniform(len(rows["is_first"]), self.noise)
         obs, frames = self.stacks.step(state, rows)
         x = self.network.features(obs, rows)
-        x, core = self.network.core.step(_core(state), x, rows["is_first"])
+        x, core = self.network.core.step(core_state(state), x, rows["is_first"])
         q = self.network.head.q(self.network.head(x, self.head_noise(u[..., 2:], seat)))
         action = (u[..., 1] * self.network.actions).long().clamp(max=self.network.actions - 1)
         if seat.play != "random":
             epsilon = self.exploration.epsilons(seat).to(self.device)
             action = torch.where(u[..., 0] < epsilon, action, q.argmax(-1))
-        return Decision(action, frames | _named(core), {"q": q} if self.extras else {})
+        return Decision(action, frames | named(core), {"q": q} if self.extras else {})
 
     def metrics(self, seat: Seat) -> dict[str, float]:
         """Mean epsilon of the seat's streams."""
@@ -162,7 +114,7 @@ class QPolicy(Policy):
 
     def warm(self, state: State, rows: Mapping[str, Tensor], noise: Noise) -> State:
         """The state after a burn-in: stacks, torso and core, no head; only the stacks if the core remembers nothing."""
-        if not _core(state):
+        if not core_state(state):
             return self.look(state, rows)
         return self.remember(state, rows)[1]
 
@@ -175,17 +127,9 @@ class QPolicy(Policy):
     def remember(self, state: State, rows: Mapping[str, Tensor]) -> tuple[Tensor, State]:
         """Outputs of the core [T, B, F] and the last state."""
         obs, frames = self.stacks.unroll(state, rows)
-        x, core = self.network.core.unroll(_core(state), self.network.features(obs, rows), rows["is_first"])
-        return x, frames | _named(core)
+        x, core = self.network.core.unroll(core_state(state), self.network.features(obs, rows), rows["is_first"])
+        return x, frames | named(core)
 
     def priorities(self, rows: Mapping[str, Tensor], windows: SequenceSpec) -> Tensor:
         """Priorities [B] of new windows, see `Bellman.first_priorities`."""
         return self.bellman.first_priorities(self.network.head, rows, windows, self.version)
-
-
-def _core(state: State) -> State:
-    return {name.removeprefix("core."): value for name, value in state.items() if name.startswith("core.")}
-
-
-def _named(core: State) -> State:
-    return {f"core.{name}": value for name, value in core.items()}

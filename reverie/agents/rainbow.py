@@ -44,8 +44,9 @@ from torch import Tensor
 
 from reverie.agents.dqn import DQN, DQNConfig
 from reverie.agents.exploration import Exploration
+from reverie.agents.inputs import Stacks
 from reverie.agents.policy import Seat
-from reverie.agents.q_policy import QNetwork, QPolicy, Stacks
+from reverie.agents.q_policy import QNetwork, QPolicy
 from reverie.nets.distributional_heads import RainbowQ
 from reverie.nets.noisy import MEAN
 from reverie.nets.optim import OptimConfig
