@@ -137,7 +137,7 @@ def _seeds(text: str) -> tuple[int, ...]:
 @click.option("--list", "listing", is_flag=True, help="The claims that there are.")
 @click.option("--miniature", is_flag=True, help="Run the small stand-in of the claim.")
 @click.option("--committed", is_flag=True, help="Run nothing: check the committed numbers only.")
-@click.option("--claims", type=click.Path(path_type=Path), help="Folder of claims [results/claims].")
+@click.option("--claims", type=click.Path(path_type=Path), help="Folder of claims [those of this repository].")
 @click.option("--out", type=click.Path(path_type=Path), help="Where runs and numbers go [runs/reproduce/NAME].")
 @click.pass_context
 def reproduce(
@@ -150,11 +150,11 @@ def reproduce(
     out: Path | None,
 ) -> None:
     """Show again what a claim of this repository says: run it, compare with its interval; exit code 1 if it fails."""
-    from reverie.study.reproduce import CLAIMS, find_claim
+    from reverie.study.reproduce import claims_folder, find_claim
     from reverie.study.reproduce import claims as read_claims
     from reverie.study.reproduce import reproduce as run
 
-    folder = claims or CLAIMS
+    folder = claims or claims_folder()
     if listing:
         by_name = read_claims(folder)
         width = max(map(len, by_name))

@@ -16,7 +16,7 @@ from reverie.data.feed import Feed
 from reverie.envs.env import ResumeError
 from reverie.run.allocator import prepare_process
 from reverie.run.build import build_agent, build_env, build_learner, build_outbox, build_store, derive, pick_device
-from reverie.run.lock import Stop, alone, check_new, interruptible
+from reverie.run.lock import Stop, alone, check_new, check_platform, interruptible
 from reverie.run.params import Follower, Params
 from reverie.run.roles import Actor, Trainer
 from reverie.run.run import Clock, Run, Stateful
@@ -25,6 +25,7 @@ from reverie.run.saved_config import load_config, save_config
 
 def train(config: Config, run_dir: str | Path) -> dict[str, Any]:
     """Summary of a run that begins in a new directory and is trained to its end, see `Local.train`."""
+    check_platform()
     check_new(Path(run_dir))
     with interruptible() as stop:
         local = Local(config, Path(run_dir))
@@ -35,6 +36,7 @@ def train(config: Config, run_dir: str | Path) -> dict[str, Any]:
 
 def resume(run_dir: str | Path) -> dict[str, Any]:
     """Summary of a run that goes on from its newest checkpoint (from the start if there is none yet), exactly."""
+    check_platform()
     with interruptible() as stop:
         local = Local(load_config(Path(run_dir)), Path(run_dir))
         with alone(Path(run_dir)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 from collections.abc import Iterator
@@ -11,6 +10,11 @@ from pathlib import Path
 from types import FrameType
 
 from reverie.errors import UserError
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 class Stop:
@@ -22,6 +26,14 @@ class Stop:
     def __call__(self) -> bool:
         """Whether somebody has asked."""
         return self.requested
+
+
+def check_platform() -> None:
+    """Raise UserError where no run can be trained: without file locks and folders that can be synced (Windows)."""
+    if fcntl is None:
+        raise UserError(
+            "training needs Linux or macOS (it locks and syncs its run directory); on Windows use WSL 2 or a container"
+        )
 
 
 def check_new(run_dir: Path) -> None:

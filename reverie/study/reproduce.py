@@ -29,7 +29,7 @@ from reverie.errors import UserError, suggest
 from reverie.study.jobs import REVERIE
 
 CLAIMS = Path("results") / "claims"
-"""where claims are, from the root of a copy of the repository"""
+"""where claims are, from the root of a copy of the repository; a wheel has them in the package, see setup.py"""
 PROGRAMS = {"reverie": REVERIE, "python": (sys.executable,)}
 """what commands of a claim may begin with"""
 
@@ -103,6 +103,13 @@ class Verdict:
         return f"{'pass' if self.passed else 'FAIL'}  {self.check.describe()}: {numbers} ({self.source})"
 
 
+def claims_folder() -> Path:
+    """Folder of claims: of the copy of the repository that one stands in, that the package is used from, or its own."""
+    package = Path(__file__).parents[1]
+    places = (CLAIMS, package.parent / CLAIMS, package / CLAIMS)
+    return next((place for place in places if place.is_dir()), CLAIMS)
+
+
 def claims(folder: Path) -> dict[str, Claim]:
     """All claims in a folder by name. Raises UserError if there are none, or one is damaged."""
     files = sorted(folder.glob("*.json"))
@@ -128,7 +135,7 @@ def reproduce(
 
     `reverie compare` leaves complete runs alone, so those that are in `out` count again, which is said.
     miniature: its small stand-in instead. committed: only the committed numbers, nothing is run. say: takes lines.
-    Raises UserError if there is no miniature, or a command fails.
+    Raises UserError if there is no miniature, a script is not here, or a command fails.
     """
     experiment = claim.full
     if miniature and not committed:
@@ -140,6 +147,7 @@ def reproduce(
     say(f"claim  {claim.claim}")
     verdicts = _check(claim.full, claim.committed, "committed")
     if not committed:
+        _check_scripts(claim, experiment)
         out.mkdir(parents=True, exist_ok=True)
         if any(out.iterdir()):
             say(f"found  runs in {out}: those that are complete are used again; remove it to run anew")
@@ -161,6 +169,16 @@ def _check(experiment: Experiment, path: Path, source: str) -> list[Verdict]:
         raise UserError(f"{path} cannot be read ({type(error).__name__}: {error})") from error
     measurements = [(check, check.measure(document, path)) for check in experiment.checks]
     return [Verdict(check, source, values, check.holds(values)) for check, values in measurements]
+
+
+def _check_scripts(claim: Claim, experiment: Experiment) -> None:
+    """Raise UserError if a command wants a script that is not here: benchmarks are in no wheel."""
+    for program, *words in map(shlex.split, experiment.commands):
+        if program == "python" and words and words[0].endswith(".py") and not Path(words[0]).exists():
+            raise UserError(
+                f"{claim.name} runs {words[0]}, which is not here: go to the root of a copy of the repository, "
+                "or check its committed numbers with --committed"
+            )
 
 
 def _call(command: str, out: Path, say: Callable[[str], None]) -> None:
