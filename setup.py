@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: a wheel takes the claims of results/ with it, and the numbers that they were made from.
+"""What pyproject.toml cannot say: a wheel has the claims of results/ with it, and the numbers that they were made from.
 
 They are kept once, in results/; in an installed package they lie under reverie/results/.
 """

@@ -150,8 +150,8 @@ def reproduce(
     out: Path | None,
 ) -> None:
     """Show again what a claim of this repository says: run it, compare with its interval; exit code 1 if it fails."""
-    from reverie.study.reproduce import claims_folder, find_claim
     from reverie.study.reproduce import claims as read_claims
+    from reverie.study.reproduce import claims_folder, find_claim
     from reverie.study.reproduce import reproduce as run
 
     folder = claims or claims_folder()
