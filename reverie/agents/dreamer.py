@@ -10,6 +10,7 @@
 
 A sibling writes these five in this order with its paper's equations, so that `diff` between two siblings reads as the
 later paper's list of changes. What its model is made of is said by its recipe (`objective`, `reward`, `discount`).
+How a model is learned from batches is in `reverie.agents.model_learner`, which agents that plan share.
 """
 
 from __future__ import annotations
@@ -23,17 +24,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from reverie.agents.agent import Agent, Learner, placed
 from reverie.agents.dreamer_policy import DreamerPolicy
-from reverie.agents.model_losses import Losses, loss_metrics
-from reverie.agents.noise import Tape
-from reverie.agents.objective import Objective, side_by_side
-from reverie.agents.predictors import Discount, Estimator, Reward
-from reverie.agents.recurrent import probes, start_state
-from reverie.agents.seen import Seen
-from reverie.agents.worldmodel import WorldModel, WorldModelConfig
-from reverie.data.rows import State, observations
-from reverie.data.sequences import Batch, SequenceSpec
+from reverie.agents.model_learner import ModelAgent, ModelLearner, ModelLearnerConfig
+from reverie.agents.predictors import Estimator
+from reverie.data.rows import State
+from reverie.data.sequences import Batch
 from reverie.nets.actions import Actions, ContinuousKind, make_actions
 from reverie.nets.encoders import Encoder
 from reverie.nets.heads import Head, HeadConfig
@@ -43,7 +38,7 @@ from reverie.nets.rssm import RSSM
 
 
 @dataclass(frozen=True)
-class DreamerConfig(WorldModelConfig):
+class DreamerConfig(ModelLearnerConfig):
     """The world model's settings and those of every actor and critic.
 
     gamma, lam: discount and lambda of the returns. horizon: imagined steps H.
@@ -55,7 +50,6 @@ class DreamerConfig(WorldModelConfig):
     gamma: float = 0.999
     lam: float = 0.95
     horizon: int = 15
-    model_opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=2e-4))
     actor_opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=4e-5))
     critic_opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-4))
 
@@ -75,76 +69,59 @@ class Dream:
     value: Tensor
 
 
-class DreamerLearner(Learner):
-    """World model, actor, critic and slow critic, with one optimiser for each of the first three."""
+class DreamerLearner(ModelLearner):
+    """World model, actor, critic and, if `slow`, a slow critic, with one optimiser for each of the first three."""
 
     policy: DreamerPolicy
+    config: DreamerConfig
     pathwise: bool
     """whether gradients of dreamed returns flow through the dream into its actions"""
+    slow: ClassVar[bool] = True
+    """whether there is a slow critic, which begins as a copy of the critic"""
+    slow_critic: Estimator
 
-    def __init__(
-        self,
-        agent: Dreamer,
-        policy: DreamerPolicy,
-        windows: SequenceSpec,
-        seed: int = 0,
-        device: torch.device | None = None,
-        precision: torch.dtype = torch.float32,
-    ) -> None:
-        super().__init__(policy, windows, seed, device, precision)
-        self.config = agent.config
-        self.model = agent.model(policy)
-        self.actor, self.actions = policy.actor, policy.actions
+    def build(self, agent: ModelAgent) -> None:
+        """Make the critics."""
+        assert isinstance(agent, Dreamer)
         features = self.model.rssm.features
+        self.actor = self.policy.actor
         self.critic = agent.critic(features)
-        self.slow_critic = agent.critic(features).requires_grad_(False)
-        self.initialise()
-        self.model.objective.reset_parameters()
-        self.slow_critic.load_state_dict(self.critic.state_dict())
-        placed(self, self.device)
-        self.optimisers = self.make_optimisers()
+        if self.slow:
+            self.slow_critic = agent.critic(features).requires_grad_(False)
 
     def initialise(self) -> None:
         """First parameters of all networks, from torch's global generator: Glorot's, with biases of zero."""
-        for part in (self.model, self.actor, self.critic, self.slow_critic):
+        for part in (self.model, self.actor, self.critic, *([self.slow_critic] if self.slow else [])):
             glorot_(part)
         self.model.rssm.reset_parameters()
+        if self.slow:
+            self.slow_critic.load_state_dict(self.critic.state_dict())
 
     def make_optimisers(self) -> dict[str, Optimiser]:
         """One for each group of losses that `losses` yields."""
         config = self.config
-        return {
-            "model": Optimiser(self.model.trained_parameters(), config.model_opt, self.model.rates),
+        return super().make_optimisers() | {
             "actor": Optimiser(self.actor.parameters(), config.actor_opt),
             "critic": Optimiser(self.critic.parameters(), config.critic_opt),
         }
-
-    def compile_parts(self) -> None:
-        """Compile the steps that loops repeat, and the losses of the heads; the loops themselves stay Python.
-
-        All posterior and prior steps unrolled into one graph would keep a compiler busy far longer than one step does.
-        """
-        rssm = self.model.rssm
-        for owner, name in ((rssm, "observe_embedded"), (rssm, "imagine_step"), (self.model, "head_losses")):
-            setattr(owner, name, torch.compile(getattr(owner, name), dynamic=False))
 
     def losses(self, batch: Batch, metrics: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
         """Losses of the model, then of the behaviour, which dreams in the updated model from states seen before."""
         model_loss, states, terminal = self.world_model_loss(batch, metrics)
         yield {"model": model_loss}
         self.model.objective.after_update()
+        yield self.behaviour_losses(states, terminal, metrics)
+        self.update_slow_critic()
+
+    def behaviour_losses(self, states: State, terminal: Tensor, metrics: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Losses of actor and critic, in dreams from all states [T, B, ...]. terminal: bool [T, B]."""
         start = {name: value.detach().flatten(0, 1) for name, value in states.items()}
         dream = self.imagine(start, terminal.flatten())
         returns = self.returns(dream)
-        yield {
+        return {
             "actor": self.actor_loss(dream, returns, metrics),
             "critic": self.critic_loss(dream, returns, metrics),
         }
-        self.update_slow_critic()
-
-    @abstractmethod
-    def world_model_loss(self, batch: Batch, metrics: dict[str, Tensor]) -> tuple[Tensor, State, Tensor]:
-        """Loss, posterior states [T, B, ...] and is_terminal [T, B] of the learned rows. Made of `see` and `weigh`."""
 
     @abstractmethod
     def imagine(self, start: State, is_terminal: Tensor) -> Dream:
@@ -165,42 +142,6 @@ class DreamerLearner(Learner):
     def update_slow_critic(self) -> None:
         """Move the slow critic after an update; here it stays as it is."""
 
-    def see(self, batch: Batch, metrics: dict[str, Tensor]) -> tuple[Seen, dict[str, Tensor]]:
-        """Learned rows of a batch as the model filters them, and these rows."""
-        objective = self.model.objective
-        batch = side_by_side(batch, objective.views)
-        time, width = batch.rows["is_first"].shape
-        tape = self.noise.tape(time, width, self.policy.noise + objective.noise)
-        with self.autocast():
-            state, rows = start_state(self.policy, batch, self.windows, Tape(tape.u[..., : self.policy.noise]))
-            action = self.actions.encode(rows["prev_action"])
-            seen = self.model.observe(state, action, rows, tape.u[self.windows.context :], training=True)
-        self.measure_drift(batch, seen.states, metrics)
-        return seen, rows
-
-    def weigh(self, losses: Losses, metrics: dict[str, Tensor]) -> Tensor:
-        """One loss of the model, weighed of all its losses."""
-        metrics.update(loss_metrics(losses, self.optimisers))
-        total, weighed = self.model.balance(losses)
-        metrics.update(weighed)
-        return total
-
-    @torch.no_grad()
-    def measure_drift(self, batch: Batch, states: State, metrics: dict[str, Tensor]) -> None:
-        """KL(q(z | h^, o) || q(z | h, o)) in nats at the probed rows: the counterpart of R2D2's dQ for a latent.
-
-        h^ is the deterministic state of this update's unroll, h the one that follows from the state that the actor had
-        before that row; both with today's parameters. h^ has seen other samples of the latents than the actor.
-        """
-        rssm = self.model.rssm
-        for probe in probes(batch, self.windows):
-            mask = (~probe.rows["is_first"]).float().unsqueeze(-1)
-            before = {name: value * mask for name, value in probe.state.items()}
-            deter = rssm.advance(before, self.actions.encode(probe.rows["prev_action"]) * mask)
-            embedded = rssm.post_embed(self.model.encoder(observations(probe.rows)))
-            posterior = rssm.posterior(states["deter"][probe.row - self.windows.context], embedded)
-            metrics[probe.name] = probe.mean(rssm.latent.kl(*posterior, *rssm.posterior(deter, embedded)))
-
     @contextmanager
     def dreaming(self) -> Iterator[None]:
         """Context for dreams, in which the model's parameters get no gradient, and nothing does unless `pathwise`."""
@@ -216,10 +157,10 @@ class DreamerLearner(Learner):
         """
         model, horizon = self.model, self.config.horizon
         state, count = start, len(next(iter(start.values())))
-        u = self.noise.uniform(horizon, count, self.policy.noise)
+        u = self.noise.uniform(horizon, count, model.latent_noise + self.actions.noise)
         features, actions, policy = [model.rssm.feature(state)], [], []
         for i in range(horizon):
-            u_latent, u_action = u[i].split([model.rssm.latent.noise, self.actions.noise], -1)
+            u_latent, u_action = u[i].split([model.latent_noise, self.actions.noise], -1)
             with torch.enable_grad():
                 policy.append(self.actor(features[-1].detach()))
             actions.append(self.actions.sample(policy[-1] if self.pathwise else policy[-1].detach(), u_action))
@@ -230,18 +171,19 @@ class DreamerLearner(Learner):
         return torch.stack(features), torch.stack(actions), outputs
 
 
-class Dreamer(Agent):
-    """Recipe of a Dreamer. Hooks of construction: `policy`, `model`, and what the model is made of."""
+class Dreamer(ModelAgent):
+    """Recipe of a Dreamer. Hooks of construction: `policy`, `critic`, and what the model is made of."""
 
     config: DreamerConfig
-    Learner: ClassVar[type[DreamerLearner]]
-
-    def __post_init__(self) -> None:
-        self.actions()
 
     def actions(self) -> Actions:
         """Actions as the model and the actor see them. Raises ValueError for a space that they cannot be made of."""
         return make_actions(self.env.action, continuous=self.config.continuous)
+
+    @property
+    def gamma(self) -> float:
+        """Discount of the returns."""
+        return self.config.gamma
 
     def policy(self) -> DreamerPolicy:
         """Policy with a fresh encoder, RSSM and actor."""
@@ -250,43 +192,6 @@ class Dreamer(Agent):
         rssm = RSSM(encoder.outputs, actions.size, config.rssm)
         return DreamerPolicy(encoder, rssm, Head(rssm.features, actions.params, config.actor), actions)
 
-    def model(self, policy: DreamerPolicy) -> WorldModel:
-        """The world model around a policy's encoder and RSSM; no learner is needed to dream."""
-        features = policy.rssm.features
-        return WorldModel(
-            self.config,
-            policy.encoder,
-            policy.rssm,
-            policy.actions,
-            self.objective(features),
-            self.reward(features),
-            self.discount(features),
-            self.config.gamma,
-        )
-
-    @abstractmethod
-    def objective(self, features: int) -> Objective:
-        """Objective of the model: what it must say about observations."""
-
-    @abstractmethod
-    def reward(self, features: int) -> Reward:
-        """Head of the model for rewards."""
-
-    @abstractmethod
-    def discount(self, features: int) -> Discount | None:
-        """Head of the model for ends of episodes, if it has one."""
-
     @abstractmethod
     def critic(self, features: int) -> Estimator:
         """What says what a state is worth; asked for twice where there is a slow one."""
-
-    def learner(
-        self,
-        policy: DreamerPolicy,  # type: ignore[override]
-        windows: SequenceSpec,
-        seed: int = 0,
-        device: torch.device | None = None,
-        precision: torch.dtype = torch.float32,
-    ) -> DreamerLearner:
-        """Learner around such a policy. All parameters are initialised here, in one order (Glorot)."""
-        return self.Learner(self, policy, windows, seed, device, precision)

@@ -77,6 +77,11 @@ class Policy(nn.Module, ABC):
         """Device that it computes on."""
         return self.version.device
 
+    @property
+    def unroll_noise(self) -> int:
+        """How many of them, the first ones, an unroll takes: all, unless only decisions take the others."""
+        return self.noise
+
     @abstractmethod
     def initial_state(self, batch: int) -> State:
         """The state before an episode, name -> [B, ...]."""
@@ -93,7 +98,7 @@ class Policy(nn.Module, ABC):
     def unroll(self, state: State, rows: Mapping[str, Tensor], noise: Noise) -> tuple[Any, State]:
         """The outputs [T, B] and the last state: equal to a loop of `step` over rows [T, B, ...], up to the actions.
 
-        noise: asked once, for ``uniform(T, B, self.noise)``, if at all.
+        noise: asked once, for ``uniform(T, B, self.unroll_noise)``, if at all.
         """
 
     def look(self, state: State, rows: Mapping[str, Tensor]) -> State:

@@ -74,7 +74,7 @@ def open_loop(loaded: LoadedModel, sequences: Sequence[Rows], context: int) -> O
     rows["is_first"][0] = True
     with torch.inference_mode():
         action = model.actions.encode(rows["prev_action"])
-        u = noise.uniform(context, count, loaded.policy.noise)
+        u = noise.uniform(context, count, loaded.policy.unroll_noise)
         first = {name: value[:context] for name, value in rows.items()}
         seen = model.observe(model.initial_state(count), action[:context], first, u)
         state, dreamed = seen.last, []

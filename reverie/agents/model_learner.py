@@ -1,0 +1,186 @@
+"""The part of the dreaming line that learns a world model: what PlaNet and all Dreamers share. No paper of its own.
+
+::
+
+    batch --start state--> rows --observe--> Seen --losses, weigh--> one loss of the model
+
+Whoever acts by planning in the model needs no more than this; whoever learns to act in its dreams is a `Dreamer`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from reverie.agents.agent import Agent, Learner, placed
+from reverie.agents.filter_policy import FilterPolicy
+from reverie.agents.model_losses import Losses, loss_metrics
+from reverie.agents.noise import Tape
+from reverie.agents.objective import Objective, side_by_side
+from reverie.agents.predictors import Discount, Reward
+from reverie.agents.recurrent import probes, start_state
+from reverie.agents.seen import Seen
+from reverie.agents.worldmodel import WorldModel, WorldModelConfig
+from reverie.data.rows import State, observations
+from reverie.data.sequences import Batch, SequenceSpec
+from reverie.nets.actions import Actions, make_actions
+from reverie.nets.layers import glorot_
+from reverie.nets.optim import OptimConfig, Optimiser
+
+
+@dataclass(frozen=True)
+class ModelLearnerConfig(WorldModelConfig):
+    """The world model's settings and those of its optimiser."""
+
+    model_opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=2e-4))
+
+
+class ModelLearner(Learner):
+    """World model around a policy's encoder and memory, with one optimiser."""
+
+    policy: FilterPolicy
+    config: ModelLearnerConfig
+
+    def __init__(
+        self,
+        agent: ModelAgent,
+        policy: FilterPolicy,
+        windows: SequenceSpec,
+        seed: int = 0,
+        device: torch.device | None = None,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(policy, windows, seed, device, precision)
+        self.config = agent.config
+        self.model = agent.model(policy)
+        self.actions = policy.actions
+        self.build(agent)
+        self.initialise()
+        self.model.objective.reset_parameters()
+        placed(self, self.device)
+        self.optimisers = self.make_optimisers()
+
+    def build(self, agent: ModelAgent) -> None:
+        """Make what the learner has beside the model; nothing here."""
+
+    def initialise(self) -> None:
+        """First parameters of all networks, from torch's global generator: Glorot's, with biases of zero."""
+        glorot_(self.model)
+        self.model.rssm.reset_parameters()
+
+    def make_optimisers(self) -> dict[str, Optimiser]:
+        """One for each group of losses that `losses` yields."""
+        return {"model": Optimiser(self.model.trained_parameters(), self.config.model_opt, self.model.rates)}
+
+    def compile_parts(self) -> None:
+        """Compile the steps that loops repeat, and the losses of the heads; the loops themselves stay Python.
+
+        All posterior and prior steps unrolled into one graph would keep a compiler busy far longer than one step does.
+        """
+        rssm = self.model.rssm
+        for owner, name in ((rssm, "observe_embedded"), (rssm, "imagine_step"), (self.model, "head_losses")):
+            setattr(owner, name, torch.compile(getattr(owner, name), dynamic=False))
+
+    @abstractmethod
+    def world_model_loss(self, batch: Batch, metrics: dict[str, Tensor]) -> tuple[Tensor, State, Tensor]:
+        """Loss, posterior states [T, B, ...] and is_terminal [T, B] of the learned rows. Made of `see` and `weigh`."""
+
+    def see(self, batch: Batch, metrics: dict[str, Tensor]) -> tuple[Seen, dict[str, Tensor]]:
+        """Learned rows of a batch as the model filters them, and these rows."""
+        objective, own = self.model.objective, self.policy.unroll_noise
+        batch = side_by_side(batch, objective.views)
+        time, width = batch.rows["is_first"].shape
+        tape = self.noise.tape(time, width, own + objective.noise)
+        with self.autocast():
+            state, rows = start_state(self.policy, batch, self.windows, Tape(tape.u[..., :own]))
+            action = self.actions.encode(rows["prev_action"])
+            seen = self.model.observe(state, action, rows, tape.u[self.windows.context :], training=True)
+        self.measure_drift(batch, seen.states, metrics)
+        return seen, rows
+
+    def weigh(self, losses: Losses, metrics: dict[str, Tensor]) -> Tensor:
+        """One loss of the model, weighed of all its losses."""
+        metrics.update(loss_metrics(losses, self.optimisers))
+        total, weighed = self.model.balance(losses)
+        metrics.update(weighed)
+        return total
+
+    @torch.no_grad()
+    def measure_drift(self, batch: Batch, states: State, metrics: dict[str, Tensor]) -> None:
+        """KL(q(z | h^, o) || q(z | h, o)) in nats at the probed rows: the counterpart of R2D2's dQ for a latent.
+
+        h^ is the deterministic state of this update's unroll, h the one that follows from the state that the actor had
+        before that row; both with today's parameters. h^ has seen other samples of the latents than the actor.
+        """
+        rssm = self.model.rssm
+        for probe in probes(batch, self.windows):
+            mask = (~probe.rows["is_first"]).float().unsqueeze(-1)
+            before = {name: value * mask for name, value in probe.state.items()}
+            deter = rssm.advance(before, self.actions.encode(probe.rows["prev_action"]) * mask)
+            embedded = rssm.post_embed(self.model.encoder(observations(probe.rows)))
+            posterior = rssm.posterior(states["deter"][probe.row - self.windows.context], embedded)
+            metrics[probe.name] = probe.mean(rssm.latent.kl(*posterior, *rssm.posterior(deter, embedded)))
+
+
+class ModelAgent(Agent):
+    """Recipe of an agent with a world model. Hooks of construction: `policy`, and what the model is made of."""
+
+    config: ModelLearnerConfig
+    Learner: ClassVar[type[ModelLearner]]
+
+    def __post_init__(self) -> None:
+        self.actions()
+
+    def actions(self) -> Actions:
+        """Actions as the model sees them. Raises ValueError for a space that they cannot be made of."""
+        return make_actions(self.env.action)
+
+    @property
+    def gamma(self) -> float:
+        """Discount where the model has no head for ends of episodes; 1: rewards are not discounted."""
+        return 1.0
+
+    @abstractmethod
+    def policy(self) -> FilterPolicy:
+        """Policy with a fresh encoder and RSSM."""
+
+    def model(self, policy: FilterPolicy) -> WorldModel:
+        """The world model around a policy's encoder and RSSM; no learner is needed to dream."""
+        features = policy.rssm.features
+        return WorldModel(
+            self.config,
+            policy.encoder,
+            policy.rssm,
+            policy.actions,
+            self.objective(features),
+            self.reward(features),
+            self.discount(features),
+            self.gamma,
+        )
+
+    @abstractmethod
+    def objective(self, features: int) -> Objective:
+        """Objective of the model: what it must say about observations."""
+
+    @abstractmethod
+    def reward(self, features: int) -> Reward:
+        """Head of the model for rewards."""
+
+    @abstractmethod
+    def discount(self, features: int) -> Discount | None:
+        """Head of the model for ends of episodes, if it has one."""
+
+    def learner(
+        self,
+        policy: FilterPolicy,  # type: ignore[override]
+        windows: SequenceSpec,
+        seed: int = 0,
+        device: torch.device | None = None,
+        precision: torch.dtype = torch.float32,
+    ) -> ModelLearner:
+        """Learner around such a policy. All parameters are initialised here, in one order (Glorot)."""
+        return self.Learner(self, policy, windows, seed, device, precision)
