@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from types import FrameType
 
@@ -69,8 +70,13 @@ def alone(run_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[Stop]:
-    """Context in which SIGTERM and SIGINT ask the run to save and end; a second SIGINT interrupts at once."""
+    """Context in which SIGTERM and SIGINT ask the run to save and end; a second SIGINT interrupts at once.
+
+    Processes that are forked meanwhile, an environment's workers, do not inherit that: they end on SIGTERM, and leave
+    SIGINT, which a terminal sends to them too, to this process.
+    """
     stop = Stop()
+    _release_children()
 
     def ask(number: int, frame: FrameType | None) -> None:
         if stop.requested and number == signal.SIGINT:
@@ -82,8 +88,27 @@ def interruptible() -> Iterator[Stop]:
     except ValueError:  # not the main thread: signals belong to whoever owns it
         yield stop
         return
+    _asking.append(ask)
     try:
         yield stop
     finally:
+        _asking.remove(ask)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+_asking: list[object] = []
+"""handlers of `interruptible` that are in force"""
+
+
+@cache
+def _release_children() -> None:
+    """Have children begin without the handlers, from now on, for as long as the process lives."""
+
+    def release() -> None:
+        if _asking:
+            with suppress(ValueError):  # forked by another thread than the main one
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    os.register_at_fork(after_in_child=release)
