@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reverie.nets.encoders import PAPER, EncoderConfig, halvings, is_image, padded, vector_size
-from reverie.nets.layers import MLP, ChannelNorm, activation
+from reverie.nets.layers import MLP, activation, channel_norm_of
 
 
 class UpConv(nn.ConvTranspose2d):
@@ -66,7 +66,7 @@ class ImageDecoder(nn.Module):
         super().__init__()
         height, width, channels = self.shape = shape
         self.act = activation(config.act)
-        if (height, width) == PAPER:
+        if (height, width) == PAPER and config.convolutions == "valid":
             self.base = (32 * config.depth, 1, 1)
             depths = [32 * config.depth, 4 * config.depth, 2 * config.depth, config.depth, channels]
             kernels, padding = [5, 5, 6, 6], 0
@@ -76,10 +76,13 @@ class ImageDecoder(nn.Module):
             self.base = (depths[0], padded(height, stages) >> stages, padded(width, stages) >> stages)
             kernels, padding = [4] * stages, 1
         self.linear = nn.Linear(inputs, self.base[0] * self.base[1] * self.base[2])
+        # Layers that a norm of the kind `layer` follows have no bias; nothing follows the last.
+        biased = [config.norm != "layer"] * (len(kernels) - 1) + [True]
         self.deconvs = nn.ModuleList(
-            UpConv(i, o, k, 2, padding=padding) for (i, o), k in zip(pairwise(depths), kernels, strict=True)
+            UpConv(i, o, k, 2, padding=padding, bias=b)
+            for (i, o), k, b in zip(pairwise(depths), kernels, biased, strict=True)
         )
-        self.norms = nn.ModuleList(ChannelNorm(o) if config.norm else nn.Identity() for o in depths[1:-1])
+        self.norms = nn.ModuleList(channel_norm_of(config.norm, o) for o in depths[1:-1])
 
     def forward(self, x: Tensor) -> Tensor:
         """Means [N, C, H, W] of features [N, inputs]."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reverie.nets.layers import MLP, ChannelNorm, activation, one_hot
+from reverie.nets.layers import MLP, Norm, activation, channel_norm_of, one_hot
 from reverie.ops.stats import EmaNormaliser
+from reverie.ops.transforms import symlog
 
 LEAST_STD = 0.1
 """of a standardised pixel, of a range of 1: what hardly ever changes is not blown up"""
@@ -26,14 +28,18 @@ class EncoderConfig:
     standardise: the CNN reads images minus their running mean over training batches, divided by their running
     deviation, pixel by pixel (an encoder's setting; decoders ignore it). Small things that move before a still
     background are then most of what it sees, not a hundredth. Not in the papers.
+    convolutions: ``valid`` as in `ImageEncoder`; ``same`` pads images of 64x64 as all others (DreamerV3 of 2023);
+    ``pool`` as in `reverie.nets.pooled` (DreamerV3 since). symlog: the MLP reads the symlog of vectors (an encoder's).
     """
 
     depth: int = 48
     layers: int = 4
     units: int = 400
     act: str = "elu"
-    norm: bool = False
+    norm: Norm = False
     standardise: bool = False
+    convolutions: Literal["valid", "same", "pool"] = "valid"
+    symlog: bool = False
 
 
 def is_image(space: spaces.Space) -> bool:
@@ -99,7 +105,13 @@ def padded(side: int, stages: int) -> int:
     return -(-side // 2**stages) * 2**stages
 
 
-class ImageEncoder(nn.Module):
+class ImageCode(nn.Module):
+    """Network from `pixels` [N, C, H, W] to features [N, outputs]."""
+
+    outputs: int
+
+
+class ImageEncoder(ImageCode):
     """Kernel-4 stride-2 convolutions with depth, 2 depth, 4 depth, ... channels: `pixels` [N, C, H, W] -> [N, outputs].
 
     64x64: four valid convolutions, 31, 14, 6, 2 pixels: 2*2*8*depth = 1536 features for depth 48.
@@ -114,12 +126,15 @@ class ImageEncoder(nn.Module):
         height, width, channels = shape
         if min(height, width) < 4:
             raise ValueError(f"images need both sides >= 4, got {height}x{width}")
-        paper = (height, width) == PAPER
+        paper = (height, width) == PAPER and config.convolutions == "valid"
         stages = 4 if paper else halvings(height, width)
         self.pad = (0, 0) if paper else (padded(width, stages) - width, padded(height, stages) - height)
         depths = [channels] + [config.depth * 2**i for i in range(stages)]
-        self.convs = nn.ModuleList(nn.Conv2d(i, o, 4, 2, padding=0 if paper else 1) for i, o in pairwise(depths))
-        self.norms = nn.ModuleList(ChannelNorm(o) if config.norm else nn.Identity() for o in depths[1:])
+        biased = config.norm != "layer"
+        self.convs = nn.ModuleList(
+            nn.Conv2d(i, o, 4, 2, padding=0 if paper else 1, bias=biased) for i, o in pairwise(depths)
+        )
+        self.norms = nn.ModuleList(channel_norm_of(config.norm, o) for o in depths[1:])
         self.act = activation(config.act, in_place=not config.norm)
         pixels_left = 4 if paper else padded(height, stages) * padded(width, stages) // 4**stages
         self.outputs = depths[-1] * pixels_left
@@ -136,15 +151,24 @@ class ImageEncoder(nn.Module):
 class Encoder(nn.Module):
     """One CNN per image key, one MLP for all other keys together; their features are concatenated.
 
+    cnn: the kind of CNN.
+
     Source: DreamerV2 code (image keys through the CNN, vector keys concatenated into a 4x400 MLP).
     """
 
-    def __init__(self, observation: Mapping[str, spaces.Space], config: EncoderConfig) -> None:
+    def __init__(
+        self,
+        observation: Mapping[str, spaces.Space],
+        config: EncoderConfig,
+        cnn: Callable[[tuple[int, ...], EncoderConfig], ImageCode] = ImageEncoder,
+    ) -> None:
         super().__init__()
+        self.symlog = config.symlog
         self.images = {key: space for key, space in observation.items() if is_image(space)}
         self.vectors = {key: space for key, space in observation.items() if not is_image(space)}
-        self.cnns = nn.ModuleList(ImageEncoder(tuple(space.shape or ()), config) for space in self.images.values())
-        self.outputs = sum(cnn.outputs for cnn in self.cnns if isinstance(cnn, ImageEncoder))
+        cnns = [cnn(tuple(space.shape or ()), config) for space in self.images.values()]
+        self.cnns = nn.ModuleList(cnns)
+        self.outputs = sum(each.outputs for each in cnns)
         shapes = [torch.Size(space.shape or ()) for space in self.images.values()]
         self.statistics = nn.ModuleList(
             EmaNormaliser(0.999, (channels, height, width), LEAST_STD)
@@ -170,6 +194,10 @@ class Encoder(nn.Module):
         spaces_ = {**self.images, **self.vectors}
         return {key: image(x) if key in self.images else observation(spaces_[key], x) for key, x in prepared.items()}
 
+    def squashed(self, key: str, x: Tensor) -> Tensor:
+        """A prepared vector as the MLP reads it; one-hots of indices stay what they are."""
+        return symlog(x) if self.symlog and isinstance(self.vectors[key], spaces.Box) else x
+
     def adapt(self, prepared: Mapping[str, Tensor]) -> None:
         """Take a training batch into the running statistics of ``standardise``; nothing without it."""
         for key, statistics in zip(self.images, self.statistics, strict=False):
@@ -185,5 +213,5 @@ class Encoder(nn.Module):
                 image = self.statistics[i](image)
             features.append(cnn(image.flatten(0, -4)).unflatten(0, image.shape[:-3]))
         if self.mlp is not None:
-            features.append(self.mlp(torch.cat([prepared[key] for key in self.vectors], -1)))
+            features.append(self.mlp(torch.cat([self.squashed(key, prepared[key]) for key in self.vectors], -1)))
         return torch.cat(features, -1) if len(features) > 1 else features[0]

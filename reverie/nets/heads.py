@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
-from reverie.nets.layers import MLP
+from reverie.nets.layers import MLP, Norm
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class HeadConfig:
     layers: int = 4
     units: int = 400
     act: str = "elu"
-    norm: bool = False
+    norm: Norm = False
 
 
 class Head(nn.Module):
@@ -27,6 +28,11 @@ class Head(nn.Module):
         self.mlp = MLP(inputs, config.layers, config.units, config.act, config.norm)
         self.out = nn.Linear(self.mlp.outputs, 1 if outputs is None else outputs)
         self.scalar = outputs is None
+
+    @torch.no_grad()
+    def scale_output(self, scale: float) -> None:
+        """Multiply the initial weights of the output: 0 for heads that shall begin with zeros (DreamerV3)."""
+        self.out.weight.mul_(scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """Float32 outputs, also under autocast: they are parameters of distributions."""

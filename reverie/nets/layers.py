@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,47 @@ def activation(name: str, in_place: bool = False) -> Callable[[Tensor], Tensor]:
     if name not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {name!r}")
     return IN_PLACE.get(name, ACTIVATIONS[name]) if in_place else ACTIVATIONS[name]
+
+
+Norm = bool | Literal["layer", "rms"]
+"""What follows a layer: False nothing; True LayerNorm (DreamerV2's code); ``layer`` LayerNorm after a layer without a
+bias (DreamerV3's of 2023); ``rms`` RMSNorm (DreamerV3's since)."""
+
+
+class RMSNorm(nn.RMSNorm):
+    """x / sqrt(mean of x^2 + eps) * scale over the last axis, computed in float32, eps 1e-4.
+
+    Source: Zhang & Sennrich 2019; eps as in DreamerV3's code.
+    """
+
+    def __init__(self, units: int) -> None:
+        super().__init__(units, eps=1e-4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rows, each normalised, in the precision of x."""
+        return super().forward(x.float()).to(x.dtype)
+
+
+def norm_of(kind: Norm, units: int) -> nn.Module:
+    """The norm of a kind over the last axis; LayerNorm has eps 1e-3 (TensorFlow's default; PyTorch's is 1e-5)."""
+    if kind == "rms":
+        return RMSNorm(units)
+    return nn.LayerNorm(units, eps=1e-3) if kind else nn.Identity()
+
+
+def channel_norm_of(kind: Norm, channels: int) -> nn.Module:
+    """The norm of a kind over the channels of every pixel of pictures [N, C, H, W]."""
+    if kind == "rms":
+        return ChannelRMSNorm(channels)
+    return ChannelNorm(channels) if kind else nn.Identity()
+
+
+class ChannelRMSNorm(RMSNorm):
+    """RMSNorm over the channels of every pixel, [N, C, H, W] -> the same; see `ChannelNorm`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pixels, each normalised."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -54,19 +96,46 @@ def glorot_(module: nn.Module) -> None:
                 nn.init.zeros_(child.bias)
 
 
-class MLP(nn.Module):
-    """`layers` fully connected layers of `units`, each followed by an optional LayerNorm and the activation.
+Fan = Literal["avg", "in"]
+TRUNCATION = 0.87962566
+"""standard deviation of a standard normal that is cut off at two of its standard deviations"""
 
-    [..., inputs] -> [..., units]. LayerNorm uses eps 1e-3 (TensorFlow's default; PyTorch's is 1e-5).
-    With layers = 0 it is the identity. Source: DreamerV2, appendix on networks (4 layers of 400, ELU).
+
+def truncated_(module: nn.Module, fan: Fan) -> None:
+    """DreamerV3's initialisation, in place: normals cut off at two standard deviations, and zero biases.
+
+    The variance is one over the layer's inputs (``in``), or over the mean of its inputs and outputs (``avg``, 2023),
+    where a convolution counts every tap of its kernel. Source: the code of DreamerV3.
+    """
+    for child in module.modules():
+        if isinstance(child, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            taps = child.weight[0, 0].numel()
+            rows, columns = child.weight.shape[:2]
+            outputs, inputs = (columns, rows) if isinstance(child, nn.ConvTranspose2d) else (rows, columns)
+            truncated_normal_(child.weight, taps * inputs, taps * outputs, fan)
+            if child.bias is not None:
+                nn.init.zeros_(child.bias)
+
+
+def truncated_normal_(weight: Tensor, inputs: int, outputs: int, fan: Fan) -> None:
+    """One weight of `truncated_`, of a layer with these inputs and outputs."""
+    std = (1 / (inputs if fan == "in" else (inputs + outputs) / 2)) ** 0.5 / TRUNCATION
+    nn.init.trunc_normal_(weight, 0.0, std, -2 * std, 2 * std)
+
+
+class MLP(nn.Module):
+    """`layers` fully connected layers of `units`, each followed by an optional norm and the activation.
+
+    [..., inputs] -> [..., units]. With layers = 0 it is the identity.
+    Source: DreamerV2, appendix on networks (4 layers of 400, ELU).
     """
 
-    def __init__(self, inputs: int, layers: int, units: int, act: str = "elu", norm: bool = False) -> None:
+    def __init__(self, inputs: int, layers: int, units: int, act: str = "elu", norm: Norm = False) -> None:
         super().__init__()
         sizes = [inputs] + [units] * layers
         self.act = activation(act, in_place=True)
-        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(sizes))
-        self.norms = nn.ModuleList(nn.LayerNorm(o, eps=1e-3) if norm else nn.Identity() for o in sizes[1:])
+        self.layers = nn.ModuleList(nn.Linear(i, o, bias=norm != "layer") for i, o in pairwise(sizes))
+        self.norms = nn.ModuleList(norm_of(norm, o) for o in sizes[1:])
         self.outputs = sizes[-1]
 
     def forward(self, x: Tensor) -> Tensor:

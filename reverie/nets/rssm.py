@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from reverie.data.rows import State
 from reverie.nets.latents import Categorical, Gaussian, Latent, Stats
-from reverie.nets.layers import MLP, activation
+from reverie.nets.layers import MLP, Norm, activation, norm_of
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class RSSMConfig:
     classes: int = 32
     unimix: float = 0.0
     act: str = "elu"
-    norm: bool = False
+    norm: Norm = False
 
 
 class GRUCell(nn.Module):
@@ -44,9 +44,9 @@ class GRUCell(nn.Module):
     A stock GRU cell resets h before mixing and is not equivalent. Source: DreamerV2 code (GRUCell, norm=True).
     """
 
-    def __init__(self, inputs: int, units: int, update_bias: float = -1.0) -> None:
+    def __init__(self, inputs: int, units: int, update_bias: float = -1.0, bias: bool = True) -> None:
         super().__init__()
-        self.linear = nn.Linear(inputs + units, 3 * units)
+        self.linear = nn.Linear(inputs + units, 3 * units, bias=bias)
         self.norm = nn.LayerNorm(3 * units, eps=1e-3)
         self.update_bias = update_bias
 
@@ -70,14 +70,15 @@ class RSSM(nn.Module):
         )
         self.act = activation(config.act)
         self.inputs = MLP(self.latent.size + action, 1, config.hidden, config.act, config.norm)
-        self.cell = GRUCell(config.hidden, config.deter)
+        biased = config.norm != "layer"
+        self.cell = GRUCell(config.hidden, config.deter, bias=biased)
         self.prior_hidden = MLP(config.deter, 1, config.hidden, config.act, config.norm)
         self.prior_out = nn.Linear(config.hidden, self.latent.params)
         # The first posterior layer acts on [h; e]; its two halves are kept apart so that the observation's half is one
         # product over all rows of a sequence instead of one per row. Together they are one layer (and one fan-in).
-        self.post_deter = nn.Linear(config.deter, config.hidden)
+        self.post_deter = nn.Linear(config.deter, config.hidden, bias=biased)
         self.post_embed = nn.Linear(embed, config.hidden, bias=False)
-        self.post_norm = nn.LayerNorm(config.hidden, eps=1e-3) if config.norm else nn.Identity()
+        self.post_norm = norm_of(config.norm, config.hidden)
         self.post_out = nn.Linear(config.hidden, self.latent.params)
         self.features = self.latent.size + config.deter
 
@@ -97,6 +98,18 @@ class RSSM(nn.Module):
     def feature(self, state: State) -> Tensor:
         """Features [z; h] that every head reads."""
         return torch.cat([state["stoch"], state["deter"]], -1)
+
+    def first_state(self) -> State | None:
+        """The state before an episode where it is learned, name -> [1, ...]; None: zeros."""
+        return None
+
+    def begin(self, state: State, action: Tensor, is_first: Tensor, first: State | None = None) -> tuple[State, Tensor]:
+        """State and action before a row; where the row is_first (bool [B]), `first_state` and no action."""
+        mask = (~is_first).to(action.dtype).unsqueeze(-1)
+        before = {name: value * mask for name, value in state.items()}
+        if first is not None:
+            before = {name: value + first[name] * (1 - mask) for name, value in before.items()}
+        return before, action * mask
 
     def advance(self, state: State, action: Tensor) -> Tensor:
         """Deterministic state h_t from the previous state and action (encoded, [B, action])."""
@@ -119,14 +132,13 @@ class RSSM(nn.Module):
 
         action: [B, action] that led here. is_first: bool [B]. embed: [B, E]. u: [B, noise].
         """
-        return self.observe_embedded(state, action, is_first, self.post_embed(embed), u)
+        return self.observe_embedded(state, action, is_first, self.post_embed(embed), u, self.first_state())
 
     def observe_embedded(
-        self, state: State, action: Tensor, is_first: Tensor, embedded: Tensor, u: Tensor
+        self, state: State, action: Tensor, is_first: Tensor, embedded: Tensor, u: Tensor, first: State | None = None
     ) -> tuple[State, Stats]:
         """State and posterior of `observe_step`, the observation's half of the posterior layer computed before."""
-        mask = (~is_first).to(action.dtype).unsqueeze(-1)
-        deter = self.advance({name: value * mask for name, value in state.items()}, action * mask)
+        deter = self.advance(*self.begin(state, action, is_first, first))
         stats = self.posterior(deter, embedded)
         return {"deter": deter, "stoch": self.latent.sample(stats, u)}, stats
 
@@ -138,10 +150,10 @@ class RSSM(nn.Module):
         action: [T, B, action], is_first: bool [T, B], embed: [T, B, embed], u: uniform [T, B, noise].
         Returns posterior states (name -> [T, B, ...]), their statistics [T, B, ...], and the last state [B, ...].
         """
-        embedded = self.post_embed(embed)
+        embedded, first = self.post_embed(embed), self.first_state()
         states, stats = [], []
         for t in range(len(action)):
-            state, stat = self.observe_embedded(state, action[t], is_first[t], embedded[t], u[t])
+            state, stat = self.observe_embedded(state, action[t], is_first[t], embedded[t], u[t], first)
             states.append(state)
             stats.append(stat)
         stacked = {name: torch.stack([s[name] for s in states]) for name in state}
