@@ -27,6 +27,8 @@ from torch import Tensor
 from reverie.agents.dreamer_policy import DreamerPolicy
 from reverie.agents.model_learner import ModelAgent, ModelLearner, ModelLearnerConfig
 from reverie.agents.predictors import Estimator
+from reverie.agents.seen import Seen
+from reverie.agents.worldmodel import ModelLossConfig
 from reverie.data.rows import State
 from reverie.data.sequences import Batch
 from reverie.nets.actions import Actions, ContinuousKind, make_actions
@@ -38,20 +40,29 @@ from reverie.nets.rssm import RSSM
 
 
 @dataclass(frozen=True)
-class DreamerConfig(ModelLearnerConfig):
-    """The world model's settings and those of every actor and critic.
+class DreamingConfig(ModelLossConfig):
+    """Settings of every Dreamer. gamma, lam: discount and lambda of the returns. horizon: imagined steps H."""
 
-    gamma, lam: discount and lambda of the returns. horizon: imagined steps H.
-    """
+    gamma: float = 0.999
+    lam: float = 0.95
+    horizon: int = 15
+
+
+@dataclass(frozen=True)
+class BehaviourOptConfig:
+    """Optimisers of actor and critic."""
+
+    actor_opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=4e-5))
+    critic_opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-4))
+
+
+@dataclass(frozen=True)
+class DreamerConfig(BehaviourOptConfig, ModelLearnerConfig, DreamingConfig):
+    """Settings of the Dreamers whose networks are configured one by one."""
 
     actor: HeadConfig = field(default_factory=HeadConfig)
     critic: HeadConfig = field(default_factory=HeadConfig)
     continuous: ContinuousKind = "trunc_normal"
-    gamma: float = 0.999
-    lam: float = 0.95
-    horizon: int = 15
-    actor_opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=4e-5))
-    critic_opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-4))
 
 
 @dataclass(frozen=True)
@@ -73,7 +84,7 @@ class DreamerLearner(ModelLearner):
     """World model, actor, critic and, if `slow`, a slow critic, with one optimiser for each of the first three."""
 
     policy: DreamerPolicy
-    config: DreamerConfig
+    config: DreamingConfig
     pathwise: bool
     """whether gradients of dreamed returns flow through the dream into its actions"""
     slow: ClassVar[bool] = True
@@ -100,6 +111,7 @@ class DreamerLearner(ModelLearner):
     def make_optimisers(self) -> dict[str, Optimiser]:
         """One for each group of losses that `losses` yields."""
         config = self.config
+        assert isinstance(config, BehaviourOptConfig)
         return super().make_optimisers() | {
             "actor": Optimiser(self.actor.parameters(), config.actor_opt),
             "critic": Optimiser(self.critic.parameters(), config.critic_opt),
@@ -107,16 +119,15 @@ class DreamerLearner(ModelLearner):
 
     def losses(self, batch: Batch, metrics: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
         """Losses of the model, then of the behaviour, which dreams in the updated model from states seen before."""
-        model_loss, states, terminal = self.world_model_loss(batch, metrics)
+        model_loss, seen, rows = self.world_model_loss(batch, metrics)
         yield {"model": model_loss}
         self.model.objective.after_update()
-        yield self.behaviour_losses(states, terminal, metrics)
+        yield self.behaviour_losses(seen, rows, metrics)
         self.update_slow_critic()
 
-    def behaviour_losses(self, states: State, terminal: Tensor, metrics: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses of actor and critic, in dreams from all states [T, B, ...]. terminal: bool [T, B]."""
-        start = {name: value.detach().flatten(0, 1) for name, value in states.items()}
-        dream = self.imagine(start, terminal.flatten())
+    def behaviour_losses(self, seen: Seen, rows: dict[str, Tensor], metrics: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Losses of actor and critic, in dreams from all states that were seen."""
+        dream = self.imagine(seen.starts(), rows["is_terminal"].flatten())
         returns = self.returns(dream)
         return {
             "actor": self.actor_loss(dream, returns, metrics),
@@ -172,9 +183,10 @@ class DreamerLearner(ModelLearner):
 
 
 class Dreamer(ModelAgent):
-    """Recipe of a Dreamer. Hooks of construction: `policy`, `critic`, and what the model is made of."""
+    """Recipe of a Dreamer. Hooks of construction: its networks, `policy_of`, and what the model is made of.
 
-    config: DreamerConfig
+    The networks are those of a `DreamerConfig`; siblings with other settings make their own.
+    """
 
     def actions(self) -> Actions:
         """Actions as the model and the actor see them. Raises ValueError for a space that they cannot be made of."""
@@ -183,14 +195,29 @@ class Dreamer(ModelAgent):
     @property
     def gamma(self) -> float:
         """Discount of the returns."""
-        return self.config.gamma
+        return float(self.config.gamma)
+
+    def encoder(self) -> Encoder:
+        """A fresh encoder."""
+        return Encoder(self.env.observation, self.config.encoder)
+
+    def rssm(self, embed: int, action: int) -> RSSM:
+        """A fresh memory of embeddings and encoded actions of these sizes."""
+        return RSSM(embed, action, self.config.rssm)
+
+    def actor(self, features: int, params: int) -> Head:
+        """A fresh actor, from features to parameters of actions."""
+        return Head(features, params, self.config.actor)
 
     def policy(self) -> DreamerPolicy:
         """Policy with a fresh encoder, RSSM and actor."""
-        config, actions = self.config, self.actions()
-        encoder = Encoder(self.env.observation, config.encoder)
-        rssm = RSSM(encoder.outputs, actions.size, config.rssm)
-        return DreamerPolicy(encoder, rssm, Head(rssm.features, actions.params, config.actor), actions)
+        actions, encoder = self.actions(), self.encoder()
+        rssm = self.rssm(encoder.outputs, actions.size)
+        return self.policy_of(encoder, rssm, self.actor(rssm.features, actions.params), actions)
+
+    def policy_of(self, encoder: Encoder, rssm: RSSM, actor: Head, actions: Actions) -> DreamerPolicy:
+        """The policy around these networks."""
+        return DreamerPolicy(encoder, rssm, actor, actions)
 
     @abstractmethod
     def critic(self, features: int) -> Estimator:

@@ -29,6 +29,7 @@ from torch import Tensor
 from reverie.agents.dreamer import Dream, Dreamer, DreamerConfig, DreamerLearner
 from reverie.agents.objective import Objective, Reconstruction
 from reverie.agents.predictors import Discount, Estimator, Reward
+from reverie.agents.seen import Seen
 from reverie.data.rows import State
 from reverie.data.sequences import Batch
 from reverie.nets.decoders import Decoder
@@ -66,15 +67,15 @@ class DreamerV2Learner(DreamerLearner):
         self.actor_grad = auto if self.config.actor_grad == "auto" else self.config.actor_grad
         self.pathwise = self.actor_grad != "reinforce"
 
-    def world_model_loss(self, batch: Batch, metrics: dict[str, Tensor]) -> tuple[Tensor, State, Tensor]:
-        """Loss of the model, posterior states and is_terminal.
+    def world_model_loss(self, batch: Batch, metrics: dict[str, Tensor]) -> tuple[Tensor, Seen, dict[str, Tensor]]:
+        """Loss of the model, and the rows that it saw.
 
         Equation 2: L = observation + reward + discount_scale discount + kl_scale KL, each a mean over rows.
         """
         seen, rows = self.see(batch, metrics)
         with self.autocast():
             losses = self.model.losses(seen, rows, metrics)
-            return self.weigh(losses, metrics), seen.states, rows["is_terminal"]
+            return self.weigh(losses, metrics), seen, rows
 
     def imagine(self, start: State, is_terminal: Tensor) -> Dream:
         """Dreams of section 2.2, with rewards, discounts and slow values of all states, that of the start included."""

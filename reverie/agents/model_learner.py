@@ -24,7 +24,7 @@ from reverie.agents.objective import Objective, side_by_side
 from reverie.agents.predictors import Discount, Reward
 from reverie.agents.recurrent import probes, start_state
 from reverie.agents.seen import Seen
-from reverie.agents.worldmodel import WorldModel, WorldModelConfig
+from reverie.agents.worldmodel import ModelLossConfig, WorldModel, WorldModelConfig
 from reverie.data.rows import State, observations
 from reverie.data.sequences import Batch, SequenceSpec
 from reverie.nets.actions import Actions, make_actions
@@ -33,17 +33,22 @@ from reverie.nets.optim import OptimConfig, Optimiser
 
 
 @dataclass(frozen=True)
-class ModelLearnerConfig(WorldModelConfig):
-    """The world model's settings and those of its optimiser."""
+class ModelOptConfig:
+    """Optimiser of a world model."""
 
     model_opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=2e-4))
+
+
+@dataclass(frozen=True)
+class ModelLearnerConfig(ModelOptConfig, WorldModelConfig):
+    """The world model's settings and those of its optimiser."""
 
 
 class ModelLearner(Learner):
     """World model around a policy's encoder and memory, with one optimiser."""
 
     policy: FilterPolicy
-    config: ModelLearnerConfig
+    config: ModelLossConfig
 
     def __init__(
         self,
@@ -74,7 +79,9 @@ class ModelLearner(Learner):
 
     def make_optimisers(self) -> dict[str, Optimiser]:
         """One for each group of losses that `losses` yields."""
-        return {"model": Optimiser(self.model.trained_parameters(), self.config.model_opt, self.model.rates)}
+        config = self.config
+        assert isinstance(config, ModelOptConfig)
+        return {"model": Optimiser(self.model.trained_parameters(), config.model_opt, self.model.rates)}
 
     def compile_parts(self) -> None:
         """Compile the steps that loops repeat, and the losses of the heads; the loops themselves stay Python.
@@ -86,8 +93,8 @@ class ModelLearner(Learner):
             setattr(owner, name, torch.compile(getattr(owner, name), dynamic=False))
 
     @abstractmethod
-    def world_model_loss(self, batch: Batch, metrics: dict[str, Tensor]) -> tuple[Tensor, State, Tensor]:
-        """Loss, posterior states [T, B, ...] and is_terminal [T, B] of the learned rows. Made of `see` and `weigh`."""
+    def world_model_loss(self, batch: Batch, metrics: dict[str, Tensor]) -> tuple[Tensor, Seen, dict[str, Tensor]]:
+        """Loss, and the learned rows as they were seen and as they are [T, B, ...]. Made of `see` and `weigh`."""
 
     def see(self, batch: Batch, metrics: dict[str, Tensor]) -> tuple[Seen, dict[str, Tensor]]:
         """Learned rows of a batch as the model filters them, and these rows."""
@@ -118,9 +125,8 @@ class ModelLearner(Learner):
         """
         rssm = self.model.rssm
         for probe in probes(batch, self.windows):
-            mask = (~probe.rows["is_first"]).float().unsqueeze(-1)
-            before = {name: value * mask for name, value in probe.state.items()}
-            deter = rssm.advance(before, self.actions.encode(probe.rows["prev_action"]) * mask)
+            action, first = self.actions.encode(probe.rows["prev_action"]), rssm.first_state()
+            deter = rssm.advance(*rssm.begin(probe.state, action, probe.rows["is_first"], first))
             embedded = rssm.post_embed(self.model.encoder(observations(probe.rows)))
             posterior = rssm.posterior(states["deter"][probe.row - self.windows.context], embedded)
             metrics[probe.name] = probe.mean(rssm.latent.kl(*posterior, *rssm.posterior(deter, embedded)))
@@ -129,7 +135,6 @@ class ModelLearner(Learner):
 class ModelAgent(Agent):
     """Recipe of an agent with a world model. Hooks of construction: `policy`, and what the model is made of."""
 
-    config: ModelLearnerConfig
     Learner: ClassVar[type[ModelLearner]]
 
     def __post_init__(self) -> None:

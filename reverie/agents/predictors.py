@@ -73,6 +73,10 @@ class Discount(Predictor):
         """Target gamma (1 - is_terminal)."""
         return self.gamma * (~rows["is_terminal"]).float()
 
+    def discounts(self, features: Tensor) -> Tensor:
+        """Discounts [...] of features [..., F] that returns in dreams are made with: the mean."""
+        return self.mean(features)
+
     def continuation(self, mean: Tensor) -> Tensor:
         """The probability that the episode goes on, of a predicted discount."""
         return (mean / self.gamma).clamp(max=1.0)

@@ -31,6 +31,10 @@ class Seen:
     action: Tensor
     last: State
 
+    def starts(self) -> State:
+        """The posterior states of all rows, [T B, ...], without a gradient: where dreams begin."""
+        return {name: value.detach().flatten(0, 1) for name, value in self.states.items()}
+
     def apart(self) -> Seen:
         """Copy with features that carry no gradient: for what must not shape the model's memory."""
         return replace(self, features=self.features.detach())

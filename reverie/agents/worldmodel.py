@@ -35,24 +35,15 @@ WEIGHED = ("observation", "reward", "dynamics")
 
 
 @dataclass(frozen=True)
-class WorldModelConfig:
-    """Networks and loss of the model.
+class ModelLossConfig:
+    """Loss of the model.
 
     kl_balance: share of the KL's gradient that moves the prior (None: unbalanced). kl_free: free nats, applied to the
-    batch mean (DreamerV2) or to each row (PlaNet, V3). predict_discount: learn a head for gamma * (1 - is_terminal).
-    *_scale: weights of the losses. grad_heads: the heads whose gradients reach the RSSM; others read detached features.
-    balance: how observation, reward and dynamics (KL) losses are weighed (`reverie.nets.balance`); all but ``fixed``
-    ignore those three scales. likelihood_constant: keep the Gaussians' log(2 pi) / 2 per dimension; None keeps it where
-    weights are fixed (it changes no gradient there) and drops it where weights depend on the loss (it would rule them).
+    batch mean (DreamerV2) or to each row (PlaNet, V3). *_scale: weights of the losses. grad_heads: the heads whose
+    gradients reach the RSSM; others read detached features. balance: how observation, reward and dynamics (KL) losses
+    are weighed (`reverie.nets.balance`); all but ``fixed`` ignore those three scales.
     """
 
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    decoder: EncoderConfig = field(default_factory=EncoderConfig)
-    rssm: RSSMConfig = field(default_factory=RSSMConfig)
-    reward: HeadConfig = field(default_factory=HeadConfig)
-    discount: HeadConfig = field(default_factory=HeadConfig)
-    predict_discount: bool = True
-    reward_transform: Literal["identity", "tanh", "sign", "symlog"] = "tanh"
     kl_balance: float | None = 0.8
     kl_free: float = 0.0
     kl_free_per: Literal["mean", "each"] = "mean"
@@ -62,6 +53,24 @@ class WorldModelConfig:
     discount_scale: float = 5.0
     grad_heads: tuple[str, ...] = ("decoder", "reward", "discount")
     balance: BalanceKind = "fixed"
+
+
+@dataclass(frozen=True)
+class WorldModelConfig(ModelLossConfig):
+    """Networks of the model too, and what its Gaussians say.
+
+    predict_discount: learn a head for gamma * (1 - is_terminal). likelihood_constant: keep the Gaussians' log(2 pi) / 2
+    per dimension; None keeps it where weights are fixed (it changes no gradient there) and drops it where weights
+    depend on the loss (it would rule them).
+    """
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    decoder: EncoderConfig = field(default_factory=EncoderConfig)
+    rssm: RSSMConfig = field(default_factory=RSSMConfig)
+    reward: HeadConfig = field(default_factory=HeadConfig)
+    discount: HeadConfig = field(default_factory=HeadConfig)
+    predict_discount: bool = True
+    reward_transform: Literal["identity", "tanh", "sign", "symlog"] = "tanh"
     likelihood_constant: bool | None = None
 
     @property
@@ -95,7 +104,7 @@ class WorldModel(nn.Module):
 
     def __init__(
         self,
-        config: WorldModelConfig,
+        config: ModelLossConfig,
         encoder: Encoder,
         rssm: RSSM,
         actions: Actions,
@@ -217,7 +226,7 @@ class WorldModel(nn.Module):
         """Predicted discounts [...] of features [..., F]: what returns in dreams are made with."""
         if self.discount is None:
             return torch.full(features.shape[:-1], self.gamma, device=features.device)
-        return self.discount.mean(features)
+        return self.discount.discounts(features)
 
     def predict(self, state: State) -> Predicted:
         """Predictions of all that can be told of states [...]."""

@@ -64,7 +64,8 @@ def test_world_model_loss_is_the_slow_sum() -> None:
     agent, data = learner(), batch()
     model, rows = agent.model, data.rows
     noise = torch.Generator().manual_seed(3)
-    loss, states, terminal = agent.world_model_loss(data, {})
+    loss, seen, seen_rows = agent.world_model_loss(data, {})
+    states = seen.states
     u = torch.rand(5, 3, agent.policy.noise, generator=noise)[..., :3]
     for parameter in agent.parameters():
         parameter.requires_grad_(False)
@@ -96,7 +97,7 @@ def test_world_model_loss_is_the_slow_sum() -> None:
     n = 15
     expected = total["image"] / n + total["reward"] / n + 5.0 * total["discount"] / n + 0.1 * total["post"] / n
     assert loss.item() == pytest.approx(expected, rel=1e-5)
-    assert torch.equal(terminal, rows["is_terminal"])
+    assert torch.equal(seen_rows["is_terminal"], rows["is_terminal"])
 
 
 def dream(agent: DreamerV2Learner, steps: int = 4, count: int = 6) -> Dream:
