@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
+from reverie import overrides
 from reverie.data.selectors import SELECTORS, SelectorConfig, UniformConfig
 from reverie.data.sequences import SequenceSpec, StateKind
 from reverie.overrides import Choice
@@ -149,3 +151,13 @@ class Config:
                 "run.train_ratio = none draws windows for as long as there are any, which the selector "
                 f"{Choice(SELECTORS).name(self.replay.selector)!r} never runs out of; set replay.selector = fifo"
             )
+
+
+def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
+    """The configuration with other values of these dotted keys; a length in frames replaces one in env_steps.
+
+    Raises UserError for unknown keys and for values that do not fit.
+    """
+    if "run.frames" in settings:
+        config = replace(config, run=replace(config.run, env_steps=None))
+    return overrides.apply(config, settings)

@@ -101,6 +101,14 @@ def flatten(config: Any) -> dict[str, Any]:
     return flat
 
 
+def text(value: Any) -> str:
+    """A value as it can be written on a command line, where `apply` reads it back."""
+    plain = _plain(value)
+    if plain is None:
+        return "none"
+    return plain if isinstance(plain, str) else json.dumps(plain)
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """Nested dictionaries of what JSON can hold: paths as text, tuples as lists, non-finite floats as text.
 

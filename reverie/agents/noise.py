@@ -11,6 +11,8 @@ rows of one tape go to the steps and the whole tape to the unroll.
 
 from __future__ import annotations
 
+import zlib
+
 import torch
 from torch import Tensor
 
@@ -40,8 +42,16 @@ class Noise:
         return self.generator.get_state()
 
     def restore(self, state: Tensor) -> None:
-        """Inverse of `state`."""
-        self.generator.set_state(state.cpu())
+        """Inverse of `state`.
+
+        A state of another kind of device, whose generators work otherwise, cannot be returned to: numbers then follow
+        from that state as from a seed.
+        """
+        state = state.cpu()
+        if state.shape != self.generator.get_state().shape:
+            self.generator.manual_seed(zlib.crc32(state.numpy().tobytes()))
+            return
+        self.generator.set_state(state)
 
 
 class Tape(Noise):

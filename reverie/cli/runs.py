@@ -45,8 +45,6 @@ def train(
     if agent.startswith("-"):
         raise UserError(f"the agent comes first: reverie train AGENT {agent} ...")
     find(agent)
-    if short["frames"] is not None and short["env_steps"] is not None:
-        raise UserError("--frames and --env_steps both say how long the run is; give one of them")
     config = configure(agent, preset, env, overrides, short)
     run_dir = logdir or Path("runs") / _run_name(config)
     if (run_dir / "config.json").exists():
@@ -64,14 +62,25 @@ def train(
         show(begin(config, run_dir))
 
 
-@cli.command()
+@cli.command(context_settings={"ignore_unknown_options": True})
 @RUN_DIR
-def resume(run_dir: Path) -> None:
-    """Go on with the run in DIR from its newest checkpoint."""
+@click.option("--frames", help="New length of the run in frames (env_steps x action repeat).")
+@click.option("--env_steps", "--env-steps", help="New length of the run in env_steps (decisions).")
+@click.option("--seed", help="All generators begin anew from this seed.")
+@click.option("--device", help="auto, cpu or cuda.")
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--key value]...")
+def resume(run_dir: Path, overrides: tuple[str, ...], **short: str | None) -> None:
+    """Go on with the run in DIR from its newest checkpoint.
+
+    Exactly as it was, or with other settings from there on: longer (--frames), with --agent.opt.lr 1e-4, on another
+    --device, with any key that leaves networks and replay their shapes. config.json keeps what was before.
+    """
     require_run(run_dir)
+    from reverie.run.configure import short_settings
     from reverie.run.local import resume as go_on
 
-    show(go_on(run_dir))
+    settings = short_settings(short, overrides)
+    show(go_on(run_dir, settings) if settings else go_on(run_dir))
 
 
 @cli.command("eval")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
+from typing import Any
 
 
 class Limiter:
@@ -22,6 +24,7 @@ class Limiter:
     min_size: env_steps. slack: trained rows by which actors may run ahead of the learner, >= 0. extra: trained rows
     that are owed at once when training begins.
     Sums are exact: the ratio is the nearest fraction whose denominator is at most a million (0.1 is one tenth).
+    Another ratio in the middle of a run paces from there on only, see `rebase`.
     Raises ValueError for arguments out of range.
     """
 
@@ -31,7 +34,10 @@ class Limiter:
         if min_size < 0 or slack < 0 or extra < 0:
             raise ValueError(f"expected min_size, slack and extra >= 0, got {min_size}, {slack} and {extra}")
         self.ratio = None if samples_per_insert is None else Fraction(samples_per_insert).limit_denominator(10**6)
-        self.min_size, self.slack, self.extra = min_size, slack, extra
+        self.min_size, self.slack, self.extra = min_size, slack, Fraction(extra)
+        self.origin = min_size
+        """env_steps from which on the ratio is owed: `min_size`, or where this pacing took over"""
+        self.took_over = False
 
     def may_insert(self, env_steps: int, sampled_rows: int) -> bool:
         """Whether actors may go on, after so many env_steps inserted and so many trained rows sampled."""
@@ -46,9 +52,36 @@ class Limiter:
         """Trained rows that the learner owes (negative: is ahead by); 0 without pacing."""
         if self.ratio is None:
             return Fraction(0)
-        return self.ratio * (env_steps - self.min_size) + self.extra - sampled_rows
+        return self.ratio * (env_steps - self.origin) + self.extra - sampled_rows
 
     def achieved(self, env_steps: int, sampled_rows: int) -> float:
         """Trained rows per env_step since training began, the extra ones left out: what the ratio asks for."""
-        trained_env_steps = env_steps - self.min_size
-        return max(sampled_rows - self.extra, 0) / trained_env_steps if trained_env_steps > 0 else 0.0
+        trained_env_steps = env_steps - self.origin
+        return max(float(sampled_rows - self.extra), 0.0) / trained_env_steps if trained_env_steps > 0 else 0.0
+
+    def rebase(self, env_steps: int, sampled_rows: int, debt: Fraction) -> None:
+        """Take over from another pacing, under which that debt is open at these counts.
+
+        ::
+
+            debt
+              |   /  old ratio     the new ratio is owed from here on; without it everything before would be owed (or
+              |  /____ new ratio   have been paid) at the new ratio too, at once
+              | /
+              +---|--------------> env_steps
+        """
+        self.origin = max(env_steps, self.min_size)
+        self.extra = debt + sampled_rows
+        self.took_over = True
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """Where this pacing took over from another; None if it has been in force since the run began."""
+        if not self.took_over:
+            return None
+        return {"origin": self.origin, "extra": [self.extra.numerator, self.extra.denominator]}
+
+    def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
+        """Inverse of `state_dict`."""
+        if state is not None:
+            self.origin, self.extra = int(state["origin"]), Fraction(*map(int, state["extra"]))
+            self.took_over = True

@@ -408,6 +408,10 @@ class Replay:
         self._rings.write(base + indices[mask] % self.rows_per_stream, rows)
         self._states.restore(chunk, int(self.oldest[chunk.stream]), int(self._count[chunk.stream]))
 
+    def reseed(self, seed: int) -> None:
+        """Begin the generator of draws anew."""
+        self._rng = np.random.Generator(np.random.PCG64(seed))
+
     def restored(self) -> None:
         """Note that every row has been put back, so that sampling may go on."""
         self._awaits_rows = False

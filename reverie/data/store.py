@@ -114,7 +114,7 @@ class Store:
             "env_steps": self.env_steps,
             "replay": self.replay.state_dict(),
             "record": None if self.record is None else self.record.state_dict(),
-        }
+        } | ({} if (pacing := self.limiter.state_dict()) is None else {"pacing": pacing})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Return to where `state_dict` was taken, rows included; files that are newer stay until `Record.trim`."""
@@ -122,6 +122,7 @@ class Store:
         if self.record is not None:
             self.record.load_state_dict(state["record"])
         self.env_steps = int(state["env_steps"])
+        self.limiter.load_state_dict(state.get("pacing"))
         self._needed = self.replay.oldest
 
     def resumed(self) -> None:

@@ -21,7 +21,7 @@ from reverie.data.store import Store
 from reverie.envs.env import EnvSpec, VectorEnv
 from reverie.envs.make import make_env
 from reverie.errors import UserError
-from reverie.nets.schedule import resolve
+from reverie.nets.schedule import Length, resolve
 from reverie.run.length import run_length
 
 
@@ -58,10 +58,13 @@ def build_env(config: Config, num_envs: int | None = None) -> VectorEnv:
     return make_env(env.id, num_envs=num_envs or env.num_envs, protocol=env.protocol, **env.options)
 
 
-def build_agent(config: Config, env: EnvSpec) -> Agent:
-    """The recipe of the run's agent, its schedules in counts. Raises UserError if it cannot work here."""
+def build_agent(config: Config, env: EnvSpec, since: Length | None = None) -> Agent:
+    """The recipe of the run's agent, its schedules in counts. Raises UserError if it cannot work here.
+
+    since: see `reverie.run.length.run_length`; whoever only acts needs none.
+    """
     try:
-        return find(config.name).load()(resolve(config.agent, run_length(config, env.action_repeat)), env)
+        return find(config.name).load()(resolve(config.agent, run_length(config, env.action_repeat, since)), env)
     except ValueError as error:
         raise UserError(f"{config.name} cannot be built for {env.id}: {error}") from error
 
@@ -128,8 +131,13 @@ def build_store(config: Config, learner: Learner, env: EnvSpec, run_dir: Path) -
         record = Record(run_dir / "replay", replay, config.replay.store.chunk)
     except OSError as error:
         raise UserError(f"cannot write in {run_dir}: {error.strerror}; name another --logdir") from error
-    extra = options.pretrain * config.replay.batch * windows.learn
-    return Store(replay, Limiter(options.train_ratio, options.prefill, extra=extra), record)
+    return Store(replay, build_limiter(config, windows), record)
+
+
+def build_limiter(config: Config, windows: SequenceSpec) -> Limiter:
+    """Pacing of the run from its beginning on."""
+    extra = config.run.pretrain * config.replay.batch * windows.learn
+    return Limiter(config.run.train_ratio, config.run.prefill, extra=extra)
 
 
 def build_outbox(store: Store, policy: Policy, windows: SequenceSpec) -> Outbox:

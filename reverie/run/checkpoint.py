@@ -197,6 +197,11 @@ class Checkpoints:
         folder = self.folder / str(name)
         return folder if folder.exists() else self._replaced(name)
 
+    def head(self) -> dict[str, Any] | None:
+        """What the newest checkpoint counts (env_steps, learner_steps, generation, ...); None if there is none."""
+        folder = self.latest()
+        return None if folder is None else load_tree(folder, ())
+
     def load(self, only: tuple[str, ...] = ("",)) -> dict[str, Any]:
         """The newest checkpoint's tree; only: see `load_tree`. Raises UserError if there is none or it is damaged."""
         folder = self.latest()
@@ -205,13 +210,20 @@ class Checkpoints:
         return load_tree(folder, only)
 
 
-def misfit(folder: Path | None, error: Exception) -> UserError:
-    """Error for a checkpoint that could be read but does not fit the parts of its run."""
-    reason = " ".join(str(error).split())[:200]
-    return UserError(
-        f"checkpoint {folder} does not fit this run's config.json ({type(error).__name__}: {reason}); "
-        f"restore the config.json that it was made with"
-    )
+class Misfit(UserError):
+    """A checkpoint that could be read but does not fit the parts of its run. reason: what does not, in a few words."""
+
+    def __init__(self, folder: Path | None, reason: str) -> None:
+        super().__init__(
+            f"checkpoint {folder} does not fit this run's config.json ({reason}); "
+            "restore the config.json that it was made with"
+        )
+        self.reason = reason
+
+
+def misfit(folder: Path | None, error: Exception) -> Misfit:
+    """`Misfit` of an error that came up when parts were restored."""
+    return Misfit(folder, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
 
 def _checksum(path: Path) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from reverie import overrides
-from reverie.config import Config, EnvConfig
+from reverie.config import Config, EnvConfig, with_settings
 from reverie.errors import UserError
 from reverie.presets import make_config
+from reverie.run.chain import differences
 from reverie.run.saved_config import load_config
+from reverie.run.transition import check_change
 
 
 def configure(
@@ -23,16 +26,20 @@ def configure(
     preset's, whichever unit that one has.
     Raises UserError for unknown names and keys, and for values that do not fit.
     """
-    settings: dict[str, Any] = {f"run.{name}": value for name, value in short.items() if value is not None}
-    settings |= overrides.parse(words)
+    settings = short_settings(short, words)
     id = settings.pop("env.id", None) or env
     of_env = [key for key in settings if key == "env.protocol" or key.startswith("env.options")]
     env_settings = {key: settings[key] for key in of_env}
     env_config = overrides.apply(_PresetView(), env_settings).env
     config = make_config(agent, preset, id, protocol=env_config.protocol, options=env_config.options)
-    if "run.frames" in settings:
-        config = replace(config, run=replace(config.run, env_steps=None))
-    return overrides.apply(config, settings)
+    return with_settings(config, settings)
+
+
+def short_settings(short: Mapping[str, str | None], words: Sequence[str]) -> dict[str, Any]:
+    """Dotted keys of short options (of ``run``) and of overrides. Raises UserError for two lengths, and for slips."""
+    if short.get("frames") is not None and short.get("env_steps") is not None:
+        raise UserError("--frames and --env_steps both say how long the run is; give one of them")
+    return {f"run.{name}": value for name, value in short.items() if value is not None} | overrides.parse(words)
 
 
 @dataclass(frozen=True)
@@ -43,15 +50,18 @@ class _PresetView:
 
 
 def check_same(config: Config, run_dir: Path) -> None:
-    """Raise UserError, naming what differs, if the run in `run_dir` has another configuration."""
+    """Raise UserError if the run in `run_dir` has another configuration: what differs, and the command that goes on."""
     saved = load_config(run_dir)
     if saved == config:
         return
-    in_run, in_config = overrides.flatten(saved), overrides.flatten(config)
-    changed = [key for key in {**in_run, **in_config} if in_run.get(key) != in_config.get(key)]
-    differences = ", ".join(f"{key} is {in_run.get(key)!r} there, {in_config.get(key)!r} here" for key in changed[:3])
-    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-    raise UserError(
-        f"{run_dir} holds another run ({differences}{more}); go on with that by: reverie resume {run_dir}, "
-        "or name another directory"
-    )
+    there = shlex.quote(str(run_dir))
+    changed = differences(saved, config)
+    named = [f"{key} is {old!r} there, {new!r} here" for key, (old, new) in changed.items()]
+    more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+    try:
+        check_change(saved, config)
+        words = shlex.join(f"--{key}={overrides.text(overrides.flatten(config)[key])}" for key in changed)
+        ways = f"go on with it as you say here by: reverie resume {there} {words}, as it is by: reverie resume {there}"
+    except (UserError, KeyError):
+        ways = f"go on with it as it is by: reverie resume {there}, or begin with its networks by: --init {there}"
+    raise UserError(f"{run_dir} holds another run ({', '.join(named[:3])}{more}); {ways}, or name another --logdir")

@@ -6,8 +6,11 @@ from reverie.config import Config
 from reverie.nets.schedule import Length, ends
 
 
-def run_length(config: Config, action_repeat: int) -> Length:
+def run_length(config: Config, action_repeat: int, since: Length | None = None) -> Length:
     """The length of a run in an environment with that action repeat.
+
+    since: what the run had made when its pacing was last changed (`reverie.run.chain.Chain.since`), from where on the
+    ratio counts; None: it never was.
 
     ::
 
@@ -20,13 +23,16 @@ def run_length(config: Config, action_repeat: int) -> Length:
     env_steps = run.env_steps or -(-run.frames // action_repeat)
     if run.train_ratio is None:
         return Length(env_steps, env_steps // (replay.batch * replay.window.period))
+    if since is not None:
+        rows = max(env_steps - max(since.env_steps, run.prefill), 0) * run.train_ratio
+        return Length(env_steps, since.learner_steps + int(rows / (replay.batch * replay.window.learn)))
     rows = max(env_steps - run.prefill, 0) * run.train_ratio
     return Length(env_steps, run.pretrain + int(rows / (replay.batch * replay.window.learn)))
 
 
-def schedule_line(config: Config, action_repeat: int) -> str:
-    """Line that says when each schedule of the agent ends; empty if there is none."""
-    length = run_length(config, action_repeat)
+def schedule_line(config: Config, action_repeat: int, since: Length | None = None) -> str:
+    """Line that says when each schedule of the agent ends; empty if there is none. since: see `run_length`."""
+    length = run_length(config, action_repeat, since)
     lines = [
         f"agent.{key} ends after {count} of {getattr(length, unit)} {unit}"
         for key, count, unit in ends(config.agent, length)

@@ -7,20 +7,25 @@ uninterrupted one writes (clock readings aside).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from reverie.agents.agent import Play, Seat, placed
-from reverie.config import Config
+from reverie.config import Config, with_settings
 from reverie.data.feed import Feed
 from reverie.envs.env import ResumeError
+from reverie.errors import UserError
 from reverie.run.allocator import prepare_process
 from reverie.run.build import build_agent, build_env, build_learner, build_outbox, build_store, derive, pick_device
+from reverie.run.chain import Chain
+from reverie.run.checkpoint import Checkpoints, Misfit
 from reverie.run.lock import Stop, alone, check_new, check_platform, interruptible
 from reverie.run.params import Follower, Params
 from reverie.run.roles import Actor, Trainer
 from reverie.run.run import Clock, Run, Stateful
-from reverie.run.saved_config import load_config, save_config
+from reverie.run.saved_config import load_chain, save_chain, save_config, versions
+from reverie.run.transition import check_change, resets_env, step, way_out
 
 
 def train(config: Config, run_dir: str | Path) -> dict[str, Any]:
@@ -34,23 +39,53 @@ def train(config: Config, run_dir: str | Path) -> dict[str, Any]:
             return local.train(stop)
 
 
-def resume(run_dir: str | Path) -> dict[str, Any]:
-    """Summary of a run that goes on from its newest checkpoint (from the start if there is none yet), exactly."""
+def resume(run_dir: str | Path, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Summary of a run that goes on from its newest checkpoint (from the start if there is none yet), exactly.
+
+    changes: dotted keys that have other values from there on, see `reverie.run.transition`; the configuration before is
+    kept in ``config.json``. Raises UserError if the run cannot go on with them; it is then left as it was.
+    """
     check_platform()
+    run_dir = Path(run_dir)
     with interruptible() as stop:
-        local = Local(load_config(Path(run_dir)), Path(run_dir))
-        with alone(Path(run_dir)):
-            local.restore()
+        saved = load_chain(run_dir)
+        chain = changed(saved, changes, run_dir) if changes else saved
+        local = Local(chain.config, run_dir, chain)
+        with alone(run_dir):
+            try:
+                local.restore()
+            except UserError as error:
+                if chain is saved:
+                    raise
+                reason = error.reason if isinstance(error, Misfit) else str(error)
+                keys = ", ".join(changes or ())
+                raise UserError(
+                    f"{run_dir} cannot go on with another {keys}: {reason}; {way_out(saved.config)}"
+                ) from error
+            if chain is not saved:
+                save_chain(chain, run_dir)
             return local.train(stop)
 
 
-class Local:
-    """The parts of a run in one process, and the order in which they move."""
+def changed(saved: Chain, changes: Mapping[str, Any], run_dir: Path) -> Chain:
+    """The chain of a run with other values of these keys in force from its newest checkpoint on.
 
-    def __init__(self, config: Config, run_dir: Path) -> None:
+    Raises UserError for keys that cannot change.
+    """
+    config = with_settings(saved.config, changes)
+    made = Checkpoints(run_dir).head()
+    check_change(saved.config if made is None else saved.at(int(made.get("generation", 0)))[0], config)
+    return Chain(config, versions()) if made is None else saved.followed_by(config, made, versions())
+
+
+class Local:
+    """The parts of a run in one process, and the order in which they move. chain: what was before `config`."""
+
+    def __init__(self, config: Config, run_dir: Path, chain: Chain | None = None) -> None:
         prepare_process(config.run.threads)
+        self.chain = chain or Chain(config, {})
         self.config, self.env = config, build_env(config)
-        agent = build_agent(config, self.env.spec)
+        agent = build_agent(config, self.env.spec, self.chain.since)
         self.learner = build_learner(config, agent, pick_device(config.run.device))
         self.store = build_store(config, self.learner, self.env.spec, run_dir)
         policy, self.follower = self.learner.policy, None
@@ -61,7 +96,8 @@ class Local:
         self.actor = Actor(self.env, policy, self.outbox.put, derive(config.run.seed, "actor"))
         feed = Feed(self.store, config.replay.batch, self.learner.device, config.run.ahead)
         self.trainer = Trainer(self.learner, feed, config.run.capture)
-        self.run = Run(config, run_dir, Clock(self.store, self.learner, self.env.spec.action_repeat))
+        clock = Clock(self.store, self.learner, self.env.spec.action_repeat)
+        self.run = Run(config, run_dir, clock, self.chain.since)
         self.parts: dict[str, Stateful] = {"trainer": self.trainer, "store": self.store, "outbox": self.outbox}
         self.parts |= {"actor": self.actor} | ({"follower": self.follower} if self.follower else {})
 
@@ -104,17 +140,35 @@ class Local:
     def save(self) -> None:
         """Write a checkpoint of everything."""
         self.trainer.drain()
-        self.run.save(self.parts, env=self.env.state_dict() if self.env.spec.resume != "truncate" else None)
+        more: dict[str, Any] = {"generation": self.chain.generation} if self.chain.generation else {}
+        self.run.save(self.parts, env=self.env.state_dict() if self.env.spec.resume != "truncate" else None, **more)
         self.store.saved()
 
     def restore(self) -> None:
-        """Return to the newest checkpoint; without one the run begins anew. Only then are newer files deleted."""
-        self.run.restore(self.parts, self._restore_env)
+        """Return to the newest checkpoint; without one the run begins anew. Only then are newer files deleted.
+
+        A checkpoint of an earlier generation takes the step to this configuration.
+        """
+        old = self._restored_config()
+        parts = dict(self.parts)
+        if old is not None and not old.run.publish_every:
+            parts.pop("follower", None)  # it takes over the learner's parameters before it acts
+        self.run.restore(parts, lambda tree: self._follow(tree, old or self.config))
         self.store.resumed()
 
-    def _restore_env(self, tree: dict[str, Any]) -> None:
+    def _restored_config(self) -> Config | None:
+        """The configuration that the newest checkpoint was made under; None where that is the present one."""
+        if not self.chain.generation or (made := self.run.checkpoints.head()) is None:
+            return None
+        generation = int(made.get("generation", 0))
+        return None if generation == self.chain.generation else self.chain.at(generation)[0]
+
+    def _follow(self, tree: dict[str, Any], old: Config) -> None:
+        """Restore the environment and make the step from another configuration, where there is one."""
+        if old is not self.config:
+            step(self, old, int(tree["frames"]))
         try:
-            if tree["env"] is not None:
+            if tree["env"] is not None and not resets_env(old, self.config):
                 return self.env.load_state_dict(tree["env"])
         except ResumeError as error:
             print(f"reverie: {error}; its open episodes are closed as truncated")

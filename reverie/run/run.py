@@ -16,6 +16,7 @@ import numpy as np
 from reverie.agents.agent import Learner, Policy
 from reverie.config import Config
 from reverie.data.store import Store
+from reverie.nets.schedule import Length
 from reverie.report.console import Console
 from reverie.report.log import Logger, TensorBoard
 from reverie.run.build import build_env, derive
@@ -65,10 +66,11 @@ class Run:
     """Log and checkpoints of one run, in its directory.
 
     Use it as a context: it opens the log. total: env_steps of the whole run. summary: of the last evaluation.
+    since: see `reverie.run.length.run_length`.
     """
 
-    def __init__(self, config: Config, run_dir: Path, clock: Clock) -> None:
-        self.config, self.run_dir, self.clock = config, run_dir, clock
+    def __init__(self, config: Config, run_dir: Path, clock: Clock, since: Length | None = None) -> None:
+        self.config, self.run_dir, self.clock, self.since = config, run_dir, clock, since
         self.total = run_length(config, clock.repeat).env_steps
         self.checkpoints = Checkpoints(run_dir, config.run.keep_checkpoints)
         self.finished_at = self.saved_at = -1
@@ -78,7 +80,7 @@ class Run:
 
     def __enter__(self) -> Run:
         offset, frames = self.resumed or (0, None)
-        if self.resumed is None and (line := schedule_line(self.config, self.clock.repeat)):
+        if self.resumed is None and (line := schedule_line(self.config, self.clock.repeat, self.since)):
             print(line)
         title = f"{self.config.name} on {self.config.env.id}"
         console = Console(self.total * self.clock.repeat, title)

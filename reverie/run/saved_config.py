@@ -1,4 +1,12 @@
-"""``config.json`` of a run directory: what was resolved, its format, and the versions that it ran with."""
+"""``config.json`` of a run directory: what was resolved, its format, versions that it ran with, and what was before.
+
+::
+
+    {"format": 3, "config": {...}, "versions": {...},
+     "before": [{"config": {...}, "versions": {...}, "env_steps": 150, "learner_steps": 40, "run": null}, ...]}
+
+``before`` is there once a run went on differently, see `reverie.run.chain`.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +24,41 @@ from reverie import overrides
 from reverie.agents import find
 from reverie.config import Config
 from reverie.errors import UserError
+from reverie.run.chain import Chain, Past
 
 FORMAT = 3
 """of ``config.json``; those before it had none"""
 
 
-def save_config(config: Config, run_dir: Path) -> None:
-    """Write ``config.json``: the resolved configuration and the versions that it ran with.
-
-    Raises UserError if it cannot be written.
-    """
-    versions = {
+def versions() -> dict[str, str]:
+    """Versions of what a run depends on, here and now."""
+    return {
         "reverie": reverie.__version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
-    document = {"format": FORMAT, "config": overrides.to_dict(config), "versions": versions}
+
+
+def save_config(config: Config, run_dir: Path) -> None:
+    """Write ``config.json`` of a run that begins. Raises UserError if it cannot be written."""
+    save_chain(Chain(config, versions()), run_dir)
+
+
+def save_chain(chain: Chain, run_dir: Path) -> None:
+    """Write ``config.json``: the configuration in force and those before it. Raises UserError if it cannot."""
+    document = {"format": FORMAT, "config": overrides.to_dict(chain.config), "versions": dict(chain.versions)}
+    if chain.past:
+        document["before"] = [
+            {
+                "config": overrides.to_dict(past.config),
+                "versions": dict(past.versions),
+                "env_steps": past.env_steps,
+                "learner_steps": past.learner_steps,
+                "run": past.run,
+            }
+            for past in chain.past
+        ]
     # In one step, so that a run killed at its very beginning has a whole file or none.
     partial = run_dir / ".config.json"
     try:
@@ -43,9 +69,14 @@ def save_config(config: Config, run_dir: Path) -> None:
 
 
 def load_config(run_dir: Path) -> Config:
-    """The configuration in ``config.json``, built from the classes of its agent; no preset is asked.
+    """The configuration in force in ``config.json``, see `load_chain`."""
+    return load_chain(run_dir).config
 
-    Keys that it lacks take the defaults of their classes, which is said in one line on standard error.
+
+def load_chain(run_dir: Path) -> Chain:
+    """The configurations in ``config.json``, built from the classes of their agent; no preset is asked.
+
+    Keys that the one in force lacks take the defaults of their classes, which is said in one line on standard error.
     Raises UserError if there is no such file, it is damaged, of another format, or has keys or values that do not fit.
     """
     path = run_dir / "config.json"
@@ -53,17 +84,32 @@ def load_config(run_dir: Path) -> Config:
         raise UserError(f"{run_dir} is not a run directory: it has no config.json")
     try:
         document = json.loads(path.read_text())
-        data, file_format = document["config"], document.get("format")
-        name, preset, versions = str(data["name"]), str(data["preset"]), document.get("versions", {})
+        data, file_format, with_versions = document["config"], document.get("format"), document.get("versions", {})
+        names = [(str(each["name"]), str(each["preset"])) for each in (data, *_before(document))]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); restore it from a copy") from error
     if file_format != FORMAT:
-        raise _other_format(path, file_format, versions)
-    config = overrides.from_dict(Config(name, preset, find(name).load().Config()), data)
+        raise _other_format(path, file_format, with_versions)
+    config, *old = [
+        overrides.from_dict(Config(name, preset, find(name).load().Config()), each)
+        for (name, preset), each in zip(names, (data, *_before(document)), strict=True)
+    ]
     if missing := overrides.lacking(config, data):
         defaults = ", ".join(f"{key} = {value}" for key, value in missing.items())
         print(f"reverie: {path} lacks {len(missing)} keys, which take their defaults: {defaults}", file=sys.stderr)
-    return config
+    try:
+        past = [
+            Past(before, int(item["env_steps"]), int(item["learner_steps"]), item["versions"], item["run"])
+            for before, item in zip(old, document.get("before", []), strict=True)
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); restore it from a copy") from error
+    return Chain(config, with_versions, tuple(past))
+
+
+def _before(document: Any) -> list[Any]:
+    """Configurations before the one in force, as they were saved."""
+    return [item["config"] for item in document.get("before", [])]
 
 
 def _other_format(path: Path, file_format: Any, versions: Any) -> UserError:

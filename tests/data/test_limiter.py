@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from fractions import Fraction
+
 import pytest
 
 from reverie.data.limiter import Limiter
@@ -84,3 +87,27 @@ def test_bad_ratios(ratio: float) -> None:
 def test_bad_sizes(sizes: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"got .*-1"):
         Limiter(1.0, **sizes)
+
+
+def test_another_ratio_takes_over_with_the_debt_that_is_open() -> None:
+    """Under 4 rows per env_step from 5 on, 28 of 40 owed rows are sampled at 15; from there on 3 halves are owed."""
+    old, new = Limiter(4.0, min_size=5), Limiter(1.5, min_size=5)
+    assert old.debt(15, 28) == 4 * 10 - 28 == 12
+    new.rebase(15, 28, old.debt(15, 28))
+    assert new.debt(15, 28) == 12
+    assert new.debt(19, 28) == 12 + 6
+    assert new.debt(19, 46) == 0
+    assert new.may_sample(19, 46)
+    assert not new.may_sample(19, 47)
+    assert new.achieved(19, 46) == pytest.approx((46 - 28 - 12) / 4)
+    again = Limiter(1.5, min_size=5)
+    again.load_state_dict(json.loads(json.dumps(new.state_dict())))
+    assert [again.debt(19, n) for n in (40, 46)] == [6, 0]
+    assert old.state_dict() is None
+
+
+def test_a_later_start_is_waited_for_when_a_pacing_takes_over() -> None:
+    new = Limiter(1.0, min_size=30)
+    new.rebase(15, 28, Fraction(12))
+    assert not new.may_sample(29, 28)
+    assert (new.debt(30, 28), new.debt(34, 28)) == (12, 16)
