@@ -135,6 +135,23 @@ def _at_least(least: int, **values: int) -> None:
 
 
 @dataclass(frozen=True)
+class InitConfig:
+    """Networks that a run begins with, see `reverie.run.init`.
+
+    run: directory of another run; empty: fresh networks. checkpoint: of that run: ``latest``, ``best``, or env_steps.
+    parts: names in its module tree (``encoder``, ``policy.rssm``); none: all networks, which must be the same.
+    """
+
+    run: str = ""
+    checkpoint: str = "latest"
+    parts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.parts and not self.run:
+            raise ValueError("init.parts are of the run that init.run names, which is missing")
+
+
+@dataclass(frozen=True)
 class Config:
     """A whole run. name: of the agent, see `reverie list agents`; agent: its own configuration."""
 
@@ -144,6 +161,7 @@ class Config:
     env: EnvConfig = field(default_factory=EnvConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    init: InitConfig = field(default_factory=InitConfig)
 
     def __post_init__(self) -> None:
         if self.run.train_ratio is None and not self.replay.selector.uses_up:

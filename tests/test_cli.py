@@ -197,7 +197,7 @@ def test_another_run_in_the_directory_is_left_alone(calls: Calls) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("trian dreamerv2", ["unknown command 'trian'", "did you mean train?"]),
+        ("trian dreamerv2", ["unknown command 'trian'", "did you mean train"]),
         ("train", ["Missing argument 'AGENT'"]),
         ("train dremerv2", ["unknown agent 'dremerv2'", "did you mean dreamerv2?"]),
         ("train --agent.gamma 1 dreamerv2", ["the agent comes first"]),

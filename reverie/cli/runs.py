@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 @click.option("--env_steps", "--env-steps", help="Length of the run in env_steps (decisions).")
 @click.option("--seed", help="Seed of everything random.")
 @click.option("--device", help="auto, cpu or cuda.")
+@click.option("--init", metavar="RUN", help="Begin with the networks of another run; --init.parts encoder: with some.")
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--key value]...")
 def train(
     agent: str,
     preset: str | None,
     env: str | None,
     logdir: Path | None,
+    init: str | None,
     overrides: tuple[str, ...],
     **short: str | None,
 ) -> None:
@@ -45,6 +47,8 @@ def train(
     if agent.startswith("-"):
         raise UserError(f"the agent comes first: reverie train AGENT {agent} ...")
     find(agent)
+    if init is not None:
+        overrides = (f"--init.run={init}", *overrides)
     config = configure(agent, preset, env, overrides, short)
     run_dir = logdir or Path("runs") / _run_name(config)
     if (run_dir / "config.json").exists():
@@ -81,6 +85,24 @@ def resume(run_dir: Path, overrides: tuple[str, ...], **short: str | None) -> No
 
     settings = short_settings(short, overrides)
     show(go_on(run_dir, settings) if settings else go_on(run_dir))
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@RUN_DIR
+@click.argument("to", metavar="NEW_DIR", type=click.Path(path_type=Path))
+@click.option("--checkpoint", default="latest", show_default=True, help="latest, or the env_steps of another.")
+@click.option("--frames", help="Length of the branch in frames, from the beginning of the run.")
+@click.option("--env_steps", "--env-steps", help="Length of the branch in env_steps, from the beginning of the run.")
+@click.option("--seed", help="All generators begin anew from this seed.")
+@click.option("--device", help="auto, cpu or cuda.")
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--key value]...")
+def branch(run_dir: Path, to: Path, checkpoint: str, overrides: tuple[str, ...], **short: str | None) -> None:
+    """Go on from a checkpoint of the run in DIR in a NEW_DIR, with other settings; the run in DIR is left alone."""
+    require_run(run_dir)
+    from reverie.run.branch import branch as fork
+    from reverie.run.configure import short_settings
+
+    show(fork(run_dir, to, short_settings(short, overrides), checkpoint=checkpoint))
 
 
 @cli.command("eval")

@@ -69,6 +69,7 @@ class Chain:
         """
         generation = int(made.get("generation", 0))
         kept = self.past[:generation]
+        run = run or (self.past[generation].run if generation < self.generation else None)
         last, with_versions = self.at(generation)
         if config == last and run is None:
             return Chain(config, versions, kept)

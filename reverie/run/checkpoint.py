@@ -174,7 +174,7 @@ class Checkpoints:
             if name not in recent:
                 shutil.rmtree(final, ignore_errors=True)
 
-    def _replaced(self, env_steps: int) -> Path:
+    def _replaced(self, env_steps: int | str) -> Path:
         return self.folder / f".{env_steps}.replaced"
 
     def names(self) -> list[int]:
@@ -196,6 +196,15 @@ class Checkpoints:
         name = int(pointer) if pointer.isdigit() and int(pointer) in names else names[-1]
         folder = self.folder / str(name)
         return folder if folder.exists() else self._replaced(name)
+
+    def find(self, which: str) -> Path:
+        """The folder of a checkpoint: ``latest``, ``best``, or env_steps. Raises UserError if it is not there."""
+        there = {str(name): self.folder / str(name) for name in self.names()}
+        folder = there.get(which) if which != "latest" else self.latest()
+        if folder is None:
+            have = f"it has {', '.join(['latest', *there])}" if there else "it has none yet"
+            raise UserError(f"{self.folder.parent} has no checkpoint {which!r}; {have}")
+        return folder if folder.exists() else self._replaced(folder.name)
 
     def head(self) -> dict[str, Any] | None:
         """What the newest checkpoint counts (env_steps, learner_steps, generation, ...); None if there is none."""

@@ -20,6 +20,7 @@ from reverie.run.allocator import prepare_process
 from reverie.run.build import build_agent, build_env, build_learner, build_outbox, build_store, derive, pick_device
 from reverie.run.chain import Chain
 from reverie.run.checkpoint import Checkpoints, Misfit
+from reverie.run.init import init_networks
 from reverie.run.lock import Stop, alone, check_new, check_platform, interruptible
 from reverie.run.params import Follower, Params
 from reverie.run.roles import Actor, Trainer
@@ -35,6 +36,7 @@ def train(config: Config, run_dir: str | Path) -> dict[str, Any]:
     with interruptible() as stop:
         local = Local(config, Path(run_dir))
         with alone(Path(run_dir)):
+            local.begin()
             save_config(config, Path(run_dir))
             return local.train(stop)
 
@@ -106,6 +108,8 @@ class Local:
         with self.run as run:
             if run.resumed is None:
                 run.episodes(self.actor.start(), self.actor.episode_info)
+                if self.config.init.run:
+                    self.save()  # from here on the other run is not needed
             while not run.finished and not stop():
                 self.act()
                 self.trainer.learn()
@@ -144,6 +148,11 @@ class Local:
         self.run.save(self.parts, env=self.env.state_dict() if self.env.spec.resume != "truncate" else None, **more)
         self.store.saved()
 
+    def begin(self) -> None:
+        """Take over networks of another run, if the configuration says so. Raises UserError if they do not fit."""
+        if self.config.init.run:
+            print(init_networks(self.learner, self.config.init))
+
     def restore(self) -> None:
         """Return to the newest checkpoint; without one the run begins anew. Only then are newer files deleted.
 
@@ -153,6 +162,8 @@ class Local:
         parts = dict(self.parts)
         if old is not None and not old.run.publish_every:
             parts.pop("follower", None)  # it takes over the learner's parameters before it acts
+        if self.run.checkpoints.latest() is None:
+            self.begin()
         self.run.restore(parts, lambda tree: self._follow(tree, old or self.config))
         self.store.resumed()
 

@@ -1,0 +1,97 @@
+"""A branch: a new run directory that goes on from a checkpoint of another, which is left alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reverie.config import with_settings
+from reverie.data.chunks import chunk_path
+from reverie.errors import UserError
+from reverie.report.record import FILE
+from reverie.run.chain import Chain
+from reverie.run.checkpoint import Checkpoints, load_tree
+from reverie.run.local import Local
+from reverie.run.lock import alone, check_new, check_platform, interruptible
+from reverie.run.saved_config import load_chain, save_chain, versions
+from reverie.run.transition import check_change
+
+SEALED = "store/record/sealed"
+"""path, in a checkpoint, of the list of chunk files"""
+
+
+def branch(
+    run_dir: str | Path, to: str | Path, changes: Mapping[str, Any] | None = None, *, checkpoint: str = "latest"
+) -> dict[str, Any]:
+    """Summary of a new run in `to`, which goes on from a checkpoint of the run in `run_dir` and is trained to its end.
+
+    changes: dotted keys with other values from there on, see `reverie.run.transition`. checkpoint: ``latest``, or the
+    env_steps of another. Rows, log and configurations until then are the branch's too; files that never change are
+    shared by hard links where the disk has them.
+    Raises UserError if `to` is not new, or the run cannot go on so; nothing is left in `to` then.
+    """
+    check_platform()
+    run_dir, to = Path(run_dir), Path(to)
+    check_new(to)
+    if to.exists() and any(to.iterdir()):
+        raise UserError(f"{to} is not empty; name a new directory")
+    folder = Checkpoints(run_dir).find(checkpoint)
+    made = load_tree(folder, (SEALED,))
+    if "store" not in made:
+        raise UserError(
+            f"checkpoint {folder} has networks only, no rows to go on with; begin a new run with them: "
+            f"reverie train ... --init {run_dir} --init.checkpoint {checkpoint}"
+        )
+    saved = load_chain(run_dir)
+    before, _ = saved.at(int(made.get("generation", 0)))
+    config = with_settings(before, changes or {})
+    check_change(before, config)
+    chain = saved.followed_by(config, made, versions(), str(run_dir))
+    with interruptible() as stop:
+        _copy(run_dir, folder, made, chain, to)
+        try:
+            local = Local(chain.config, to, chain)
+            local.restore()
+        except UserError:
+            shutil.rmtree(to)
+            raise
+        with alone(to):
+            return local.train(stop)
+
+
+def _copy(run_dir: Path, folder: Path, made: Mapping[str, Any], chain: Chain, to: Path) -> None:
+    """Fill a directory beside `to` with all that the branch needs, and give it its name when it is whole."""
+    partial = to.with_name(f".{to.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    own = partial / "checkpoints" / str(made["env_steps"])
+    own.mkdir(parents=True)
+    (partial / "replay").mkdir()
+    try:
+        for path in folder.iterdir():
+            _link(path, own / path.name)
+        (partial / "checkpoints" / "latest").write_text(own.name)
+        for stream, start, _ in np.asarray(made["store"]["record"]["sealed"], np.int64).tolist():
+            chunk = chunk_path(run_dir / "replay", stream, start)
+            if chunk.exists():  # the oldest may have been evicted since, see `reverie.data.record`
+                _link(chunk, partial / "replay" / chunk.name)
+        with (run_dir / FILE).open("rb") as log:
+            (partial / FILE).write_bytes(log.read(int(made["offset"])))
+    except FileNotFoundError as error:
+        shutil.rmtree(partial)
+        raise UserError(f"{error.filename} has gone while it was copied: {run_dir} went on; try again") from error
+    save_chain(chain, partial)
+    if to.exists():
+        to.rmdir()
+    partial.rename(to)
+
+
+def _link(path: Path, to: Path) -> None:
+    try:
+        os.link(path, to)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(path, to)
