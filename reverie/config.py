@@ -115,6 +115,8 @@ class RunConfig:
     eval_every: int = 0
     eval_episodes: int = 10
     eval_envs: int = 1
+    eval_limit: int = 30_000
+    """env_steps after which an episode of an evaluation is cut, which is said; 0: never. Atari's longest has 27 000"""
     keep_checkpoints: int = 2
 
     def __post_init__(self) -> None:
@@ -123,7 +125,7 @@ class RunConfig:
         _at_least(0, seed=self.seed, threads=self.threads, prefill=self.prefill, pretrain=self.pretrain)
         _at_least(0, publish_every=self.publish_every, ahead=self.ahead)
         _at_least(0, log_every=self.log_every, checkpoint_every=self.checkpoint_every)
-        _at_least(0, eval_every=self.eval_every, eval_episodes=self.eval_episodes)
+        _at_least(0, eval_every=self.eval_every, eval_episodes=self.eval_episodes, eval_limit=self.eval_limit)
         if self.train_ratio is not None and not 1e-6 <= self.train_ratio < float("inf"):
             raise ValueError(f"train_ratio must be finite and at least 1e-6, or none, got {self.train_ratio}")
 

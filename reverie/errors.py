@@ -1,13 +1,21 @@
-"""Errors that are the user's to mend: the command line prints them in one line and exits with code 2."""
+"""Errors that are the user's to mend, in one line and with exit code 2, and notices of what is not as it should be."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import sys
 from collections.abc import Iterable
 
 
 class UserError(Exception):
     """A value from outside (key, preset, space, checkpoint, disk) that cannot be used; the message says the fix."""
+
+
+def notice(text: str) -> None:
+    """Print one line on standard error, ``reverie: ...``; nothing happens where that is closed."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"reverie: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

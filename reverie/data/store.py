@@ -30,7 +30,7 @@ class Store:
     def __init__(self, replay: Replay, limiter: Limiter, record: Record | None = None) -> None:
         self.replay, self.limiter, self.record = replay, limiter, record
         self.env_steps = 0
-        self._needed = replay.oldest
+        self._needed, self._saved_rows = replay.oldest, replay.inserted
         self._batch = 1
 
     def add(
@@ -123,7 +123,7 @@ class Store:
             self.record.load_state_dict(state["record"])
         self.env_steps = int(state["env_steps"])
         self.limiter.load_state_dict(state.get("pacing"))
-        self._needed = self.replay.oldest
+        self._needed, self._saved_rows = self.replay.oldest, self.replay.inserted
 
     def resumed(self) -> None:
         """Delete the files that are newer than the state that was loaded: a run goes on from there."""
@@ -133,8 +133,9 @@ class Store:
     def saved(self) -> None:
         """Delete the files that nobody needs, now that a checkpoint of the present state is durable.
 
-        The checkpoint before it stays usable: only what neither of the two needs is removed.
+        The checkpoint before it stays usable: only what neither of the two needs is removed. A checkpoint that replaces
+        one of the same rows has that one's predecessor before it.
         """
-        if self.record is not None:
+        if self.record is not None and self.replay.inserted != self._saved_rows:
             self.record.evict(self._needed)
-        self._needed = self.replay.oldest
+        self._needed, self._saved_rows = self.replay.oldest, self.replay.inserted

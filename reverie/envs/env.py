@@ -19,6 +19,7 @@ import numpy as np
 from gymnasium import spaces
 
 from reverie.data.rows import Rows
+from reverie.errors import notice
 
 Resume = Literal["state", "replay", "truncate"]
 
@@ -90,6 +91,14 @@ class VectorEnv(ABC):
 
     def close(self) -> None:
         """Free simulators and windows."""
+
+
+def shut(env: VectorEnv) -> None:
+    """Close environments that are done with. One that fails at that takes nothing down: it is said."""
+    try:
+        env.close()
+    except Exception as error:
+        notice(f"{env.spec.id} could not be closed: {type(error).__name__}: {error}")
 
 
 class ResumeError(RuntimeError):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO
 
 from rich.console import Console as Terminal
 from rich.console import Group, RenderableType
@@ -30,11 +34,20 @@ WINDOW = 120.0
 """Seconds over which the speed is taken that tells the time left."""
 
 
+class Output(Terminal):
+    """Standard output, whose reader may go away: an OSError then, as of any other file."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what rich has caught; by itself it ends the process."""
+        raise
+
+
 class Console:
     """Terminal with the latest value of the main metrics, progress in frames and the time left.
 
     total: frames at which the run ends. title: of the panel. every: seconds between plain lines, where the output is
-    not a terminal. terminal: where to show it (default: standard output). clock: seconds.
+    not a terminal. terminal: where to show it (default: standard output). clock: seconds. closed: is told, once, why
+    nothing can be shown any more, because whoever read the output is gone; what follows is then lost.
     """
 
     def __init__(
@@ -45,12 +58,14 @@ class Console:
         every: float = 30.0,
         terminal: Terminal | None = None,
         clock: Callable[[], float] = time.monotonic,
+        closed: Callable[[str], object] = lambda reason: None,
     ) -> None:
         self._total = total
         self._title = title
         self._every = every
         self._clock = clock
-        self._terminal = terminal or Terminal()
+        self._terminal = terminal or Output()
+        self._closed, self._open = closed, True
         self._latest: Record = {}
         self._past: deque[tuple[float, int]] = deque()  # (seconds, frames) of the records of the last minutes
         self._shown_at: float | None = None
@@ -71,6 +86,11 @@ class Console:
         if self._shown_at is None or now - self._shown_at >= (0.2 if self._live else self._every):
             self._show(now)
 
+    def say(self, line: str) -> None:
+        """Print a line that stays."""
+        with self._reader():
+            self._terminal.print(line, soft_wrap=True, highlight=False, markup=False)
+
     def sync(self) -> None:
         """Do nothing: no record waits here."""
 
@@ -79,9 +99,25 @@ class Console:
         if self._stale:
             self._show(self._clock())
         if self._live:
-            self._live.stop()
+            with self._reader():
+                self._live.stop()
+
+    @contextmanager
+    def _reader(self) -> Iterator[None]:
+        """Context for output, which goes nowhere from the moment on when its reader is gone."""
+        try:
+            yield
+        except OSError as error:
+            if self._open:
+                self._open = False
+                _to_nowhere(self._terminal.file)
+                self._closed(f"the output was closed ({error.strerror})")
 
     def _show(self, now: float) -> None:
+        with self._reader():
+            self._draw(now)
+
+    def _draw(self, now: float) -> None:
         self._shown_at, self._stale = now, False
         time_left = self._time_left(now)
         if self._live:
@@ -119,6 +155,14 @@ class Console:
         names = PINNED | {name: name.removeprefix("train/") for name in losses}
         present = [(name, label) for name, label in names.items() if name in self._latest]
         return [(label, amount(name, self._latest[name])) for name, label in present]
+
+
+def _to_nowhere(file: IO[str]) -> None:
+    """Let what is still to be written to a file vanish: Python writes what it has buffered when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, file.fileno())
+        os.close(nowhere)
 
 
 def duration(seconds: float) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 from reverie.agents.agent import Play, Seat, placed
 from reverie.config import Config, with_settings
 from reverie.data.feed import Feed
-from reverie.envs.env import ResumeError
-from reverie.errors import UserError
+from reverie.envs.env import ResumeError, shut
+from reverie.errors import UserError, notice
 from reverie.run.allocator import prepare_process
 from reverie.run.build import build_agent, build_env, build_learner, build_outbox, build_store, derive, pick_device
 from reverie.run.chain import Chain
@@ -105,31 +105,29 @@ class Local:
 
     def train(self, stop: Stop) -> dict[str, Any]:
         """Summary of the run, trained until its end or until stopped, with checkpoints on the way and at the end."""
-        with self.run as run:
+        with self.run.heeding(stop) as run:
             if run.resumed is None:
                 run.episodes(self.actor.start(), self.actor.episode_info)
                 if self.config.init.run:
                     self.save()  # from here on the other run is not needed
             while not run.finished and not stop():
+                if run.owed:
+                    run.evaluate(self.learner.policy)
+                    continue
                 self.act()
                 self.trainer.learn()
                 if run.due("log"):
                     age = self.follower.metrics(run.clock.version) if self.follower else {}
                     run.log(train=self.trainer.metrics(), replay=self.store.metrics(), actor=self.actor.metrics() | age)
-                if run.due("eval"):
-                    run.evaluate(self.learner.policy)
+                run.owed = run.due("eval")
                 if run.due("checkpoint"):
                     self.save()
                 run.tick()
-            if run.finished and run.finished_at != run.clock.env_steps:
-                self.trainer.drain()
-                run.evaluate(self.learner.policy)
-                run.finished_at = run.clock.env_steps
+            if run.saved_at != run.clock.env_steps:
                 self.save()
-            elif run.saved_at != run.clock.env_steps:
-                self.save()
-        self.env.close()
-        return {"env_steps": run.clock.env_steps, "frames": run.clock.frames, "finished": run.finished, **run.summary}
+            run.finish(self.learner.policy, self.save)
+        shut(self.env)
+        return run.result()
 
     def act(self) -> None:
         """Take one decision per stream."""
@@ -182,6 +180,6 @@ class Local:
             if tree["env"] is not None and not resets_env(old, self.config):
                 return self.env.load_state_dict(tree["env"])
         except ResumeError as error:
-            print(f"reverie: {error}; its open episodes are closed as truncated")
+            notice(f"{error}; its open episodes are closed as truncated")
         steps, version = self.run.clock.env_steps, (self.follower or self.run.clock).version
         self.actor.begin_anew(derive(self.config.run.seed, f"actor {steps}"), version)

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from types import FrameType
 
-from reverie.errors import UserError
+from reverie.errors import UserError, notice
 
 try:
     import fcntl
@@ -19,14 +19,21 @@ except ModuleNotFoundError:  # Windows
 
 
 class Stop:
-    """Request to a run to save and end, which it looks for after every move."""
+    """Request to a run to save and end, which it looks for after every move and at every step of an evaluation.
+
+    reason: who asked, or what happened; empty while nobody has.
+    """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.reason = ""
+
+    def ask(self, reason: str) -> None:
+        """Ask; the first reason is kept."""
+        self.reason = self.reason or reason
 
     def __call__(self) -> bool:
         """Whether somebody has asked."""
-        return self.requested
+        return bool(self.reason)
 
 
 def check_platform() -> None:
@@ -62,7 +69,7 @@ def alone(run_dir: Path) -> Iterator[None]:
             ) from error
         except OSError as error:
             # Some network file systems have no locks, and a run there must still be possible.
-            print(f"reverie: {run_dir} cannot be locked ({error.strerror}): let no other process train there")
+            notice(f"{run_dir} cannot be locked ({error.strerror}): let no other process train there")
         yield
     finally:
         os.close(folder)
@@ -70,21 +77,25 @@ def alone(run_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[Stop]:
-    """Context in which SIGTERM and SIGINT ask the run to save and end; a second SIGINT interrupts at once.
+    """Context in which SIGTERM, SIGINT and SIGHUP ask the run to save and end; a second SIGINT interrupts at once.
 
-    Processes that are forked meanwhile, an environment's workers, do not inherit that: they end on SIGTERM, and leave
-    SIGINT, which a terminal sends to them too, to this process.
+    A process that was told to ignore SIGHUP, by nohup, goes on ignoring it. Processes that are forked meanwhile, an
+    environment's workers, do not inherit that: they end on SIGTERM, and leave SIGINT and SIGHUP, which a terminal sends
+    to them too, to this process.
     """
     stop = Stop()
     _release_children()
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if stop.requested and number == signal.SIGINT:
+        if stop() and number == signal.SIGINT:
             raise KeyboardInterrupt
-        stop.requested = True
+        stop.ask(signal.Signals(number).name)
 
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
     try:
-        before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.signal(number, ask) for number in numbers}
     except ValueError:  # not the main thread: signals belong to whoever owns it
         yield stop
         return
@@ -110,5 +121,6 @@ def _release_children() -> None:
             with suppress(ValueError):  # forked by another thread than the main one
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     os.register_at_fork(after_in_child=release)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -186,38 +186,74 @@ class Trainer:
         self.meter.load_state_dict(state["meter"])
 
 
+def cut_line(cut: int, episodes: int, limit: int) -> str:
+    """Line that says that episodes of an evaluation were cut."""
+    return (
+        f"{cut} of {episodes} episodes of the evaluation did not end within {limit} env_steps and were cut, with the "
+        "score that they had; their limit is run.eval_limit"
+    )
+
+
+class Stopped(Exception):
+    """Somebody asked an evaluation to end before it was over."""
+
+
 class Evaluator:
     """Role that plays whole episodes greedily, on a fresh environment; each stream plays its share of them.
 
     Equal shares, not the first to finish: otherwise short episodes would count too often.
+    limit: env_steps after which an episode is cut, with the score that it has (0: never). A stream whose episode was
+    cut waits until the others have played, then all are reset, for what is missing of its share.
     """
 
-    def __init__(self, env: VectorEnv, policy: Policy, episodes: int, seed: int) -> None:
+    def __init__(self, env: VectorEnv, policy: Policy, episodes: int, seed: int, limit: int = 0) -> None:
         self.actor = Actor(env, policy, None, seed)
         self.seat = Seat.alone(env.num_envs, "greedy")
         self.share = -(-episodes // env.num_envs)
-        self.count = episodes
+        self.count, self.limit = episodes, limit
+        self.cut: list[list[bool]] = [[] for _ in range(env.num_envs)]
         self.scores: list[list[float]] = [[] for _ in range(env.num_envs)]
         self.lengths: list[list[int]] = [[] for _ in range(env.num_envs)]
         self.info: list[list[Mapping[str, float]]] = [[] for _ in range(env.num_envs)]
 
-    def run(self, watch: Callable[[Rows], None] | None = None) -> dict[str, Any]:
-        """Scores and lengths of `episodes` episodes, and means of what the environment says of them (info).
+    def run(
+        self, watch: Callable[[Rows], None] | None = None, stop: Callable[[], bool] | None = None
+    ) -> dict[str, Any]:
+        """Scores and lengths of `episodes` episodes, how many were cut, and means of what the environment says (info).
 
-        watch: sees the rows before each decision.
+        watch: sees the rows before each decision. stop: asked before each decision; raises Stopped when it says so.
         """
         self.actor.start()
-        while any(len(scores) < self.share for scores in self.scores):
+        waiting: set[int] = set()
+        while missing := {stream for stream, scores in enumerate(self.scores) if len(scores) < self.share}:
+            if stop is not None and stop():
+                raise Stopped
+            if missing <= waiting:
+                waiting.clear()
+                self.actor.seed += 1
+                self.actor.start()
             if watch is not None:
                 watch(self.actor.rows)
             for stream, score, length in self.actor.step(self.seat):
-                if len(self.scores[stream]) < self.share:
-                    self.scores[stream].append(score)
-                    self.lengths[stream].append(length)
-                    self.info[stream].append(self.actor.episode_info.get(stream, {}))
-        scores = [s for turn in zip(*self.scores, strict=True) for s in turn][: self.count]
-        lengths = [n for turn in zip(*self.lengths, strict=True) for n in turn][: self.count]
-        infos = [i for turn in zip(*self.info, strict=True) for i in turn][: self.count]
+                if stream in missing - waiting:
+                    self._note(stream, score, length, False)
+            episodes = self.actor.episodes
+            for stream in np.flatnonzero(episodes.length >= self.limit).tolist() if self.limit else ():
+                if stream in missing - waiting and not self.actor.rows["is_last"][stream]:
+                    self._note(stream, float(episodes.score[stream]), int(episodes.length[stream]), True)
+                    waiting.add(stream)
+        scores, lengths = self._in_turn(self.scores), self._in_turn(self.lengths)
+        infos, cut = self._in_turn(self.info), self._in_turn(self.cut)
         names = dict.fromkeys(name for info in infos for name in info)
         info = {name: float(np.mean([each[name] for each in infos if name in each])) for name in names}
-        return {"scores": scores, "lengths": lengths, "info": info}
+        return {"scores": scores, "lengths": lengths, "info": info, "cut": sum(cut)}
+
+    def _in_turn(self, of_streams: Sequence[list[Any]]) -> list[Any]:
+        """Of the first episodes of all streams, then of their second ones, and so on: those that were asked for."""
+        return [each for turn in zip(*of_streams, strict=True) for each in turn][: self.count]
+
+    def _note(self, stream: int, score: float, length: int, cut: bool) -> None:
+        self.scores[stream].append(score)
+        self.lengths[stream].append(length)
+        self.info[stream].append({} if cut else self.actor.episode_info.get(stream, {}))
+        self.cut[stream].append(cut)

@@ -6,6 +6,7 @@ it happens, env_steps in the store and learner_steps in the learner; the clock r
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,13 +17,16 @@ import numpy as np
 from reverie.agents.agent import Learner, Policy
 from reverie.config import Config
 from reverie.data.store import Store
+from reverie.envs.env import shut
+from reverie.errors import notice
 from reverie.nets.schedule import Length
 from reverie.report.console import Console
 from reverie.report.log import Logger, TensorBoard
 from reverie.run.build import build_env, derive
 from reverie.run.checkpoint import Checkpoints, misfit
 from reverie.run.length import run_length, schedule_line
-from reverie.run.roles import Ended, Evaluator
+from reverie.run.lock import Stop
+from reverie.run.roles import Ended, Evaluator, Stopped, cut_line
 
 
 class Clock:
@@ -65,7 +69,8 @@ class Stateful(Protocol):
 class Run:
     """Log and checkpoints of one run, in its directory.
 
-    Use it as a context: it opens the log. total: env_steps of the whole run. summary: of the last evaluation.
+    Use it as a context: it opens the log. total: env_steps of the whole run. summary: of the last evaluation. stop: the
+    request to save and end, which evaluations look for too, and which is made here when nobody reads the output.
     since: see `reverie.run.length.run_length`.
     """
 
@@ -75,15 +80,23 @@ class Run:
         self.checkpoints = Checkpoints(run_dir, config.run.keep_checkpoints)
         self.finished_at = self.saved_at = -1
         self.summary: dict[str, Any] = {}
+        self.stop = Stop()
+        self.owed = False
+        """whether an evaluation is due that has not been played to its end; a resumed run plays it"""
         self.resumed: tuple[int, int] | None = None
         """where the log goes on, in bytes, and the frames there; None in a run that begins"""
 
+    def heeding(self, stop: Stop) -> Run:
+        """The run itself, with a request to save and end that it looks for."""
+        self.stop = stop
+        return self
+
     def __enter__(self) -> Run:
         offset, frames = self.resumed or (0, None)
-        if self.resumed is None and (line := schedule_line(self.config, self.clock.repeat, self.since)):
-            print(line)
         title = f"{self.config.name} on {self.config.env.id}"
-        console = Console(self.total * self.clock.repeat, title)
+        console = Console(self.total * self.clock.repeat, title, closed=self.stop.ask)
+        if self.resumed is None and (line := schedule_line(self.config, self.clock.repeat, self.since)):
+            console.say(line)
         self.logger = Logger(self.run_dir, [TensorBoard(self.run_dir, frames), console])
         try:
             self.logger.truncate_after(offset)
@@ -101,6 +114,11 @@ class Run:
     def finished(self) -> bool:
         """Whether all env_steps have been made."""
         return self.clock.env_steps >= self.total
+
+    @property
+    def complete(self) -> bool:
+        """Whether the last evaluation has been made too, and is in a checkpoint."""
+        return self.finished_at == self.clock.env_steps
 
     def due(self, what: Literal["log", "eval", "checkpoint"]) -> bool:
         """Whether a multiple of ``<what>_every`` env_steps was passed since the last `tick`; only logs at the end."""
@@ -140,15 +158,28 @@ class Run:
         self._at = (self.clock.env_steps, self.clock.learner_steps)
 
     def evaluate(self, policy: Policy) -> None:
-        """Play greedily on fresh environments and log the scores; does not disturb training."""
-        options = self.config.run
+        """Play greedily on fresh environments and log the scores; does not disturb training.
+
+        One that is asked to stop logs nothing and is owed.
+        """
+        options, self.owed = self.config.run, False
         if options.eval_episodes < 1:
             return
         env = build_env(self.config, min(options.eval_envs, options.eval_episodes))
         seed = derive(options.seed, f"evaluation {self.clock.env_steps}")
-        scores = Evaluator(env, policy, options.eval_episodes, seed).run()["scores"]
-        env.close()
+        evaluator = Evaluator(env, policy, options.eval_episodes, seed, options.eval_limit)
+        try:
+            results = evaluator.run(stop=self.stop)
+        except Stopped:
+            self.owed = True
+            return
+        finally:
+            shut(env)
+        scores, cut = results["scores"], results["cut"]
         self.summary = {"eval_score": float(np.mean(scores)), "eval_scores": scores}
+        if cut:
+            self.summary["eval_cut"] = cut
+            notice(cut_line(cut, len(scores), options.eval_limit))
         self.record(
             {
                 "eval/score": float(np.mean(scores)),
@@ -156,6 +187,7 @@ class Run:
                 "eval/score_min": float(np.min(scores)),
                 "eval/episodes": len(scores),
             }
+            | ({"eval/cut": cut} if cut else {})
         )
 
     # What is kept
@@ -170,10 +202,31 @@ class Run:
             "learner_steps": clock.learner_steps,
             "finished_at": self.finished_at,
             "summary": self.summary,
+            "owed": self.owed,
             "offset": self.logger.offset(),
         }
         self.checkpoints.save(clock.env_steps, tree | {name: part.state_dict() for name, part in parts.items()} | more)
         self.saved_at = clock.env_steps
+
+    def finish(self, policy: Policy, save: Callable[[], None]) -> None:
+        """Evaluate a run that has made all env_steps, which are saved, and save once more with that."""
+        if not self.finished or self.complete:
+            return
+        self.evaluate(policy)
+        if not self.owed:
+            self.finished_at = self.clock.env_steps
+            save()
+
+    def result(self) -> dict[str, Any]:
+        """Summary of the run; one that was stopped says, on standard error, how to go on."""
+        clock = self.clock
+        if self.stop.reason and not self.complete:
+            left = "its last evaluation" if self.finished else f"{self.total - clock.env_steps} env_steps"
+            notice(
+                f"{self.stop.reason}: saved after {clock.env_steps} env_steps, {left} to go; "
+                f"go on with: reverie resume {shlex.quote(str(self.run_dir))}"
+            )
+        return {"env_steps": clock.env_steps, "frames": clock.frames, "finished": self.complete, **self.summary}
 
     def restore(self, parts: Mapping[str, Stateful], then: Callable[[dict[str, Any]], None]) -> None:
         """Return to the newest checkpoint, part by part; without one the run begins anew.
@@ -188,6 +241,7 @@ class Run:
             for name, part in parts.items():
                 part.load_state_dict(tree[name])
             self.finished_at, self.summary, self.saved_at = tree["finished_at"], tree["summary"], tree["env_steps"]
+            self.owed = tree.get("owed", False)
             self.resumed = (tree["offset"], tree["frames"])
             then(tree)
         except (KeyError, IndexError, RuntimeError, ValueError, TypeError) as error:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import platform
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import reverie
 from reverie import overrides
 from reverie.agents import find
 from reverie.config import Config
-from reverie.errors import UserError
+from reverie.errors import UserError, notice
 from reverie.run.chain import Chain, Past
 
 FORMAT = 3
@@ -96,7 +95,7 @@ def load_chain(run_dir: Path) -> Chain:
     ]
     if missing := overrides.lacking(config, data):
         defaults = ", ".join(f"{key} = {value}" for key, value in missing.items())
-        print(f"reverie: {path} lacks {len(missing)} keys, which take their defaults: {defaults}", file=sys.stderr)
+        notice(f"{path} lacks {len(missing)} keys, which take their defaults: {defaults}")
     try:
         past = [
             Past(before, int(item["env_steps"]), int(item["learner_steps"]), item["versions"], item["run"])

@@ -68,9 +68,9 @@ STOPS = (0, 1, 20, 33, 40, 41, 60, 61, 85, 86, 119, 158, 160)
 def test_stopped_again_and_again(tmp_path: Path, alone: dict[str, Path], env: str) -> None:
     settings = config(env)
     run = begin(settings, tmp_path / "run")
-    for env_steps in STOPS:
-        summary = run.train(Stop(run, env_steps))
-        assert summary["finished"] == (env_steps == 160)
+    for env_steps in (*STOPS, None):
+        summary = run.train(Stop(run, env_steps) if env_steps is not None else Never())
+        assert summary["finished"] == (env_steps is None)  # stopped at the end, the last evaluation is missing
         assert Checkpoints(tmp_path / "run").names()[-1] == summary["env_steps"]
         run = again(settings, tmp_path / "run")
     assert_same_run(alone[env], tmp_path / "run")
@@ -246,7 +246,7 @@ def test_an_environment_that_comes_back_elsewhere_goes_on_with_new_episodes(
 
     monkeypatch.setattr(SyncVector, "load_state_dict", elsewhere)
     run = again(settings, tmp_path / "run")
-    assert "stream 1 is elsewhere; its open episodes are closed as truncated" in capsys.readouterr().out
+    assert "stream 1 is elsewhere; its open episodes are closed as truncated" in capsys.readouterr().err
     assert set((run.store.replay.counts - before).tolist()) <= {0, 1}
     assert run.run.clock.env_steps == 50
     run.train(Never())
