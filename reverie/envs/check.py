@@ -13,9 +13,10 @@ from gymnasium import spaces
 from reverie.data.rows import observations
 from reverie.envs.env import ResumeError, VectorEnv
 from reverie.envs.findings import Findings, leaves
-from reverie.envs.gym import make_single
+from reverie.envs.gym import make_single, read
 from reverie.envs.make import GYM, family_of, make_env
 from reverie.envs.partial import RESERVED
+from reverie.envs.reading import Reading, taken
 from reverie.envs.spaces import ActionAdapter, ObservationAdapter
 from reverie.envs.vector import SyncVector
 from reverie.errors import UserError
@@ -95,7 +96,8 @@ def check_env(id: str | Callable[[], gymnasium.Env], env_steps: int = 1000, seed
     if isinstance(env, VectorEnv):
         description, resume = _check_rows(env, make, findings, env_steps, seed)
     else:
-        description, resume = _check_single(env, findings, env_steps, seed)
+        reading = read(id, options)[0] if isinstance(id, str) and family_of(id) == GYM else taken(options)[0]
+        description, resume = _check_single(env, findings, env_steps, seed, reading)
     findings.conclude()
     rewards = findings.rewards or [0.0]
     return Report(
@@ -132,7 +134,9 @@ def _encoder(space: spaces.Space) -> str:
     return "CNN" if isinstance(space, spaces.Box) and space.dtype == np.uint8 else "MLP"
 
 
-def _check_single(env: gymnasium.Env, findings: Findings, env_steps: int, seed: int) -> tuple[dict[str, Any], str]:
+def _check_single(
+    env: gymnasium.Env, findings: Findings, env_steps: int, seed: int, reading: Reading
+) -> tuple[dict[str, Any], str]:
     declared = [getattr(env, name, None) for name in ("observation_space", "action_space")]
     for name, space in zip(("observation_space", "action_space"), declared, strict=True):
         if not isinstance(space, spaces.Space):
@@ -141,7 +145,7 @@ def _check_single(env: gymnasium.Env, findings: Findings, env_steps: int, seed: 
         return {}, "unknown"
     description: dict[str, Any] = {}
     try:
-        description = _describe(ObservationAdapter(env.observation_space).spaces, env.action_space)
+        description = _describe(ObservationAdapter(env.observation_space, reading).spaces, env.action_space)
     except UserError as error:
         findings.problem("observation space", str(error))
     try:
@@ -149,7 +153,7 @@ def _check_single(env: gymnasium.Env, findings: Findings, env_steps: int, seed: 
     except UserError as error:
         findings.problem("action space", str(error))
     for key, (_, encoder) in description.get("observation", {}).items():
-        sides = ObservationAdapter(env.observation_space).spaces[key].shape
+        sides = ObservationAdapter(env.observation_space, reading).spaces[key].shape
         if encoder == "CNN" and sides is not None and min(sides[:2]) < 16:
             findings.warning(f"observation {key!r} is an image of only {sides[0]}x{sides[1]} pixels")
     _check_action_bounds(env.action_space, findings)

@@ -25,6 +25,7 @@ from gymnasium import spaces
 
 from reverie.envs.env import VectorEnv
 from reverie.envs.options import annotated, check_names, check_options
+from reverie.envs.reading import PICTURE
 from reverie.envs.remastered import FACTORS, Visuals, with_body_texture
 from reverie.envs.vector import SyncVector
 from reverie.errors import UserError, suggest
@@ -220,7 +221,8 @@ def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> V
         )
     domain, task = _tasks()[id]
     envs = [Control(domain, task, flags) for _ in range(num_envs)]
-    return SyncVector(id, envs, protocol=protocol, flags=asdict(flags), action_repeat=flags.action_repeat)
+    reading = PICTURE if flags.pixels else None
+    return SyncVector(id, envs, reading, protocol=protocol, flags=asdict(flags), action_repeat=flags.action_repeat)
 
 
 def _varied(id: str, protocol: ControlProtocol) -> ControlProtocol:

@@ -13,6 +13,7 @@ from gymnasium import spaces
 
 from reverie.envs.env import VectorEnv
 from reverie.envs.options import annotated, check_options, parameters
+from reverie.envs.reading import PICTURE
 from reverie.envs.vector import SyncVector
 from reverie.errors import UserError, suggest
 
@@ -100,4 +101,4 @@ def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> V
         raise UserError(f"{id} needs crafter; install it with: pip install 'reverie-rl[crafter]'")
     check_options(id, options, {k: v for k, v in annotated(Crafter).items() if k != "reward"})
     flags = {k: v for k, v in {**parameters(Crafter), **options}.items() if k != "reward"}
-    return SyncVector(id, [Crafter(IDS[id], **flags) for _ in range(num_envs)], flags=flags)
+    return SyncVector(id, [Crafter(IDS[id], **flags) for _ in range(num_envs)], PICTURE, flags=flags)

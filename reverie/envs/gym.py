@@ -13,9 +13,22 @@ from reverie.envs.env import VectorEnv
 from reverie.envs.native import NativeVector
 from reverie.envs.options import annotated, check_options, parameters, takes_any
 from reverie.envs.partial import RESERVED
+from reverie.envs.reading import ANNOTATIONS, Reading, Said, taken
 from reverie.envs.vector import SyncVector
 from reverie.errors import UserError, suggest
 from reverie.outside import import_outside
+
+KNOWN: dict[str, dict[str, Said]] = {
+    "MiniGrid-": {"image": Said("grid", "hwc", (11, 6, 4))},
+    "BabyAI-": {"image": Said("grid", "hwc", (11, 6, 4))},
+    "MinAtar/": {"": Said("image", "hwc")},
+}
+"""What published environments show, where their spaces do not say it: prefix of an id -> observations.
+
+MiniGrid: object, colour, state (doors 0 to 2, the agent's direction 0 to 3). Source: Chevalier-Boisvert et al. 2023,
+"Minigrid & Miniworld", and minigrid/core/constants.py. MinAtar: a plane for each kind of object. Source: Young & Tian
+2019, "MinAtar", section 2.
+"""
 
 
 def names() -> list[str]:
@@ -31,51 +44,80 @@ def protocols(id: str) -> tuple[str, ...]:
 def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> VectorEnv:
     """N streams of a Gymnasium id or of what a factory returns.
 
-    options: keyword arguments of the environment or factory. For a Gymnasium id, ``native=True`` uses the vector
-    environment that it registers, which is faster and cannot be resumed in mid-episode.
+    options: keyword arguments of the environment or factory, and what is said of its observations
+    (`reverie.envs.reading`). For a Gymnasium id, ``native=True`` uses the vector environment that it registers, which
+    is faster and cannot be resumed in mid-episode.
 
     Raises UserError where the id, the module, the factory or a package is not there, and on what else the environment
     itself refuses.
     """
     factory = _factory(id) if ":" in id else None
+    reading, own = read(id, options)
     if factory is not None:
-        return _from_factory(id, factory, num_envs, options)
-    options = dict(options)
-    native = bool(options.pop("native", False))
+        return _from_factory(id, factory, num_envs, own, reading, options)
+    native = bool(own.pop("native", False))
     if native:
         vector = _registered(
             id,
-            lambda: gymnasium.make_vec(id, num_envs, vectorization_mode="vector_entry_point", **options),
+            lambda: gymnasium.make_vec(id, num_envs, vectorization_mode="vector_entry_point", **own),
         )
-        return NativeVector(id, vector, flags={"native": True, **options})
-    envs = [_registered(id, lambda: gymnasium.make(id, disable_env_checker=True, **options)) for _ in range(num_envs)]
-    return SyncVector(id, envs, flags=options)
+        return NativeVector(id, vector, reading, flags={"native": True, **options})
+    envs = [_registered(id, lambda: gymnasium.make(id, disable_env_checker=True, **own)) for _ in range(num_envs)]
+    return SyncVector(id, envs, reading, flags=dict(options))
+
+
+def read(id: str, options: Mapping[str, Any]) -> tuple[Reading, dict[str, Any]]:
+    """What is said and known of the observations of `id`, and the options that are its own.
+
+    Raises UserError on values of a wrong type, and where the environment has an option of the same name.
+    """
+    said = {name: value for name, value in options.items() if name in ANNOTATIONS}
+    check_options(id, said, ANNOTATIONS)
+    theirs = parameters(creator) if said and (creator := _creator(id)) is not None else {}
+    for name in said:
+        if name in theirs:
+            raise UserError(f"{id} takes {name!r}, which says what any environment's observations are; rename it")
+    return taken(options, next((known for prefix, known in KNOWN.items() if id.startswith(prefix)), {}))
 
 
 def make_single(id: str, options: Mapping[str, Any] | None = None) -> gymnasium.Env | VectorEnv:
     """One stream as its author wrote it, before any adaptation; a `VectorEnv` where there is no such thing."""
+    reading, own = read(id, options or {})
     if ":" in id and (factory := _factory(id)) is not None:
         single = {"num_envs": 1} if "num_envs" in parameters(factory) else {}
-        source = _call(id, factory, {**single, **(options or {})})
-        return source if isinstance(source, gymnasium.Env) else _adapt(id, source, 1, options or {})
-    env: gymnasium.Env = _registered(id, lambda: gymnasium.make(id, disable_env_checker=True, **(options or {})))
+        source = _call(id, factory, {**single, **own})
+        return source if isinstance(source, gymnasium.Env) else _adapt(id, source, 1, reading, options or {})
+    env: gymnasium.Env = _registered(id, lambda: gymnasium.make(id, disable_env_checker=True, **own))
     return env
 
 
-def _from_factory(id: str, factory: Callable[..., Any], num_envs: int, options: Mapping[str, Any]) -> VectorEnv:
+def _creator(id: str) -> Callable[..., Any] | None:
+    """What makes a single environment, as far as its parameters can be looked at."""
+    if ":" in id and (factory := _factory(id)) is not None:
+        return factory
+    entry: Any = getattr(gymnasium.registry.get(id.rpartition(":")[2]), "entry_point", None)
+    try:
+        return gymnasium.envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
+    except ImportError:
+        return None  # making it says what is missing
+
+
+def _from_factory(
+    id: str, factory: Callable[..., Any], num_envs: int, own: Mapping[str, Any], reading: Reading, flags: Any
+) -> VectorEnv:
     for name in RESERVED:
         if name in parameters(factory):
             raise UserError(f"{id} takes {name!r}, which hides parts of any environment's observations; rename it")
     if "num_envs" in parameters(factory):
-        return _adapt(id, _call(id, factory, {"num_envs": num_envs, **options}), num_envs, options)
-    source = _call(id, factory, options)
+        return _adapt(id, _call(id, factory, {"num_envs": num_envs, **own}), num_envs, reading, flags)
+    source = _call(id, factory, own)
     if isinstance(source, gymnasium.Env):
-        others = [_call(id, factory, options) for _ in range(num_envs - 1)]
-        return SyncVector(id, [source, *others], flags=dict(options))
-    return _adapt(id, source, num_envs, options)
+        others = [_call(id, factory, own) for _ in range(num_envs - 1)]
+        return SyncVector(id, [source, *others], reading, flags=dict(flags))
+    return _adapt(id, source, num_envs, reading, flags)
 
 
-def _adapt(id: str, source: Any, num_envs: int, options: Mapping[str, Any]) -> VectorEnv:
+def _adapt(id: str, source: Any, num_envs: int, reading: Reading, flags: Mapping[str, Any]) -> VectorEnv:
     if isinstance(source, gymnasium.Env):
         raise UserError(f"{id} takes num_envs but returned a single environment; return {num_envs} of them as a vector")
     if not isinstance(source, VectorEnv | gymnasium.vector.VectorEnv):
@@ -85,7 +127,13 @@ def _adapt(id: str, source: Any, num_envs: int, options: Mapping[str, Any]) -> V
         )
     if source.num_envs != num_envs:
         raise UserError(f"{id} returned {source.num_envs} streams where {num_envs} were asked for; take num_envs")
-    return source if isinstance(source, VectorEnv) else NativeVector(id, source, flags=dict(options))
+    if not isinstance(source, VectorEnv):
+        return NativeVector(id, source, reading, flags=dict(flags))
+    if reading != Reading():
+        raise UserError(
+            f"{id} returns a VectorEnv, whose rows say themselves what they are; kind, layout and codes are not for it"
+        )
+    return source
 
 
 def _factory(id: str) -> Callable[..., Any] | None:

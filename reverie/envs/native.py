@@ -22,6 +22,7 @@ import numpy as np
 
 from reverie.data.rows import OBS, Rows
 from reverie.envs.env import EnvSpec, Step, VectorEnv
+from reverie.envs.reading import Reading
 from reverie.envs.resume import episode_seed
 from reverie.envs.spaces import ActionAdapter, ObservationAdapter
 from reverie.errors import UserError
@@ -30,10 +31,10 @@ from reverie.errors import UserError
 class NativeVector(VectorEnv):
     """Adapts `env`; `spec`: further fields of `EnvSpec`. Raises UserError on spaces or modes it does not know."""
 
-    def __init__(self, id: str, env: gymnasium.vector.VectorEnv, **spec: Any) -> None:
+    def __init__(self, id: str, env: gymnasium.vector.VectorEnv, reading: Reading | None = None, **spec: Any) -> None:
         self.env = env
         self.num_envs = int(env.num_envs)
-        self._observation = ObservationAdapter(env.single_observation_space)
+        self._observation = ObservationAdapter(env.single_observation_space, reading)
         self._action = ActionAdapter(env.single_action_space)
         self.spec = EnvSpec(id=id, observation=self._observation.spaces, action=self._action.space, **spec)
         # Gymnasium 1.0 has no such key: its vector environments all reset in the next step.

@@ -3,59 +3,66 @@
 Observations become a flat dictionary of uint8 images [H, W, C], float32 vectors and int64 indices; actions become
 Discrete, MultiDiscrete or a Box in [-1, 1]. What each space turns into::
 
-    uint8 Box, 3-D              image, as it is; [C, H, W] with 1, 3 or 4 channels before two large sides is transposed
-    uint8 Box, 2-D              image, with a channel axis added
-    other Box                   vector, float32, flattened (float images are refused: they belong in uint8)
+    Box                         image, planes of a grid, or vector, see `reverie.envs.boxes`
     Discrete, MultiDiscrete     index, int64, counted from 0
     MultiBinary                 vector, float32
     Dict, Tuple                 their parts, under their own names; nested names are joined with "/"
 
-A lone, unnamed observation is called ``image``, ``vector`` or ``index`` after what it is.
+A lone, unnamed observation is called ``image``, ``grid``, ``vector`` or ``index`` after what it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
+from reverie.envs.boxes import Adapted, Convert, adapt_box, flat
+from reverie.envs.reading import Reading, Said, option
 from reverie.errors import UserError
 
-IMAGE_SIDE = 16
-"""Two sides at least this long make a float array an image, and a leading 1, 3 or 4 a channel axis (pixels)."""
-CHANNELS = (1, 3, 4)
+Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
 class Part:
-    """One observation key: where it is found, the space it gets, and how a batch [N, ...] of it is converted.
+    """One observation key: where it is found, its own space, the space it gets, and how batches [N, ...] are converted.
 
     `convert` always copies: environments may write the next frame into the same memory.
     """
 
     key: str
-    path: tuple[str | int, ...]
+    path: Path
+    own: spaces.Space
     space: spaces.Space
-    convert: Callable[[np.ndarray], np.ndarray]
+    convert: Convert
 
 
 class ObservationAdapter:
     """Adapter from observations of `space` to ``{key: array}``, one at a time (`one`) or batched on axis 0 (`batch`).
 
+    reading: what was said of observations whose spaces do not tell what they are.
     `spaces`: key -> adapted space (Box, Discrete or MultiDiscrete). Raises UserError on spaces that have no arrays of
-    fixed shape (Text, Graph, Sequence, OneOf), on float images, and on keys that would collide.
+    fixed shape (Text, Graph, Sequence, OneOf), on what must be said and was not, and on keys that would collide.
     """
 
-    def __init__(self, space: spaces.Space) -> None:
-        self.parts = tuple(_parts(space, ()))
-        keys = [part.key for part in self.parts]
-        if not keys:
+    def __init__(self, space: spaces.Space, reading: Reading | None = None) -> None:
+        leaves = list(_leaves(space, ()))
+        names = ["/".join(map(str, path)) for path, _ in leaves]
+        if len(set(names)) != len(names):
+            raise UserError(f"observation keys {names} collide after joining nested names with '/'; rename one of them")
+        said = (reading or Reading()).of({name: leaf for name, (_, leaf) in zip(names, leaves, strict=True)})
+        parts = []
+        for name, (path, leaf) in zip(names, leaves, strict=True):
+            if said[name].kind != "drop":
+                adapted = _adapt(leaf, name, said[name])
+                parts.append(Part(name or adapted.kind, path, leaf, adapted.space, adapted.convert))
+        if not parts:
             raise UserError(f"observation space {space} is empty; give it at least one key")
-        if len(set(keys)) != len(keys):
-            raise UserError(f"observation keys {keys} collide after joining nested names with '/'; rename one of them")
+        self.own, self.parts = space, tuple(parts)
         self.spaces: dict[str, spaces.Space] = {part.key: part.space for part in self.parts}
 
     def batch(self, observation: Any) -> dict[str, np.ndarray]:
@@ -115,70 +122,55 @@ class ActionAdapter:
         return int(native) if isinstance(self.native, spaces.Discrete) else native
 
 
-def is_float_image(space: spaces.Box) -> bool:
-    """Whether a Box holds an image in floats: 3-D with two large sides, or 2-D with both sides large."""
-    large = sum(side >= IMAGE_SIDE for side in space.shape)
-    return space.dtype.kind == "f" and len(space.shape) in (2, 3) and large >= 2
-
-
-def _parts(space: spaces.Space, path: tuple[str | int, ...]) -> Iterator[Part]:
+def _leaves(space: spaces.Space, path: Path) -> Iterator[tuple[Path, spaces.Space]]:
+    """Where each part of a space is, and its space."""
     if isinstance(space, spaces.Dict):
         for key, child in space.spaces.items():
-            yield from _parts(child, (*path, key))
-        return
-    if isinstance(space, spaces.Tuple):
+            yield from _leaves(child, (*path, key))
+    elif isinstance(space, spaces.Tuple):
         for index, child in enumerate(space.spaces):
-            yield from _parts(child, (*path, index))
-        return
-    kind, adapted, convert = _leaf(space, "/".join(map(str, path)))
-    yield Part("/".join(map(str, path)) or kind, path, adapted, convert)
+            yield from _leaves(child, (*path, index))
+    else:
+        yield path, space
 
 
-def _leaf(space: spaces.Space, name: str) -> tuple[str, spaces.Space, Callable[[np.ndarray], np.ndarray]]:
+def _adapt(space: spaces.Space, name: str, said: Said) -> Adapted:
+    if isinstance(space, spaces.Box):
+        return adapt_box(space, name, said)
     where = f"observation {name!r}" if name else "the observation"
+    if said != Said():
+        raise UserError(f"{where} is {space}: kind, layout and codes are of boxes (but anything can be of kind drop)")
     if isinstance(space, spaces.Discrete):
-        start = int(space.start)
-        return "index", spaces.Discrete(int(space.n)), lambda x: x.astype(np.int64) - start
+        return Adapted(
+            "index", spaces.Discrete(int(space.n)), _counted(np.array(space.start), np.array(space.n), where)
+        )
     if isinstance(space, spaces.MultiDiscrete):
-        starts = np.asarray(space.start).reshape(-1)
-        adapted = spaces.MultiDiscrete(np.asarray(space.nvec).reshape(-1))
-        return "index", adapted, lambda x: x.reshape(len(x), -1).astype(np.int64) - starts
+        start, n = np.asarray(space.start).reshape(-1), np.asarray(space.nvec).reshape(-1)
+        return Adapted("index", spaces.MultiDiscrete(n), _counted(start, n, where))
     if isinstance(space, spaces.MultiBinary):
-        size = int(np.prod(space.shape))
-        return "vector", spaces.Box(0.0, 1.0, (size,), np.float32), _flat
-    if not isinstance(space, spaces.Box):
-        raise UserError(
-            f"{where} has space {type(space).__name__}, which has no arrays of fixed shape; drop it with "
-            "gymnasium.wrappers.FilterObservation or encode it as Box, Discrete or MultiDiscrete"
-        )
-    if is_float_image(space):
-        raise UserError(
-            f"{where} is an image {space.shape} of {space.dtype}; return uint8 in 0..255 instead "
-            "(for example with gymnasium.wrappers.TransformObservation)"
-        )
-    if space.dtype == np.uint8 and len(space.shape) in (2, 3):
-        return "image", *_image(space)
-    if space.dtype == np.uint8 and len(space.shape) > 3:
-        raise UserError(f"{where} is a stack of images {space.shape}; return one frame, agents stack frames themselves")
-    low, high = (bound.astype(np.float32).reshape(-1) for bound in (space.low, space.high))
-    return "vector", spaces.Box(low, high, dtype=np.float32), _flat
+        return Adapted("vector", spaces.Box(0.0, 1.0, (int(np.prod(space.shape)),), np.float32), flat)
+    raise UserError(
+        f"{where} has space {type(space).__name__}, which has no arrays of fixed shape; drop it with "
+        f"{option('kind', name, 'drop')} or encode it as Box, Discrete or MultiDiscrete"
+    )
 
 
-def _image(space: spaces.Box) -> tuple[spaces.Space, Callable[[np.ndarray], np.ndarray]]:
-    shape = space.shape
-    if len(shape) == 2:
-        return spaces.Box(0, 255, (*shape, 1), np.uint8), lambda x: x[..., None].astype(np.uint8)
-    first, *sides = shape
-    if first in CHANNELS and min(sides) >= IMAGE_SIDE:
-        return spaces.Box(0, 255, (*sides, first), np.uint8), lambda x: np.moveaxis(x, 1, -1).astype(np.uint8, "C")
-    return spaces.Box(0, 255, shape, np.uint8), lambda x: x.astype(np.uint8)
+def _counted(start: np.ndarray, n: np.ndarray, where: str) -> Convert:
+    """Conversion to indices counted from 0. It raises UserError for one outside, which would have no code."""
+
+    def convert(x: np.ndarray) -> np.ndarray:
+        index = x.reshape(len(x), *start.shape).astype(np.int64) - start
+        if ((index < 0) | (index >= n)).any():
+            raise UserError(
+                f"{where} is {x[((index < 0) | (index >= n)).reshape(len(x), -1).any(1)][0]}, outside its space, "
+                f"which counts from {start.tolist()} to {(start + n - 1).tolist()}"
+            )
+        return np.asarray(index)
+
+    return convert
 
 
-def _flat(x: np.ndarray) -> np.ndarray:
-    return cast(np.ndarray, x.reshape(len(x), -1).astype(np.float32))
-
-
-def _at(observation: Any, path: tuple[str | int, ...]) -> Any:
+def _at(observation: Any, path: Path) -> Any:
     for key in path:
         observation = observation[key]
     return observation

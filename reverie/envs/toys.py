@@ -16,6 +16,7 @@ from gymnasium import spaces
 from reverie.envs.catch import Catch, NoisyCatch
 from reverie.envs.env import VectorEnv
 from reverie.envs.options import annotated, check_options, parameters
+from reverie.envs.reading import PICTURE
 from reverie.envs.vector import SyncVector
 from reverie.errors import UserError, suggest
 
@@ -180,9 +181,11 @@ def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> V
         raise UserError(f"unknown environment {id!r}{suggest(id, TOYS)}")
     check_options(id, options, annotated(TOYS[id]))
     envs: list[Any] = [TOYS[id](**options) for _ in range(num_envs)]
+    pixels = len(envs[0].observation_space.shape) > 1
     return SyncVector(
         id,
         envs,
+        PICTURE if pixels else None,
         protocol=protocol,
         flags={**parameters(TOYS[id]), **options},
         random_score=envs[0].random_score,

@@ -18,6 +18,7 @@ import numpy as np
 
 from reverie.data.rows import OBS, Rows
 from reverie.envs.env import EnvSpec, ResumeError, Step, VectorEnv
+from reverie.envs.reading import Reading
 from reverie.envs.resume import ActionLog, episode_seed, row_checksum
 from reverie.envs.spaces import ActionAdapter, ObservationAdapter
 from reverie.errors import UserError
@@ -26,8 +27,9 @@ from reverie.errors import UserError
 class SyncVector(VectorEnv):
     """Environment of several, `envs`, stepped one after another.
 
-    id: the name reports use. envs: N >= 1 environments with equal spaces. spec: further fields of `EnvSpec`
-    (action_repeat, protocol, flags, random_score, optimal_score).
+    id: the name reports use. envs: N >= 1 environments with equal spaces. reading: what was said of observations whose
+    spaces do not tell what they are. spec: further fields of `EnvSpec` (action_repeat, protocol, flags, random_score,
+    optimal_score).
 
     What an environment puts in ``info["episode_info"]`` (name -> number) at its last step is passed on in
     `Step.episode_info`. An environment with a true class attribute ``counts_episodes`` gets
@@ -36,7 +38,7 @@ class SyncVector(VectorEnv):
     Raises UserError if the spaces differ between environments or cannot be adapted.
     """
 
-    def __init__(self, id: str, envs: Sequence[gymnasium.Env], **spec: Any) -> None:
+    def __init__(self, id: str, envs: Sequence[gymnasium.Env], reading: Reading | None = None, **spec: Any) -> None:
         if not envs:
             raise UserError(f"{id} needs at least one environment; set num_envs to 1 or more")
         first = envs[0]
@@ -45,7 +47,7 @@ class SyncVector(VectorEnv):
                 raise UserError(f"{id} gives environments with different spaces; make the factory's spaces fixed")
         self.envs = list(envs)
         self.num_envs = len(self.envs)
-        self._observation = ObservationAdapter(first.observation_space)
+        self._observation = ObservationAdapter(first.observation_space, reading)
         self._action = ActionAdapter(first.action_space)
         self.spec = EnvSpec(
             id=id, observation=self._observation.spaces, action=self._action.space, **{"resume": "replay", **spec}

@@ -102,7 +102,14 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str]] = {
             "observation_space": spaces.Box(0, 1, (16, 16, 3), np.float32),
             "look": lambda self: self.np_random.random((16, 16, 3), np.float32),
         },
-        "return uint8",
+        "a picture or numbers? Say --env.options.kind image",
+    ),
+    "small grid": (
+        {
+            "observation_space": spaces.Box(0, 255, (7, 7, 3), np.uint8),
+            "look": lambda self: self.np_random.integers(0, 11, (7, 7, 3)).astype(np.uint8),
+        },
+        "a picture, codes or numbers? Say --env.options.kind image, --env.options.kind grid",
     ),
     "wrong dtype": (
         {"observation_space": FLOAT, "look": lambda self: self.np_random.uniform(-1, 1, 3)},
@@ -185,7 +192,7 @@ def test_a_broken_rule_is_one_problem(name: str) -> None:
 @pytest.mark.parametrize("name", list(WARNINGS))
 def test_a_likely_mistake_is_one_warning(name: str) -> None:
     changes, words = WARNINGS[name]
-    report = check_env(broken(**changes), env_steps=200)
+    report = check_env(broken(**changes), env_steps=200, **({"kind": "image"} if name == "small image" else {}))
     assert report.ok, report.problems
     assert [line for line in report.warnings if words in line], report.warnings
     assert len(report.warnings) <= 2

@@ -26,11 +26,11 @@ class Dicts(Count):
     def __init__(self, length: int = 3) -> None:
         super().__init__(length=length)
         self.observation_space = spaces.Dict(
-            {"image": spaces.Box(0, 255, (4, 4, 3), np.uint8), "count": spaces.Discrete(length + 1)}
+            {"image": spaces.Box(0, 255, (16, 16, 3), np.uint8), "count": spaces.Discrete(length + 1)}
         )
 
     def _observe(self) -> Any:
-        return {"image": np.full((4, 4, 3), 10 * self._count, np.uint8), "count": np.int64(self._count)}
+        return {"image": np.full((16, 16, 3), 10 * self._count, np.uint8), "count": np.int64(self._count)}
 
 
 def single(length: int = 3) -> gymnasium.Env:
@@ -108,7 +108,7 @@ def test_dictionaries_keep_their_last_observations(mode: str, asynchronous: bool
     kind = gymnasium.vector.AsyncVectorEnv if asynchronous else gymnasium.vector.SyncVectorEnv
     env = NativeVector("dicts", kind([lambda: Dicts(3), lambda: Dicts(5)][:1] * 2, autoreset_mode=mode))
     rows = env.reset(0)
-    assert rows["obs.image"].shape == (2, 4, 4, 3)
+    assert rows["obs.image"].shape == (2, 16, 16, 3)
     seen = [int(rows["obs.count"][0])]
     for _ in range(8):
         step = env.step(np.zeros(2, np.int64))

@@ -20,8 +20,8 @@ from reverie.errors import UserError
         (spaces.MultiDiscrete([3, 4], start=[1, 0]), [2, 3], "index", [1, 3]),
         (spaces.MultiBinary(3), [1, 0, 1], "vector", [1.0, 0.0, 1.0]),
         (spaces.Box(-1, 1, (2, 2), np.float64), [[0.5, 1], [0, -1]], "vector", [0.5, 1.0, 0.0, -1.0]),
-        (spaces.Box(0, 255, (3,), np.uint8), [7, 8, 9], "vector", [7.0, 8.0, 9.0]),
-        (spaces.Box(-9, 9, (2, 2, 2), np.int64), np.arange(8).reshape(2, 2, 2), "vector", list(range(8))),
+        (spaces.Box(-1000, 1000, (3,), np.int64), [7, 8, 9], "vector", [7.0, 8.0, 9.0]),
+        (spaces.Box(-9, 9, (), np.float64), 2.5, "vector", [2.5]),
     ],
 )
 def test_each_space_by_itself(space: spaces.Space, observation: object, key: str, value: object) -> None:
@@ -42,8 +42,9 @@ def test_each_space_by_itself(space: spaces.Space, observation: object, key: str
         ((3, 64, 48), (64, 48, 3)),
         ((1, 20, 16), (20, 16, 1)),
         ((4, 84, 84), (84, 84, 4)),
-        ((7, 7, 3), (7, 7, 3)),
-        ((3, 7, 7), (3, 7, 7)),
+        ((16, 84, 84), (84, 84, 16)),
+        ((12, 64, 48), (64, 48, 12)),
+        ((84, 84, 16), (84, 84, 16)),
     ],
 )
 def test_images(shape: tuple[int, ...], adapted: tuple[int, ...]) -> None:
@@ -61,7 +62,7 @@ def test_images(shape: tuple[int, ...], adapted: tuple[int, ...]) -> None:
 def test_nested_names() -> None:
     space = spaces.Dict(
         {
-            "camera": spaces.Box(0, 255, (8, 8, 3), np.uint8),
+            "camera": spaces.Box(0, 255, (16, 16, 3), np.uint8),
             "body": spaces.Dict({"arm": spaces.Box(-1, 1, (2,)), "hand": spaces.Tuple([spaces.Discrete(2)])}),
         }
     )
@@ -75,11 +76,7 @@ def test_nested_names() -> None:
 @pytest.mark.parametrize(
     ("space", "words"),
     [
-        (spaces.Box(0, 1, (64, 64, 3), np.float32), "uint8"),
-        (spaces.Box(0, 1, (3, 64, 64), np.float32), "uint8"),
-        (spaces.Box(0, 1, (84, 84), np.float32), "uint8"),
-        (spaces.Box(0, 255, (4, 84, 84, 3), np.uint8), "one frame"),
-        (spaces.Dict({"mission": spaces.Text(9)}), "'mission'.*FilterObservation"),
+        (spaces.Dict({"mission": spaces.Text(9)}), "'mission'.*--env.options.kind.mission drop"),
         (spaces.Sequence(spaces.Discrete(2)), "fixed shape"),
         (spaces.Dict({}), "empty"),
         (spaces.Dict({"a/b": spaces.Discrete(2), "a": spaces.Dict({"b": spaces.Discrete(2)})}), "collide"),

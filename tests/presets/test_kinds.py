@@ -45,7 +45,7 @@ def test_spaces_tell_the_kind(shape: tuple[int, ...], kind: str) -> None:
 def test_cpu_is_the_preset_of_the_kind(agent: str) -> None:
     kinds: dict[str, dict[str, Any]] = {
         "cpu-pixels": {"shape": (48, 36, 3)},
-        "cpu-toy": {"shape": (12, 12, 1)},
+        "cpu-toy": {"shape": (12, 12, 1), "kind": "image"},
         "cpu-vectors": {"shape": (5,)},
     }
     if agent in ("dreamerv2", "harmonydream"):
