@@ -6,6 +6,7 @@ The names that most people need, imported when they are used::
     reverie.train(config, "runs/catch")              # also: reverie.resume("runs/catch")
     reverie.evaluate("runs/catch", episodes=100)
     policy = reverie.load("runs/catch")
+    env = reverie.make_single("runs/catch")          # or make_env, for many streams
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reverie.agents.agent import Agent, Learner, Policy
     from reverie.data.dataset import open_dataset
-    from reverie.envs.make import make_env
+    from reverie.play.envs import make_env, make_single
     from reverie.play.evaluate import evaluate
     from reverie.play.load import load
     from reverie.presets import make_config
@@ -32,6 +33,7 @@ __all__ = [
     "load",
     "make_config",
     "make_env",
+    "make_single",
     "open_dataset",
     "resume",
     "train",
@@ -44,7 +46,8 @@ _HOMES = {
     "evaluate": "reverie.play.evaluate",
     "load": "reverie.play.load",
     "make_config": "reverie.presets",
-    "make_env": "reverie.envs.make",
+    "make_env": "reverie.play.envs",
+    "make_single": "reverie.play.envs",
     "open_dataset": "reverie.data.dataset",
     "resume": "reverie.run.local",
     "train": "reverie.run.local",

@@ -19,6 +19,7 @@ import numpy as np
 from gymnasium import spaces
 
 from reverie.data.rows import Rows
+from reverie.envs.adapter import Adapter, of_rows
 from reverie.errors import notice
 
 Resume = Literal["state", "replay", "truncate"]
@@ -69,6 +70,11 @@ class VectorEnv(ABC):
 
     spec: EnvSpec
     num_envs: int
+
+    @property
+    def adapter(self) -> Adapter:
+        """Adapter of what the source's own steps give and take; of sources of rows, of rows."""
+        return of_rows(self.spec.observation, self.spec.action)
 
     @abstractmethod
     def reset(self, seed: int) -> Rows:

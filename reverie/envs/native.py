@@ -21,6 +21,7 @@ import gymnasium
 import numpy as np
 
 from reverie.data.rows import OBS, Rows
+from reverie.envs.adapter import Adapter
 from reverie.envs.env import EnvSpec, Step, VectorEnv
 from reverie.envs.reading import Reading
 from reverie.envs.resume import episode_seed
@@ -48,6 +49,11 @@ class NativeVector(VectorEnv):
         self._seed = 0
         self._episode = np.zeros(self.num_envs, np.int64)
         self._ended = np.zeros(self.num_envs, bool)
+
+    @property
+    def adapter(self) -> Adapter:
+        """Adapter of a single environment's observations and actions."""
+        return Adapter(self._observation, self._action)
 
     def reset(self, seed: int) -> Rows:
         """First rows of all streams, which begin anew."""

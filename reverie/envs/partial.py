@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium import spaces
 
 from reverie.data.rows import OBS, Rows
+from reverie.envs.adapter import Adapter
 from reverie.envs.env import Step, VectorEnv
 from reverie.errors import UserError
 
@@ -54,6 +55,16 @@ class Partial(VectorEnv):
         self._seed = 0
         self._rows_shown = np.zeros(self.num_envs, np.int64)
         self._draws: list[np.random.Generator] = []
+
+    @property
+    def flickers(self) -> bool:
+        """Whether rows show nothing now and then."""
+        return self._flicker > 0
+
+    @property
+    def adapter(self) -> Adapter:
+        """Adapter of the environment beneath, which hides the masked entries; it does not flicker."""
+        return replace(self.env.adapter, hidden=self._entries)
 
     def reset(self, seed: int) -> Rows:
         """First rows of all streams, which begin anew, their draws too."""

@@ -13,7 +13,7 @@ A lone, unnamed observation is called ``image``, ``grid``, ``vector`` or ``index
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,18 @@ class ObservationAdapter:
             raise UserError(f"observation space {space} is empty; give it at least one key")
         self.own, self.parts = space, tuple(parts)
         self.spaces: dict[str, spaces.Space] = {part.key: part.space for part in self.parts}
+
+    @classmethod
+    def of_rows(cls, observation: Mapping[str, spaces.Space]) -> ObservationAdapter:
+        """The adapter of observations that are as rows have them already: key -> space, or one alone."""
+        adapter = cls.__new__(cls)
+        lone = len(observation) == 1
+        adapter.own = next(iter(observation.values())) if lone else spaces.Dict(dict(observation))
+        adapter.parts = tuple(
+            Part(key, () if lone else (key,), space, space, np.copy) for key, space in observation.items()
+        )
+        adapter.spaces = dict(observation)
+        return adapter
 
     def batch(self, observation: Any) -> dict[str, np.ndarray]:
         """Observations batched on axis 0, as a Gymnasium vector environment returns them -> key -> [N, ...]."""

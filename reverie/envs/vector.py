@@ -17,6 +17,7 @@ import gymnasium
 import numpy as np
 
 from reverie.data.rows import OBS, Rows
+from reverie.envs.adapter import Adapter
 from reverie.envs.env import EnvSpec, ResumeError, Step, VectorEnv
 from reverie.envs.reading import Reading
 from reverie.envs.resume import ActionLog, episode_seed, row_checksum
@@ -57,6 +58,11 @@ class SyncVector(VectorEnv):
         self._episode = np.zeros(self.num_envs, np.int64)
         self._log = [ActionLog(self._action.space) for _ in self.envs]
         self._rows: list[Rows] = []
+
+    @property
+    def adapter(self) -> Adapter:
+        """Adapter of a single environment's observations and actions."""
+        return Adapter(self._observation, self._action)
 
     def reset(self, seed: int) -> Rows:
         """First rows [N, ...] of all streams, which begin anew at their episode 0; all ``is_first``."""

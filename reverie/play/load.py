@@ -13,6 +13,7 @@ from torch import nn
 from reverie.agents.agent import Noise, Play, Policy, Seat, placed
 from reverie.agents.learner import load_tensors
 from reverie.data.rows import OBS, State, row_spec
+from reverie.envs.adapter import Adapter, of_rows
 from reverie.envs.env import EnvSpec
 from reverie.errors import UserError
 from reverie.run.build import build_agent, build_env, pick_device
@@ -21,21 +22,26 @@ from reverie.run.saved_config import load_config
 
 
 class LoadedPolicy:
-    """A policy with observations in and actions out.
+    """A policy with an environment's own observations in and its own actions out.
 
     ::
 
-        policy = reverie.load("runs/pong")
-        state = policy.initial_state(1)
-        action, state = policy.act(obs, state)          # again and again; policy.initial_state(1) for a new episode
+        policy, env = reverie.load("runs/pong"), reverie.make_single("runs/pong")
+        obs, info = env.reset(seed=0)
+        state = policy.initial_state(1)                 # again for each episode
+        action, state = policy.act(obs, state)          # again and again
+        obs, reward, *_ = env.step(action)
 
     The state holds what the policy remembers, its previous action and whether an episode begins.
     """
 
-    def __init__(self, policy: Policy, spec: EnvSpec, env_steps: int, seed: int = 0) -> None:
+    def __init__(
+        self, policy: Policy, spec: EnvSpec, env_steps: int, seed: int = 0, adapter: Adapter | None = None
+    ) -> None:
         self.policy, self.spec, self.env_steps = policy, spec, env_steps
         self.device = policy.device
         self.noise = Noise(seed, self.device, host=True)
+        self.adapter = adapter or of_rows(spec.observation, spec.action)
         self.fields = row_spec(spec.observation, spec.action)
 
     def initial_state(self, batch: int) -> State:
@@ -47,28 +53,26 @@ class LoadedPolicy:
 
     def act(
         self, obs: Any, state: State, *, reward: Any = 0.0, is_first: Any = None, play: Play = "greedy"
-    ) -> tuple[np.ndarray, State]:
+    ) -> tuple[Any, State]:
         """One decision per stream.
 
-        obs: an array, or key -> array for dict spaces; [B, ...], or without the batch axis if the state has B = 1
-            (the action then comes without it too). Observations are as the adapter gives them (`reverie check-env`).
-        reward: earned on the way to obs; is_first: bool [B], where a stream begins anew (default: never, but after
-        `initial_state`). Raises UserError if an observation has the wrong shape.
+        obs: as the environment gives it, nested and in its own dtypes; of B streams with a leading axis, or without one
+            if the state has B = 1: the action then has none either. The action is as the environment takes it: within
+            its own bounds, counted from its own start. Or rows of a `VectorEnv`, as its `reset` and `step` return them:
+            then reward and is_first are theirs, and the action is for its `step`.
+        reward: earned on the way to obs, for agents that remember it. is_first: bool [B], where a stream begins anew
+            (default: never, but after `initial_state`).
+        Raises UserError if an observation is not of the environment's space. Flicker is the environment's, not done
+        here; entries that are masked are hidden here too.
         """
         batch = state["is_first"].shape[0]
-        observations = obs if isinstance(obs, Mapping) else {next(iter(self.spec.observation)): obs}
-        rows: dict[str, torch.Tensor] = {}
-        single = False
-        for key in self.spec.observation:
-            field = self.fields[OBS + key]
-            if key not in observations:
-                raise UserError(f"observation {key!r} is missing; got {', '.join(observations)}")
-            value = np.asarray(observations[key], field.dtype)
-            if batch == 1 and value.shape == field.shape:
-                value, single = value[None], True
-            if value.shape != (batch, *field.shape):
-                raise UserError(f"observation {key!r} has shape {value.shape}, expected {(batch, *field.shape)}")
-            rows[OBS + key] = torch.from_numpy(value).to(self.device)
+        rowwise = isinstance(obs, Mapping) and "is_first" in obs and any(name.startswith(OBS) for name in obs)
+        if rowwise:
+            seen, alone = self._of_rows(obs, batch), False
+            reward, is_first = obs["reward"], obs["is_first"]
+        else:
+            seen, alone = self.adapter.observe(obs, batch)
+        rows = {OBS + key: torch.from_numpy(value).to(self.device) for key, value in seen.items()}
         first = state["is_first"]
         if is_first is not None:
             first = first | torch.as_tensor(is_first, dtype=torch.bool, device=self.device).expand(batch)
@@ -79,8 +83,19 @@ class LoadedPolicy:
         with torch.inference_mode():
             decision = self.policy.step(memory, rows, self.noise, Seat.alone(batch, play, self.env_steps))
         after = {**decision.state, "prev_action": decision.action, "is_first": torch.zeros_like(first)}
-        out = decision.action.cpu().numpy()
-        return (out[0] if single else out), after
+        action = decision.action.cpu().numpy()
+        return (action if rowwise else self.adapter.act(action, alone)), after
+
+    def _of_rows(self, rows: Mapping[str, np.ndarray], batch: int) -> dict[str, np.ndarray]:
+        """Observations of rows, key -> [B, ...]."""
+        seen = {}
+        for key in self.spec.observation:
+            field, value = self.fields[OBS + key], np.asarray(rows.get(OBS + key))
+            if (value.shape, value.dtype) != ((batch, *field.shape), field.dtype):
+                expected = f"{field.dtype} {(batch, *field.shape)}"
+                raise UserError(f"rows have {OBS}{key} of {value.dtype} {value.shape}, expected {expected}")
+            seen[key] = value
+        return seen
 
 
 def load(run_dir: str | Path, device: str = "cpu") -> LoadedPolicy:
@@ -92,7 +107,7 @@ def load(run_dir: str | Path, device: str = "cpu") -> LoadedPolicy:
     agent = build_agent(config, env.spec)
     policy = agent.policy()
     env_steps = load_parts(run_dir, policy=policy)
-    return LoadedPolicy(placed(policy, pick_device(device)).eval(), env.spec, env_steps)
+    return LoadedPolicy(placed(policy, pick_device(device)).eval(), env.spec, env_steps, adapter=env.adapter)
 
 
 def load_parts(run_dir: Path, **parts: nn.Module) -> int:

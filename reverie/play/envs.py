@@ -1,0 +1,39 @@
+"""`make_env` and `make_single`: environments by id, or as a run has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+
+from reverie.envs import make
+from reverie.envs.env import VectorEnv
+from reverie.envs.single import single
+from reverie.run.saved_config import load_config
+
+
+def make_env(id: str | Path, *, num_envs: int = 1, protocol: str = "auto", **options: Any) -> VectorEnv:
+    """Make `num_envs` streams of an environment.
+
+    id: a run directory, for its environment with the protocol and the options that it was trained with, or what
+    `reverie.envs.make.make_env` takes. protocol, options: count before those of the run.
+
+    Raises UserError as that does, and for a run directory that cannot be read.
+    """
+    if not (Path(id) / "config.json").is_file():
+        return make.make_env(str(id), num_envs=num_envs, protocol=protocol, **options)
+    env = load_config(Path(id)).env
+    protocol = env.protocol if protocol == "auto" else protocol
+    return make.make_env(env.id, num_envs=num_envs, protocol=protocol, **{**env.options, **options})
+
+
+def make_single(id: str | Path, *, protocol: str = "auto", **options: Any) -> gymnasium.Env:
+    """One plain `gymnasium.Env`, whose own observations and actions `LoadedPolicy.act` takes and gives.
+
+    Arguments are as in `make_env`. It is the environment that its author wrote, ``render_mode`` being one more option;
+    where there is only a source of rows beneath (Atari, a `VectorEnv` of your own), it has the spaces of its rows.
+
+    Raises UserError as `make_env` does, and where there is no single stream (see `reverie.envs.single.single`).
+    """
+    return single(make_env(id, protocol=protocol, **options))
