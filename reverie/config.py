@@ -14,7 +14,11 @@ from reverie.overrides import Choice
 
 @dataclass(frozen=True)
 class EnvConfig:
-    """id: see `reverie list envs`. num_envs: streams of the actor. options: passed on to the adapter."""
+    """id: of the environment, see `reverie list envs`. num_envs: streams of the actor.
+
+    protocol: one of those that the environment's family has by name; ``auto``: its first.
+    options: of the environment or its adapter, see docs/environments.md.
+    """
 
     id: str = "toy/catch"
     num_envs: int = 1
@@ -28,6 +32,7 @@ class WindowConfig:
 
     context: rows of burn-in; what an agent needs beside them (frames of a stack, rows to bootstrap from) it adds
     itself, see `reverie.Agent.windows`. learn: rows with a loss. period: windows begin at every so many rows.
+    state: before the first row of a window: zero, or the one that was stored when it was played.
     drift: measure how far recurrent states drift (``train/drift_first``, ``train/drift_last``); keeps the actor's.
     """
 
@@ -49,8 +54,8 @@ class WindowConfig:
 class StoreConfig:
     """Size of the store. budget: bytes of rows in memory. chunk: rows of one stream per sealed file on disk.
 
-    place: of the rows, ``host`` for the machine's memory, or ``device`` for that of the learner's GPU: batches are then
-    gathered there, and no row travels more than once.
+    place: where the rows are, ``host`` for the machine's memory, or ``device`` for that of the learner's GPU: batches
+    are then gathered there, and no row travels more than once.
     """
 
     budget: int = 2_000_000_000
@@ -85,11 +90,15 @@ class ReplayConfig:
 class RunConfig:
     """Length of a run, how often what happens, and on what.
 
+    seed: of everything random. device: auto (the GPU when there is one), cpu, cuda or cuda:N.
+    precision: of the networks; auto: bfloat16 on a GPU, float32 on a CPU. compile: parts of the networks by torch.
     frames: length of the run (env_steps x action repeat). prefill: env_steps of random actions first.
     pretrain: learner_steps once the prefill is there; without pacing there are none.
     train_ratio: trained_rows per env_step (after the prefill); None: no pacing, windows are trained on as they come,
         which needs a selector that draws each of them once (``replay.selector = fifo``).
-    log_every, checkpoint_every, eval_every: env_steps; eval_every 0 evaluates only at the end.
+    log_every: env_steps between log lines. checkpoint_every: env_steps between checkpoints.
+    eval_every: env_steps between evaluations; 0: only at the end. eval_episodes: of each evaluation; 0: there are none.
+    eval_envs: streams that share them. keep_checkpoints: how many of the newest are kept.
     """
 
     seed: int = 0
@@ -140,7 +149,7 @@ def _at_least(least: int, **values: int) -> None:
 class InitConfig:
     """Networks that a run begins with, see `reverie.run.init`.
 
-    run: directory of another run; empty: fresh networks. checkpoint: of that run: ``latest``, ``best``, or env_steps.
+    run: directory of another run; empty: fresh networks. checkpoint: which of that run's, ``latest`` or env_steps.
     parts: names in its module tree (``encoder``, ``policy.rssm``); none: all networks, which must be the same.
     """
 
@@ -155,7 +164,10 @@ class InitConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole run. name: of the agent, see `reverie list agents`; agent: its own configuration."""
+    """A whole run. name: of the agent, see `reverie list agents`; agent: its own configuration.
+
+    preset: where the values came from; a saved run does not read it again.
+    """
 
     name: str
     preset: str

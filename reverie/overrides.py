@@ -89,7 +89,7 @@ def apply(config: C, overrides: Mapping[str, Any]) -> C:
 def flatten(config: Any) -> dict[str, Any]:
     """Values of all keys, {dotted key: value}, in field order; a dictionary is one value."""
     flat: dict[str, Any] = {}
-    choices = _choices(type(config))
+    choices = choices_of(type(config))
     for field in _fields(config):
         value = getattr(config, field.name)
         if _is_group(value):
@@ -127,6 +127,20 @@ def from_dict(default: C, data: Mapping[str, Any]) -> C:
     return _rebuild(default, data, "", _keys(default), text=False)
 
 
+def dotted(config: Any, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested or dotted keys of a file as {dotted key: value}, for `apply`; dictionaries in the config are one value."""
+    flat: dict[str, Any] = {}
+    for name, value in data.items():
+        inner = config
+        for part in str(name).split("."):
+            inner = getattr(inner, part, None)
+        if isinstance(value, Mapping) and _is_group(inner):
+            flat |= {f"{name}.{key}": item for key, item in dotted(inner, value).items()}
+        else:
+            flat[str(name)] = value
+    return flat
+
+
 def lacking(config: Any, data: Mapping[str, Any]) -> dict[str, Any]:
     """Keys of `config`, with their values in it, that `data`, a `to_dict`, does not have: {dotted key: value}."""
     return {key: value for key, value in flatten(config).items() if not _has(data, key.split("."))}
@@ -140,7 +154,7 @@ def _has(data: Any, path: Sequence[str]) -> bool:
     return True
 
 
-def _choices(cls: type) -> dict[str, Choice]:
+def choices_of(cls: type) -> dict[str, Choice]:
     """Choices of groups by the names of their fields."""
     hints = typing.get_type_hints(cls, include_extras=True)
     return {
@@ -153,7 +167,7 @@ def _is_choice(config: Any, path: Sequence[str]) -> bool:
     *above, last = path
     for name in above:
         config = getattr(config, name, None)
-    return _is_group(config) and last in _choices(type(config))
+    return _is_group(config) and last in choices_of(type(config))
 
 
 def _is_group(value: Any) -> bool:
@@ -195,7 +209,7 @@ def _rebuild(config: Any, tree: Mapping[str, Any], prefix: str, keys: list[str],
         key = prefix + name
         if name not in names:
             raise UserError(f"unknown key {_first(key, value)!r}{suggest(_first(key, value), keys)}")
-        choice = _choices(type(config)).get(name)
+        choice = choices_of(type(config)).get(name)
         if choice is not None and type(value) in choice.classes.values():
             changes[name] = value
         elif choice is not None and isinstance(value, Mapping):
@@ -367,7 +381,7 @@ def _assignments(tree: Mapping[str, Any], prefix: str) -> list[str]:
 
 def _plain(value: Any) -> Any:
     if _is_group(value):
-        choices = _choices(type(value))
+        choices = choices_of(type(value))
         plain = {field.name: _plain(getattr(value, field.name)) for field in _fields(value)}
         return {
             name: {KIND: choices[name].name(getattr(value, name)), **group} if name in choices else group

@@ -27,7 +27,7 @@ class BellmanConfig:
         the run, or on as many (0: it stays), and is rounded. Many steps carry news far while all is new; few are less
         tied to what was done in old rows. Source: Schwarzer et al. 2023 (BBF, arXiv 2305.19452), section 3.
     reward: what the learner makes of rewards: sign (DQN's clipping), identity, tanh or symlog.
-    reward_scale: times this, so that values come to be of the size of 1 where their sums are large.
+    reward_scale: rewards times this, so that values come to be of the size of 1 where their sums are large.
     """
 
     n_step: int = 1

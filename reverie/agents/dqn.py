@@ -55,8 +55,10 @@ from reverie.ops.n_step import NStep
 class DQNConfig(BellmanConfig):
     """Settings. Defaults are the paper's network and numbers, but for Adam in place of RMSProp.
 
-    double, dueling: see the module.
-    stack: frames that the network sees at a time; images only. hidden: units of the head's hidden layer (0: none).
+    double: the online network chooses the action whose value the target network gives (van Hasselt et al. 2016).
+    dueling: values as a state's and advantages (Wang et al. 2016).
+    stack: frames that the network sees at a time; images only.
+    hidden: units of the head's hidden layer (0: none).
     target_every: learner_steps between copies to the target network.
     actor_priorities: new windows get the error of the actor's own action values, which are stored with every row;
         otherwise the largest priority so far. For heads whose outputs are action values.

@@ -58,7 +58,10 @@ class BehaviourOptConfig:
 
 @dataclass(frozen=True)
 class DreamerConfig(BehaviourOptConfig, ModelLearnerConfig, DreamingConfig):
-    """Settings of the Dreamers whose networks are configured one by one."""
+    """Settings of the Dreamers whose networks are configured one by one.
+
+    continuous: distribution of continuous actions.
+    """
 
     actor: HeadConfig = field(default_factory=HeadConfig)
     critic: HeadConfig = field(default_factory=HeadConfig)

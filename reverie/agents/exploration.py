@@ -18,9 +18,11 @@ class Exploration:
 
     kind: ``anneal``, all streams alike, from `start` down to `end` over `over` env_steps beginning at env_step `after`;
         or ``ladder``, fixed for all training and different for each stream.
-    over, after: shares of the run or counts of env_steps, see `reverie.nets.schedule`.
+    start, end: epsilon before and after annealing.
+    over, after: how long it is annealed, and what precedes that; shares of the run or counts of env_steps, see
+        `reverie.nets.schedule`.
     base, alpha: of the ladder, eps_i = base^(1 + alpha i / (N - 1)) for stream i of N; a single stream has base.
-    evaluation: in evaluation.
+    evaluation: epsilon of greedy play, as in evaluations.
 
     Source: Mnih et al. 2015 (DQN), Extended Data Table 1; Horgan et al. 2018 (Ape-X), section 4.
     """

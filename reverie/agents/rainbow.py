@@ -61,10 +61,11 @@ GREEDY = Exploration(start=0.0, end=0.0, over=0, evaluation=0.0)
 class RainbowConfig(DQNConfig):
     """Defaults are the paper's (table 1), but for beta, whose annealing depends on the length of a run (`beta_over`).
 
-    distributional: learn the distribution of returns on `atoms` values from v_min to v_max, which returns must fit.
+    distributional: learn the distribution of returns on values from v_min to v_max.
+    atoms: how many values. v_min, v_max: the smallest and the largest; returns must fit between them.
     noisy: noisy layers in the head in place of epsilon-greedy; sigma: their sigma_0.
-    explore: for `noisy = false`, and on top of the noise with `explore_too`, which the paper does not have; epsilon is
-        0.01 after 250 000 frames.
+    explore: for `noisy = false`; epsilon is 0.01 after 250 000 frames.
+    explore_too: explore by epsilon on top of the noise too, which the paper does not have.
     """
 
     n_step: int = 3

@@ -38,10 +38,11 @@ WEIGHED = ("observation", "reward", "dynamics")
 class ModelLossConfig:
     """Loss of the model.
 
-    kl_balance: share of the KL's gradient that moves the prior (None: unbalanced). kl_free: free nats, applied to the
-    batch mean (DreamerV2) or to each row (PlaNet, V3). *_scale: weights of the losses. grad_heads: the heads whose
-    gradients reach the RSSM; others read detached features. balance: how observation, reward and dynamics (KL) losses
-    are weighed (`reverie.nets.balance`); all but ``fixed`` ignore those three scales.
+    kl_balance: share of the KL's gradient that moves the prior (None: unbalanced). kl_free: free nats.
+    kl_free_per: they are free of the batch mean (DreamerV2), or of each row (PlaNet, V3). *_scale: weights of the
+    losses. grad_heads: the heads whose gradients reach the RSSM; others read detached features. balance: how
+    observation, reward and dynamics (KL) losses are weighed (`reverie.nets.balance`); all but ``fixed`` ignore those
+    three scales.
     """
 
     kl_balance: float | None = 0.8
@@ -59,9 +60,10 @@ class ModelLossConfig:
 class WorldModelConfig(ModelLossConfig):
     """Networks of the model too, and what its Gaussians say.
 
-    predict_discount: learn a head for gamma * (1 - is_terminal). likelihood_constant: keep the Gaussians' log(2 pi) / 2
-    per dimension; None keeps it where weights are fixed (it changes no gradient there) and drops it where weights
-    depend on the loss (it would rule them).
+    reward_transform: of the rewards that the model learns.
+    predict_discount: learn a head for gamma * (1 - is_terminal).
+    likelihood_constant: keep the Gaussians' log(2 pi) / 2 per dimension; None keeps it where weights are fixed (it
+    changes no gradient there) and drops it where weights depend on the loss (it would rule them).
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from reverie.cli.keys import WithKeys
 from reverie.cli.root import AS_JSON, RUN_DIR, cli, folder_name, require_run, show
 from reverie.errors import UserError
 
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     from reverie.config import Config
 
 
-@cli.command(context_settings={"ignore_unknown_options": True})
-@click.argument("agent")
+@cli.command(cls=WithKeys, context_settings={"ignore_unknown_options": True})
+@click.argument("agent", required=False)
 @click.option("--preset", help="Sizes and settings; see `reverie list presets`.")
 @click.option("--env", help="Environment; see `reverie list envs`.")
 @click.option(
@@ -25,31 +26,34 @@ if TYPE_CHECKING:
 @click.option("--env_steps", "--env-steps", help="Length of the run in env_steps (decisions).")
 @click.option("--seed", help="Seed of everything random.")
 @click.option("--device", help="auto, cpu or cuda.")
+@click.option("--config", "file", type=click.Path(path_type=Path), help="YAML or JSON with keys, some or all.")
 @click.option("--init", metavar="RUN", help="Begin with the networks of another run; --init.parts encoder: with some.")
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--key value]...")
 def train(
-    agent: str,
+    agent: str | None,
     preset: str | None,
     env: str | None,
     logdir: Path | None,
+    file: Path | None,
     init: str | None,
     overrides: tuple[str, ...],
     **short: str | None,
 ) -> None:
     """Train AGENT, or go on with the same command's run.
 
-    Any key of the configuration can be set: --agent.gamma 0.99, --replay.batch=32, run.log_every=500. The same command
-    with the same directory resumes the run that is there.
+    Any key of the configuration can be set: --agent.gamma 0.99, --replay.batch=32, run.log_every=500; `reverie config
+    AGENT` tells them all. The same command with the same directory resumes the run that is there.
     """
     from reverie.agents import find
     from reverie.run.configure import check_same, configure
 
-    if agent.startswith("-"):
+    if agent is not None and agent.startswith("-"):
         raise UserError(f"the agent comes first: reverie train AGENT {agent} ...")
-    find(agent)
+    if agent is not None:
+        find(agent)
     if init is not None:
         overrides = (f"--init.run={init}", *overrides)
-    config = configure(agent, preset, env, overrides, short)
+    config = configure(agent, preset, env, overrides, short, file)
     run_dir = logdir or Path("runs") / _run_name(config)
     if (run_dir / "config.json").exists():
         from reverie.run.local import resume as go_on

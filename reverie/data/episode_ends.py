@@ -12,7 +12,7 @@ from reverie.data.selector import Drawn, Layout, Selector, SelectorConfig
 
 @dataclass(frozen=True)
 class EpisodeEndsConfig(SelectorConfig):
-    """Settings of `EpisodeEnds`."""
+    """Settings of `EpisodeEnds`. favour_ends: draw the last window of an episode more often. ongoing: open ones too."""
 
     favour_ends: bool = True
     ongoing: bool = False

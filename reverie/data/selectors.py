@@ -64,7 +64,11 @@ class Uniform(Selector):
 
 @dataclass(frozen=True)
 class RecencyConfig(SelectorConfig):
-    """Settings of `Recency`."""
+    """Settings of `Recency`.
+
+    fraction: of the windows, drawn among recent ones. horizon: age over which those fade, in windows of a stream.
+    decay: how they fade.
+    """
 
     fraction: float = 0.5
     horizon: int = 1000
@@ -128,7 +132,7 @@ class Recency(Uniform):
 
 @dataclass(frozen=True)
 class PrioritisedConfig(SelectorConfig):
-    """Settings of `Prioritised`."""
+    """Settings of `Prioritised`. alpha: exponent of priorities; 0 is uniform. floor: least priority of a window."""
 
     alpha: float = 0.6
     floor: float = 1e-6

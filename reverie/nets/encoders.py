@@ -23,7 +23,8 @@ LEAST_STD = 0.1
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """depth: channels of the first convolution (doubled at each stage). layers, units: the MLP for vectors.
+    """depth: channels of the first convolution (doubled at each stage). layers, units: of the MLP for vectors.
+    act: activation. norm: what follows each layer, see `reverie.nets.layers.Norm`.
 
     standardise: the CNN reads images minus their running mean over training batches, divided by their running
     deviation, pixel by pixel (an encoder's setting; decoders ignore it). Small things that move before a still

@@ -12,7 +12,10 @@ from reverie.nets.layers import MLP, Norm
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """layers x units before the linear output."""
+    """layers: hidden ones before the linear output. units: of each. act: activation.
+
+    norm: what follows each layer, see `reverie.nets.layers.Norm`.
+    """
 
     layers: int = 4
     units: int = 400

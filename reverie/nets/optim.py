@@ -15,7 +15,7 @@ from reverie.nets.schedule import check, counted, schedule
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """lr, eps: the optimiser's. clip: maximum global gradient norm (inf: none).
+    """lr: learning rate. eps: of the optimiser. clip: maximum global gradient norm (inf: none).
 
     shrink: w <- (1 - shrink) w per update, not scaled by lr. kind: ``adam``, or ``rmsprop`` as DQN's (centred, decay
     0.95, eps inside the root).

@@ -25,7 +25,11 @@ from reverie.nets.layers import MLP, Norm, activation, norm_of
 
 @dataclass(frozen=True)
 class RSSMConfig:
-    """deter: GRU width. hidden: width of the layers around it. stoch x classes: the latent (classes: categorical)."""
+    """deter: GRU width. hidden: width of the layers around it. latent: distribution of the stochastic state.
+
+    stoch: its variables. classes: values of each, if categorical. unimix: share of a uniform distribution in each.
+    act: activation. norm: normalise layers around the GRU too.
+    """
 
     deter: int = 600
     hidden: int = 600

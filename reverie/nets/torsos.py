@@ -27,7 +27,7 @@ MOMENTUM = 0.999
 
 @dataclass(frozen=True)
 class TorsoConfig:
-    """channels: of the three convolutions. layers, units: the MLP for what is no image. act: of the MLP.
+    """channels: of the three convolutions. layers, units: of the MLP for what is no image. act: activation of the MLP.
 
     dense: units of a fully connected layer after all of them (0: none).
     standardise: pixels and entries of vectors come minus their running mean over training batches, divided by their

@@ -13,26 +13,50 @@ from reverie.config import Config, EnvConfig, with_settings
 from reverie.errors import UserError
 from reverie.presets import make_config
 from reverie.run.chain import differences
+from reverie.run.config_file import read_config_file
 from reverie.run.saved_config import load_config
 from reverie.run.transition import check_change
 
 
 def configure(
-    agent: str, preset: str | None, env: str | None, words: Sequence[str], short: Mapping[str, str | None]
+    agent: str | None,
+    preset: str | None,
+    env: str | None,
+    words: Sequence[str],
+    short: Mapping[str, str | None],
+    file: Path | None = None,
 ) -> Config:
-    """Configuration of the preset with the short options (of ``run``) and then all other overrides set.
+    """Configuration of the preset with a file's keys, then the short options (of ``run``) and all other overrides set.
 
     Presets see the environment with the protocol and the options that are given. A length in frames replaces the
-    preset's, whichever unit that one has.
+    preset's, whichever unit that one has. file: YAML or JSON, see `reverie.run.config_file`; agent, preset and
+    environment may be named there.
     Raises UserError for unknown names and keys, and for values that do not fit.
     """
     settings = short_settings(short, words)
-    id = settings.pop("env.id", None) or env
-    of_env = [key for key in settings if key == "env.protocol" or key.startswith("env.options")]
-    env_settings = {key: settings[key] for key in of_env}
-    env_config = overrides.apply(_PresetView(), env_settings).env
-    config = make_config(agent, preset, id, protocol=env_config.protocol, options=env_config.options)
+    given = read_config_file(file) if file is not None else {}
+    agent = _same(agent, given.pop("name", None), file)
+    preset = preset or given.pop("preset", None)
+    given.pop("preset", None)
+    in_file = overrides.dotted(_PresetView(), {key: value for key, value in given.items() if key.startswith("env")})
+    id = settings.pop("env.id", None) or env or in_file.get("env.id")
+    env_config = _PresetView()
+    for source in (in_file, settings):
+        of_env = [key for key in source if key == "env.protocol" or key.startswith("env.options")]
+        env_config = overrides.apply(env_config, {key: source[key] for key in of_env})
+    config = make_config(agent, preset, id, protocol=env_config.env.protocol, options=env_config.env.options)
+    if given:
+        config = with_settings(config, overrides.dotted(config, given) | {"env.id": config.env.id})
     return with_settings(config, settings)
+
+
+def _same(agent: str | None, in_file: Any, file: Path | None) -> str:
+    """The agent that is named, on the command line or in the file. Raises UserError if none is, or two are."""
+    if agent is None and in_file is None:
+        raise UserError("Missing argument 'AGENT'; see `reverie list agents`")
+    if agent is not None and in_file is not None and agent != in_file:
+        raise UserError(f"--config {file} is of {in_file}, not of {agent}; leave one of them out")
+    return str(agent if agent is not None else in_file)
 
 
 def short_settings(short: Mapping[str, str | None], words: Sequence[str]) -> dict[str, Any]:
