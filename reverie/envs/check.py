@@ -13,7 +13,7 @@ from gymnasium import spaces
 from reverie.data.rows import observations
 from reverie.envs.env import ResumeError, VectorEnv
 from reverie.envs.findings import Findings, leaves
-from reverie.envs.gym import make_single, read
+from reverie.envs.gym import make_single, tell
 from reverie.envs.make import GYM, family_of, make_env
 from reverie.envs.partial import RESERVED
 from reverie.envs.reading import Reading, taken
@@ -96,7 +96,7 @@ def check_env(id: str | Callable[[], gymnasium.Env], env_steps: int = 1000, seed
     if isinstance(env, VectorEnv):
         description, resume = _check_rows(env, make, findings, env_steps, seed)
     else:
-        reading = read(id, options)[0] if isinstance(id, str) and family_of(id) == GYM else taken(options)[0]
+        reading = tell(id, options).reading if isinstance(id, str) and family_of(id) == GYM else taken(options)[0]
         description, resume = _check_single(env, findings, env_steps, seed, reading)
     findings.conclude()
     rewards = findings.rewards or [0.0]

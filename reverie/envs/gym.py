@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
 
 from reverie.envs import atari, toys
 from reverie.envs.env import VectorEnv
-from reverie.envs.native import NativeVector
+from reverie.envs.native import SAYABLE, Conventions, NativeVector
 from reverie.envs.options import annotated, check_options, parameters, takes_any
 from reverie.envs.partial import RESERVED
 from reverie.envs.reading import ANNOTATIONS, Reading, Said, taken
@@ -45,50 +46,70 @@ def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> V
     """N streams of a Gymnasium id or of what a factory returns.
 
     options: keyword arguments of the environment or factory, and what is said of its observations
-    (`reverie.envs.reading`). For a Gymnasium id, ``native=True`` uses the vector environment that it registers, which
-    is faster and cannot be resumed in mid-episode.
+    (`reverie.envs.reading`) and of a vector environment (`reverie.envs.native.Conventions`). For a Gymnasium id,
+    ``native=True`` uses the vector environment that it registers, which is faster and cannot be resumed in mid-episode.
 
     Raises UserError where the id, the module, the factory or a package is not there, and on what else the environment
     itself refuses.
     """
     factory = _factory(id) if ":" in id else None
-    reading, own = read(id, options)
+    told = tell(id, options)
     if factory is not None:
-        return _from_factory(id, factory, num_envs, own, reading, options)
-    native = bool(own.pop("native", False))
-    if native:
+        return _from_factory(id, factory, num_envs, told)
+    own = dict(told.own)
+    if own.pop("native", False):
         vector = _registered(
             id,
             lambda: gymnasium.make_vec(id, num_envs, vectorization_mode="vector_entry_point", **own),
         )
-        return NativeVector(id, vector, reading, flags={"native": True, **options})
+        return NativeVector(id, vector, told.reading, told.conventions, flags={"native": True, **options})
     envs = [_registered(id, lambda: gymnasium.make(id, disable_env_checker=True, **own)) for _ in range(num_envs)]
-    return SyncVector(id, envs, reading, flags=dict(options))
+    return _singles(id, envs, told)
 
 
-def read(id: str, options: Mapping[str, Any]) -> tuple[Reading, dict[str, Any]]:
-    """What is said and known of the observations of `id`, and the options that are its own.
+@dataclass(frozen=True)
+class Told:
+    """Options of an environment, by what they are for. own: for whoever makes it. flags: all of them."""
+
+    reading: Reading
+    conventions: Conventions
+    own: dict[str, Any]
+    flags: dict[str, Any]
+
+
+def tell(id: str, options: Mapping[str, Any]) -> Told:
+    """The options by what they are for, with what is known of `id`.
 
     Raises UserError on values of a wrong type, and where the environment has an option of the same name.
     """
-    said = {name: value for name, value in options.items() if name in ANNOTATIONS}
-    check_options(id, said, ANNOTATIONS)
+    known = next((known for prefix, known in KNOWN.items() if id.startswith(prefix)), {})
+    reading, rest = taken(options, known)
+    conventions = {name: value for name, value in rest.items() if name in SAYABLE}
+    said = {name: value for name, value in options.items() if name in ANNOTATIONS} | conventions
+    check_options(id, said, {**ANNOTATIONS, **SAYABLE})
     theirs = parameters(creator) if said and (creator := _creator(id)) is not None else {}
     for name in said:
         if name in theirs:
-            raise UserError(f"{id} takes {name!r}, which says what any environment's observations are; rename it")
-    return taken(options, next((known for prefix, known in KNOWN.items() if id.startswith(prefix)), {}))
+            raise UserError(f"{id} takes {name!r}, which says how any environment is to be read; rename it")
+    own = {name: value for name, value in rest.items() if name not in SAYABLE}
+    return Told(reading, Conventions(**conventions), own, dict(options))
 
 
 def make_single(id: str, options: Mapping[str, Any] | None = None) -> gymnasium.Env | VectorEnv:
     """One stream as its author wrote it, before any adaptation; a `VectorEnv` where there is no such thing."""
-    reading, own = read(id, options or {})
+    told = tell(id, options or {})
     if ":" in id and (factory := _factory(id)) is not None:
         single = {"num_envs": 1} if "num_envs" in parameters(factory) else {}
-        source = _call(id, factory, {**single, **own})
-        return source if isinstance(source, gymnasium.Env) else _adapt(id, source, 1, reading, options or {})
-    env: gymnasium.Env = _registered(id, lambda: gymnasium.make(id, disable_env_checker=True, **own))
+        source = _call(id, factory, {**single, **told.own})
+        return source if isinstance(source, gymnasium.Env) else _adapt(id, source, 1, told)
+    env: gymnasium.Env = _registered(id, lambda: gymnasium.make(id, disable_env_checker=True, **told.own))
     return env
+
+
+def _singles(id: str, envs: list[gymnasium.Env], told: Told) -> VectorEnv:
+    if told.conventions != Conventions():
+        raise UserError(f"{id} is no vector environment: {' and '.join(SAYABLE)} are not for it")
+    return SyncVector(id, envs, told.reading, flags=told.flags)
 
 
 def _creator(id: str) -> Callable[..., Any] | None:
@@ -102,22 +123,19 @@ def _creator(id: str) -> Callable[..., Any] | None:
         return None  # making it says what is missing
 
 
-def _from_factory(
-    id: str, factory: Callable[..., Any], num_envs: int, own: Mapping[str, Any], reading: Reading, flags: Any
-) -> VectorEnv:
+def _from_factory(id: str, factory: Callable[..., Any], num_envs: int, told: Told) -> VectorEnv:
     for name in RESERVED:
         if name in parameters(factory):
             raise UserError(f"{id} takes {name!r}, which hides parts of any environment's observations; rename it")
     if "num_envs" in parameters(factory):
-        return _adapt(id, _call(id, factory, {"num_envs": num_envs, **own}), num_envs, reading, flags)
-    source = _call(id, factory, own)
+        return _adapt(id, _call(id, factory, {"num_envs": num_envs, **told.own}), num_envs, told)
+    source = _call(id, factory, told.own)
     if isinstance(source, gymnasium.Env):
-        others = [_call(id, factory, own) for _ in range(num_envs - 1)]
-        return SyncVector(id, [source, *others], reading, flags=dict(flags))
-    return _adapt(id, source, num_envs, reading, flags)
+        return _singles(id, [source, *(_call(id, factory, told.own) for _ in range(num_envs - 1))], told)
+    return _adapt(id, source, num_envs, told)
 
 
-def _adapt(id: str, source: Any, num_envs: int, reading: Reading, flags: Mapping[str, Any]) -> VectorEnv:
+def _adapt(id: str, source: Any, num_envs: int, told: Told) -> VectorEnv:
     if isinstance(source, gymnasium.Env):
         raise UserError(f"{id} takes num_envs but returned a single environment; return {num_envs} of them as a vector")
     if not isinstance(source, VectorEnv | gymnasium.vector.VectorEnv):
@@ -128,11 +146,10 @@ def _adapt(id: str, source: Any, num_envs: int, reading: Reading, flags: Mapping
     if source.num_envs != num_envs:
         raise UserError(f"{id} returned {source.num_envs} streams where {num_envs} were asked for; take num_envs")
     if not isinstance(source, VectorEnv):
-        return NativeVector(id, source, reading, flags=dict(flags))
-    if reading != Reading():
-        raise UserError(
-            f"{id} returns a VectorEnv, whose rows say themselves what they are; kind, layout and codes are not for it"
-        )
+        return NativeVector(id, source, told.reading, told.conventions, flags=told.flags)
+    if told.reading != Reading() or told.conventions != Conventions():
+        said = ", ".join({**ANNOTATIONS, **SAYABLE})
+        raise UserError(f"{id} returns a VectorEnv, whose rows say themselves what they are; {said} are not for it")
     return source
 
 

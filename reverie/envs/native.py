@@ -8,6 +8,10 @@
                passed on as `Step.ends`
     Disabled   the done step returns the true last observation and waits: reset here at once, passed on as `Step.ends`
 
+Which of the three it is, its ``metadata["autoreset_mode"]`` says, or who uses it (`Conventions`): read as another, last
+rows are wrong and steps are lost, and nothing would tell. Last observations are taken from ``final_obs`` or, as before
+Gymnasium 1.0, ``final_observation``.
+
 Gymnasium's Sync- and AsyncVectorEnv in Disabled mode get `episode_seed` at every reset. Other vector environments take
 one seed at their first reset and go on from there, so their later episodes depend on how the earlier ones went.
 Neither can be brought back in mid-episode: an interrupted episode counts as truncated.
@@ -15,7 +19,8 @@ Neither can be brought back in mid-episode: an interrupted episode counts as tru
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
@@ -28,27 +33,56 @@ from reverie.envs.resume import episode_seed
 from reverie.envs.spaces import ActionAdapter, ObservationAdapter
 from reverie.errors import UserError
 
+Autoreset = Literal["next_step", "same_step", "disabled"]
+FinalObs = Literal["given", "previous"]
+SAYABLE: dict[str, Any] = {"autoreset": Autoreset, "final_obs": FinalObs}
+"""The fields of `Conventions` as options of an environment."""
+MODES = {"next_step": "NextStep", "same_step": "SameStep", "disabled": "Disabled"}
+FINALS = ("final_obs", "final_observation")
+"""Keys of ``info`` under which last observations are found."""
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """What a user says of a vector environment, where it does not say so itself.
+
+    autoreset: when a stream is reset whose episode ended; None: as its metadata say. final_obs: ``given``, or
+    ``previous`` where same-step environments do not give the last observations: episodes then close with the
+    observation before.
+    """
+
+    autoreset: Autoreset | None = None
+    final_obs: FinalObs = "given"
+
 
 class NativeVector(VectorEnv):
-    """Adapts `env`; `spec`: further fields of `EnvSpec`. Raises UserError on spaces or modes it does not know."""
+    """Adapts `env`; reading, conventions: what was said of it; `spec`: further fields of `EnvSpec`.
 
-    def __init__(self, id: str, env: gymnasium.vector.VectorEnv, reading: Reading | None = None, **spec: Any) -> None:
+    Raises UserError on spaces or modes that it does not know, and where nobody says what it must know.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        env: gymnasium.vector.VectorEnv,
+        reading: Reading | None = None,
+        conventions: Conventions | None = None,
+        **spec: Any,
+    ) -> None:
         self.env = env
+        self._conventions = conventions or Conventions()
         self.num_envs = int(env.num_envs)
         self._observation = ObservationAdapter(env.single_observation_space, reading)
         self._action = ActionAdapter(env.single_action_space)
         self.spec = EnvSpec(id=id, observation=self._observation.spaces, action=self._action.space, **spec)
-        # Gymnasium 1.0 has no such key: its vector environments all reset in the next step.
-        mode = (env.metadata or {}).get("autoreset_mode", "NextStep")
-        self.mode = str(getattr(mode, "value", mode))
-        if self.mode not in ("NextStep", "SameStep", "Disabled"):
-            raise UserError(f"{id} has autoreset mode {self.mode!r}; use NextStep, SameStep or Disabled")
+        self.mode = _mode(id, env, self._conventions)
         self._seeds_streams = isinstance(
             env.unwrapped, gymnasium.vector.SyncVectorEnv | gymnasium.vector.AsyncVectorEnv
         )
         self._seed = 0
         self._episode = np.zeros(self.num_envs, np.int64)
         self._ended = np.zeros(self.num_envs, bool)
+        self._seen: dict[str, np.ndarray] = {}
 
     @property
     def adapter(self) -> Adapter:
@@ -70,6 +104,11 @@ class NativeVector(VectorEnv):
         observation, reward, terminated, truncated, info = self.env.step(self._action.batch(action))
         terminated, truncated = np.asarray(terminated, bool), np.asarray(truncated, bool)
         if self.mode == "NextStep":
+            if (terminated | truncated).any() and any(name in info for name in FINALS):
+                raise UserError(
+                    f"{self.spec.id} gives last observations in info, as those do that reset in the same step, but is "
+                    "read as one that resets in the next: say --env.options.autoreset same_step"
+                )
             first, self._ended = self._ended, terminated | truncated
             return Step(self._rows(observation, reward, first, self._ended, terminated))
         last = terminated | truncated
@@ -89,7 +128,7 @@ class NativeVector(VectorEnv):
     def _turn(self, observation: Any, info: dict[str, Any], last: np.ndarray, streams: np.ndarray) -> tuple[Any, Any]:
         """Observations [N] before and after the resets of the streams that ended."""
         if self.mode == "SameStep":
-            return self._with_finals(observation, info["final_obs"], streams), observation
+            return self._with_finals(observation, info, streams), observation
         # Adapted first, because a reset may write into the arrays that the step returned.
         before = self._observation.batch(observation)
         self._episode += last
@@ -97,17 +136,32 @@ class NativeVector(VectorEnv):
         after, _ = self.env.reset(seed=seeds, options={"reset_mask": last})
         return _Adapted(before), after
 
-    def _with_finals(self, observation: Any, finals: Any, streams: np.ndarray) -> _Adapted:
+    def _with_finals(self, observation: Any, info: dict[str, Any], streams: np.ndarray) -> _Adapted:
         """The observations, with those of `streams` replaced by the last ones of their episodes."""
         adapted = self._observation.batch(observation)
-        if isinstance(finals, np.ndarray) and finals.dtype == object:
-            for i in streams:
-                for key, value in self._observation.one(finals[i]).items():
-                    adapted[key][i] = value
-        else:
-            for key, value in self._observation.batch(finals).items():
-                adapted[key][streams] = value[streams]
+        name = next((name for name in FINALS if info.get(name) is not None), None)
+        finals = None if name is None else info[name]
+        each = isinstance(finals, np.ndarray) and finals.dtype == object
+        there = np.asarray(info.get(f"_{name}", np.ones(self.num_envs, bool)), bool)
+        batch = self._observation.batch(finals) if finals is not None and not each else {}
+        for i in streams:
+            if finals is None or not there[i] or (each and finals[i] is None):
+                last = self._previous(i)
+            else:
+                last = self._observation.one(finals[i]) if each else {key: value[i] for key, value in batch.items()}
+            for key, value in last.items():
+                adapted[key][i] = value
         return _Adapted(adapted)
+
+    def _previous(self, i: int) -> dict[str, np.ndarray]:
+        """The observation of stream i before its last one, which the environment does not give."""
+        if self._conventions.final_obs == "given":
+            raise UserError(
+                f"{self.spec.id} resets in the step that ends an episode and does not give the last observation "
+                "(info['final_obs']): say --env.options.final_obs previous, to close episodes with the one before, or "
+                "--env.options.autoreset next_step if it resets in the step after"
+            )
+        return {key: value[i] for key, value in self._seen.items()}
 
     def _seeds(self) -> list[int]:
         return [episode_seed(self._seed, i, int(k)) for i, k in enumerate(self._episode)]
@@ -121,11 +175,31 @@ class NativeVector(VectorEnv):
         is_terminal: np.ndarray | None = None,
     ) -> Rows:
         adapted = observation if isinstance(observation, _Adapted) else self._observation.batch(observation)
+        self._seen = adapted
         rows: Rows = {OBS + key: value for key, value in adapted.items()}
         rows["reward"] = np.zeros(self.num_envs, np.float32) if reward is None else np.asarray(reward, np.float32)
         for name, flag in (("is_first", is_first), ("is_last", is_last), ("is_terminal", is_terminal)):
             rows[name] = np.zeros(self.num_envs, bool) if flag is None else np.array(flag, bool)
         return rows
+
+
+def _mode(id: str, env: gymnasium.vector.VectorEnv, conventions: Conventions) -> str:
+    """NextStep, SameStep or Disabled."""
+    mode: Any = conventions.autoreset or (env.metadata or {}).get("autoreset_mode")
+    if mode is None:
+        # Gymnasium 1.0 has no such key: its own vector environments all reset in the next step.
+        if type(env.unwrapped).__module__.startswith("gymnasium."):
+            return "NextStep"
+        raise UserError(
+            f"{id} does not say when a stream is reset whose episode ended: give it metadata['autoreset_mode'], or say "
+            "--env.options.autoreset same_step (the step that ends an episode returns the first observation of the "
+            "next, as before Gymnasium 1.0), next_step (the step after does), or disabled (reset is called for it)"
+        )
+    mode = str(getattr(mode, "value", mode))
+    mode = MODES.get(mode, mode)
+    if mode not in MODES.values():
+        raise UserError(f"{id} has autoreset mode {mode!r}; use NextStep, SameStep or Disabled")
+    return str(mode)
 
 
 class _Adapted(dict[str, np.ndarray]):
