@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 from reverie.data.rows import observations
+from reverie.envs.calls import RESET, STEP, complaint
 from reverie.envs.env import ResumeError, VectorEnv
 from reverie.envs.findings import Findings, leaves
 from reverie.envs.gym import make_single, tell
@@ -183,10 +184,8 @@ def _call(findings: Findings, name: str, function: Callable[..., Any], size: int
     except Exception as error:  # Whatever the user's environment raises is what this report is for.
         findings.problem(name, f"{name} raised {_one_line(error)}")
         raise _RuleBroken from error
-    if not isinstance(out, tuple) or len(out) != size:
-        expected = "(observation, info)" if size == 2 else "(observation, reward, terminated, truncated, info)"
-        actual = f"{len(out)} values" if isinstance(out, tuple) else f"a {type(out).__name__}"
-        findings.problem(name, f"{name} returned {actual}; it must return {expected}, as in Gymnasium 1.0")
+    if wrong := complaint(name, out, RESET if size == 2 else STEP):
+        findings.problem(name, wrong)
         raise _RuleBroken
     return out
 
@@ -210,10 +209,10 @@ def _play(env: gymnasium.Env, findings: Findings, env_steps: int, seed: int) -> 
 def _replay(env: gymnasium.Env, findings: Findings, seed: int) -> str:
     """Kind of resume, after one episode is played twice from the same seed with the same actions."""
     actions = [env.action_space.sample() for _ in range(REPLAYED)]
-    options = {"episode": 0} if getattr(env.unwrapped, "counts_episodes", False) else None
+    options = {"options": {"episode": 0}} if getattr(env.unwrapped, "counts_episodes", False) else {}
 
     def episode() -> list[Any]:
-        out = [_copy(_call(findings, "reset()", env.reset, 2, seed=seed, options=options)[0])]
+        out = [_copy(_call(findings, "reset()", env.reset, 2, seed=seed, **options)[0])]
         for action in actions:
             observation, reward, terminated, truncated, _ = _call(findings, "step()", env.step, 5, action)
             out.append((_copy(observation), reward))

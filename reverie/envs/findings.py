@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from reverie.envs.calls import number
+
 
 class Findings:
     """Lines found while an environment is played, each kind once, and what its episodes looked like."""
@@ -46,9 +48,8 @@ class Findings:
     def reward(self, reward: Any, is_last: bool, is_terminal: bool) -> None:
         """Count one env_step."""
         self._length += 1
-        try:
-            value = float(reward)
-        except (TypeError, ValueError):
+        value = number(reward)
+        if value is None:
             self.problem("reward type", f"reward {reward!r} is not a number; return a float")
             value = 0.0
         if not np.isfinite(value):

@@ -17,6 +17,7 @@ import gymnasium
 import numpy as np
 
 from reverie.data.rows import OBS, Rows
+from reverie.envs import calls
 from reverie.envs.adapter import Adapter
 from reverie.envs.env import EnvSpec, ResumeError, Step, VectorEnv
 from reverie.envs.reading import Reading
@@ -46,6 +47,7 @@ class SyncVector(VectorEnv):
         for env in envs[1:]:
             if env.observation_space != first.observation_space or env.action_space != first.action_space:
                 raise UserError(f"{id} gives environments with different spaces; make the factory's spaces fixed")
+        calls.check_signature(id, first)
         self.envs = list(envs)
         self.num_envs = len(self.envs)
         self._observation = ObservationAdapter(first.observation_space, reading)
@@ -131,19 +133,14 @@ class SyncVector(VectorEnv):
         self._log[i].clear()
         episode = int(self._episode[i])
         options = {"episode": episode} if self._counts_episodes[i] else None
-        observation, _ = self.envs[i].reset(seed=episode_seed(self._seed, i, episode), options=options)
+        observation, _ = calls.reset(self.spec.id, self.envs[i], episode_seed(self._seed, i, episode), options)
         return self._row(observation, is_first=True)
 
     def _act(self, i: int, native: Any) -> tuple[Rows, dict[str, Any]]:
         if isinstance(self._action.native, gymnasium.spaces.Discrete):
             native = int(native)
-        observation, reward, terminated, truncated, info = self.envs[i].step(native)
-        row = self._row(
-            observation,
-            reward=float(reward),
-            is_last=bool(terminated or truncated),
-            is_terminal=bool(terminated),
-        )
+        observation, reward, terminated, truncated, info = calls.step(self.spec.id, self.envs[i], native)
+        row = self._row(observation, reward=reward, is_last=terminated or truncated, is_terminal=terminated)
         return row, info
 
     def _row(

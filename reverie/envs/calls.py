@@ -1,0 +1,69 @@
+"""Calls of a single Gymnasium environment: what `reset` and `step` must take and return, said in one line otherwise."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from reverie.errors import UserError
+
+RESET = "(observation, info)"
+STEP = "(observation, reward, terminated, truncated, info)"
+
+
+def check_signature(id: str, env: gymnasium.Env) -> None:
+    """Raise UserError if `reset` takes no seed: without one, no episode can be repeated."""
+    try:
+        parameters = inspect.signature(env.reset).parameters
+    except (TypeError, ValueError):
+        return  # nothing can be known of it before it is called
+    if "seed" not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        raise UserError(
+            f"{id}: reset() takes no seed; write it as reset(self, *, seed=None, options=None), which begins with "
+            "super().reset(seed=seed), and draw from self.np_random"
+        )
+
+
+def reset(id: str, env: gymnasium.Env, seed: int, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
+    """First observation and info. Raises UserError if it returns anything else."""
+    # Environments that know no options need not take any.
+    out = env.reset(seed=seed) if options is None else env.reset(seed=seed, options=options)
+    _refuse(id, "reset()", out, RESET)
+    return out
+
+
+def step(id: str, env: gymnasium.Env, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    """Observation, reward, terminated, truncated, info. Raises UserError if it returns anything else."""
+    out: Any = env.step(action)
+    _refuse(id, "step()", out, STEP)
+    observation, reward, terminated, truncated, info = out
+    value = number(reward)
+    if value is None:
+        raise UserError(f"{id}: reward {' '.join(repr(reward).split())} is not a number; return a float")
+    return observation, value, bool(terminated), bool(truncated), info
+
+
+def number(reward: Any) -> float | None:
+    """A reward as a number, one in an array too; None if it is none."""
+    array = np.asarray(reward)
+    return float(array.reshape(())) if array.size == 1 and array.dtype.kind in "biuf" else None
+
+
+def complaint(name: str, out: Any, expected: str) -> str | None:
+    """What is wrong with what a call returned, if anything."""
+    size = expected.count(",") + 1
+    if not isinstance(out, tuple) or len(out) != size:
+        actual = f"{len(out)} values" if isinstance(out, tuple) else f"a {type(out).__name__}"
+    elif not isinstance(out[-1], dict):
+        actual = f"a {type(out[-1]).__name__} as info"
+    else:
+        return None
+    return f"{name} returned {actual}; it must return {expected}, as in Gymnasium 1.0"
+
+
+def _refuse(id: str, name: str, out: Any, expected: str) -> None:
+    if wrong := complaint(name, out, expected):
+        raise UserError(f"{id}: {wrong}")
