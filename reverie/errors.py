@@ -7,6 +7,8 @@ import difflib
 import sys
 from collections.abc import Iterable
 
+from reverie.elsewhere import called_here
+
 
 class UserError(Exception):
     """A value from outside (key, preset, space, checkpoint, disk) that cannot be used; the message says the fix."""
@@ -19,12 +21,21 @@ def notice(text: str) -> None:
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Hint '; did you mean a, b?' with the known names nearest to `name`, or the list of them if none is near."""
+    """Hint '; did you mean a, b?' with the known names nearest to `name`, or the list of them if none is near.
+
+    What people call it elsewhere counts as near (`reverie.elsewhere`).
+    """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    meant = called_here(name, names) or near(name, names)
+    return f"; did you mean {', '.join(meant)}?" if meant else f"; known: {', '.join(names[:30])}"
+
+
+def near(name: str, known: Iterable[str]) -> list[str]:
+    """The known names that are spelt most alike, at most five; or none."""
+    names = sorted(known)
+    alike = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     # Of a dotted key, people often know the last part only, or nearly: batch_size for replay.batch.
     last = {k: k.rpartition(".")[2] for k in names}
     for part in difflib.get_close_matches(name.rpartition(".")[2], sorted(set(last.values())), n=3, cutoff=0.6):
-        near += [k for k in names if last[k] == part][:3]
-    near = list(dict.fromkeys(near))[:5]
-    return f"; did you mean {', '.join(near)}?" if near else f"; known: {', '.join(names[:30])}"
+        alike += [k for k in names if last[k] == part][:3]
+    return list(dict.fromkeys(alike))[:5]

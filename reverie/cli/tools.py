@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from reverie.cli.root import cli
-from reverie.errors import UserError
+from reverie.errors import UserError, suggest
+
+T = TypeVar("T")
+WIDTH = 100
+"""columns of listings"""
 
 
 @cli.command("list")
 @click.argument("what", type=click.Choice(["agents", "envs", "presets"]), required=False)
-def list_(what: str | None) -> None:
-    """List agents, environments and presets."""
-    for kind in [what] if what else ["agents", "envs", "presets"]:
-        if not what:
-            click.secho(kind, bold=True)
-        for line in {"agents": _agents, "envs": _envs, "presets": _presets}[kind]():
+@click.argument("which", required=False)
+def list_(what: str | None, which: str | None) -> None:
+    """List agents, environments and presets: in short, or all of one kind, or those of one agent or family.
+
+    reverie list; reverie list envs; reverie list envs ALE; reverie list presets dqn
+    """
+    if what is not None:
+        for line in {"agents": _agents, "envs": _envs, "presets": _presets}[what](which):
             click.echo(f"  {line}")
+        return
+    click.secho("agents", bold=True, nl=False)
+    click.echo(", their presets, the default first       more: reverie list agents, reverie list presets")
+    for line in _agents_in_short():
+        click.echo(f"  {line}")
+    click.secho("envs", bold=True, nl=False)
+    click.echo("                                         all: reverie list envs, reverie list envs ALE")
+    for line in _envs_in_short():
+        click.echo(f"  {line}")
 
 
 @cli.command()
@@ -77,32 +93,82 @@ def _env_options(env: str, words: tuple[str, ...]) -> dict[str, Any]:
     return {**({} if config.protocol == "auto" else {"protocol": config.protocol}), **config.options}
 
 
-def _agents() -> list[str]:
+def _agents(which: str | None = None) -> list[str]:
     from reverie.agents import agents
 
-    entries = agents()
+    entries = _only(which, agents(), "agent")
     width = max(map(len, entries))
     papers = {name: f" ({entry.paper})" if entry.paper else "" for name, entry in entries.items()}
-    return [f"{name:<{width}}  {entry.summary}{papers[name]}" for name, entry in entries.items()]
+    return [part for name, entry in entries.items() for part in _wrapped(name, f"{entry.summary}{papers[name]}", width)]
 
 
-def _envs() -> list[str]:
+def _agents_in_short() -> list[str]:
+    """A line for each agent: name, presets without the kinds of one, which are chosen by themselves."""
+    from reverie.presets import presets
+
+    by_agent = presets()
+    width = max(map(len, by_agent))
+    return [
+        f"{agent:<{width}}  {textwrap.shorten(', '.join(_without_kinds(names)), WIDTH - width - 4, placeholder=' ...')}"
+        for agent, names in by_agent.items()
+    ]
+
+
+def _without_kinds(names: list[str]) -> list[str]:
+    return [name for name in names if not any(name.startswith(f"{other}-") for other in names if other == "cpu")]
+
+
+def _envs(which: str | None = None) -> list[str]:
+    from reverie.envs.make import env_names
+
+    names = _only(which, env_names(), "family")
+    width = max(map(len, names))
+    return [
+        part for family, ids in names.items() for part in _wrapped(family, ", ".join(ids) or "not installed", width)
+    ]
+
+
+def _envs_in_short() -> list[str]:
+    """A line for each family: how many ids, and as many of them as fit."""
     from reverie.envs.make import env_names
 
     names = env_names()
     width = max(map(len, names))
-    lines: list[str] = []
+    lines = []
     for family, ids in names.items():
-        wrapped = textwrap.wrap(", ".join(ids) or "not installed", 96 - width, break_on_hyphens=False)
-        lines += [f"{family if number == 0 else '':<{width}}  {part}" for number, part in enumerate(wrapped)]
+        room, shown = WIDTH - width - 14, list(ids)
+        while len(", ".join(shown)) > room:
+            shown.pop()
+        more = ", ..." if len(shown) < len(ids) else ""
+        lines.append(
+            f"{family:<{width}}  {len(ids):>4}  {', '.join(shown)}{more}"
+            if ids
+            else f"{family:<{width}}     -  not installed"
+        )
     return lines
 
 
-def _presets() -> list[str]:
+def _presets(which: str | None = None) -> list[str]:
     from reverie.presets import describe, presets
 
-    by_agent = presets()
+    by_agent = _only(which, presets(), "agent")
     width = max(len(f"{agent} {name}") for agent, names in by_agent.items() for name in names)
     return [
-        f"{f'{agent} {name}':<{width}}  {describe(agent, name)}" for agent, names in by_agent.items() for name in names
+        part
+        for agent, names in by_agent.items()
+        for name in names
+        for part in _wrapped(f"{agent} {name}", describe(agent, name), width)
     ]
+
+
+def _only(which: str | None, entries: Mapping[str, T], kind: str) -> dict[str, T]:
+    """All entries, or the one that is named. Raises UserError, with near names, for one that is not there."""
+    if which is not None and which not in entries:
+        raise UserError(f"unknown {kind} {which!r}{suggest(which, entries)}")
+    return {name: entry for name, entry in entries.items() if which in (None, name)}
+
+
+def _wrapped(name: str, text: str, width: int) -> list[str]:
+    """A name with its text beside it, in lines that a screen has."""
+    parts = textwrap.wrap(text, WIDTH - width - 4, break_on_hyphens=False)
+    return [f"{name if number == 0 else '':<{width}}  {part}" for number, part in enumerate(parts)]

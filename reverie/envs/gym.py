@@ -9,7 +9,7 @@ from typing import Any
 
 import gymnasium
 
-from reverie.envs import atari, toys
+from reverie.envs import atari, near, toys
 from reverie.envs.env import VectorEnv
 from reverie.envs.native import SAYABLE, Conventions, NativeVector
 from reverie.envs.options import annotated, check_options, parameters, takes_any
@@ -34,7 +34,7 @@ MiniGrid: object, colour, state (doors 0 to 2, the agent's direction 0 to 3). So
 
 def names() -> list[str]:
     """Ids in Gymnasium's registry, except those that have a family of their own."""
-    return sorted(id for id in gymnasium.registry if not id.startswith(("ALE/", "GymV")))
+    return sorted(id for id in gymnasium.registry if not id.startswith(("ALE/", "GymV")) and not _is_emulator(id))
 
 
 def protocols(id: str) -> tuple[str, ...]:
@@ -174,19 +174,31 @@ def _call(id: str, factory: Callable[..., Any], options: Mapping[str, Any] | Non
 
 def _registered(id: str, make: Callable[[], Any]) -> Any:
     """A registered environment; what Gymnasium refuses is one line."""
+    _check_ours(id)
     try:
         with warnings.catch_warnings():
             # Gymnasium warns of newer versions of an id; a run is reproduced with the version it names.
             warnings.simplefilter("ignore", DeprecationWarning)
             return make()
     except gymnasium.error.UnregisteredEnv:
-        raise UserError(f"unknown environment {id!r}{_near(id)}") from None
+        raise UserError(f"unknown environment {id!r}{_hint(id)}") from None
     except gymnasium.error.DependencyNotInstalled as error:
         raise UserError(f"{id} needs a package that is not installed: {error}") from None
     except (gymnasium.error.Error, TypeError) as error:
         raise UserError(f"{id} cannot be made: {' '.join(str(error).split())}") from None
 
 
-def _near(id: str) -> str:
-    # Only families whose listing is cheap: a mistyped id should not import a simulator.
-    return suggest(id, [*names(), *toys.names(), *atari.names()])
+def _check_ours(id: str) -> None:
+    """Raise UserError for Atari ids of old, which are emulators whose every flag is left to the user."""
+    if _is_emulator(id):
+        raise UserError(f"{id} is an emulator without a protocol{_hint(id)}")
+
+
+def _is_emulator(id: str) -> bool:
+    spec = gymnasium.registry.get(id)
+    return spec is not None and str(spec.entry_point).startswith(("ale_py", "shimmy.atari"))
+
+
+def _hint(id: str) -> str:
+    # Of the other families only those whose listing is cheap: a mistyped id should not import a simulator.
+    return near.hint(id, [*toys.names(), *atari.names(), *names()])

@@ -16,10 +16,10 @@ from reverie.errors import UserError
 from reverie.report.record import FILE
 from reverie.run.chain import Chain
 from reverie.run.checkpoint import Checkpoints, load_tree
+from reverie.run.fixed import check_change
 from reverie.run.local import Local
 from reverie.run.lock import alone, check_new, check_platform, interruptible
 from reverie.run.saved_config import load_chain, save_chain, versions
-from reverie.run.transition import check_change
 
 SEALED = "store/record/sealed"
 """path, in a checkpoint, of the list of chunk files"""

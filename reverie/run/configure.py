@@ -14,8 +14,8 @@ from reverie.errors import UserError
 from reverie.presets import make_config
 from reverie.run.chain import differences
 from reverie.run.config_file import read_config_file
+from reverie.run.fixed import check_change
 from reverie.run.saved_config import load_config
-from reverie.run.transition import check_change
 
 
 def configure(

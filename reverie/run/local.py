@@ -20,13 +20,14 @@ from reverie.run.allocator import prepare_process
 from reverie.run.build import build_agent, build_env, build_learner, build_outbox, build_store, derive, pick_device
 from reverie.run.chain import Chain
 from reverie.run.checkpoint import Checkpoints, Misfit
+from reverie.run.fixed import check_change, way_out
 from reverie.run.init import init_networks
 from reverie.run.lock import Stop, alone, check_new, check_platform, interruptible
 from reverie.run.params import Follower, Params
 from reverie.run.roles import Actor, Trainer
 from reverie.run.run import Clock, Run, Stateful
 from reverie.run.saved_config import load_chain, save_chain, save_config, versions
-from reverie.run.transition import check_change, resets_env, step, way_out
+from reverie.run.transition import resets_env, step
 
 
 def train(config: Config, run_dir: str | Path) -> dict[str, Any]:

@@ -1,0 +1,49 @@
+"""What a run keeps from its beginning to its end; everything else may change, see `reverie.run.transition`."""
+
+from __future__ import annotations
+
+from reverie.config import Config
+from reverie.errors import UserError
+from reverie.nets.optim import OptimConfig
+from reverie.run.chain import differences, is_below
+
+FIXED = {
+    "name": "another agent has other networks",
+    "preset": "a preset only names where the values came from",
+    "init": "a run begins once",
+    "env.id": "another environment is another task",
+    "env.num_envs": "the replay and the open episodes have a place for each stream",
+    "replay.window": "the replay is laid out for its windows",
+    "replay.selector.kind": "each selector keeps its own state",
+    "replay.selector.alpha": "stored priorities were raised to the old power",
+    "replay.store.budget": "the replay is laid out for its size",
+    "replay.store.chunk": "the files on disk have that length",
+}
+"""Keys, or groups of keys, that a run keeps, and why."""
+
+
+def check_change(old: Config, new: Config) -> None:
+    """Raise UserError, naming the first key and the way out, if a run cannot go on with `new` after `old`."""
+    kinds = [f"agent.{path}" for path in _optimisers(old.agent)]
+    for key in differences(old, new):
+        why = next((FIXED[fixed] for fixed in FIXED if is_below(key, [fixed])), None)
+        if key.rpartition(".")[0] in kinds and key.endswith(".kind"):
+            why = "each rule keeps moments of its own"
+        if why is not None:
+            raise UserError(f"{key} cannot change in the middle of a run: {why}; {way_out(old)}")
+
+
+def way_out(config: Config) -> str:
+    """What to do where a run cannot go on as wanted."""
+    return f"begin another run from its networks instead: reverie train {config.name} --init RUN ..."
+
+
+def _optimisers(config: object, prefix: str = "") -> list[str]:
+    """Dotted names of the optimisers' settings in an agent's."""
+    names = []
+    for name, value in vars(config).items():
+        if isinstance(value, OptimConfig):
+            names.append(prefix + name)
+        elif hasattr(value, "__dataclass_fields__"):
+            names += _optimisers(value, f"{prefix}{name}.")
+    return names
