@@ -70,13 +70,17 @@ class Bellman:
 
         version: learner_steps so far, [], for `n_step_over`.
         """
-        config, fewer = self.config, None
+        config = self.config
         reward = config.reward_scale * self.transform(rows["reward"])
-        if config.n_step_over:
-            progress = share(version, config.n_step_over)
-            fewer = (config.n_step * (config.n_step_end / config.n_step) ** progress).round().long()
+        fewer = self.steps(version) if config.n_step_over else None
         last, terminal = rows["is_last"], rows["is_terminal"]
         return n_step(reward, last, terminal, config.gamma, config.n_step, learn, fewer)
+
+    def steps(self, version: Tensor) -> Tensor:
+        """Rows until the bootstrap in the update after so many learner_steps, int64 []."""
+        config = self.config
+        progress = share(version, config.n_step_over) if config.n_step_over else torch.zeros_like(version)
+        return (config.n_step * (config.n_step_end / config.n_step) ** progress).round().long()
 
     def priorities(self, error: Tensor, valid: Tensor) -> Tensor:
         """Priorities of the windows, [B], from errors [learn, B] that are 0 where not valid: their mean size."""

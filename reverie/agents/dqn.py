@@ -190,12 +190,20 @@ class DQNLearner(Learner):
 
         Source: Schaul et al. 2016, section 3.4 (which divides by the largest of the whole replay).
         """
-        config = self.config
-        beta: Tensor | float = config.beta
-        if config.beta_over:
-            beta = config.beta + (config.beta_end - config.beta) * share(self.policy.version, config.beta_over)
         log = probabilities.log()
-        return torch.exp(-beta * (log - log.min()))
+        return torch.exp(-self.beta() * (log - log.min()))
+
+    def beta(self) -> Tensor | float:
+        """Exponent of the importance weights in the next update."""
+        config = self.config
+        if not config.beta_over:
+            return config.beta
+        return config.beta + (config.beta_end - config.beta) * share(self.policy.version, config.beta_over)
+
+    def metrics(self) -> dict[str, float]:
+        """Numbers about the learner: its learning rate, n and beta (which only counts where draws are prioritised)."""
+        n = self.bellman.steps(self.policy.version)
+        return super().metrics() | {"n_step": int(n), "beta": float(self.beta())}
 
     def average(self, loss: Tensor, valid: Tensor, weights: Tensor) -> Tensor:
         """Weighted mean over windows of the sum over their valid rows; loss, valid: [learn, B], weights: [B]."""

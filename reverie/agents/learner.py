@@ -68,9 +68,9 @@ class Learner(nn.Module, ABC):
         """
 
     def metrics(self) -> dict[str, float]:
-        """Numbers about the learner, to be logged with ``train/`` before their names: learning rates that change."""
-        groups = self.optimisers.items()
-        return {f"{name}_lr": group.rate(self.learner_steps) for name, group in groups if group.config.lr_over}
+        """Numbers about the learner as it is now, logged with ``train/`` before their names: ``<group>_lr``, the rate of
+        the next step. Learners with other schedules add what these give."""
+        return {f"{name}_lr": group.rate(self.learner_steps) for name, group in self.optimisers.items()}
 
     def reduce(self, group: str) -> bool:
         """Whether to step a group: the hook between its backward pass and its step.
