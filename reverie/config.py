@@ -126,6 +126,8 @@ class RunConfig:
     eval_envs: int = 1
     eval_limit: int = 30_000
     """env_steps after which an episode of an evaluation is cut, which is said; 0: never. Atari's longest has 27 000"""
+    nonfinite: Literal["stop", "warn"] = "stop"
+    """what follows on an observation, reward, action, loss or parameter that is not finite: the end, or a notice"""
     keep_checkpoints: int = 2
 
     def __post_init__(self) -> None:

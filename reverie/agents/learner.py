@@ -68,8 +68,10 @@ class Learner(nn.Module, ABC):
         """
 
     def metrics(self) -> dict[str, float]:
-        """Numbers about the learner as it is now, logged with ``train/`` before their names: ``<group>_lr``, the rate of
-        the next step. Learners with other schedules add what these give."""
+        """Numbers about the learner as it is now, to be logged with ``train/`` before their names.
+
+        ``<group>_lr`` is the rate of the next step. Learners with other schedules add what these give.
+        """
         return {f"{name}_lr": group.rate(self.learner_steps) for name, group in self.optimisers.items()}
 
     def reduce(self, group: str) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from reverie.data.rows import Rows
-from reverie.envs.env import Step, VectorEnv
+from reverie.envs.env import Step, VectorEnv, shut
 from reverie.ops.transforms import reward_transform
 from reverie.play.dream_env import DreamEnv, Ends
 from reverie.play.model import LoadedModel, first_states, load_model
@@ -81,8 +81,9 @@ def score_in_dream(run_dir: Path, *, episodes: int = 10, seed: int = 0, device: 
 
 
 def _evaluation(loaded: LoadedModel, env: VectorEnv, episodes: int, seed: int) -> dict[str, Any]:
-    results = Evaluator(env, loaded.policy, episodes, seed).run()
-    env.close()
+    options = loaded.config.run
+    results = Evaluator(env, loaded.policy, episodes, seed, options.eval_limit, options.nonfinite).run()
+    shut(env)
     scores, lengths = results["scores"], results["lengths"]
     return {
         "score": float(np.mean(scores)),

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from reverie.data.rows import OBS, Rows
+from reverie.envs.env import shut
+from reverie.errors import notice
 from reverie.nets.encoders import is_image
 from reverie.play.dream_score import score_in_dream
 from reverie.play.load import load
 from reverie.report.video import write_video
 from reverie.run.build import build_env, derive
-from reverie.run.roles import Evaluator
+from reverie.run.roles import Evaluator, cut_line
 from reverie.run.saved_config import load_config
 
 
@@ -44,14 +46,18 @@ def evaluate(
     def watch(rows: Rows) -> None:
         frames.append(rows[images[0]][0].copy())
 
-    evaluator = Evaluator(env, loaded.policy, episodes, derive(seed, "evaluation"))
+    limit = config.run.eval_limit
+    evaluator = Evaluator(env, loaded.policy, episodes, derive(seed, "evaluation"), limit, config.run.nonfinite)
     results = evaluator.run(watch if video and images else None)
-    env.close()
-    scores = results["scores"]
+    shut(env)
+    scores, cut = results["scores"], results["cut"]
+    if cut:
+        notice(cut_line(cut, len(scores), limit))
     result = {
         "env": config.env.id,
         "env_steps": loaded.env_steps,
         "episodes": len(scores),
+        "cut": cut,
         "score": float(np.mean(scores)),
         "score_std": float(np.std(scores)),
         "score_median": float(np.median(scores)),

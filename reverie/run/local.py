@@ -20,6 +20,7 @@ from reverie.run.allocator import prepare_process
 from reverie.run.build import build_agent, build_env, build_learner, build_outbox, build_store, derive, pick_device
 from reverie.run.chain import Chain
 from reverie.run.checkpoint import Checkpoints, Misfit
+from reverie.run.finite import Finite
 from reverie.run.fixed import check_change, way_out
 from reverie.run.init import init_networks
 from reverie.run.lock import Stop, alone, check_new, check_platform, interruptible
@@ -96,9 +97,10 @@ class Local:
             policy = placed(agent.policy(), self.learner.device)
             self.follower = Follower(policy, Params(), config.run.publish_every)
         self.outbox = build_outbox(self.store, policy, self.learner.windows)
-        self.actor = Actor(self.env, policy, self.outbox.put, derive(config.run.seed, "actor"))
+        finite = Finite(config.run.nonfinite, config.env.id)
+        self.actor = Actor(self.env, policy, self.outbox.put, derive(config.run.seed, "actor"), finite)
         feed = Feed(self.store, config.replay.batch, self.learner.device, config.run.ahead)
-        self.trainer = Trainer(self.learner, feed, config.run.capture)
+        self.trainer = Trainer(self.learner, feed, config.run.capture, finite)
         clock = Clock(self.store, self.learner, self.env.spec.action_repeat)
         self.run = Run(config, run_dir, clock, self.chain.since)
         self.parts: dict[str, Stateful] = {"trainer": self.trainer, "store": self.store, "outbox": self.outbox}

@@ -13,7 +13,8 @@ from reverie.agents.capture import CapturedUpdate
 from reverie.data.feed import Feed
 from reverie.data.rows import EXTRA, Rows, RowSpec, State, row_spec
 from reverie.data.sequences import Batch
-from reverie.envs.env import VectorEnv
+from reverie.envs.env import Step, VectorEnv
+from reverie.run.finite import Finite, FirstBad, Mode
 from reverie.run.meter import Meter
 
 Sink = Callable[[Rows, np.ndarray | None, State, int], None]
@@ -43,11 +44,14 @@ class Actor:
 
     `step` takes one decision per stream: act on the rows that were seen last, complete them with the action, pass them
     to the sink, step the environment. Where a stream has just ended (is_last), the action is not taken and the row
-    carries zeros for it.
+    carries zeros for it. finite: looks at all rows and actions.
     """
 
-    def __init__(self, env: VectorEnv, policy: Policy, sink: Sink | None, seed: int) -> None:
+    def __init__(
+        self, env: VectorEnv, policy: Policy, sink: Sink | None, seed: int, finite: Finite | None = None
+    ) -> None:
         self.env, self.policy, self.sink = env, policy, sink
+        self.finite = finite or Finite(id=env.spec.id)
         self.device = policy.device
         self.seed = seed
         self.noise = Noise(seed, self.device, host=True)
@@ -63,7 +67,9 @@ class Actor:
 
     def start(self) -> list[Ended]:
         """Reset the environment, before the first `step`; no episode ends with that."""
-        return self._see(self.env.reset(self.seed), self._no_action())
+        rows = self.env.reset(self.seed)
+        self.finite.rows(rows, self.streams, np.zeros_like(self.streams), self.seat.env_steps)
+        return self._see(rows, self._no_action())
 
     def step(self, seat: Seat, version: int = 0) -> list[Ended]:
         """Episodes that ended with one decision per stream. version: of the policy's parameters."""
@@ -77,7 +83,9 @@ class Actor:
         action = np.where(is_last.reshape(-1, *[1] * (action.ndim - 1)), np.zeros_like(action), action)
         extras = {EXTRA + name: value.cpu().numpy() for name, value in decision.extras.items()}
         self._pass(self.rows | {"action": action} | extras, None, before, version)
+        self.finite.action(action, self.episodes.length, seat.env_steps)
         result = self.env.step(action)
+        self._look(result, seat.env_steps)
         self.episode_info = result.episode_info
         ended = []
         if result.ends is not None and result.streams is not None and len(result.streams):
@@ -115,6 +123,13 @@ class Actor:
         """Metrics of the policy about how it acts now."""
         return self.policy.metrics(self.seat)
 
+    def _look(self, result: Step, env_steps: int) -> None:
+        """Look at the rows of a step: closing rows, and those that are seen next."""
+        steps = self.episodes.length + 1
+        if result.ends is not None and result.streams is not None:
+            self.finite.rows(result.ends, result.streams, steps, env_steps)
+        self.finite.rows(result.rows, self.streams, np.where(result.rows["is_first"], 0, steps), env_steps)
+
     def _see(self, rows: Rows, action: np.ndarray) -> list[Ended]:
         first = rows["is_first"].reshape(-1, *[1] * (action.ndim - 1))
         self.rows = rows | {"prev_action": np.where(first, np.zeros_like(action), action)}
@@ -147,10 +162,14 @@ class Actor:
 
 
 class Trainer:
-    """Role that takes batches from the feed, updates, sends feedback. capture: updates are replayed as a CUDA graph."""
+    """Role that takes batches from the feed, updates, sends feedback. capture: updates are replayed as a CUDA graph.
 
-    def __init__(self, learner: Learner, feed: Feed, capture: bool = False) -> None:
+    finite: looks at losses and gradients where metrics are read, and at all parameters before they are saved.
+    """
+
+    def __init__(self, learner: Learner, feed: Feed, capture: bool = False, finite: Finite | None = None) -> None:
         self.learner, self.feed = learner, feed
+        self.finite, self.first_bad = finite or Finite(), FirstBad(learner.optimisers)
         self.update: Callable[[Batch], Result] = CapturedUpdate(learner) if capture else learner.update
         self.meter = Meter()
 
@@ -168,16 +187,27 @@ class Trainer:
     def step(self, batch: Batch) -> None:
         """Make one learner_step."""
         result = self.update(batch)
+        self.first_bad.add(result.metrics, self.learner.learner_steps)
         self.feed.give(result.feedback)
         self.meter.add(result.metrics)
         self.meter.add({"age": batch.ages.double().mean()})
 
     def metrics(self) -> dict[str, float]:
-        """Means over the updates since the last call, and what the learner tells of itself."""
-        return self.meter.flush() | self.learner.metrics()
+        """Means over the updates since the last call, and what the learner tells of itself.
+
+        Raises UserError where losses or gradients are no longer finite, see `Finite`.
+        """
+        means = self.meter.flush()
+        self.finite.losses(self.first_bad.take(), means)
+        return means | self.learner.metrics()
 
     def state_dict(self) -> dict[str, Any]:
-        """The learner's and the open means of metrics; nothing may be under way, see `drain`."""
+        """The learner's and the open means of metrics; nothing may be under way, see `drain`.
+
+        Raises UserError where losses, gradients or parameters are no longer finite, see `Finite`.
+        """
+        self.finite.losses(self.first_bad.take(), self.meter.sums)
+        self.finite.parameters(self.learner)
         return {"learner": self.learner.save(), "meter": self.meter.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -206,8 +236,10 @@ class Evaluator:
     cut waits until the others have played, then all are reset, for what is missing of its share.
     """
 
-    def __init__(self, env: VectorEnv, policy: Policy, episodes: int, seed: int, limit: int = 0) -> None:
-        self.actor = Actor(env, policy, None, seed)
+    def __init__(
+        self, env: VectorEnv, policy: Policy, episodes: int, seed: int, limit: int = 0, nonfinite: Mode = "stop"
+    ) -> None:
+        self.actor = Actor(env, policy, None, seed, Finite(nonfinite, env.spec.id, "evaluation: "))
         self.seat = Seat.alone(env.num_envs, "greedy")
         self.share = -(-episodes // env.num_envs)
         self.count, self.limit = episodes, limit

@@ -167,7 +167,7 @@ class Run:
             return
         env = build_env(self.config, min(options.eval_envs, options.eval_episodes))
         seed = derive(options.seed, f"evaluation {self.clock.env_steps}")
-        evaluator = Evaluator(env, policy, options.eval_episodes, seed, options.eval_limit)
+        evaluator = Evaluator(env, policy, options.eval_episodes, seed, options.eval_limit, options.nonfinite)
         try:
             results = evaluator.run(stop=self.stop)
         except Stopped:
