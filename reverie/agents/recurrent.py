@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from reverie.data.rows import State
-from reverie.data.sequences import Batch, SequenceSpec
+from reverie.data.sequences import Batch, Feedback, SequenceSpec
 
 if TYPE_CHECKING:
     from reverie.agents.noise import Tape
@@ -68,6 +68,28 @@ def burn_in(
         first = {k: v[:count] for k, v in rows.items()}
         state = policy.warm(state, first, tape[windows.context - count : windows.context])
     return state, {k: v[count:] for k, v in rows.items()}
+
+
+def written_back(batch: Batch, windows: SequenceSpec, states: State) -> Feedback | None:
+    """Feedback that replaces stored states by those of an update's unroll; None unless windows begin from stored ones.
+
+    ::
+
+        row        c      c+1    ...   c+L-1            c context rows, L learned ones
+        state    |  s_0  |  s_1  ...  |  s_{L-1}  |     after row c + k, which is before row c + k + 1
+
+    states: after the learned rows, name -> [learn, B, ...]. Only states before multiples of the period are stored.
+    Source: Hafner et al. 2023 (DreamerV3), code since 2024 (``replay_context``); the same could serve R2D2.
+    """
+    if windows.state != "stored":
+        return None
+    rows = [k for k in range(windows.learn) if (windows.context + k + 1) % windows.period == 0]
+    if not rows:
+        return None
+    width = len(batch.keys)
+    take = torch.tensor(rows, device=batch.keys.device)
+    keys = batch.keys + (windows.context + 1 + take).unsqueeze(-1)
+    return Feedback(keys.flatten(), None, {name: x[take, :width].detach().flatten(0, 1) for name, x in states.items()})
 
 
 @dataclass(frozen=True)

@@ -328,7 +328,8 @@ class Replay:
 
         A key whose window (for a state: whose row) is no longer stored is skipped and counted in `stale_keys`. Where a
         key occurs twice, its last entry counts. Since key + k names the row k rows later, refreshed states may be given
-        for any rows of a window whose indices are multiples of the period.
+        for any rows of a window whose indices are multiples of the period, and for the row after it: where that is not
+        there yet, it will come with a state of its own, and the refreshed one is left out.
         """
         keys = feedback.keys.detach().cpu().numpy().astype(np.int64, copy=False)
         if feedback.priorities is not None:
@@ -346,7 +347,7 @@ class Replay:
         take = len(keys) - 1 - last
         streams, rows = split_keys(keys[take])
         legal = (rows >= self.oldest[streams]) & (rows < self._count[streams])
-        self.stale_keys += int(len(rows) - legal.sum())
+        self.stale_keys += int((rows < self.oldest[streams]).sum())
         self._states.refresh(streams[legal], rows[legal], states, take[legal])
 
     # Saving

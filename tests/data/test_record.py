@@ -22,7 +22,7 @@ from reverie.data.dataset import open_dataset
 from reverie.data.limiter import Limiter
 from reverie.data.record import Record
 from reverie.data.replay import Replay
-from reverie.data.selectors import EpisodeEnds, Fifo, Prioritised, Recency, Selector, Uniform
+from reverie.data.selectors import EpisodeEnds, Fifo, Online, Prioritised, Recency, Selector, Uniform
 from reverie.data.sequences import Batch, Chunk, Feedback, SequenceSpec
 from reverie.data.store import Store
 from reverie.errors import UserError
@@ -36,6 +36,7 @@ def make_selector(kind: str) -> Selector:
         "uniform": Uniform(),
         "prioritised": Prioritised(0.7),
         "recency": Recency(0.5, 4),
+        "online": Online(),
         "fifo": Fifo(),
         "ends": EpisodeEnds(),
     }[kind]
@@ -108,7 +109,7 @@ def same(left: Batch, right: Batch) -> None:
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
-    kind=st.sampled_from(["uniform", "prioritised", "recency", "fifo", "ends"]),
+    kind=st.sampled_from(["uniform", "prioritised", "recency", "online", "fifo", "ends"]),
     length=st.integers(1, 12),
     capacity=st.integers(5, 25),
     before=st.lists(st.sampled_from(["add", "add", "one", "train", "truncate", "evict"]), min_size=10, max_size=60),

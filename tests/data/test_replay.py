@@ -11,9 +11,10 @@ from counting import SPEC, STATES, Source, stack, stack_states
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reverie.agents.recurrent import written_back
 from reverie.data.replay import Replay, split_keys, window_keys
 from reverie.data.selectors import EpisodeEnds, EpisodeStarts, Fifo, Prioritised, Recency, Selector, Uniform
-from reverie.data.sequences import Chunk, Feedback, SequenceSpec
+from reverie.data.sequences import Batch, Chunk, Feedback, SequenceSpec
 from reverie.errors import UserError
 
 SELECTORS = ["uniform", "prioritised", "recency"]
@@ -264,6 +265,52 @@ def test_priorities_of_windows_that_are_not_complete_are_stale() -> None:
     add(replay, model, [0, 1])
     assert model.priorities[0, 3] == model.priorities[1, 2] == 1.0
     check_distribution(replay, model)
+
+
+def test_states_of_an_update_are_where_later_windows_begin() -> None:
+    """Windows of 3 rows out of 5: states after rows 1, 2, 3 are written back, and stand before rows 2, 3, 4."""
+    shape = dict(streams=2, context=0, learn=3, lookahead=0, period=1, spare=8, kind="uniform", stored=True)
+    replay, model = build(shape)
+    for _ in range(5):
+        add(replay, model, [0, 1])
+    windows = replay.sequence
+    keys = torch.from_numpy(window_keys(np.array([0, 1]), np.array([1, 2])))
+    batch = Batch({}, None, keys, torch.ones(2), torch.zeros(2))
+    states = {"h": torch.arange(18.0).view(3, 2, 3) + 100, "n": torch.arange(6).view(3, 2) + 100}
+    feedback = written_back(batch, windows, states)
+    assert feedback is not None
+    assert feedback.priorities is None
+    replay.feedback(feedback)
+    # Stream 1's window ends at its newest row: the state after it stands before a row that is not there yet.
+    assert replay.stale_keys == 0
+    stored = replay._states.get(np.array([0, 0, 0, 0, 1, 1, 1]), np.array([1, 2, 3, 4, 2, 3, 4]))
+    assert stored is not None
+    assert stored["n"].tolist() == [1, 100, 102, 104, 10_002, 101, 103]
+    assert torch.equal(stored["h"][[1, 2, 3]], states["h"][:, 0])
+    assert torch.equal(stored["h"][[5, 6]], states["h"][:2, 1])
+    for _ in range(200):
+        drawn = replay.sample(1)
+        if drawn.keys.item() == int(window_keys(np.array([0]), np.array([2]))[0]):
+            break
+    assert drawn.start is not None
+    assert torch.equal(drawn.start["h"][0], states["h"][0, 0])
+    add(replay, model, [0, 1])
+    assert int(replay._states.get(np.array([1]), np.array([5]))["n"]) == 10_005  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("period", "rows"), [(1, [2, 3, 4, 5]), (2, [2, 4]), (4, [4]), (8, [])])
+def test_only_states_on_the_grid_are_written_back(period: int, rows: list[int]) -> None:
+    windows = SequenceSpec(context=1, learn=4, period=period, state="stored")
+    batch = Batch({}, None, torch.tensor([0, 1000]), torch.ones(2), torch.zeros(2))
+    feedback = written_back(batch, windows, {"n": torch.arange(16).view(4, 4)})  # two views of two windows
+    if not rows:
+        assert feedback is None
+        return
+    assert feedback is not None
+    assert feedback.keys.tolist() == [key for row in rows for key in (row, 1000 + row)]
+    # Row `row` follows learned row row - 2; the second view's columns are left out.
+    assert feedback.states["n"].tolist() == [n for row in rows for n in (4 * (row - 2), 4 * (row - 2) + 1)]  # type: ignore[index]
+    assert written_back(batch, SequenceSpec(learn=4), {"n": torch.zeros(4, 2)}) is None
 
 
 def test_refreshed_states_reach_any_row_of_a_window() -> None:

@@ -8,7 +8,7 @@ import torch
 from counting import SPEC, Source, stack
 
 from reverie.data.replay import Replay, split_keys
-from reverie.data.selectors import Drawn, EpisodeEnds, Fifo, Layout, Prioritised, Recency, Selector, Uniform
+from reverie.data.selectors import Drawn, EpisodeEnds, Fifo, Layout, Online, Prioritised, Recency, Selector, Uniform
 from reverie.data.sequences import Chunk, Feedback, SequenceSpec
 from reverie.errors import UserError
 
@@ -56,6 +56,29 @@ def test_uniform() -> None:
     selector = filled(Uniform(), (25, 3, 2, 7), period=2)
     want = [(0, s) for s in range(6, 23, 2)] + [(1, 0)] + [(3, 0), (3, 2), (3, 4)]
     agrees(selector.sample(N, np.random.default_rng(0)), {place: 1 / len(want) for place in want})
+
+
+def test_online_draws_every_row_once_and_then_uniformly() -> None:
+    """Windows of 3 rows: those at 0, 3, 6 and so on wait, in the order in which they became complete."""
+    selector = filled(Online(), (10, 4, 2))
+    drawn = selector.draw(3, np.random.default_rng(0))
+    assert list(zip(drawn.streams.tolist(), drawn.starts.tolist(), strict=True)) == [(0, 0), (0, 3), (0, 6)]
+    want = {(0, s): 1 / 10 for s in range(8)} | {(1, s): 1 / 10 for s in range(2)}
+    drawn = selector.draw(N + 1, np.random.default_rng(0))
+    assert (drawn.streams[0], drawn.starts[0]) == (1, 0)
+    assert selector.metrics() == {"online_queue": 0}
+    agrees(Drawn(drawn.streams[1:], drawn.starts[1:], drawn.probabilities[1:]), want)
+    selector.appear(np.array([0, 1]), np.array([8, 2]))
+    assert selector.metrics() == {"online_queue": 0}
+    selector.appear(np.array([0]), np.array([9]))
+    assert selector.draw(1, np.random.default_rng(0)).starts.tolist() == [9]
+
+
+def test_online_leaves_out_what_was_overwritten() -> None:
+    selector = filled(Online(), (25,), rows=10, length=3, period=3)
+    assert selector.low.tolist() == [5]
+    drawn = selector.draw(3, np.random.default_rng(0))
+    assert drawn.starts.tolist() == [15, 18, 21]
 
 
 def test_recency_exponential() -> None:
