@@ -37,6 +37,7 @@ from reverie.nets.heads import Head, HeadConfig
 from reverie.nets.layers import frozen, glorot_
 from reverie.nets.optim import OptimConfig, Optimiser
 from reverie.nets.rssm import RSSM
+from reverie.nets.state_space import StateSpace
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ class Dreamer(ModelAgent):
         """A fresh encoder."""
         return Encoder(self.env.observation, self.config.encoder)
 
-    def rssm(self, embed: int, action: int) -> RSSM:
+    def rssm(self, embed: int, action: int) -> StateSpace:
         """A fresh memory of embeddings and encoded actions of these sizes."""
         return RSSM(embed, action, self.config.rssm)
 
@@ -218,7 +219,7 @@ class Dreamer(ModelAgent):
         rssm = self.rssm(encoder.outputs, actions.size)
         return self.policy_of(encoder, rssm, self.actor(rssm.features, actions.params), actions)
 
-    def policy_of(self, encoder: Encoder, rssm: RSSM, actor: Head, actions: Actions) -> DreamerPolicy:
+    def policy_of(self, encoder: Encoder, rssm: StateSpace, actor: Head, actions: Actions) -> DreamerPolicy:
         """The policy around these networks."""
         return DreamerPolicy(encoder, rssm, actor, actions)
 

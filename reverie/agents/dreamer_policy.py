@@ -10,13 +10,13 @@ from reverie.data.rows import State
 from reverie.nets.actions import Actions
 from reverie.nets.encoders import Encoder
 from reverie.nets.heads import Head
-from reverie.nets.rssm import RSSM
+from reverie.nets.state_space import StateSpace
 
 
 class DreamerPolicy(FilterPolicy):
     """Encoder, RSSM and actor. ``explore`` draws from the actor, ``greedy`` takes its likeliest action."""
 
-    def __init__(self, encoder: Encoder, rssm: RSSM, actor: Head, actions: Actions) -> None:
+    def __init__(self, encoder: Encoder, rssm: StateSpace, actor: Head, actions: Actions) -> None:
         super().__init__(encoder, rssm, actions, actions.noise)
         self.actor = actor
 

@@ -12,7 +12,7 @@ from reverie.agents.policy import Decision, Policy, Seat
 from reverie.data.rows import State, observations
 from reverie.nets.actions import Actions
 from reverie.nets.encoders import Encoder
-from reverie.nets.rssm import RSSM
+from reverie.nets.state_space import StateSpace
 
 
 class FilterPolicy(Policy):
@@ -21,7 +21,7 @@ class FilterPolicy(Policy):
     acting: uniform numbers that `act` takes.
     """
 
-    def __init__(self, encoder: Encoder, rssm: RSSM, actions: Actions, acting: int) -> None:
+    def __init__(self, encoder: Encoder, rssm: StateSpace, actions: Actions, acting: int) -> None:
         super().__init__()
         self.encoder, self.rssm = encoder, rssm
         self.actions = actions

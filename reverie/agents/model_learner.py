@@ -109,9 +109,14 @@ class ModelLearner(Learner):
         self.measure_drift(batch, seen.states, metrics)
         return seen, rows
 
+    @property
+    def reserved(self) -> tuple[str, ...]:
+        """Names whose ``<name>_loss`` in a log is none of the model's parts."""
+        return tuple(self.optimisers)
+
     def weigh(self, losses: Losses, metrics: dict[str, Tensor]) -> Tensor:
         """One loss of the model, weighed of all its losses."""
-        metrics.update(loss_metrics(losses, self.optimisers))
+        metrics.update(loss_metrics(losses, self.reserved))
         total, weighed = self.model.balance(losses)
         metrics.update(weighed)
         return total
@@ -127,7 +132,7 @@ class ModelLearner(Learner):
         for probe in probes(batch, self.windows):
             action, first = self.actions.encode(probe.rows["prev_action"]), rssm.first_state()
             deter = rssm.advance(*rssm.begin(probe.state, action, probe.rows["is_first"], first))
-            embedded = rssm.post_embed(self.model.encoder(observations(probe.rows)))
+            embedded = rssm.embedded(self.model.encoder(observations(probe.rows)))
             posterior = rssm.posterior(states["deter"][probe.row - self.windows.context], embedded)
             metrics[probe.name] = probe.mean(rssm.latent.kl(*posterior, *rssm.posterior(deter, embedded)))
 

@@ -27,7 +27,8 @@ from reverie.nets.actions import Actions
 from reverie.nets.balance import BalanceKind, Balancer, make_balancer
 from reverie.nets.encoders import Encoder, EncoderConfig
 from reverie.nets.heads import HeadConfig
-from reverie.nets.rssm import RSSM, RSSMConfig
+from reverie.nets.rssm import RSSMConfig
+from reverie.nets.state_space import StateSpace
 from reverie.ops.losses import balanced_kl
 
 WEIGHED = ("observation", "reward", "dynamics")
@@ -108,7 +109,7 @@ class WorldModel(nn.Module):
         self,
         config: ModelLossConfig,
         encoder: Encoder,
-        rssm: RSSM,
+        rssm: StateSpace,
         actions: Actions,
         objective: Objective,
         reward: Reward,

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from reverie.nets.layers import one_hot
 from reverie.ops import distributions as D
 
-ContinuousKind = Literal["trunc_normal", "tanh_normal"]
+ContinuousKind = Literal["trunc_normal", "tanh_normal", "normal"]
 
 
 class DiscreteActions:
@@ -68,18 +68,20 @@ class DiscreteActions:
 
 
 class ContinuousActions:
-    """A Box normalised to [-1, 1]; truncated normal (DreamerV2) or tanh normal (Dreamer V1, older V2).
+    """A Box normalised to [-1, 1]; truncated normal (DreamerV2), tanh normal (Dreamer V1, older V2) or normal (V3).
 
     trunc_normal: mean tanh(m), std 2 sigmoid(s / 2) + min_std; 1.1 at s = 0.
     tanh_normal: mean 5 tanh(m / 5), std softplus(s) + min_std; 0.79 at s = 0. Both are of the normal before squashing.
+    normal: mean tanh(m), std (1 - min_std) sigmoid(s + 2) + min_std, 0.89 at s = 0; not bounded: the environment gets
+        it cut off at -1 and 1, and so does the model (`reverie.nets.learned_start.bounded`).
     Source: DreamerV2 code, common.DistLayer, with its init_std of 0 and min_std of 0.1.
     """
 
     discrete = False
 
     def __init__(self, size: int, kind: ContinuousKind = "trunc_normal", min_std: float = 0.1) -> None:
-        if kind not in ("trunc_normal", "tanh_normal"):
-            raise ValueError(f"continuous must be 'trunc_normal' or 'tanh_normal', got {kind!r}")
+        if kind not in ("trunc_normal", "tanh_normal", "normal"):
+            raise ValueError(f"continuous must be 'trunc_normal', 'tanh_normal' or 'normal', got {kind!r}")
         self.size = self.noise = size
         self.params = 2 * size
         self.kind, self.min_std = kind, min_std
@@ -88,6 +90,8 @@ class ContinuousActions:
         mean, std = x.float().chunk(2, -1)
         if self.kind == "trunc_normal":
             return torch.tanh(mean), 2 * torch.sigmoid(std / 2) + self.min_std
+        if self.kind == "normal":
+            return torch.tanh(mean), (1 - self.min_std) * torch.sigmoid(std + 2) + self.min_std
         return 5 * torch.tanh(mean / 5), F.softplus(std) + self.min_std
 
     def encode(self, action: Tensor) -> Tensor:
@@ -95,12 +99,14 @@ class ContinuousActions:
         return action.float()
 
     def decode(self, encoded: Tensor) -> Tensor:
-        """The actions: continuous ones travel as they are."""
-        return encoded
+        """The actions: continuous ones travel as they are, within [-1, 1]."""
+        return encoded.clamp(-1.0, 1.0) if self.kind == "normal" else encoded
 
     def sample(self, x: Tensor, u: Tensor) -> Tensor:
-        """Reparameterised sample [..., size] in (-1, 1)."""
+        """Reparameterised sample [..., size], in (-1, 1) unless ``normal``."""
         mean, std = self._stats(x)
+        if self.kind == "normal":
+            return D.normal_sample(mean, std, u)
         f = D.trunc_normal_sample if self.kind == "trunc_normal" else D.tanh_normal_sample
         return f(mean, std, u)
 
@@ -111,17 +117,23 @@ class ContinuousActions:
     def mode(self, x: Tensor) -> Tensor:
         """tanh of the mean parameter."""
         mean, _ = self._stats(x)
+        if self.kind == "normal":
+            return mean
         return D.trunc_normal_mode(mean) if self.kind == "trunc_normal" else D.tanh_normal_mode(mean)
 
     def log_prob(self, x: Tensor, encoded: Tensor) -> Tensor:
         """Log-probabilities [...] of actions [..., size] under outputs [..., params]."""
         mean, std = self._stats(x)
+        if self.kind == "normal":
+            return D.normal_log_prob(encoded, mean, std).sum(-1)
         f = D.trunc_normal_log_prob if self.kind == "trunc_normal" else D.tanh_normal_log_prob
         return f(encoded, mean, std).sum(-1)
 
     def entropy(self, x: Tensor) -> Tensor:
         """Entropy [...] in nats of the action itself (tanh: after squashing, by quadrature). x: [..., params]."""
         mean, std = self._stats(x)
+        if self.kind == "normal":
+            return D.normal_entropy(std).sum(-1)
         f = D.trunc_normal_entropy if self.kind == "trunc_normal" else D.tanh_normal_entropy
         return f(mean, std).sum(-1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 import torch
@@ -26,16 +26,17 @@ class UpConv(nn.ConvTranspose2d):
         """Output of x [N, in, h, w]: [N, out, 2h + k - 2 - 2 padding, 2w + k - 2 - 2 padding]."""
         kernel = self.kernel_size[0]
         single = x.shape[-2:] == (1, 1)
-        if x.is_cuda or any(self.output_padding) or self.bias is None or (kernel % 2 and not single):
+        if x.is_cuda or any(self.output_padding) or (kernel % 2 and not single):
             return super().forward(x, output_size)
         if single:
-            y = x.flatten(1) @ self.weight.flatten(1)
-            return self.crop(y.view(-1, self.out_channels, kernel, kernel) + self.bias[:, None, None])
+            y = (x.flatten(1) @ self.weight.flatten(1)).view(-1, self.out_channels, kernel, kernel)
+            return self.crop(y if self.bias is None else y + self.bias[:, None, None])
         taps = kernel // 2
         weight = self.weight.reshape(self.in_channels, self.out_channels, taps, 2, taps, 2).flip(2, 4)
         weight = weight.permute(3, 5, 1, 0, 2, 4).reshape(4 * self.out_channels, self.in_channels, taps, taps)
         weight = weight.contiguous(memory_format=torch.channels_last)
-        return self.crop(interleave(F.conv2d(x, weight, self.bias.repeat(4), padding=taps - 1)))
+        bias = None if self.bias is None else self.bias.repeat(4)
+        return self.crop(interleave(F.conv2d(x, weight, bias, padding=taps - 1)))
 
     def crop(self, y: Tensor) -> Tensor:
         """y without the border pixels that the padding of a transposed convolution takes away."""
@@ -97,15 +98,21 @@ class ImageDecoder(nn.Module):
 class Decoder(nn.Module):
     """One `ImageDecoder` per image key and one MLP with a linear output per other key.
 
-    features [*lead, inputs] -> key -> mean: images [*lead, C, H, W], others [*lead, vector_size].
+    features [*lead, inputs] -> key -> mean: images [*lead, C, H, W], others [*lead, vector_size]. cnn: the kind of CNN.
     Source: DreamerV2 code (one MLP for all vector keys there; the outputs are independent given its last layer).
     """
 
-    def __init__(self, inputs: int, observation: Mapping[str, spaces.Space], config: EncoderConfig) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        observation: Mapping[str, spaces.Space],
+        config: EncoderConfig,
+        cnn: Callable[[int, tuple[int, ...], EncoderConfig], nn.Module] = ImageDecoder,
+    ) -> None:
         super().__init__()
         self.images = {key: space for key, space in observation.items() if is_image(space)}
         self.vectors = {key: space for key, space in observation.items() if not is_image(space)}
-        self.cnns = nn.ModuleList(ImageDecoder(inputs, tuple(s.shape or ()), config) for s in self.images.values())
+        self.cnns = nn.ModuleList(cnn(inputs, tuple(s.shape or ()), config) for s in self.images.values())
         if self.vectors:
             self.mlp = MLP(inputs, config.layers, config.units, config.act, config.norm)
             self.heads = nn.ModuleList(nn.Linear(self.mlp.outputs, vector_size(s)) for s in self.vectors.values())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
@@ -29,8 +30,8 @@ class EncoderConfig:
     standardise: the CNN reads images minus their running mean over training batches, divided by their running
     deviation, pixel by pixel (an encoder's setting; decoders ignore it). Small things that move before a still
     background are then most of what it sees, not a hundredth. Not in the papers.
-    convolutions: ``valid`` as in `ImageEncoder`; ``same`` pads images of 64x64 as all others (DreamerV3 of 2023);
-    ``pool`` as in `reverie.nets.pooled` (DreamerV3 since). symlog: the MLP reads the symlog of vectors (an encoder's).
+    convolutions: ``valid`` as in `ImageEncoder`; ``same`` pads images of 64x64 as all others (DreamerV3 of 2023).
+    symlog: the MLP reads the symlog of vectors (an encoder's).
     """
 
     depth: int = 48
@@ -39,13 +40,13 @@ class EncoderConfig:
     act: str = "elu"
     norm: Norm = False
     standardise: bool = False
-    convolutions: Literal["valid", "same", "pool"] = "valid"
+    convolutions: Literal["valid", "same"] = "valid"
     symlog: bool = False
 
 
 def is_image(space: spaces.Space) -> bool:
     """Whether a space is an image: a uint8 box [H, W, C]."""
-    return isinstance(space, spaces.Box) and space.dtype == torch.empty(0, dtype=torch.uint8).numpy().dtype
+    return isinstance(space, spaces.Box) and space.dtype == np.uint8
 
 
 def vector_size(space: spaces.Space) -> int:

@@ -115,12 +115,43 @@ def truncated_(module: nn.Module, fan: Fan) -> None:
             truncated_normal_(child.weight, taps * inputs, taps * outputs, fan)
             if child.bias is not None:
                 nn.init.zeros_(child.bias)
+        elif isinstance(child, BlockLinear):
+            child.reset_parameters(fan)
 
 
 def truncated_normal_(weight: Tensor, inputs: int, outputs: int, fan: Fan) -> None:
     """One weight of `truncated_`, of a layer with these inputs and outputs."""
     std = (1 / (inputs if fan == "in" else (inputs + outputs) / 2)) ** 0.5 / TRUNCATION
     nn.init.trunc_normal_(weight, 0.0, std, -2 * std, 2 * std)
+
+
+class BlockLinear(nn.Module):
+    """Fully connected layer with a block-diagonal matrix: [..., inputs] -> [..., outputs], in `blocks` equal parts.
+
+    weight: [blocks, inputs / blocks, outputs / blocks]. Its initial variance is one over *all* inputs, smaller by a
+    factor `blocks` than that of a layer with the inputs of one block. Source: the code of DreamerV3.
+    Raises ValueError where the parts are not equal.
+    """
+
+    def __init__(self, inputs: int, outputs: int, blocks: int) -> None:
+        super().__init__()
+        if inputs % blocks or outputs % blocks:
+            raise ValueError(f"{inputs} inputs and {outputs} outputs cannot be divided into {blocks} blocks")
+        self.blocks = blocks
+        self.weight = nn.Parameter(torch.empty(blocks, inputs // blocks, outputs // blocks))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.reset_parameters("in")
+
+    def reset_parameters(self, fan: Fan) -> None:
+        """Weights as `truncated_` has them, and zero biases."""
+        truncated_normal_(self.weight, self.blocks * self.weight.shape[1], self.blocks * self.weight.shape[2], fan)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs of x."""
+        lead = x.shape[:-1]
+        parts = x.reshape(-1, self.blocks, self.weight.shape[1]).transpose(0, 1)
+        return torch.bmm(parts, self.weight).transpose(0, 1).reshape(*lead, -1) + self.bias
 
 
 class MLP(nn.Module):

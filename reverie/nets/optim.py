@@ -1,4 +1,4 @@
-"""Optimisation: Adam or RMSProp with global-norm clipping and DreamerV2's decoupled weight shrink."""
+"""Optimisation: Adam, RMSProp or LaProp, clipping by the global norm or per tensor, decoupled weight shrink."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from reverie.nets.laprop import LaProp, clip_adaptively_
 from reverie.nets.rmsprop import CentredRMSProp
 from reverie.nets.schedule import check, counted, schedule
 
@@ -17,22 +18,33 @@ from reverie.nets.schedule import check, counted, schedule
 class OptimConfig:
     """lr: learning rate. eps: of the optimiser. clip: maximum global gradient norm (inf: none).
 
-    shrink: w <- (1 - shrink) w per update, not scaled by lr. kind: ``adam``, or ``rmsprop`` as DQN's (centred, decay
-    0.95, eps inside the root).
+    shrink: w <- (1 - shrink) w per update, not scaled by lr. kind: ``adam``, ``rmsprop`` as DQN's (centred, decay
+    0.95, eps inside the root), or ``laprop`` as DreamerV3's (`reverie.nets.laprop`).
+    agc: maximum gradient norm of each tensor, as a share of the tensor's own norm (0: none).
     lr_end, lr_over: the learning rate goes linearly from lr to lr_end over that share of the run or that many
         learner_steps (0: it stays), see `reverie.nets.schedule`.
+    warmup: share or learner_steps over which it first rises linearly from 0 (0: none); the first update has rate 0.
     """
 
     lr: float = 1e-4
     eps: float = 1e-5
     clip: float = 100.0
     shrink: float = 1e-6
-    kind: Literal["adam", "rmsprop"] = "adam"
+    kind: Literal["adam", "rmsprop", "laprop"] = "adam"
     lr_end: float = 0.0
     lr_over: float = schedule("learner_steps")
+    warmup: float = schedule("learner_steps")
+    agc: float = 0.0
 
     def __post_init__(self) -> None:
         check(self)
+        if not 0.0 <= self.agc < float("inf"):
+            raise ValueError(f"agc must be at least 0 and finite, got {self.agc}")
+
+    @property
+    def changes(self) -> bool:
+        """Whether the learning rate changes."""
+        return bool(self.lr_over or self.warmup)
 
 
 class Optimiser:
@@ -53,14 +65,16 @@ class Optimiser:
         self.config = counted(config)
         groups = self._groups(rates or {})
         cuda = self.parameters[0].is_cuda
-        if config.lr_over and cuda:
+        if config.changes and cuda:
             # In memory, where a recorded step reads it.
             groups[0]["lr"] = torch.tensor(config.lr, device=self.parameters[0].device)
-        self.rule: torch.optim.Optimizer = (
-            torch.optim.Adam(groups, config.lr, eps=config.eps, fused=True, capturable=cuda)
-            if config.kind == "adam"
-            else CentredRMSProp(groups, config.lr, eps=config.eps)
-        )
+        self.rule: torch.optim.Optimizer
+        if config.kind == "adam":
+            self.rule = torch.optim.Adam(groups, config.lr, eps=config.eps, fused=True, capturable=cuda)
+        elif config.kind == "laprop":
+            self.rule = LaProp(groups, config.lr, eps=config.eps)
+        else:
+            self.rule = CentredRMSProp(groups, config.lr, eps=config.eps)
 
     def _groups(self, rates: Mapping[nn.Parameter, float]) -> list[dict[str, Any]]:
         """Parameter groups for PyTorch: first that of the configured learning rate, then one for each other rate."""
@@ -76,11 +90,12 @@ class Optimiser:
         """The learning rate of the step after `learner_steps`, for parameters without a rate of their own."""
         config = self.config
         progress = min(learner_steps / config.lr_over, 1.0) if config.lr_over else 0.0
-        return config.lr + (config.lr_end - config.lr) * progress
+        rate = config.lr + (config.lr_end - config.lr) * progress
+        return rate * min(learner_steps / config.warmup, 1.0) if config.warmup else rate
 
     def schedule(self, learner_steps: int) -> None:
         """Set the learning rate of the step that follows; to be called before each `step`."""
-        if not self.config.lr_over:
+        if not self.config.changes:
             return
         rate = self.rule.param_groups[0]["lr"]
         if isinstance(rate, Tensor):
@@ -91,6 +106,8 @@ class Optimiser:
     def step(self) -> Tensor:
         """Norm (0-d) of the gradients before clipping; they are used for one step, then cleared."""
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip, foreach=True)
+        if self.config.agc:
+            clip_adaptively_(self.parameters, self.config.agc)
         if self.config.shrink:
             with torch.no_grad():
                 torch._foreach_mul_(self.tensors, 1 - self.config.shrink)

@@ -9,6 +9,8 @@ distribution over bins in another without either agent saying how it is trained 
 | output | loss, per row | mean | where |
 |---|---|---|---|
 | `UnitNormal` | sum (target - x)^2 / 2 + n log(2 pi) / 2 | x | PlaNet, Dreamer V1, V2: images, rewards, values |
+| `SquaredError` | sum (target - x)^2 | x | DreamerV3: images |
+| `OneHots` | -sum_k target_k log softmax(x)_k, per index | softmax(x) | DreamerV3: indices |
 | `SymlogMSE` | sum (symlog(target) - x)^2 | symexp(x) | DreamerV3: vectors |
 | `Bernoulli` | -t log s(x) - (1 - t) log(1 - s(x)) | s(x) = sigmoid(x) | discounts, continuations |
 | `TwoHot` | -sum_k two_hot(target)_k log softmax(x)_k | sum_k softmax(x)_k b_k | DreamerV3, TD-MPC2: rewards, values |
@@ -19,6 +21,7 @@ Outputs of action values, which also say how to bootstrap, are in `reverie.nets.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -84,6 +87,49 @@ class UnitNormal(Output):
     def mean(self, x: Tensor) -> Tensor:
         """x itself, float32."""
         return x.float()
+
+
+class SquaredError(Output):
+    """Squared error: loss = sum (target - x)^2, without the half and the constant of a Gaussian.
+
+    dims: number of last axes that make up one row and are summed. Source: the code of DreamerV3.
+    """
+
+    def __init__(self, dims: int = 0) -> None:
+        super().__init__()
+        _check_dims(dims)
+        self.dims = dims
+
+    def loss(self, x: Tensor, target: Tensor) -> Tensor:
+        """Loss [...] of x, target [..., D_1 ... D_dims]."""
+        check_shapes(x, target, 1)
+        error = F.mse_loss(x.float(), full(target.detach()), reduction="none")
+        return error.sum(tuple(range(-self.dims, 0))) if self.dims else error
+
+    def mean(self, x: Tensor) -> Tensor:
+        """x itself, float32."""
+        return x.float()
+
+
+class OneHots(Output):
+    """Logits of one or several indices, as one-hots side by side: loss = -sum_k target_k log softmax(x)_k, in nats.
+
+    sizes: of the indices. Targets are one-hots float [..., sum of sizes], and so is x.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.sizes = [int(n) for n in sizes]
+
+    def loss(self, x: Tensor, target: Tensor) -> Tensor:
+        """Loss [...] of x, target [..., sum of sizes]."""
+        check_shapes(x, target, 1)
+        parts = zip(x.split(self.sizes, -1), target.detach().split(self.sizes, -1), strict=True)
+        return -torch.stack([categorical_log_prob(logits, one_hot) for logits, one_hot in parts]).sum(0)
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Probabilities."""
+        return torch.cat([F.softmax(full(part), -1) for part in x.split(self.sizes, -1)], -1)
 
 
 class SymlogMSE(Output):
@@ -157,13 +203,13 @@ class TwoHot(Output):
         """Bins, an odd number, from -limit to limit in symlog space. TD-MPC2 has 101 up to 10."""
         if count < 3 or count % 2 == 0:
             raise ValueError(f"count must be odd and at least 3, got {count}")
-        half = torch.linspace(0.0, limit, count // 2 + 1)
+        half = torch.linspace(0.0, limit, count // 2 + 1, device="cpu")  # looked at here, wherever the head is made
         return cls(torch.cat([-half[1:].flip(0), half]), squashed=True)
 
     @classmethod
     def spread(cls, count: int = 255, limit: float = 20.0) -> TwoHot:
         """Bins, an odd number, from symexp(-limit) to symexp(limit), denser around 0."""
-        return cls(symexp_bins(count, limit), squashed=False)
+        return cls(symexp_bins(count, limit, "cpu"), squashed=False)
 
     def loss(self, x: Tensor, target: Tensor) -> Tensor:
         """Loss [...] in nats of x [..., K], target [...]."""

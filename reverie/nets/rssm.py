@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from reverie.data.rows import State
 from reverie.nets.latents import Categorical, Gaussian, Latent, Stats
 from reverie.nets.layers import MLP, Norm, activation, norm_of
+from reverie.nets.state_space import StateSpace
 
 
 @dataclass(frozen=True)
@@ -61,17 +62,17 @@ class GRUCell(nn.Module):
         return torch.lerp(h, candidate, torch.sigmoid(update + self.update_bias))
 
 
-class RSSM(nn.Module):
-    """The model's memory. States are ``{"deter": [B, deter], "stoch": [B, size]}``, zero initially."""
+class RSSM(StateSpace):
+    """The memory of PlaNet, Dreamer V1 and V2."""
 
     def __init__(self, embed: int, action: int, config: RSSMConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.latent: Latent = (
+        latent: Latent = (
             Categorical(config.stoch, config.classes, config.unimix)
             if config.latent == "categorical"
             else Gaussian(config.stoch)
         )
+        super().__init__(config.deter, latent)
+        self.config = config
         self.act = activation(config.act)
         self.inputs = MLP(self.latent.size + action, 1, config.hidden, config.act, config.norm)
         biased = config.norm != "layer"
@@ -84,7 +85,6 @@ class RSSM(nn.Module):
         self.post_embed = nn.Linear(embed, config.hidden, bias=False)
         self.post_norm = norm_of(config.norm, config.hidden)
         self.post_out = nn.Linear(config.hidden, self.latent.params)
-        self.features = self.latent.size + config.deter
 
     def reset_parameters(self) -> None:
         """Glorot-initialise the split posterior layer as the single layer [h; e] -> hidden that it is."""
@@ -92,28 +92,9 @@ class RSSM(nn.Module):
         nn.init.uniform_(self.post_deter.weight, -bound, bound)
         nn.init.uniform_(self.post_embed.weight, -bound, bound)
 
-    def initial_state(self, batch: int, device: torch.device | None = None) -> State:
-        """Zeros of both parts."""
-        return {
-            "deter": torch.zeros(batch, self.config.deter, device=device),
-            "stoch": torch.zeros(batch, self.latent.size, device=device),
-        }
-
     def feature(self, state: State) -> Tensor:
-        """Features [z; h] that every head reads."""
+        """Features [z; h]."""
         return torch.cat([state["stoch"], state["deter"]], -1)
-
-    def first_state(self) -> State | None:
-        """The state before an episode where it is learned, name -> [1, ...]; None: zeros."""
-        return None
-
-    def begin(self, state: State, action: Tensor, is_first: Tensor, first: State | None = None) -> tuple[State, Tensor]:
-        """State and action before a row; where the row is_first (bool [B]), `first_state` and no action."""
-        mask = (~is_first).to(action.dtype).unsqueeze(-1)
-        before = {name: value * mask for name, value in state.items()}
-        if first is not None:
-            before = {name: value + first[name] * (1 - mask) for name, value in before.items()}
-        return before, action * mask
 
     def advance(self, state: State, action: Tensor) -> Tensor:
         """Deterministic state h_t from the previous state and action (encoded, [B, action])."""
@@ -124,46 +105,11 @@ class RSSM(nn.Module):
         """Parameters of p(z_t | h_t), any leading axes."""
         return self.latent.stats(self.prior_out(self.prior_hidden(deter)))
 
+    def embedded(self, embed: Tensor) -> Tensor:
+        """The observation's half of the posterior's first layer."""
+        return self.post_embed(embed)
+
     def posterior(self, deter: Tensor, embedded: Tensor) -> Stats:
-        """Parameters of q(z_t | h_t, e_t); `embedded` is `post_embed(e_t)`."""
+        """Parameters of q(z_t | h_t, e_t); `embedded` is what `embedded` makes of e_t."""
         hidden = self.act(self.post_norm(self.post_deter(deter) + embedded))
         return self.latent.stats(self.post_out(hidden))
-
-    def observe_step(
-        self, state: State, action: Tensor, is_first: Tensor, embed: Tensor, u: Tensor
-    ) -> tuple[State, Stats]:
-        """State and posterior after one step.
-
-        action: [B, action] that led here. is_first: bool [B]. embed: [B, E]. u: [B, noise].
-        """
-        return self.observe_embedded(state, action, is_first, self.post_embed(embed), u, self.first_state())
-
-    def observe_embedded(
-        self, state: State, action: Tensor, is_first: Tensor, embedded: Tensor, u: Tensor, first: State | None = None
-    ) -> tuple[State, Stats]:
-        """State and posterior of `observe_step`, the observation's half of the posterior layer computed before."""
-        deter = self.advance(*self.begin(state, action, is_first, first))
-        stats = self.posterior(deter, embedded)
-        return {"deter": deter, "stoch": self.latent.sample(stats, u)}, stats
-
-    def observe(
-        self, state: State, action: Tensor, is_first: Tensor, embed: Tensor, u: Tensor
-    ) -> tuple[State, Stats, State]:
-        """Posterior states of rows, by a loop of `observe_step`.
-
-        action: [T, B, action], is_first: bool [T, B], embed: [T, B, embed], u: uniform [T, B, noise].
-        Returns posterior states (name -> [T, B, ...]), their statistics [T, B, ...], and the last state [B, ...].
-        """
-        embedded, first = self.post_embed(embed), self.first_state()
-        states, stats = [], []
-        for t in range(len(action)):
-            state, stat = self.observe_embedded(state, action[t], is_first[t], embedded[t], u[t], first)
-            states.append(state)
-            stats.append(stat)
-        stacked = {name: torch.stack([s[name] for s in states]) for name in state}
-        return stacked, tuple(torch.stack(parts) for parts in zip(*stats, strict=True)), state
-
-    def imagine_step(self, state: State, action: Tensor, u: Tensor) -> State:
-        """State after one step of the prior. action: [B, action], u: [B, noise]."""
-        deter = self.advance(state, action)
-        return {"deter": deter, "stoch": self.latent.sample(self.prior(deter), u)}

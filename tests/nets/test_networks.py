@@ -360,3 +360,21 @@ def test_standardised_images_by_hand() -> None:
     again = Encoder(space, EncoderConfig(depth=2, standardise=True))
     again.load_state_dict(encoder.state_dict())
     assert torch.equal(again.encode(prepared), after)
+
+
+def test_normal_actions_are_bounded_for_the_environment_only() -> None:
+    """DreamerV3's: mean tanh(m), std 0.9 sigmoid(s + 2) + 0.1, samples that may lie outside, and their densities."""
+    actions = ContinuousActions(2, "normal")
+    x = torch.tensor([[0.5, -2.0, 0.0, 1.0]])
+    mean = torch.tensor([0.5, -2.0]).tanh()
+    std = 0.9 * torch.tensor([2.0, 3.0]).sigmoid() + 0.1
+    u = torch.tensor([[0.999, 0.001]])
+    sample = actions.sample(x, u)
+    normal = torch.distributions.Normal(mean, std)
+    assert torch.allclose(sample[0], normal.icdf(u[0]), atol=1e-5)
+    assert sample[0, 0] > 1
+    assert sample[0, 1] < -1
+    assert actions.decode(sample).tolist() == [[1.0, -1.0]]
+    assert torch.allclose(actions.log_prob(x, sample), normal.log_prob(sample[0]).sum(), atol=1e-4)
+    assert torch.allclose(actions.entropy(x), normal.entropy().sum(), atol=1e-5)
+    assert torch.allclose(actions.mode(x)[0], mean)

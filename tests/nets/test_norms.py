@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 from torch import nn
 
-from reverie.nets.decoders import Decoder
+from reverie.nets.decoders import Decoder, UpConv
 from reverie.nets.encoders import Encoder, EncoderConfig
 from reverie.nets.heads import Head, HeadConfig
 from reverie.nets.layers import MLP, ChannelRMSNorm, Fan, Norm, RMSNorm, truncated_
@@ -80,3 +80,11 @@ def test_a_head_may_begin_with_zeros() -> None:
     head.scale_output(0.0)
     nn.init.zeros_(head.out.bias)
     assert not head(torch.randn(6, 3)).any()
+
+
+@pytest.mark.parametrize("side", [1, 3])
+def test_upward_convolutions_without_a_bias(side: int) -> None:
+    torch.manual_seed(0)
+    layer = UpConv(3, 2, 4, 2, padding=1, bias=False)
+    x = torch.randn(2, 3, side, side)
+    assert torch.allclose(layer(x), nn.ConvTranspose2d.forward(layer, x), atol=1e-5)

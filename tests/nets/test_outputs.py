@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from reverie.nets.outputs import Bernoulli, Output, SymlogMSE, TwoHot, UnitNormal
+from reverie.nets.outputs import Bernoulli, OneHots, Output, SquaredError, SymlogMSE, TwoHot, UnitNormal
 from reverie.ops.categorical import bernoulli_log_prob, bernoulli_mean
 from reverie.ops.continuous import unit_normal_nll
 from reverie.ops.transforms import symexp_bins
@@ -252,3 +252,21 @@ def test_likelihoods_refuse_other_shapes(output: Output) -> None:
 def test_what_is_refused_at_construction(make: Callable[[], Output], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_squared_error_is_neither_halved_nor_given_a_constant() -> None:
+    output = SquaredError(2)
+    x, target = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), torch.tensor([[[0.0, 2.0], [5.0, 4.5]]])
+    assert output.loss(x, target).tolist() == [1 + 4 + 0.25]
+    assert torch.equal(output.mean(x), x)
+    assert SquaredError().loss(torch.tensor(3.0), torch.tensor(1.0)).item() == 4.0
+
+
+def test_indices_are_cross_entropies_side_by_side() -> None:
+    output = OneHots([2, 3])
+    x = torch.tensor([[math.log(3.0), 0.0, 0.0, 0.0, math.log(2.0)]])
+    target = torch.tensor([[1.0, 0.0, 0.0, 1.0, 0.0]])
+    assert output.loss(x, target).tolist() == pytest.approx([-math.log(3 / 4) - math.log(1 / 4)])
+    assert output.mean(x)[0].tolist() == pytest.approx([0.75, 0.25, 0.25, 0.25, 0.5])
+    with pytest.raises(ValueError, match="expected outputs"):
+        output.loss(x, target[:, :4])
