@@ -74,6 +74,16 @@ AGENTS: dict[str, Entry] = {
         paper="Hafner et al. 2021, arXiv 2010.02193",
         summary="world model with categorical latents; actor and critic learn in its dreams",
     ),
+    "dreamerv3-2023": Entry(
+        path="reverie.agents.dreamerv3_2023:DreamerV3Of2023",
+        paper="Hafner et al. 2023, arXiv 2301.04104v1",
+        summary="DreamerV2 with one set of settings for all tasks, as first published",
+    ),
+    "dreamerv3": Entry(
+        path="reverie.agents.dreamerv3:DreamerV3",
+        paper="Hafner et al. 2025, Nature 640",
+        summary="DreamerV3 as it is now: block GRU, one LaProp, replayed values, states written back",
+    ),
     "harmonydream": Entry(
         path="reverie.agents.harmonydream:HarmonyDream",
         paper="Ma et al. 2024, arXiv 2310.00344",

@@ -80,3 +80,22 @@ class Discount(Predictor):
     def continuation(self, mean: Tensor) -> Tensor:
         """The probability that the episode goes on, of a predicted discount."""
         return (mean / self.gamma).clamp(max=1.0)
+
+
+class Continuation(Discount):
+    """Discount whose head learns c = 1 - is_terminal, without gamma, and whose dreams end for certain or not at all.
+
+    Returns in dreams are made with gamma [p(c) > 1/2]. Source: Hafner et al. 2023 (DreamerV3), the code of that year.
+    """
+
+    def target(self, rows: Mapping[str, Tensor]) -> Tensor:
+        """Target 1 - is_terminal."""
+        return (~rows["is_terminal"]).float()
+
+    def mean(self, features: Tensor) -> Tensor:
+        """Discount gamma p(c) [...] of features [..., F]."""
+        return self.gamma * super().mean(features)
+
+    def discounts(self, features: Tensor) -> Tensor:
+        """Discount gamma or 0, whichever is likelier."""
+        return self.gamma * (super().mean(features) > 0.5).float()

@@ -377,11 +377,11 @@ class Online(Uniform):
 
 SELECTORS: dict[str, type[SelectorConfig]] = {
     "uniform": UniformConfig,
-    "online": OnlineConfig,
     "ends": EpisodeEndsConfig,
     "episodes": EpisodeStartsConfig,
     "recency": RecencyConfig,
     "prioritised": PrioritisedConfig,
     "fifo": FifoConfig,
+    "online": OnlineConfig,
 }
 """name -> settings of every selector: what ``replay.selector`` may be."""

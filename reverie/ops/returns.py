@@ -50,6 +50,18 @@ def imagined_returns(reward: Tensor, discount: Tensor, value: Tensor, lam: float
     return torch.stack(returns[::-1])
 
 
+def future_returns(reward: Tensor, discount: Tensor, value: Tensor, lam: float) -> Tensor:
+    """Lambda-returns of imagined states whose value begins with the reward *after* them.
+
+    R_i = r_{i+1} + d_{i+1} ((1 - lam) v_{i+1} + lam R_{i+1}),   R_H = v_H,   i = 0 ... H-1.
+
+    reward, discount, value: [H+1, N] of state i, as in `imagined_returns`; row 0 of each is not read. Returns [H, N].
+    Source: Hafner et al. 2023 (DreamerV3), "Critic learning".
+    """
+    _check(reward=reward, discount=discount, value=value)
+    return imagined_returns(torch.cat([reward[1:], reward[-1:]]), torch.cat([discount[1:], discount[-1:]]), value, lam)
+
+
 def trajectory_weights(discount: Tensor) -> Tensor:
     """Probability, discounted, that an imagined trajectory still runs at state i: w_0 = 1, w_i = d_0 ... d_{i-1}.
 

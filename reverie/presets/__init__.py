@@ -25,7 +25,7 @@ def presets_of(agent: str) -> dict[str, Preset]:
     """
     entry = find(agent)
     if agent in AGENTS:
-        table: dict[str, Preset] = import_module(f"reverie.presets.{agent}").PRESETS
+        table: dict[str, Preset] = import_module(f"reverie.presets.{agent.replace('-', '_')}").PRESETS
         return table
     agent_class = entry.load()
 

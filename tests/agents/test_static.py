@@ -8,6 +8,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.agents.test_dreamerv2 import CONFIG, CONTINUOUS, DISCRETE, batch, learner
+from tests.agents.test_dreamerv3 import stored
+from tests.agents.v3 import versions
 
 # Operations that copy a value to the host or make the size of a result depend on data.
 WAITING = {"_local_scalar_dense", "item", "nonzero", "masked_select", "unique_dim", "_unique2", "is_nonzero", "equal"}
@@ -43,6 +45,21 @@ def test_update_is_static_and_never_waits(env: Any, how: str) -> None:
     # The fused CPU kernel of Adam reads its step counter on the host; the capturable one on a GPU does not.
     waits = [name for name, _ in traces[0] if name in WAITING]
     assert waits == []
+
+
+@pytest.mark.parametrize("env", [DISCRETE, CONTINUOUS])
+@pytest.mark.parametrize("version", ["dreamerv3-2023", "dreamerv3"])
+def test_dreamerv3s_update_is_static_and_never_waits(env: Any, version: str) -> None:
+    agent = versions()[version](env, **({"state": "stored"} if version == "dreamerv3" else {}))
+    traces = []
+    for seed in range(3):
+        data = stored(batch(env, seed=seed), agent) if version == "dreamerv3" else batch(env, seed=seed)
+        with Watch() as watch:
+            agent.update(data)
+        traces.append(watch.trace)
+    assert len(traces[1]) > 100
+    assert traces[1] == traces[2]  # moments are made in the first update
+    assert [name for name, _ in traces[1] if name in WAITING] == []
 
 
 def test_the_watch_sees_a_wait() -> None:

@@ -42,7 +42,7 @@ def test_every_preset_comes_back_without_being_asked(
     assert whole["format"] == 3
     whole["config"]["preset"] = "one that is gone"
     (tmp_path / "config.json").write_text(json.dumps(whole))
-    monkeypatch.setattr(f"reverie.presets.{agent}.PRESETS", {})
+    monkeypatch.setattr(f"reverie.presets.{agent.replace('-', '_')}.PRESETS", {})
     assert overrides.to_dict(load_config(tmp_path)) == whole["config"]
     assert capsys.readouterr() == ("", "")
 
