@@ -21,14 +21,18 @@ if TYPE_CHECKING:
     from reverie.play.evaluate import evaluate
     from reverie.play.load import load
     from reverie.presets import make_config
+    from reverie.report.writer import Writer
+    from reverie.run.callback import Callback
     from reverie.run.local import resume, train
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Agent",
+    "Callback",
     "Learner",
     "Policy",
+    "Writer",
     "evaluate",
     "load",
     "make_config",
@@ -41,8 +45,10 @@ __all__ = [
 
 _HOMES = {
     "Agent": "reverie.agents.agent",
+    "Callback": "reverie.run.callback",
     "Learner": "reverie.agents.agent",
     "Policy": "reverie.agents.agent",
+    "Writer": "reverie.report.writer",
     "evaluate": "reverie.play.evaluate",
     "load": "reverie.play.load",
     "make_config": "reverie.presets",

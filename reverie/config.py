@@ -141,6 +141,20 @@ class RunConfig:
             raise ValueError(f"train_ratio must be finite and at least 1e-6, or none, got {self.train_ratio}")
 
 
+@dataclass(frozen=True)
+class LogConfig:
+    """Whom a run tells, besides ``metrics.jsonl``; a name or ``package.module:Class``, see docs/logging.md.
+
+    writers: where metrics go too: ``tensorboard``, ``wandb``, ``mlflow``, or another package's.
+    callbacks: what is done on the way: ``dreams``, ``histograms``, or another package's.
+    options: of each of them, under its name (``log.options.wandb.project = maze``; of a class, under the class's).
+    """
+
+    writers: tuple[str, ...] = ("tensorboard",)
+    callbacks: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+
+
 def _at_least(least: int, **values: int) -> None:
     for name, value in values.items():
         if value < least:
@@ -178,6 +192,7 @@ class Config:
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     run: RunConfig = field(default_factory=RunConfig)
     init: InitConfig = field(default_factory=InitConfig)
+    log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
         if self.run.train_ratio is None and not self.replay.selector.uses_up:

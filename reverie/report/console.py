@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reverie.report.record import Record
+from reverie.report.writer import Writer
 
 PINNED = {
     "episode/score": "score",
@@ -42,7 +43,7 @@ class Output(Terminal):
         raise
 
 
-class Console:
+class Console(Writer):
     """Terminal with the latest value of the main metrics, progress in frames and the time left.
 
     total: frames at which the run ends. title: of the panel. every: seconds between plain lines, where the output is

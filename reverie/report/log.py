@@ -20,28 +20,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any
 
+import numpy as np
 import torch
 
 from reverie.errors import UserError
-from reverie.report.record import FILE, Record, comparable, decode, encode, numbers, read_metrics
-from reverie.report.tensorboard import TensorBoard
+from reverie.report.record import FILE, Record, check_name, comparable, decode, encode, numbers, read_metrics
+from reverie.report.writer import Opening, Writer
 
-__all__ = ["JsonLines", "Logger", "Record", "TensorBoard", "Writer", "comparable", "read_metrics"]
-
-
-class Writer(Protocol):
-    """Destination of records besides the JSON lines. Errors of the file system are left to the logger."""
-
-    def write(self, record: Record) -> None:
-        """Take one record; `env_steps`, `frames` and `learner_steps` are among its names."""
-
-    def sync(self) -> None:
-        """Return when all records so far are out of this process."""
-
-    def close(self) -> None:
-        """Write what is left and free the terminal, threads and files."""
+__all__ = ["JsonLines", "Logger", "Opening", "Record", "Writer", "comparable", "read_metrics"]
 
 
 class Logger:
@@ -64,20 +52,62 @@ class Logger:
         self._writers: list[Writer] = list(writers)
         self._restart_clock()
 
+    def begin(self, opening: Opening) -> None:
+        """Have all writers begin."""
+        with self._disk():
+            for writer in self._writers:
+                writer.begin(opening)
+
     def log(
         self, metrics: Mapping[str, float | torch.Tensor], *, env_steps: int, frames: int, learner_steps: int
-    ) -> None:
-        """Write one record. Tensors must hold one number each; they are fetched from their device together.
+    ) -> Record:
+        """The record, written. Tensors must hold one number each; they are fetched from their device together.
 
         Raises ValueError for a name without a slash or a value that is not one number.
         """
-        now = self._clock()
-        record: Record = {"env_steps": int(env_steps), "frames": int(frames), "learner_steps": int(learner_steps)}
-        record |= {"time/elapsed_s": round(self._elapsed + now - self._since, 3), "time/unix_s": round(now, 3)}
-        record |= numbers(metrics)
+        record = self._moment(env_steps, frames, learner_steps) | numbers(metrics)
         with self._disk():
             for writer in (self._lines, *self._writers):
                 writer.write(record)
+        return record
+
+    def pictures(self, name: str, pictures: np.ndarray, **units: int) -> None:
+        """Give writers a picture or a film, uint8 [T, H, W, 1 or 3]; the JSON lines have none.
+
+        units: as in `log`. Raises ValueError for a name without a slash, or pictures of another shape or dtype.
+        """
+        check_name(name)
+        if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[-1] not in (1, 3) or 0 in pictures.shape:
+            raise ValueError(f"{name}: expected uint8 [T, H, W, 1 or 3], got {pictures.dtype} {pictures.shape}")
+        self._media(lambda writer, at: writer.pictures(name, pictures, at), units)
+
+    def histogram(self, name: str, values: Any, **units: int) -> None:
+        """Give writers numbers of which the distribution matters; those that are not finite are left out.
+
+        values: tensor or array of any shape. units: as in `log`. Raises ValueError for a name without a slash.
+        """
+        check_name(name)
+        plain = values.detach().float().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+        flat = plain.reshape(-1).astype(np.float64)
+        finite = flat[np.isfinite(flat)]
+        if len(finite):
+            self._media(lambda writer, at: writer.histogram(name, finite, at), units)
+
+    def _media(self, give: Callable[[Writer, Record], None], units: Mapping[str, int]) -> None:
+        at = self._moment(**units)
+        with self._disk():
+            for writer in self._writers:
+                give(writer, at)
+
+    def _moment(self, env_steps: int, frames: int, learner_steps: int) -> Record:
+        now = self._clock()
+        return {
+            "env_steps": int(env_steps),
+            "frames": int(frames),
+            "learner_steps": int(learner_steps),
+            "time/elapsed_s": round(self._elapsed + now - self._since, 3),
+            "time/unix_s": round(now, 3),
+        }
 
     def offset(self) -> int:
         """Bytes of ``metrics.jsonl`` so far: what a checkpoint notes for `truncate_after`."""
@@ -131,7 +161,7 @@ class Logger:
             ) from error
 
 
-class JsonLines:
+class JsonLines(Writer):
     """An append-only file of JSON objects, one a line; every line is one write to the operating system.
 
     Non-finite numbers are written as text ("nan", "inf", "-inf"), which keeps each line valid JSON.

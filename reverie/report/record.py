@@ -24,11 +24,16 @@ WALL_CLOCK = ("time/", "speed/", "timer/")
 _NAME = re.compile(r"\w+(/[\w.\-]+)+")
 
 
+def check_name(name: str) -> None:
+    """Raise ValueError unless a name is of the form ``group/name``."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"metric names look like group/name, got {name!r}")
+
+
 def numbers(metrics: Mapping[str, Any]) -> Record:
     """Metrics as Python numbers, in their order; one transfer per device. Raises ValueError as `Logger.log` does."""
     for name, value in metrics.items():
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"metric names look like group/name, got {name!r}")
+        check_name(name)
         if isinstance(value, torch.Tensor | np.ndarray) and math.prod(value.shape) != 1:
             raise ValueError(f"metric {name} must be one number, got shape {tuple(value.shape)}")
     record: Record = {name: 0.0 for name in metrics}

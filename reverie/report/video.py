@@ -32,23 +32,43 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float = 15.0) -> Path
     path = Path(path)
     if path.suffix not in (".mp4", ".gif"):
         raise UserError(f"cannot write a video as {path.name!r}; name it .mp4 or .gif")
-    frames = _checked(frames, 4)
-    if not len(frames):
-        raise ValueError("a video needs at least one frame")
-    if fps <= 0:
-        raise ValueError(f"fps must be positive, got {fps}")
-    frames = enlarge(rgb(frames))
+    frames = _film(frames, fps)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".partial-{path.name}")
     try:
         if path.suffix == ".gif":
-            imageio.imwrite(partial, frames, extension=".gif", duration=1000 / fps, loop=0)
+            partial.write_bytes(_gif(frames, fps))
         else:
             _write_mp4(partial, frames, fps)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def gif(frames: np.ndarray, fps: float = 15.0) -> bytes:
+    """The bytes of a GIF of frames uint8 [T, H, W, C], enlarged as `write_video` does. Raises ValueError as it does."""
+    return _gif(_film(frames, fps), fps)
+
+
+def png(picture: np.ndarray) -> bytes:
+    """The bytes of a PNG of uint8 [H, W, C], enlarged. Raises ValueError for another shape."""
+    encoded: bytes = imageio.imwrite("<bytes>", enlarge(rgb(_checked(picture, 3))), extension=".png")
+    return encoded
+
+
+def _film(frames: np.ndarray, fps: float) -> np.ndarray:
+    frames = _checked(frames, 4)
+    if not len(frames):
+        raise ValueError("a video needs at least one frame")
+    if fps <= 0:
+        raise ValueError(f"fps must be positive, got {fps}")
+    return enlarge(rgb(frames))
+
+
+def _gif(frames: np.ndarray, fps: float) -> bytes:
+    encoded: bytes = imageio.imwrite("<bytes>", frames, extension=".gif", duration=1000 / fps, loop=0)
+    return encoded
 
 
 def strip(rows: Sequence[np.ndarray], gap: int = GAP) -> np.ndarray:

@@ -7,7 +7,7 @@ uninterrupted one writes (clock readings aside).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,13 @@ from reverie.config import Config, with_settings
 from reverie.data.feed import Feed
 from reverie.envs.env import ResumeError, shut
 from reverie.errors import UserError, notice
+from reverie.report.writer import Writer
 from reverie.run.allocator import prepare_process
 from reverie.run.build import build_agent, build_env, build_learner, build_outbox, build_store, derive, pick_device
+from reverie.run.callback import Callback
 from reverie.run.chain import Chain
 from reverie.run.checkpoint import Checkpoints, Misfit
+from reverie.run.companions import gather
 from reverie.run.finite import Finite
 from reverie.run.fixed import check_change, way_out
 from reverie.run.init import init_networks
@@ -31,30 +34,42 @@ from reverie.run.saved_config import load_chain, save_chain, save_config, versio
 from reverie.run.transition import resets_env, step
 
 
-def train(config: Config, run_dir: str | Path) -> dict[str, Any]:
-    """Summary of a run that begins in a new directory and is trained to its end, see `Local.train`."""
+def train(
+    config: Config, run_dir: str | Path, *, writers: Sequence[Writer] = (), callbacks: Sequence[Callback] = ()
+) -> dict[str, Any]:
+    """Summary of a run that begins in a new directory and is trained to its end, see `Local.train`.
+
+    writers, callbacks: beside those that ``config.log`` names; `resume` must be given them again.
+    """
     check_platform()
     check_new(Path(run_dir))
     with interruptible() as stop:
-        local = Local(config, Path(run_dir))
+        local = Local(config, Path(run_dir), writers=writers, callbacks=callbacks)
         with alone(Path(run_dir)):
             local.begin()
             save_config(config, Path(run_dir))
             return local.train(stop)
 
 
-def resume(run_dir: str | Path, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def resume(
+    run_dir: str | Path,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    writers: Sequence[Writer] = (),
+    callbacks: Sequence[Callback] = (),
+) -> dict[str, Any]:
     """Summary of a run that goes on from its newest checkpoint (from the start if there is none yet), exactly.
 
     changes: dotted keys that have other values from there on, see `reverie.run.transition`; the configuration before is
     kept in ``config.json``. Raises UserError if the run cannot go on with them; it is then left as it was.
+    writers, callbacks: as in `train`.
     """
     check_platform()
     run_dir = Path(run_dir)
     with interruptible() as stop:
         saved = load_chain(run_dir)
         chain = changed(saved, changes, run_dir) if changes else saved
-        local = Local(chain.config, run_dir, chain)
+        local = Local(chain.config, run_dir, chain, writers, callbacks)
         with alone(run_dir):
             try:
                 local.restore()
@@ -85,7 +100,15 @@ def changed(saved: Chain, changes: Mapping[str, Any], run_dir: Path) -> Chain:
 class Local:
     """The parts of a run in one process, and the order in which they move. chain: what was before `config`."""
 
-    def __init__(self, config: Config, run_dir: Path, chain: Chain | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        run_dir: Path,
+        chain: Chain | None = None,
+        writers: Sequence[Writer] = (),
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        companions = gather(config.log, writers, callbacks)
         prepare_process(config.run.threads)
         self.chain = chain or Chain(config, {})
         self.config, self.env = config, build_env(config)
@@ -102,7 +125,7 @@ class Local:
         feed = Feed(self.store, config.replay.batch, self.learner.device, config.run.ahead)
         self.trainer = Trainer(self.learner, feed, config.run.capture, finite)
         clock = Clock(self.store, self.learner, self.env.spec.action_repeat)
-        self.run = Run(config, run_dir, clock, self.chain.since)
+        self.run = Run(config, run_dir, clock, self.chain.since, companions)
         self.parts: dict[str, Stateful] = {"trainer": self.trainer, "store": self.store, "outbox": self.outbox}
         self.parts |= {"actor": self.actor} | ({"follower": self.follower} if self.follower else {})
 
@@ -123,6 +146,7 @@ class Local:
                     age = self.follower.metrics(run.clock.version) if self.follower else {}
                     run.log(train=self.trainer.metrics(), replay=self.store.metrics(), actor=self.actor.metrics() | age)
                 run.owed = run.due("eval")
+                run.tell()
                 if run.due("checkpoint"):
                     self.save()
                 run.tick()

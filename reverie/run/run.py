@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from reverie import overrides
 from reverie.agents.agent import Learner, Policy
 from reverie.config import Config
 from reverie.data.store import Store
@@ -21,9 +22,12 @@ from reverie.envs.env import shut
 from reverie.errors import notice
 from reverie.nets.schedule import Length
 from reverie.report.console import Console
-from reverie.report.log import Logger, TensorBoard
+from reverie.report.log import Logger
+from reverie.report.writer import Opening
 from reverie.run.build import build_env, derive
+from reverie.run.callback import Callback
 from reverie.run.checkpoint import Checkpoints, misfit
+from reverie.run.companions import Companions, flat_settings, gather
 from reverie.run.length import run_length, schedule_line
 from reverie.run.lock import Stop
 from reverie.run.roles import Ended, Evaluator, Stopped, cut_line
@@ -33,7 +37,7 @@ class Clock:
     """Units of a run: env_steps, frames (env_steps times the action repeat), learner_steps, version of parameters."""
 
     def __init__(self, store: Store, learner: Learner, repeat: int) -> None:
-        self._store, self._learner, self.repeat = store, learner, repeat
+        self._store, self.learner, self.repeat = store, learner, repeat
 
     @property
     def env_steps(self) -> int:
@@ -48,7 +52,7 @@ class Clock:
     @property
     def learner_steps(self) -> int:
         """Updates so far."""
-        return self._learner.learner_steps
+        return self.learner.learner_steps
 
     @property
     def version(self) -> int:
@@ -71,11 +75,19 @@ class Run:
 
     Use it as a context: it opens the log. total: env_steps of the whole run. summary: of the last evaluation. stop: the
     request to save and end, which evaluations look for too, and which is made here when nobody reads the output.
-    since: see `reverie.run.length.run_length`.
+    since: see `reverie.run.length.run_length`. companions: beside metrics.jsonl and the terminal.
     """
 
-    def __init__(self, config: Config, run_dir: Path, clock: Clock, since: Length | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        run_dir: Path,
+        clock: Clock,
+        since: Length | None = None,
+        companions: Companions | None = None,
+    ) -> None:
         self.config, self.run_dir, self.clock, self.since = config, run_dir, clock, since
+        self.companions = companions or gather(config.log)
         self.total = run_length(config, clock.repeat).env_steps
         self.checkpoints = Checkpoints(run_dir, config.run.keep_checkpoints)
         self.finished_at = self.saved_at = -1
@@ -85,6 +97,7 @@ class Run:
         """whether an evaluation is due that has not been played to its end; a resumed run plays it"""
         self.resumed: tuple[int, int] | None = None
         """where the log goes on, in bytes, and the frames there; None in a run that begins"""
+        self._telling = False
 
     def heeding(self, stop: Stop) -> Run:
         """The run itself, with a request to save and end that it looks for."""
@@ -97,9 +110,13 @@ class Run:
         console = Console(self.total * self.clock.repeat, title, closed=self.stop.ask)
         if self.resumed is None and (line := schedule_line(self.config, self.clock.repeat, self.since)):
             console.say(line)
-        self.logger = Logger(self.run_dir, [TensorBoard(self.run_dir, frames), console])
+        settings = flat_settings(overrides.to_dict(self.config))
+        self.logger = Logger(self.run_dir, [*self.companions.writers, console])
         try:
             self.logger.truncate_after(offset)
+            self.logger.begin(Opening(self.run_dir, title, settings, frames))
+            for callback in self.companions.callbacks:
+                callback.begin(self)
         except BaseException:
             self.logger.close()
             raise
@@ -107,8 +124,18 @@ class Run:
         self._mark()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.logger.close()
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        try:
+            if kind is None:
+                for callback in self.companions.callbacks:
+                    callback.end(self)
+        finally:
+            self.logger.close()
+
+    @property
+    def learner(self) -> Learner:
+        """The learner; its ``policy`` acts."""
+        return self.clock.learner
 
     @property
     def finished(self) -> bool:
@@ -122,20 +149,45 @@ class Run:
 
     def due(self, what: Literal["log", "eval", "checkpoint"]) -> bool:
         """Whether a multiple of ``<what>_every`` env_steps was passed since the last `tick`; only logs at the end."""
-        every = getattr(self.config.run, f"{what}_every")
-        passed = bool(every) and self.clock.env_steps // every > self._before // every
-        return passed and (what == "log" or not self.finished)
+        return self.passed(getattr(self.config.run, f"{what}_every")) and (what == "log" or not self.finished)
+
+    def passed(self, every: int) -> bool:
+        """Whether a multiple of `every` env_steps was passed since the last `tick`; never if it is 0."""
+        return bool(every) and self.clock.env_steps // every > self._before // every
 
     def tick(self) -> None:
         """Note that a round of the runner is over."""
         self._before = self.clock.env_steps
 
+    def tell(self) -> None:
+        """Tell the callbacks of a round: before its checkpoint, which holds what they make of it."""
+        for callback in self.companions.callbacks:
+            callback.round(self)
+
     # What is recorded
 
     def record(self, metrics: Mapping[str, float]) -> None:
-        """Write one line of the log, now."""
+        """Write one line of the log, now, and tell the callbacks."""
+        record = self.logger.log(metrics, **self._units())
+        if not self._telling:
+            self._telling = True
+            try:
+                for callback in self.companions.callbacks:
+                    callback.record(self, record)
+            finally:
+                self._telling = False
+
+    def pictures(self, name: str, pictures: np.ndarray) -> None:
+        """Show a picture or a film, uint8 [T, H, W, 1 or 3], to the writers."""
+        self.logger.pictures(name, pictures, **self._units())
+
+    def histogram(self, name: str, values: Any) -> None:
+        """Show how numbers are distributed, a tensor or an array, to the writers."""
+        self.logger.histogram(name, values, **self._units())
+
+    def _units(self) -> dict[str, int]:
         clock = self.clock
-        self.logger.log(metrics, env_steps=clock.env_steps, frames=clock.frames, learner_steps=clock.learner_steps)
+        return {"env_steps": clock.env_steps, "frames": clock.frames, "learner_steps": clock.learner_steps}
 
     def episodes(self, ended: list[Ended], info: Mapping[int, Mapping[str, float]]) -> None:
         """Write a line for each episode that ended. info: what the environment says of it, by stream."""
@@ -205,8 +257,20 @@ class Run:
             "owed": self.owed,
             "offset": self.logger.offset(),
         }
+        told = {key: state for key, callback in self._by_key().items() if (state := callback.state_dict())}
+        tree |= {"callbacks": told} if told else {}
         self.checkpoints.save(clock.env_steps, tree | {name: part.state_dict() for name, part in parts.items()} | more)
         self.saved_at = clock.env_steps
+        for callback in self.companions.callbacks:
+            callback.saved(self, self.checkpoints.folder / str(clock.env_steps))
+
+    def _by_key(self) -> dict[str, Callback]:
+        """Callbacks by their class, and by their number among those of one class."""
+        keyed: dict[str, Callback] = {}
+        for callback in self.companions.callbacks:
+            name = f"{type(callback).__module__}:{type(callback).__qualname__}"
+            keyed[f"{name} {sum(key.startswith(f'{name} ') for key in keyed)}"] = callback
+        return keyed
 
     def finish(self, policy: Policy, save: Callable[[], None]) -> None:
         """Evaluate a run that has made all env_steps, which are saved, and save once more with that."""
@@ -226,7 +290,8 @@ class Run:
                 f"{self.stop.reason}: saved after {clock.env_steps} env_steps, {left} to go; "
                 f"go on with: reverie resume {shlex.quote(str(self.run_dir))}"
             )
-        return {"env_steps": clock.env_steps, "frames": clock.frames, "finished": self.complete, **self.summary}
+        counts = {"env_steps": clock.env_steps, "frames": clock.frames, "finished": self.complete}
+        return counts | ({"stopped": self.stop.reason} if self.stop.reason and not self.complete else {}) | self.summary
 
     def restore(self, parts: Mapping[str, Stateful], then: Callable[[dict[str, Any]], None]) -> None:
         """Return to the newest checkpoint, part by part; without one the run begins anew.
@@ -243,6 +308,10 @@ class Run:
             self.finished_at, self.summary, self.saved_at = tree["finished_at"], tree["summary"], tree["env_steps"]
             self.owed = tree.get("owed", False)
             self.resumed = (tree["offset"], tree["frames"])
+            told = tree.get("callbacks", {})
+            for key, callback in self._by_key().items():
+                if key in told:
+                    callback.load_state_dict(told[key])
             then(tree)
         except (KeyError, IndexError, RuntimeError, ValueError, TypeError) as error:
             raise misfit(self.checkpoints.latest(), error) from error

@@ -17,8 +17,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from reverie.errors import UserError
-from reverie.report.log import Logger, Record, TensorBoard, comparable, read_metrics
+from reverie.report.log import Logger, Opening, Record, comparable, read_metrics
 from reverie.report.record import FILE, numbers
+from reverie.report.tensorboard import TensorBoard
 
 
 class Clock:
@@ -233,13 +234,16 @@ def test_a_short_write_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 LIMITED = """
 import resource, sys
+from pathlib import Path
 from reverie.errors import UserError
-from reverie.report.log import Logger, TensorBoard
+from reverie.report.log import Logger, Opening
+from reverie.report.tensorboard import TensorBoard
 run, limit = sys.argv[1], int(sys.argv[2])
-writers = [TensorBoard(run)] if limit > 10_000 else []
+writers = [TensorBoard()] if limit > 10_000 else []
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 logger = Logger(run, writers)
 try:
+    logger.begin(Opening(Path(run), "test", {}))
     for frames in range(100_000):
         logger.log({f"train/{i}": 1.0 for i in range(5)}, env_steps=frames, frames=frames, learner_steps=frames)
         logger.sync()
@@ -275,7 +279,8 @@ def test_a_failing_writer_does_not_keep_the_lines_open(tmp_path: Path) -> None:
 
 def test_tensorboard_is_over_frames_and_hides_what_a_resumed_run_repeats(tmp_path: Path) -> None:
     for resumed_at, frames in ((None, (4, 8, 12)), (8, (12, 16))):
-        with Logger(tmp_path, [TensorBoard(tmp_path, resumed_at)]) as logger:
+        with Logger(tmp_path, [TensorBoard()]) as logger:
+            logger.begin(Opening(tmp_path, "test", {"agent.gamma": 0.9}, resumed_at))
             for count in frames:
                 log(logger, 1.0 if resumed_at is None else 2.0, count)
             logger.sync()
