@@ -129,6 +129,8 @@ class RunConfig:
     nonfinite: Literal["stop", "warn"] = "stop"
     """what follows on an observation, reward, action, loss or parameter that is not finite: the end, or a notice"""
     keep_checkpoints: int = 2
+    keep_best: bool = True
+    """keep the networks of the evaluation with the highest mean score too, as checkpoint ``best``"""
 
     def __post_init__(self) -> None:
         _at_least(1, frames=self.frames, eval_envs=self.eval_envs, keep_checkpoints=self.keep_checkpoints)
@@ -165,7 +167,8 @@ def _at_least(least: int, **values: int) -> None:
 class InitConfig:
     """Networks that a run begins with, see `reverie.run.init`.
 
-    run: directory of another run; empty: fresh networks. checkpoint: which of that run's, ``latest`` or env_steps.
+    run: directory of another run; empty: fresh networks.
+    checkpoint: which of that run's, ``latest``, ``best`` or env_steps.
     parts: names in its module tree (``encoder``, ``policy.rssm``); none: all networks, which must be the same.
     """
 

@@ -226,7 +226,7 @@ def test_another_run_in_the_directory_is_left_alone(calls: Calls) -> None:
         ("compare --env toy/catch --out o --agents r2d2 --seeds a", ["--seeds 'a' should be a number of seeds"]),
         ("reproduce", ["name a claim"]),
         ("eval nowhere --episodes 0", ["'--episodes'", "x>=1"]),
-        ("eval nowhere --epsodes 3", ["--epsodes"]),
+        ("eval nowhere --episodes 3", ["nowhere is not a run directory"]),
         ("list agnts", ["'agnts'", "agents"]),
         ("--verson", ["--verson"]),
     ],
@@ -295,16 +295,22 @@ def test_commands_on_a_run(calls: Calls) -> None:
     there = Path("there")
     reported = {"context": 2, "horizon": 45, "sequences": 100, "random_play": True, "threshold": None, "gif": False}
     reported |= {"episodes": 3, "out": None, "seed": 0}
+    evaluated = {"episodes": 10, "video": False, "video_episodes": 1, "window": False, "in_dream": False, "seed": 0}
+    evaluated |= {"checkpoint": "latest", "env": None, "settings": {}, "play": "greedy", "device": "cpu", "out": None}
+    elsewhere = ("--env.options.flicker", "0.5", "--play", "random", "--render", "human")
     assert reverie("resume", "there").stdout == "score  1\n"
     assert reverie("eval", "there", "--episodes", "3", "--video").stdout == "score  2\n"
-    assert '"scores": [' in reverie("eval", "there", "--json").stdout
+    assert '"scores": [' in reverie("eval", "there", "--json", *elsewhere).stdout
     assert reverie("dream", "there", "--horizon", "9", "--out", "a").stdout == "error  0.5\n"
     assert reverie("report", "there", "--random-play", "--context", "2").stdout == "reward.error  0.25\n"
     assert reverie("demo").exit_code == 0
     assert calls == [
         ("resume", (there,)),
-        ("evaluate", (there, {"episodes": 3, "video": True, "in_dream": False, "seed": 0})),
-        ("evaluate", (there, {"episodes": 10, "video": False, "in_dream": False, "seed": 0})),
+        ("evaluate", (there, evaluated | {"episodes": 3, "video": True})),
+        (
+            "evaluate",
+            (there, evaluated | {"settings": {"env.options.flicker": "0.5"}, "play": "random", "window": True}),
+        ),
         ("dream", (there, {"context": 5, "horizon": 9, "episodes": 6, "out": Path("a")})),
         ("report", (there, reported)),
         ("demo", (Path("demo-run"),)),

@@ -109,19 +109,33 @@ def branch(run_dir: Path, to: Path, checkpoint: str, overrides: tuple[str, ...],
     show(fork(run_dir, to, short_settings(short, overrides), checkpoint=checkpoint))
 
 
-@cli.command("eval")
+@cli.command("eval", context_settings={"ignore_unknown_options": True})
 @RUN_DIR
 @click.option("--episodes", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--video", is_flag=True, help="Also write a video of an episode.")
+@click.option(
+    "--checkpoint", default="latest", show_default=True, help="latest, best, or env_steps of one that is kept."
+)
+@click.option("--env", help="Another environment, with spaces that fit [the run's].")
+@click.option("--play", type=click.Choice(["greedy", "explore", "random"]), default="greedy", show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="auto, cpu or cuda.")
+@click.option("--video", is_flag=True, help="Also write a video, with score and actions.")
+@click.option("--video-episodes", type=click.IntRange(1), default=1, show_default=True, help="Episodes in the video.")
+@click.option("--render", type=click.Choice(["human"]), help="human: watch in a window.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of evaluation.json and videos [DIR].")
 @click.option("--in-dream", is_flag=True, help="Also play in the agent's own world model, and say what it earns there.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @AS_JSON
-def evaluate(run_dir: Path, episodes: int, video: bool, in_dream: bool, seed: int, as_json: bool) -> None:
-    """Play episodes with the newest policy of the run in DIR."""
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--env.KEY value]...")
+def evaluate(run_dir: Path, overrides: tuple[str, ...], render: str | None, as_json: bool, **options: Any) -> None:
+    """Play episodes with a policy of the run in DIR.
+
+    As it was trained, or elsewhere: --env ID, --env.protocol atari-84, --env.options.flicker 0.5.
+    """
     require_run(run_dir)
+    from reverie.overrides import parse
     from reverie.play.evaluate import evaluate as play
 
-    show(play(run_dir, episodes=episodes, video=video, in_dream=in_dream, seed=seed), as_json)
+    show(play(run_dir, settings=parse(overrides), window=render == "human", **options), as_json)
 
 
 @cli.command()

@@ -24,7 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,10 @@ RESEED = 4000
 seeding, and at most this many env_steps and one game are played again on resuming."""
 
 
+SCREEN = (210, 160)
+"""height and width of the console's picture"""
+
+
 class AtariVector(VectorEnv):
     """`num_envs` streams of one game, as rows of single frames uint8 [size, size, 1 or 3] (agents stack them).
 
@@ -51,16 +55,13 @@ class AtariVector(VectorEnv):
     def __init__(
         self, id: str, game: str, num_envs: int, protocol: str, flags: AtariProtocol, threads: int = 0
     ) -> None:
-        vector_env = _ale_vector_env()
         self.num_envs = num_envs
-        self._env = vector_env.AtariVectorEnv(
+        self._emulators = partial(
+            _ale_vector_env().AtariVectorEnv,
             game,
             num_envs,
             num_threads=threads,
             autoreset_mode="NextStep",
-            img_height=flags.size,
-            img_width=flags.size,
-            grayscale=flags.grayscale,
             stack_num=1,
             frameskip=flags.frame_skip,
             maxpool=flags.max_pool,
@@ -75,6 +76,10 @@ class AtariVector(VectorEnv):
             reward_clipping=False,
             max_num_frames_per_episode=flags.max_frames,
         )
+        self._env = self._emulators(img_height=flags.size, img_width=flags.size, grayscale=flags.grayscale)
+        self._screens: Any = None
+        """the same games on emulators that keep the screen as people see it"""
+        self._screen: np.ndarray | None = None
         channels = 1 if flags.grayscale else 3
         self.spec = EnvSpec(
             id=id,
@@ -94,6 +99,18 @@ class AtariVector(VectorEnv):
         self._game_env_steps = np.zeros(num_envs, np.int64)
         self._log = [ActionLog(self.spec.action) for _ in range(num_envs)]
         self._rows: Rows = {}
+
+    def draw(self) -> AtariVector:
+        """This environment, which draws from its next reset on: the same games are played on a second set of emulators.
+
+        They have the same seeds and get the same actions; that they stay together is checked at every step.
+        """
+        self._screens = self._emulators(img_height=SCREEN[0], img_width=SCREEN[1], grayscale=False)
+        return self
+
+    def render(self) -> np.ndarray | None:
+        """The screen of the first game in its own size and colours."""
+        return self._screen
 
     def reset(self, seed: int) -> Rows:
         """First rows of the first game of every stream."""
@@ -183,7 +200,11 @@ class AtariVector(VectorEnv):
             return rows
         # The emulator takes -1 for "not seeded".
         seeds = [episode_seed(self._seed, i, int(self._game[i])) if seeded[i] else -1 for i in streams.tolist()]
-        frames, info = self._env.reset(seed=np.array(seeds), options={"reset_mask": mask} if not mask.all() else None)
+        options = {"reset_mask": mask} if not mask.all() else None
+        frames, info = self._env.reset(seed=np.array(seeds), options=options)
+        if self._screens is not None:
+            screens, _ = self._screens.reset(seed=np.array(seeds), options=options)
+            self._screen = _frames(screens)[0] if mask[0] else self._screen
         rows = _copy(rows)
         rows["obs.image"][mask] = _frames(frames)[mask]
         rows["reward"][mask] = 0.0
@@ -200,6 +221,11 @@ class AtariVector(VectorEnv):
     def _advance(self, action: np.ndarray, watched: np.ndarray | None = None) -> tuple[Rows, np.ndarray]:
         """Rows of the emulators after one step, and which games are over (lost, won or at the time limit)."""
         frames, reward, terminated, truncated, info = self._env.step(action)
+        if self._screens is not None:
+            screens, *played, _ = self._screens.step(action)
+            if not all(map(np.array_equal, played, (reward, terminated, truncated))):
+                raise RuntimeError(f"{self.spec.id}: the game that is shown is not the one that is played")
+            self._screen = _frames(screens)[0]
         # A lost life leaves lives; at the end of a game none are left (also in games that never had any).
         over = truncated | (terminated & (info["lives"] == 0)) if self._life_loss else truncated | terminated
         # A life lost at the very time limit is announced as terminated only, yet the game ends there.
@@ -295,6 +321,13 @@ def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> V
     choices = replace(PROTOCOLS[protocol], **{name: value for name, value in options.items() if name in flags})
     _check_flags(id, choices)
     return AtariVector(id, _games()[id], num_envs, protocol, choices, threads=options.get("threads", 0))
+
+
+def make_drawn(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> VectorEnv:
+    """As `make`, with the screens of the games."""
+    env = make(id, num_envs, protocol, options)
+    assert isinstance(env, AtariVector)
+    return env.draw()
 
 
 def _check_flags(id: str, flags: AtariProtocol) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
@@ -67,3 +68,11 @@ def complaint(name: str, out: Any, expected: str) -> str | None:
 def _refuse(id: str, name: str, out: Any, expected: str) -> None:
     if wrong := complaint(name, out, expected):
         raise UserError(f"{id}: {wrong}")
+
+
+def drawn(id: str, render: Callable[[], Any]) -> np.ndarray:
+    """What `render` draws. Raises UserError where a package that it needs is missing."""
+    try:
+        return np.asarray(render())
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise UserError(f"{id} cannot draw itself: {' '.join(str(error).split())}") from None

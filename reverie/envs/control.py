@@ -70,6 +70,8 @@ class Control(gymnasium.Env[Any, np.ndarray]):
     visual_seed: of the open episode's look; None where nothing varies.
     """
 
+    render_mode = "rgb_array"
+
     def __init__(self, domain: str, task: str, protocol: ControlProtocol) -> None:
         suite = _suite()
         with with_body_texture() if "body" in protocol.vary else nullcontext():
@@ -121,6 +123,14 @@ class Control(gymnasium.Env[Any, np.ndarray]):
         is_last = bool(time_step.last())
         terminal = is_last and time_step.discount == 0.0
         return self._observe(time_step), reward, terminal, is_last and not terminal, {}
+
+    def render(self) -> np.ndarray:
+        """The picture that is observed, or one of 320 x 240 pixels where none is; without a renderer UserError."""
+        if self._protocol.pixels:
+            return self._image()
+        if choose_gl() is None:
+            raise UserError("nothing can render here; install libosmesa6 (CPU) or libegl1 (GPU)")
+        return np.array(self._env.physics.render(240, 320, camera_id=self._camera))
 
     def close(self) -> None:
         """Free the simulator and its rendering contexts."""

@@ -28,6 +28,8 @@ class Crafter(gymnasium.Env[np.ndarray, np.int64]):
     ``achievement.<name>``: 1 if it was unlocked, else 0, for the success rates and the score that the paper reports.
     """
 
+    render_mode = "rgb_array"
+
     def __init__(self, reward: bool = True, size: int = 64, length: int = 10_000) -> None:
         import crafter
 
@@ -53,6 +55,10 @@ class Crafter(gymnasium.Env[np.ndarray, np.int64]):
         if over:
             out["episode_info"] = {f"achievement.{k}": float(v > 0) for k, v in info["achievements"].items()}
         return image, float(reward), terminal, bool(over) and not terminal, out
+
+    def render(self) -> np.ndarray:
+        """The world around the player with the inventory, uint8 [288, 288, 3]."""
+        return np.asarray(self._game.render((288, 288)))
 
 
 class _Ordered(dict[Any, None]):

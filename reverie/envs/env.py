@@ -70,6 +70,8 @@ class VectorEnv(ABC):
 
     spec: EnvSpec
     num_envs: int
+    render_fps: float | None = None
+    """pictures a second at which `render` is to be seen, where the source says so"""
 
     @property
     def adapter(self) -> Adapter:
@@ -94,6 +96,13 @@ class VectorEnv(ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Return to exactly where `state_dict` was taken. Raises ResumeError if the environment would differ."""
         raise NotImplementedError(f"{self.spec.id} cannot be resumed in mid-episode")
+
+    def render(self) -> np.ndarray | None:
+        """Picture [H, W, 3] of the first stream for people, of the row that was given last; None if there is none.
+
+        Sources that draw only if they were asked to from the start are made by `reverie.envs.make.make_drawn`.
+        """
+        return None
 
     def close(self) -> None:
         """Free simulators and windows."""

@@ -67,6 +67,22 @@ def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> V
     return _singles(id, envs, told)
 
 
+def make_drawn(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> VectorEnv:
+    """As `make`, with the render mode ``rgb_array`` where the environment or the factory takes it."""
+    return make(id, num_envs, protocol, {**_mode(id), **options})
+
+
+def _mode(id: str) -> dict[str, Any]:
+    """The render mode as an option, if it can be one."""
+    creator = _creator(id)
+    if creator is None or not ("render_mode" in parameters(creator) or takes_any(creator)):
+        return {}
+    metadata = getattr(creator, "metadata", None)
+    if metadata is None:  # a function
+        return {"render_mode": "rgb_array"} if "render_mode" in parameters(creator) else {}
+    return {"render_mode": "rgb_array"} if "rgb_array" in (metadata or {}).get("render_modes", ()) else {}
+
+
 @dataclass(frozen=True)
 class Told:
     """Options of an environment, by what they are for. own: for whoever makes it. flags: all of them."""

@@ -50,6 +50,22 @@ def make_env(
     Raises UserError on an unknown id, protocol or option, on a value of a type that the option does not have, and where
     a package of an optional group is missing.
     """
+    return _make(id, num_envs, protocol, flicker, mask, options, "make")
+
+
+def make_drawn(
+    id: str, *, num_envs: int = 1, protocol: str = "auto", flicker: float = 0.0, mask: Mask = (), **options: Any
+) -> VectorEnv:
+    """The environment that `make_env` makes, such that its `VectorEnv.render` has pictures if there can be some.
+
+    A family whose environments draw only if they are asked to from the start has a function ``make_drawn`` too.
+    """
+    return _make(id, num_envs, protocol, flicker, mask, options, "make_drawn")
+
+
+def _make(
+    id: str, num_envs: int, protocol: str, flicker: float, mask: Mask, options: dict[str, Any], maker: str
+) -> VectorEnv:
     check_options(id, {"flicker": flicker, "mask": mask}, {"flicker": float, "mask": Mask})
     if num_envs < 1:
         raise UserError(f"num_envs is {num_envs}; it must be at least 1")
@@ -58,7 +74,7 @@ def make_env(
     if protocol == "auto":
         protocol = known[0]
     check_protocol(id, protocol, known)
-    env: VectorEnv = family.make(id, num_envs, protocol, options)
+    env: VectorEnv = getattr(family, maker, family.make)(id, num_envs, protocol, options)
     return Partial(env, flicker, mask) if flicker or mask else env
 
 

@@ -26,6 +26,7 @@ import gymnasium
 import numpy as np
 
 from reverie.data.rows import OBS, Rows
+from reverie.envs import calls
 from reverie.envs.adapter import Adapter
 from reverie.envs.env import EnvSpec, Step, VectorEnv
 from reverie.envs.reading import Reading
@@ -79,6 +80,7 @@ class NativeVector(VectorEnv):
         self._seeds_streams = isinstance(
             env.unwrapped, gymnasium.vector.SyncVectorEnv | gymnasium.vector.AsyncVectorEnv
         )
+        self.render_fps = (env.metadata or {}).get("render_fps")
         self._seed = 0
         self._episode = np.zeros(self.num_envs, np.int64)
         self._ended = np.zeros(self.num_envs, bool)
@@ -120,6 +122,13 @@ class NativeVector(VectorEnv):
         ends = {name: value[streams] for name, value in whole.items()}
         rows = self._rows(after, np.where(last, 0.0, reward), is_first=last)
         return Step(rows, ends, streams.astype(np.int64))
+
+    def render(self) -> np.ndarray | None:
+        """Picture of the first stream, if the vector environment was made with the render mode ``rgb_array``."""
+        if self.env.render_mode != "rgb_array":
+            return None
+        pictures: Any = calls.drawn(self.spec.id, lambda: self.env.render()[0])  # type: ignore[index]
+        return pictures
 
     def close(self) -> None:
         """Close the vector environment."""

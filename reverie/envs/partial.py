@@ -46,7 +46,7 @@ class Partial(VectorEnv):
 
     def __init__(self, env: VectorEnv, flicker: float = 0.0, mask: Mask = ()) -> None:
         self.env = env
-        self.num_envs = env.num_envs
+        self.num_envs, self.render_fps = env.num_envs, env.render_fps
         self._flicker = _checked_flicker(env, flicker)
         self._entries = _masked_entries(env, mask)
         flags = {**env.spec.flags, "flicker": self._flicker, "mask": {k: list(v) for k, v in self._entries.items()}}
@@ -65,6 +65,10 @@ class Partial(VectorEnv):
     def adapter(self) -> Adapter:
         """Adapter of the environment beneath, which hides the masked entries; it does not flicker."""
         return replace(self.env.adapter, hidden=self._entries)
+
+    def render(self) -> np.ndarray | None:
+        """Picture of the environment beneath, of which nothing is hidden."""
+        return self.env.render()
 
     def reset(self, seed: int) -> Rows:
         """First rows of all streams, which begin anew, their draws too."""

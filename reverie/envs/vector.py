@@ -56,6 +56,7 @@ class SyncVector(VectorEnv):
             id=id, observation=self._observation.spaces, action=self._action.space, **{"resume": "replay", **spec}
         )
         self._counts_episodes = [bool(getattr(env.unwrapped, "counts_episodes", False)) for env in self.envs]
+        self.render_fps = (first.metadata or {}).get("render_fps")
         self._seed: int | None = None
         self._episode = np.zeros(self.num_envs, np.int64)
         self._log = [ActionLog(self._action.space) for _ in self.envs]
@@ -121,6 +122,12 @@ class SyncVector(VectorEnv):
                     f"{self.spec.id}: stream {i} is elsewhere after {len(self._log[i])} env_steps of episode "
                     f"{self._episode[i]}; the environment is not deterministic under reset(seed)"
                 )
+
+    def render(self) -> np.ndarray | None:
+        """Picture of the first environment, if it was made with the render mode ``rgb_array``."""
+        if self.envs[0].render_mode != "rgb_array":
+            return None
+        return calls.drawn(self.spec.id, self.envs[0].render)
 
     def close(self) -> None:
         """Close every environment."""

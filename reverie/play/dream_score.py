@@ -49,15 +49,17 @@ class TransformedRewards(VectorEnv):
         return rows | {"reward": self._function(torch.from_numpy(rows["reward"])).numpy()}
 
 
-def score_in_dream(run_dir: Path, *, episodes: int = 10, seed: int = 0, device: str = "cpu") -> dict[str, Any]:
-    """Returns of `episodes` dreamed and `episodes` real episodes of a run's newest policy, and the gap between them.
+def score_in_dream(
+    run_dir: Path, *, episodes: int = 10, seed: int = 0, device: str = "cpu", checkpoint: str = "latest"
+) -> dict[str, Any]:
+    """Returns of `episodes` dreamed and `episodes` real episodes of a run's policy, and the gap between them.
 
     Dreams begin from the model's states at first rows of real episodes; they end where the model gives going on a
     chance below one half, or at the length of the longest of the real episodes. In the result, ``unit`` is that of all
     these returns: ``reward``, or what the model learns in its place.
     Raises UserError if the agent has no world model, or one that says nothing about observations.
     """
-    loaded = load_model(run_dir, device, seed)
+    loaded = load_model(run_dir, device, seed, checkpoint)
     config, unit = loaded.config, loaded.model.reward.unit
     streams = min(config.run.eval_envs, episodes)
     starts = first_states(loaded, max(STARTS, episodes), seed)

@@ -1,20 +1,26 @@
-"""Evaluation of a run directory: the newest policy, its mode, on fresh environments with the training protocol."""
+"""Evaluation of a run: one of its policies plays whole episodes, on its own environment or another that fits."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reverie.data.rows import OBS, Rows
-from reverie.envs.env import shut
-from reverie.errors import notice
-from reverie.nets.encoders import is_image
+from reverie import overrides
+from reverie.agents.agent import Play, Seat
+from reverie.config import EnvConfig
+from reverie.data.rows import row_spec
+from reverie.envs.env import EnvSpec, shut
+from reverie.errors import UserError, notice
 from reverie.play.dream_score import score_in_dream
 from reverie.play.load import load
-from reverie.report.video import write_video
+from reverie.play.show import Film, Sink, pace
+from reverie.play.window import Window
+from reverie.report.video import VideoWriter
 from reverie.run.build import build_env, derive
 from reverie.run.roles import Evaluator, cut_line
 from reverie.run.saved_config import load_config
@@ -24,37 +30,59 @@ def evaluate(
     run_dir: str | Path,
     *,
     episodes: int = 10,
+    checkpoint: str = "latest",
+    env: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    play: Play = "greedy",
     video: bool = False,
+    video_episodes: int = 1,
+    window: bool = False,
     in_dream: bool = False,
     seed: int = 0,
     device: str = "cpu",
+    out: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Scores, lengths (env_steps) and means of `episodes` episodes, also written to ``evaluation.json``.
+    """Scores, lengths (env_steps) and means of `episodes` episodes, also written to a file.
 
-    video: also write the first stream's frames to ``videos/`` (needs image observations). in_dream: play as many in the
-    agent's own world model too, see `reverie.play.dream_score`, as ``in_dream``.
-    Raises UserError if in_dream is asked of an agent that has no world model that can be played in.
+    checkpoint: ``latest``, ``best`` or env_steps. env: another environment, with spaces that the networks fit.
+    settings: dotted keys of its protocol and options. play: ``greedy``, ``explore`` as in training then, or ``random``.
+    video: of the first `video_episodes` episodes of the first stream, see `reverie.play.show`. window: watch it live.
+    in_dream: play as many in the agent's own world model too, see `reverie.play.dream_score`, as ``in_dream``.
+    out: folder of the file and of the video [the run's]. The file is ``evaluation.json``; that of anything but a greedy
+    evaluation of the latest policy on its own environment has a name that says what it is.
+    Raises UserError if there is no such checkpoint, the environment does not fit, there is nothing to show, or in_dream
+    is asked of an agent that has no world model that can be played in. What cannot be written takes no score down.
     """
-    run_dir = Path(run_dir)
-    dreamed = score_in_dream(run_dir, episodes=episodes, seed=seed, device=device) if in_dream else None
+    run_dir, folder = Path(run_dir), Path(out or run_dir)
     config = load_config(run_dir)
-    loaded = load(run_dir, device)
-    env = build_env(config, min(config.run.eval_envs, episodes))
-    images = [OBS + key for key, space in env.spec.observation.items() if is_image(space)]
-    frames: list[np.ndarray] = []
-
-    def watch(rows: Rows) -> None:
-        frames.append(rows[images[0]][0].copy())
-
-    limit = config.run.eval_limit
-    evaluator = Evaluator(env, loaded.policy, episodes, derive(seed, "evaluation"), limit, config.run.nonfinite)
-    results = evaluator.run(watch if video and images else None)
-    shut(env)
+    where = _environment(config.env, env, settings or {})
+    if in_dream and where != config.env:
+        raise UserError("the dream is of the environment that was trained on: leave --in-dream or --env out")
+    dreams = {"episodes": episodes, "seed": seed, "device": device, "checkpoint": checkpoint}
+    dreamed = score_in_dream(run_dir, **dreams) if in_dream else None  # type: ignore[arg-type]
+    loaded = load(run_dir, device, checkpoint=checkpoint)
+    limit, streams = config.run.eval_limit, min(config.run.eval_envs, episodes)
+    world = build_env(replace(config, env=where), streams, drawn=video or window)
+    try:
+        check_fits(loaded.spec, world.spec)
+        evaluator = Evaluator(world, loaded.policy, episodes, derive(seed, "evaluation"), limit, config.run.nonfinite)
+        evaluator.seat = Seat.alone(streams, play, loaded.env_steps)
+        name = _name(loaded.env_steps, checkpoint, where if where != config.env else None, play)
+        film, path = None, folder / "videos" / f"evaluation_{name or loaded.env_steps}.mp4"
+        if video or window:
+            sinks: list[Sink] = [VideoWriter(path, pace(world))] if video else []
+            sinks += [Window(f"{config.name} on {where.id}", pace(world))] if window else []
+            film = Film(evaluator, sinks, None if window else video_episodes)
+        results = evaluator.run(film)
+        if film is not None:
+            film.close()
+    finally:
+        shut(world)
     scores, cut = results["scores"], results["cut"]
     if cut:
         notice(cut_line(cut, len(scores), limit))
     result = {
-        "env": config.env.id,
+        "env": where.id,
         "env_steps": loaded.env_steps,
         "episodes": len(scores),
         "cut": cut,
@@ -66,12 +94,56 @@ def evaluate(
         "info": results["info"],
         "seed": seed,
     }
+    result |= {"checkpoint": checkpoint} if checkpoint != "latest" else {}
+    result |= {"play": play} if play != "greedy" else {}
+    if where != config.env:
+        result |= {"protocol": world.spec.protocol, "options": where.options}
     if dreamed is not None:
         result["in_dream"] = dreamed
-    if frames:
-        path = run_dir / "videos" / f"evaluation_{loaded.env_steps}.mp4"
-        path.parent.mkdir(exist_ok=True)
-        write_video(path, np.stack(frames), fps=60 // env.spec.action_repeat if env.spec.action_repeat > 1 else 15)
+    if video and path.exists():
         result["video"] = str(path)
-    (run_dir / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
+    _write(folder / (f"evaluation_{name}.json" if name else "evaluation.json"), result)
     return result
+
+
+def check_fits(trained: EnvSpec, other: EnvSpec) -> None:
+    """Raise UserError, naming both, if observations or actions of another environment are not what was trained with."""
+    theirs, ours = (row_spec(spec.observation, spec.action) for spec in (other, trained))
+    for name in ours | theirs:
+        if ours.get(name) != theirs.get(name):
+            has, had = (f"{f.dtype} {f.shape}" if f else "nothing" for f in (theirs.get(name), ours.get(name)))
+            raise UserError(f"{other.id} does not fit a policy of {trained.id}: its {name} is {has}, not {had}")
+    counts = [getattr(spec.action, "n", None) for spec in (other, trained)]
+    if counts[0] != counts[1]:
+        raise UserError(f"{other.id} has {counts[0]} actions, a policy of {trained.id} has {counts[1]}")
+
+
+def _environment(trained: EnvConfig, id: str | None, settings: Mapping[str, Any]) -> EnvConfig:
+    """The environment to play in. Options go with their protocol, and both with their environment."""
+    for key in settings:
+        if key != "env.protocol" and not key.startswith("env.options"):
+            raise UserError(f"{key} cannot change in an evaluation; env.protocol and env.options can")
+    base = trained if id in (None, trained.id) else EnvConfig(str(id), trained.num_envs)
+    if settings.get("env.protocol", base.protocol) != base.protocol:
+        base = replace(base, options={})
+    return overrides.apply(base, {key.removeprefix("env."): value for key, value in settings.items()})
+
+
+def _name(env_steps: int, checkpoint: str, env: EnvConfig | None, play: Play) -> str:
+    """What an evaluation differs in from that of a run's newest policy, as part of a file's name; empty: in nothing."""
+    parts = [checkpoint] if checkpoint != "latest" else []
+    if env is not None:
+        options = [f"{key}-{value}" for key, value in env.options.items()]
+        parts += [env.id, *([env.protocol] if env.protocol != "auto" else []), *options]
+    parts += [play] if play != "greedy" else []
+    text = "_".join([str(env_steps), *parts]) if parts else ""
+    return "".join(c if c.isalnum() or c in "._-" else "_" for c in text)
+
+
+def _write(path: Path, result: Mapping[str, Any]) -> None:
+    """Write a result; one that cannot be written is said, and shown all the same."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=2) + "\n")
+    except OSError as error:
+        notice(f"{path} was not written: {error.strerror}; name another folder with --out")

@@ -17,7 +17,7 @@ from reverie.envs.adapter import Adapter, of_rows
 from reverie.envs.env import EnvSpec
 from reverie.errors import UserError
 from reverie.run.build import build_agent, build_env, pick_device
-from reverie.run.checkpoint import Checkpoints, misfit
+from reverie.run.checkpoint import Checkpoints, load_tree, misfit
 from reverie.run.saved_config import load_config
 
 
@@ -98,29 +98,29 @@ class LoadedPolicy:
         return seen
 
 
-def load(run_dir: str | Path, device: str = "cpu") -> LoadedPolicy:
-    """The policy of a run's newest checkpoint. Raises UserError if there is none."""
+def load(run_dir: str | Path, device: str = "cpu", *, checkpoint: str = "latest") -> LoadedPolicy:
+    """The policy of a run's checkpoint: ``latest``, ``best`` or env_steps. Raises UserError if there is none."""
     run_dir = Path(run_dir)
     config = load_config(run_dir)
     env = build_env(config, 1)
     env.close()
     agent = build_agent(config, env.spec)
     policy = agent.policy()
-    env_steps = load_parts(run_dir, policy=policy)
+    env_steps = load_parts(run_dir, checkpoint, policy=policy)
     return LoadedPolicy(placed(policy, pick_device(device)).eval(), env.spec, env_steps, adapter=env.adapter)
 
 
-def load_parts(run_dir: Path, **parts: nn.Module) -> int:
-    """The env_steps of a run's newest checkpoint, whose parameters are given to parts of an agent.
+def load_parts(run_dir: Path, checkpoint: str = "latest", /, **parts: nn.Module) -> int:
+    """The env_steps of a run's checkpoint, whose parameters are given to parts of an agent.
 
     parts: by their names in the learner (``policy``, ``model``); what they share is given once. Nothing else of the
     checkpoint is read. Raises UserError if there is none, it is damaged, or its networks have other shapes.
     """
-    checkpoints = Checkpoints(run_dir)
-    tree = checkpoints.load(tuple(f"trainer/learner/tensors/{name}." for name in parts))
+    folder = Checkpoints(run_dir).find(checkpoint)
+    tree = load_tree(folder, tuple(f"trainer/learner/tensors/{name}." for name in parts))
     try:
         saved = tree["trainer"]["learner"]["tensors"]
         load_tensors(nn.ModuleDict(parts), {name: value for name, value in saved.items() if value is not None})
         return int(tree["env_steps"])
     except (KeyError, RuntimeError) as error:
-        raise misfit(checkpoints.latest(), error) from error
+        raise misfit(folder, error) from error

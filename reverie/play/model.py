@@ -43,8 +43,8 @@ class LoadedModel:
         return [key for key, space in spaces.items() if is_image(space)]
 
 
-def load_model(run_dir: Path, device: str, seed: int) -> LoadedModel:
-    """The newest networks of a run; `seed` decides the noise of its dreams.
+def load_model(run_dir: Path, device: str, seed: int, checkpoint: str = "latest") -> LoadedModel:
+    """Networks of a run's checkpoint; `seed` decides the noise of its dreams.
 
     Raises UserError if the agent has no world model.
     """
@@ -55,7 +55,7 @@ def load_model(run_dir: Path, device: str, seed: int) -> LoadedModel:
         raise UserError(f"{config.name} has no world model to dream with")
     policy = agent.policy()
     model = agent.model(policy)
-    env_steps = load_parts(run_dir, policy=policy, model=model)
+    env_steps = load_parts(run_dir, checkpoint, policy=policy, model=model)
     where = pick_device(device)
     noise = Noise(derive(seed, "dream"), where)
     return LoadedModel(config, env, placed(policy, where).eval(), placed(model, where).eval(), noise, env_steps)

@@ -6,8 +6,9 @@ enlarged by whole factors with nearest neighbour, so that a pixel stays a square
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as imageio
 import imageio_ffmpeg  # type: ignore[import-untyped]
@@ -69,6 +70,43 @@ def _film(frames: np.ndarray, fps: float) -> np.ndarray:
 def _gif(frames: np.ndarray, fps: float) -> bytes:
     encoded: bytes = imageio.imwrite("<bytes>", frames, extension=".gif", duration=1000 / fps, loop=0)
     return encoded
+
+
+class VideoWriter:
+    """Video ``.mp4`` that is written frame by frame, in constant memory; it appears when it is closed.
+
+    Frames are uint8 [H, W, 3], all of the first one's size. Raises UserError for another ending of the name, ValueError
+    for wrong frames, OSError where it cannot be written.
+    """
+
+    def __init__(self, path: str | Path, fps: float = 15.0) -> None:
+        self.path = Path(path)
+        if self.path.suffix != ".mp4":
+            raise UserError(f"cannot write a video as {self.path.name!r} frame by frame; name it .mp4")
+        self._partial = self.path.with_name(f".partial-{self.path.name}")
+        self._fps = fps
+        self._writer: Generator[None, Any, None] | None = None
+        self._shape: tuple[int, ...] = ()
+
+    def add(self, frame: np.ndarray) -> None:
+        """Write one more frame."""
+        frame = _checked(frame, 3)
+        if self._writer is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._partial.touch()  # a disk that cannot be written says so here, and not by a broken pipe
+            self._shape = frame.shape
+            height, width = frame.shape[:2]
+            self._writer = _mp4_writer(self._partial, height + height % 2, width + width % 2, self._fps)
+        if frame.shape != self._shape:
+            raise ValueError(f"frames of a video must be of one size: {self._shape}, then {frame.shape}")
+        self._writer.send(_even(frame))
+
+    def close(self) -> None:
+        """Finish the file; a video without frames leaves none. Twice is harmless."""
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            writer.close()
+            self._partial.replace(self.path)
 
 
 def strip(rows: Sequence[np.ndarray], gap: int = GAP) -> np.ndarray:
@@ -144,11 +182,20 @@ def _checked(frames: np.ndarray, axes: int) -> np.ndarray:
 
 
 def _write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
-    odd_height, odd_width = frames.shape[1] % 2, frames.shape[2] % 2
-    frames = np.pad(frames, ((0, 0), (0, odd_height), (0, odd_width), (0, 0)), mode="edge")
-    writer = imageio_ffmpeg.write_frames(
+    height, width = frames.shape[1:3]
+    writer = _mp4_writer(path, height + height % 2, width + width % 2, fps)
+    try:
+        for frame in frames:
+            writer.send(_even(frame))
+    finally:
+        writer.close()
+
+
+def _mp4_writer(path: Path, height: int, width: int, fps: float) -> Generator[None, Any, None]:
+    """A started writer of frames with these even sides."""
+    writer: Generator[None, Any, None] = imageio_ffmpeg.write_frames(
         str(path),
-        (frames.shape[2], frames.shape[1]),
+        (width, height),
         fps=fps,
         codec="libx264",
         pix_fmt_out="yuv420p",
@@ -158,8 +205,9 @@ def _write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
         output_params=["-f", "mp4", "-movflags", "+faststart"],
     )
     writer.send(None)
-    try:
-        for frame in frames:
-            writer.send(np.ascontiguousarray(frame))
-    finally:
-        writer.close()
+    return writer
+
+
+def _even(frame: np.ndarray) -> np.ndarray:
+    """A frame whose sides are even, its last row and column repeated."""
+    return np.ascontiguousarray(np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge"))

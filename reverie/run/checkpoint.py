@@ -5,6 +5,7 @@
     checkpoints/120000/arrays.safetensors    every tensor and array of the tree, under its path
                       state.json             the rest of the tree, which paths were arrays or tensors, a checksum
     checkpoints/latest                       the name of the newest complete checkpoint
+    checkpoints/best/                        networks only, of the evaluation with the highest score
 
 A checkpoint appears by renaming a finished, synced folder, and ``latest`` by renaming a finished file: a crash at any
 moment leaves the previous checkpoint in force.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from reverie.errors import UserError
 
 FORMAT = 3
 """Since 3 a learner's tensors are saved once each, the policy's first, and its moments by the names of parameters."""
+BEST = "best"
 TENSOR, ARRAY = "$tensor", "$array"
 """Keys that stand for a tensor or an array in ``state.json``."""
 
@@ -197,13 +200,48 @@ class Checkpoints:
         folder = self.folder / str(name)
         return folder if folder.exists() else self._replaced(name)
 
+    def save_best(self, score: float, tree: dict[str, Any]) -> bool:
+        """Keep a tree as ``best`` if its score is higher than that of the one there. Returns whether it is kept.
+
+        Of equal scores the first stays, so that a run that goes on from before it keeps the same. Raises UserError if
+        the disk is full; the one that was best stays.
+        """
+        if not math.isfinite(score) or self.best_score() >= score:
+            return False
+        partial, final = self.folder / f".{BEST}.partial", self.folder / BEST
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(partial, ignore_errors=True)
+            save_tree(partial, tree | {"score": score})
+            replaced = self._replaced(BEST)
+            if final.exists():
+                shutil.rmtree(replaced, ignore_errors=True)
+                final.rename(replaced)
+            partial.rename(final)
+            _sync(self.folder)
+            shutil.rmtree(replaced, ignore_errors=True)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise UserError(f"could not keep the best networks in {final}: {error}") from error
+        return True
+
+    def best_score(self) -> float:
+        """Score of ``best``; -inf if there is none that can be read."""
+        try:
+            return float(load_tree(self.find(BEST), ())["score"])
+        except (UserError, KeyError, TypeError):
+            return float("-inf")
+
     def find(self, which: str) -> Path:
         """The folder of a checkpoint: ``latest``, ``best``, or env_steps. Raises UserError if it is not there."""
         there = {str(name): self.folder / str(name) for name in self.names()}
+        if (self.folder / BEST).exists() or self._replaced(BEST).exists():
+            there[BEST] = self.folder / BEST
         folder = there.get(which) if which != "latest" else self.latest()
         if folder is None:
-            have = f"it has {', '.join(['latest', *there])}" if there else "it has none yet"
-            raise UserError(f"{self.folder.parent} has no checkpoint {which!r}; {have}")
+            if not there:
+                raise UserError(f"{self.folder.parent} has no checkpoint yet; start it again with `reverie train`")
+            raise UserError(f"{self.folder.parent} has no checkpoint {which!r}; it has latest, {', '.join(there)}")
         return folder if folder.exists() else self._replaced(folder.name)
 
     def head(self) -> dict[str, Any] | None:

@@ -138,7 +138,7 @@ class Local:
                     self.save()  # from here on the other run is not needed
             while not run.finished and not stop():
                 if run.owed:
-                    run.evaluate(self.learner.policy)
+                    run.evaluate(self.learner)
                     continue
                 self.act()
                 self.trainer.learn()
@@ -152,7 +152,7 @@ class Local:
                 run.tick()
             if run.saved_at != run.clock.env_steps:
                 self.save()
-            run.finish(self.learner.policy, self.save)
+            run.finish(self.learner, self.save)
         shut(self.env)
         return run.result()
 

@@ -15,11 +15,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from reverie import overrides
-from reverie.agents.agent import Learner, Policy
+from reverie.agents.agent import Learner
+from reverie.agents.learner import tensors_of
 from reverie.config import Config
 from reverie.data.store import Store
 from reverie.envs.env import shut
-from reverie.errors import notice
+from reverie.errors import UserError, notice
 from reverie.nets.schedule import Length
 from reverie.report.console import Console
 from reverie.report.log import Logger
@@ -209,8 +210,8 @@ class Run:
         self._since = time.perf_counter()
         self._at = (self.clock.env_steps, self.clock.learner_steps)
 
-    def evaluate(self, policy: Policy) -> None:
-        """Play greedily on fresh environments and log the scores; does not disturb training.
+    def evaluate(self, learner: Learner) -> None:
+        """Play greedily on fresh environments and log the scores; does not disturb training. The best is kept.
 
         One that is asked to stop logs nothing and is owed.
         """
@@ -219,7 +220,7 @@ class Run:
             return
         env = build_env(self.config, min(options.eval_envs, options.eval_episodes))
         seed = derive(options.seed, f"evaluation {self.clock.env_steps}")
-        evaluator = Evaluator(env, policy, options.eval_episodes, seed, options.eval_limit, options.nonfinite)
+        evaluator = Evaluator(env, learner.policy, options.eval_episodes, seed, options.eval_limit, options.nonfinite)
         try:
             results = evaluator.run(stop=self.stop)
         except Stopped:
@@ -241,8 +242,21 @@ class Run:
             }
             | ({"eval/cut": cut} if cut else {})
         )
+        self._keep_best(learner)
 
     # What is kept
+
+    def _keep_best(self, learner: Learner) -> None:
+        """Keep the networks that have just been evaluated, if they are the best so far (``run.keep_best``)."""
+        if not self.config.run.keep_best:
+            return
+        counts = {"env_steps": self.clock.env_steps, "frames": self.clock.frames}
+        counts |= {"learner_steps": self.clock.learner_steps}
+        networks = {"trainer": {"learner": {"tensors": tensors_of(learner)}}}
+        try:
+            self.checkpoints.save_best(self.summary["eval_score"], counts | networks)
+        except UserError as error:  # what was trained so far is worth more
+            notice(str(error))
 
     def save(self, parts: Mapping[str, Stateful], **more: Any) -> None:
         """Write a durable checkpoint of the runner's parts, of `more`, and of what is counted here."""
@@ -272,11 +286,11 @@ class Run:
             keyed[f"{name} {sum(key.startswith(f'{name} ') for key in keyed)}"] = callback
         return keyed
 
-    def finish(self, policy: Policy, save: Callable[[], None]) -> None:
+    def finish(self, learner: Learner, save: Callable[[], None]) -> None:
         """Evaluate a run that has made all env_steps, which are saved, and save once more with that."""
         if not self.finished or self.complete:
             return
-        self.evaluate(policy)
+        self.evaluate(learner)
         if not self.owed:
             self.finished_at = self.clock.env_steps
             save()
