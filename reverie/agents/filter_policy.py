@@ -16,7 +16,7 @@ from reverie.nets.state_space import StateSpace
 
 
 class FilterPolicy(Policy):
-    """Encoder and RSSM. Of the noise of a step, the first numbers are the latents', the others those of `act`.
+    """Encoder and RSSM. Of the noise of a step, the first numbers are the latents', then the encoder's, then `act`'s.
 
     acting: uniform numbers that `act` takes.
     """
@@ -25,7 +25,8 @@ class FilterPolicy(Policy):
         super().__init__()
         self.encoder, self.rssm = encoder, rssm
         self.actions = actions
-        self.noise = rssm.latent.noise + acting
+        self.seeing = rssm.latent.noise + encoder.noise
+        self.noise = self.seeing + acting
 
     def initial_state(self, batch: int) -> State:
         """Zeros (DreamerV2)."""
@@ -34,11 +35,15 @@ class FilterPolicy(Policy):
     def step(self, state: State, rows: Mapping[str, Tensor], noise: Noise, seat: Seat) -> Decision:
         """One decision per stream. Latents are sampled in evaluation too."""
         u = noise.uniform(len(rows["is_first"]), self.noise)
-        seeing = self.rssm.latent.noise
-        embed = self.encoder(observations(rows))
         action = self.actions.encode(rows["prev_action"])
-        state, _ = self.rssm.observe_step(state, action, rows["is_first"], embed, u[..., :seeing])
-        return Decision(self.actions.decode(self.act(state, u[..., seeing:], seat)), state)
+        u_latent, embed = u[..., : self.rssm.latent.noise], self.embed(rows, u)
+        state, _ = self.rssm.observe_step(state, action, rows["is_first"], embed, u_latent)
+        return Decision(self.actions.decode(self.act(state, u[..., self.seeing :], seat)), state)
+
+    def embed(self, rows: Mapping[str, Tensor], u: Tensor) -> Tensor:
+        """Embeddings [..., E] of the observations of rows [...]. u: uniform [..., n], of which it takes the second."""
+        prepared = self.encoder.prepare(observations(rows))
+        return self.encoder.encode(self.encoder.dequantise(prepared, u[..., self.rssm.latent.noise : self.seeing]))
 
     @abstractmethod
     def act(self, state: State, u: Tensor, seat: Seat) -> Tensor:
@@ -47,8 +52,7 @@ class FilterPolicy(Policy):
     def unroll(self, state: State, rows: Mapping[str, Tensor], noise: Noise) -> tuple[State, State]:
         """Posterior states [T, B, ...] and the last one."""
         u = noise.uniform(*rows["is_first"].shape, self.unroll_noise)
-        embed = self.encoder(observations(rows))
         action = self.actions.encode(rows["prev_action"])
-        u_latent = u[..., : self.rssm.latent.noise]
+        u_latent, embed = u[..., : self.rssm.latent.noise], self.embed(rows, u)
         states, _, last = self.rssm.observe(state, action, rows["is_first"], embed, u_latent)
         return states, last

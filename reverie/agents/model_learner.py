@@ -10,6 +10,7 @@ Whoever acts by planning in the model needs no more than this; whoever learns to
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -92,6 +93,12 @@ class ModelLearner(Learner):
         for owner, name in ((rssm, "observe_embedded"), (rssm, "imagine_step"), (self.model, "head_losses")):
             setattr(owner, name, torch.compile(getattr(owner, name), dynamic=False))
 
+    def losses(self, batch: Batch, metrics: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+        """Loss of the model: all there is to learn for who plans in it."""
+        model_loss, _, _ = self.world_model_loss(batch, metrics)
+        yield {"model": model_loss}
+        self.model.objective.after_update()
+
     @abstractmethod
     def world_model_loss(self, batch: Batch, metrics: dict[str, Tensor]) -> tuple[Tensor, Seen, dict[str, Tensor]]:
         """Loss, and the learned rows as they were seen and as they are [T, B, ...]. Made of `see` and `weigh`."""
@@ -167,7 +174,7 @@ class ModelAgent(Agent):
             policy.rssm,
             policy.actions,
             self.objective(features),
-            self.reward(features),
+            self.reward_of(policy),
             self.discount(features),
             self.gamma,
         )
@@ -179,6 +186,10 @@ class ModelAgent(Agent):
     @abstractmethod
     def reward(self, features: int) -> Reward:
         """Head of the model for rewards."""
+
+    def reward_of(self, policy: FilterPolicy) -> Reward:
+        """The head for rewards of a model around this policy: a fresh one, unless the policy has it."""
+        return self.reward(policy.rssm.features)
 
     @abstractmethod
     def discount(self, features: int) -> Discount | None:

@@ -149,6 +149,11 @@ class WorldModel(nn.Module):
         """Uniform numbers that one imagined step of one row takes."""
         return self.rssm.latent.noise
 
+    @property
+    def observe_noise(self) -> int:
+        """Uniform numbers that `observe` takes of one row, but for the objective's."""
+        return self.rssm.latent.noise + self.encoder.noise
+
     def initial_state(self, batch: int) -> State:
         """The state before an episode, name -> [B, ...]."""
         return self.rssm.initial_state(batch, self.device)
@@ -159,10 +164,11 @@ class WorldModel(nn.Module):
         """Posterior states of rows [T, B, ...] and all that was made on the way to them.
 
         state: before the first row [B, ...]. action: encoded previous actions [T, B, A]. u: uniform [T, B, n], whose
-        first numbers are the latents' and whose last the objective's. training: the rows are a batch of an update: the
-        encoder's running statistics take it in, and the objective augments it.
+        first numbers are the latents', then the encoder's, and whose last the objective's. training: the rows are a
+        batch of an update: the encoder's running statistics take it in, and the objective augments it.
         """
-        prepared = self.encoder.prepare(observations(rows))
+        own = u[..., self.rssm.latent.noise : self.observe_noise]
+        prepared = self.encoder.dequantise(self.encoder.prepare(observations(rows)), own)
         if training:
             self.encoder.adapt(prepared)
             prepared = self.objective.augment(prepared, u[..., u.shape[-1] - self.objective.noise :])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -74,17 +75,24 @@ class ContinuousActions:
     tanh_normal: mean 5 tanh(m / 5), std softplus(s) + min_std; 0.79 at s = 0. Both are of the normal before squashing.
     normal: mean tanh(m), std (1 - min_std) sigmoid(s + 2) + min_std, 0.89 at s = 0; not bounded: the environment gets
         it cut off at -1 and 1, and so does the model (`reverie.nets.learned_start.bounded`).
-    Source: DreamerV2 code, common.DistLayer, with its init_std of 0 and min_std of 0.1.
+    init_std: of tanh_normal, what softplus gives at s = 0 (softplus^-1(init_std) is added to s); 0 adds nothing.
+    Source: DreamerV2 code, common.DistLayer, with its init_std of 0 and min_std of 0.1; Dreamer V1 code, ActionDecoder,
+    with 5 and 1e-4. Raises ValueError for another kind, a negative init_std, or one that the kind does not have.
     """
 
     discrete = False
 
-    def __init__(self, size: int, kind: ContinuousKind = "trunc_normal", min_std: float = 0.1) -> None:
+    def __init__(
+        self, size: int, kind: ContinuousKind = "trunc_normal", min_std: float = 0.1, init_std: float = 0.0
+    ) -> None:
         if kind not in ("trunc_normal", "tanh_normal", "normal"):
             raise ValueError(f"continuous must be 'trunc_normal', 'tanh_normal' or 'normal', got {kind!r}")
+        if init_std < 0.0 or (init_std and kind != "tanh_normal"):
+            raise ValueError(f"init_std must be 0, or positive with tanh_normal, got {init_std} with {kind}")
         self.size = self.noise = size
         self.params = 2 * size
         self.kind, self.min_std = kind, min_std
+        self.raw_std = math.log(math.expm1(init_std)) if init_std else 0.0
 
     def _stats(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mean, std = x.float().chunk(2, -1)
@@ -92,7 +100,7 @@ class ContinuousActions:
             return torch.tanh(mean), 2 * torch.sigmoid(std / 2) + self.min_std
         if self.kind == "normal":
             return torch.tanh(mean), (1 - self.min_std) * torch.sigmoid(std + 2) + self.min_std
-        return 5 * torch.tanh(mean / 5), F.softplus(std) + self.min_std
+        return 5 * torch.tanh(mean / 5), F.softplus(std + self.raw_std) + self.min_std
 
     def encode(self, action: Tensor) -> Tensor:
         """The actions: continuous ones travel as they are."""
@@ -141,12 +149,21 @@ class ContinuousActions:
 Actions = DiscreteActions | ContinuousActions
 
 
-def make_actions(space: spaces.Space, unimix: float = 0.0, continuous: ContinuousKind = "trunc_normal") -> Actions:
-    """The action distribution that a space asks for. Raises ValueError for spaces that are not actions."""
+def make_actions(
+    space: spaces.Space,
+    unimix: float = 0.0,
+    continuous: ContinuousKind = "trunc_normal",
+    min_std: float = 0.1,
+    init_std: float = 0.0,
+) -> Actions:
+    """The action distribution that a space asks for. Raises ValueError for spaces that are not actions.
+
+    unimix: of discrete ones. continuous, min_std, init_std: see `ContinuousActions`.
+    """
     if isinstance(space, spaces.Discrete):
         return DiscreteActions([int(space.n)], True, unimix)
     if isinstance(space, spaces.MultiDiscrete):
         return DiscreteActions([int(n) for n in space.nvec], False, unimix)
     if isinstance(space, spaces.Box) and len(space.shape) == 1:
-        return ContinuousActions(int(space.shape[0]), continuous)
+        return ContinuousActions(int(space.shape[0]), continuous, min_std, init_std)
     raise ValueError(f"no policy for action space {space!r}: expected Discrete, MultiDiscrete or a one-dimensional Box")

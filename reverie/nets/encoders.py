@@ -32,6 +32,7 @@ class EncoderConfig:
     background are then most of what it sees, not a hundredth. Not in the papers.
     convolutions: ``valid`` as in `ImageEncoder`; ``same`` pads images of 64x64 as all others (DreamerV3 of 2023).
     symlog: the MLP reads the symlog of vectors (an encoder's).
+    bits: of each shade of images that are kept (an encoder's); with fewer than 8, noise of one shade is added.
     """
 
     depth: int = 48
@@ -42,6 +43,11 @@ class EncoderConfig:
     standardise: bool = False
     convolutions: Literal["valid", "same"] = "valid"
     symlog: bool = False
+    bits: int = 8
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bits <= 8:
+            raise ValueError(f"bits of an image must be from 1 to 8, got {self.bits}")
 
 
 def is_image(space: spaces.Space) -> bool:
@@ -74,6 +80,14 @@ def pixels(image: Tensor) -> Tensor:
     Source: Dreamer V1/V2 code, ``x / 255 - 0.5``.
     """
     return image.movedim(-1, -3).float().mul_(1 / 255).sub_(0.5)
+
+
+def quantised(image: Tensor, bits: int) -> Tensor:
+    """Pixels as `pixels` has them, of which the first `bits` bits are kept: the middles of 2^bits shades.
+
+    x = (floor(p / 2^(8 - bits)) + 1/2) / 2^bits - 1/2. Source: PlaNet code, preprocess, before its noise.
+    """
+    return image.movedim(-1, -3).div(2 ** (8 - bits), rounding_mode="floor").float().add_(0.5).div_(2**bits).sub_(0.5)
 
 
 def image(x: Tensor) -> Tensor:
@@ -172,6 +186,9 @@ class Encoder(nn.Module):
         self.cnns = nn.ModuleList(cnns)
         self.outputs = sum(each.outputs for each in cnns)
         shapes = [torch.Size(space.shape or ()) for space in self.images.values()]
+        self.bits = config.bits
+        self.noise = sum(shape.numel() for shape in shapes) if self.bits < 8 else 0
+        """uniform numbers per row that `dequantise` takes"""
         self.statistics = nn.ModuleList(
             EmaNormaliser(0.999, (channels, height, width), LEAST_STD)
             for height, width, channels in (shapes if config.standardise else [])
@@ -188,8 +205,22 @@ class Encoder(nn.Module):
 
     def prepare(self, obs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Observations as floats: what the networks read and what a decoder's means are compared with."""
-        prepared = {key: pixels(obs[key]) for key in self.images}
+        prepared = {key: pixels(obs[key]) if self.bits == 8 else quantised(obs[key], self.bits) for key in self.images}
         return prepared | {key: vector(space, obs[key]) for key, space in self.vectors.items()}
+
+    def dequantise(self, prepared: Mapping[str, Tensor], u: Tensor) -> dict[str, Tensor]:
+        """Prepared observations, each pixel of quantised images moved within its shade: x + (u - 1/2) / 2^bits.
+
+        u: uniform [*lead, noise]. Source: PlaNet code, preprocess.
+        """
+        if not self.noise:
+            return dict(prepared)
+        moved, start = dict(prepared), 0
+        for key in self.images:
+            size = prepared[key].shape[-3:].numel()
+            own = u[..., start : start + size].view(prepared[key].shape)
+            moved[key], start = prepared[key] + (own - 0.5) / 2**self.bits, start + size
+        return moved
 
     def restore(self, prepared: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Inverse of `prepare`, of any of the keys: prepared observations as they travel, key -> [*lead, ...]."""

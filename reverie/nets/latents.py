@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from reverie.ops import distributions as D
 
+StdKind = Literal["sigmoid2", "softplus"]
 Stats = tuple[Tensor, ...]
 """Parameters of a latent distribution, each [..., ...]; what `Latent.stats` returns and `kl` compares."""
 
@@ -73,20 +75,23 @@ class Categorical:
 
 
 class Gaussian:
-    """`stoch` independent normals, std = 2 sigmoid(x / 2) + 0.1.
+    """`stoch` independent normals with std 2 sigmoid(x / 2) + 0.1 (``sigmoid2``) or softplus(x) + 0.1 (``softplus``).
 
-    Source: DreamerV2 code with ``discrete: False`` (its "sigmoid2"); Dreamer V1 uses softplus(x) + 0.1.
+    Source: ``softplus`` PlaNet and Dreamer V1 code; ``sigmoid2`` DreamerV2 code with ``discrete: False``.
+    Raises ValueError for another kind.
     """
 
-    def __init__(self, stoch: int, min_std: float = 0.1) -> None:
+    def __init__(self, stoch: int, std: StdKind = "sigmoid2", min_std: float = 0.1) -> None:
+        if std not in ("sigmoid2", "softplus"):
+            raise ValueError(f"std must be 'sigmoid2' or 'softplus', got {std!r}")
         self.size = self.noise = stoch
         self.params = 2 * stoch
-        self.min_std = min_std
+        self.kind, self.min_std = std, min_std
 
     def stats(self, x: Tensor) -> Stats:
         """Mean and std, each [..., stoch], of [..., 2 stoch]."""
         mean, std = x.float().chunk(2, -1)
-        return mean, 2 * torch.sigmoid(std / 2) + self.min_std
+        return mean, (F.softplus(std) if self.kind == "softplus" else 2 * torch.sigmoid(std / 2)) + self.min_std
 
     def sample(self, stats: Stats, u: Tensor) -> Tensor:
         """Sample mean + std * icdf(u)."""

@@ -7,7 +7,7 @@ One step, with h deterministic (``deter``) and z stochastic (``stoch``)::
     posterior  q(z_t | h_t, e_t) = latent(MLP([h_t; e_t]))          e_t: embedding of the observation
 
 Where a row is_first, the previous state *and* the previous action are zeroed before the step.
-Source: PlaNet section 2.2; DreamerV2 sections 2.1 and appendix; gates as in the official code.
+Source: PlaNet section 2.2; DreamerV2 sections 2.1 and appendix; gates as in the official codes.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from reverie.data.rows import State
-from reverie.nets.latents import Categorical, Gaussian, Latent, Stats
+from reverie.nets.gru_cells import ResetAfterGRU, ResetBeforeGRU
+from reverie.nets.latents import Categorical, Gaussian, Latent, Stats, StdKind
 from reverie.nets.layers import MLP, Norm, activation, norm_of
 from reverie.nets.state_space import StateSpace
+
+CellKind = Literal["norm", "reset_after", "reset_before"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,9 @@ class RSSMConfig:
 
     stoch: its variables. classes: values of each, if categorical. unimix: share of a uniform distribution in each.
     act: activation. norm: normalise layers around the GRU too.
+    std: of Gaussian latents, see `reverie.nets.latents.Gaussian`.
+    cell: ``norm``, DreamerV2's `GRUCell`; or a plain one of `reverie.nets.gru_cells`, ``reset_after`` (Dreamer V1) or
+        ``reset_before`` (PlaNet).
     """
 
     deter: int = 600
@@ -40,6 +46,8 @@ class RSSMConfig:
     unimix: float = 0.0
     act: str = "elu"
     norm: Norm = False
+    std: StdKind = "sigmoid2"
+    cell: CellKind = "norm"
 
 
 class GRUCell(nn.Module):
@@ -55,11 +63,30 @@ class GRUCell(nn.Module):
         self.norm = nn.LayerNorm(3 * units, eps=1e-3)
         self.update_bias = update_bias
 
+    def reset_parameters(self) -> None:
+        """First parameters are those of any linear layer and norm."""
+
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         """Next state [B, units]. x: [B, inputs], h: [B, units]."""
         reset, candidate, update = self.norm(self.linear(torch.cat([x, h], -1)).float()).chunk(3, -1)
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
         return torch.lerp(h, candidate, torch.sigmoid(update + self.update_bias))
+
+
+PLAIN: dict[str, type[ResetAfterGRU] | type[ResetBeforeGRU]] = {
+    "reset_after": ResetAfterGRU,
+    "reset_before": ResetBeforeGRU,
+}
+Cell = GRUCell | ResetAfterGRU | ResetBeforeGRU
+
+
+def make_cell(config: RSSMConfig) -> Cell:
+    """The cell of a memory. Raises ValueError for an unknown one."""
+    if config.cell == "norm":
+        return GRUCell(config.hidden, config.deter, bias=config.norm != "layer")
+    if config.cell not in PLAIN:
+        raise ValueError(f"cell must be one of norm, {', '.join(PLAIN)}, got {config.cell!r}")
+    return PLAIN[config.cell](config.hidden, config.deter)
 
 
 class RSSM(StateSpace):
@@ -69,28 +96,28 @@ class RSSM(StateSpace):
         latent: Latent = (
             Categorical(config.stoch, config.classes, config.unimix)
             if config.latent == "categorical"
-            else Gaussian(config.stoch)
+            else Gaussian(config.stoch, config.std)
         )
         super().__init__(config.deter, latent)
         self.config = config
         self.act = activation(config.act)
         self.inputs = MLP(self.latent.size + action, 1, config.hidden, config.act, config.norm)
-        biased = config.norm != "layer"
-        self.cell = GRUCell(config.hidden, config.deter, bias=biased)
+        self.cell: Cell = make_cell(config)
         self.prior_hidden = MLP(config.deter, 1, config.hidden, config.act, config.norm)
         self.prior_out = nn.Linear(config.hidden, self.latent.params)
         # The first posterior layer acts on [h; e]; its two halves are kept apart so that the observation's half is one
         # product over all rows of a sequence instead of one per row. Together they are one layer (and one fan-in).
-        self.post_deter = nn.Linear(config.deter, config.hidden, bias=biased)
+        self.post_deter = nn.Linear(config.deter, config.hidden, bias=config.norm != "layer")
         self.post_embed = nn.Linear(embed, config.hidden, bias=False)
         self.post_norm = norm_of(config.norm, config.hidden)
         self.post_out = nn.Linear(config.hidden, self.latent.params)
 
     def reset_parameters(self) -> None:
-        """Glorot-initialise the split posterior layer as the single layer [h; e] -> hidden that it is."""
+        """Glorot-initialise the split posterior layer as the single layer [h; e] -> hidden that it is; and the cell."""
         bound = (6 / (self.post_deter.in_features + self.post_embed.in_features + self.config.hidden)) ** 0.5
         nn.init.uniform_(self.post_deter.weight, -bound, bound)
         nn.init.uniform_(self.post_embed.weight, -bound, bound)
+        self.cell.reset_parameters()
 
     def feature(self, state: State) -> Tensor:
         """Features [z; h]."""

@@ -110,5 +110,5 @@ def first_states(loaded: LoadedModel, count: int, seed: int) -> State:
     # Nothing was done before a first row, and the model takes no notice of it.
     action = torch.zeros(1, count, model.actions.size, device=model.device)
     with torch.inference_mode():
-        u = loaded.noise.uniform(1, count, model.latent_noise)
+        u = loaded.noise.uniform(1, count, model.observe_noise)
         return model.observe(model.initial_state(count), action, tensors, u).last
