@@ -69,6 +69,16 @@ AGENTS: dict[str, Entry] = {
         paper="Kapturowski et al. 2019, ICLR",
         summary="recurrent double dueling DQN on prioritised sequences, with stored states and burn-in",
     ),
+    "planet": Entry(
+        path="reverie.agents.planet:PlaNet",
+        paper="Hafner et al. 2019, arXiv 1811.04551",
+        summary="world model with Gaussian latents, planned in at every decision; no actor, no critic",
+    ),
+    "dreamerv1": Entry(
+        path="reverie.agents.dreamerv1:DreamerV1",
+        paper="Hafner et al. 2020, arXiv 1912.01603",
+        summary="world model with Gaussian latents; an actor learns from gradients through its dreams",
+    ),
     "dreamerv2": Entry(
         path="reverie.agents.dreamerv2:DreamerV2",
         paper="Hafner et al. 2021, arXiv 2010.02193",

@@ -1,4 +1,4 @@
-"""Epsilon-greedy exploration: how often each stream acts at random."""
+"""Exploration: how often each stream acts at random, and noise on actions that were chosen."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from reverie.agents.policy import Seat
+from reverie.nets.actions import Actions
 from reverie.nets.schedule import check, counted, schedule
+from reverie.ops.continuous import normal_sample
 
 
 @dataclass(frozen=True)
@@ -63,3 +65,46 @@ class Exploration:
         counted(self)
         progress = min(max((seat.env_steps - self.after) / self.over, 0.0), 1.0) if self.over else 1.0
         return torch.full((count,), self.start + (self.end - self.start) * progress)
+
+
+@dataclass(frozen=True)
+class ActionNoise:
+    """Noise on actions in training, by an amount that may fall: max(least, amount 2^(-env_steps / half)).
+
+    amount: of continuous actions the std of a Gaussian that is added, clip(a + N(0, amount^2), -1, 1); of discrete ones
+        the probability of a uniformly random action in place of the chosen one.
+    half: env_steps in which it halves, a share of the run or a count; 0: it stays.
+    least: amount that it does not fall below.
+
+    Source: Dreamer V1 code, ``additive_gaussian`` and ``epsilon_greedy`` with expl_amount, expl_decay (there in frames)
+    and expl_min; PlaNet, appendix on exploration. Raises ValueError for amounts that are none.
+    """
+
+    amount: float = 0.3
+    half: float = schedule("env_steps")
+    least: float = 0.0
+
+    unused_schedules = ("half",)  # it has no end to be told of
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.least <= self.amount:
+            raise ValueError(f"expected 0 <= least <= amount, got {self.least} and {self.amount}")
+        check(self)
+
+    def now(self, seat: Seat) -> float:
+        """Amount at a seat, 0 where it plays greedily. Raises ValueError for a half that is still a share of a run."""
+        if seat.play == "greedy":
+            return 0.0
+        counted(self)
+        return max(self.least, self.amount * (0.5 ** (seat.env_steps / self.half) if self.half else 1.0))
+
+    def numbers(self, actions: Actions) -> int:
+        """Uniform numbers that `add` takes of one row."""
+        return actions.noise + (1 if actions.discrete else 0)
+
+    def add(self, action: Tensor, u: Tensor, seat: Seat, actions: Actions) -> Tensor:
+        """Encoded actions [B, A] with noise. u: uniform [B, `numbers`]."""
+        amount = self.now(seat)
+        if actions.discrete:
+            return torch.where(u[..., -1:] < amount, actions.uniform(u[..., :-1]), action)
+        return normal_sample(action, amount, u).clamp(-1.0, 1.0)

@@ -51,6 +51,11 @@ class Task:
             return "pixels" if any(min(space.shape[:2]) >= PIXELS for space in images) else "toy"
         return "continuous" if isinstance(self.spec.action, spaces.Box) else "vectors"
 
+    @property
+    def control(self) -> bool:
+        """Whether images are seen and actions are continuous, whatever the kind of the images."""
+        return self.kind in ("pixels", "toy") and isinstance(self.spec.action, spaces.Box)
+
     def has(self, protocol: str) -> bool:
         """Whether the environment has a protocol of that name."""
         return protocol in protocols(self.id)

@@ -41,14 +41,14 @@ def test_spaces_tell_the_kind(shape: tuple[int, ...], kind: str) -> None:
     assert Task(OWN, options={"shape": shape}).kind == kind
 
 
-@pytest.mark.parametrize("agent", ["dqn", "drqn", "r2d2", "rainbow", "iqn", "dreamerv2", "harmonydream"])
+@pytest.mark.parametrize("agent", ["dqn", "drqn", "r2d2", "rainbow", "iqn", "dreamerv1", "dreamerv2", "harmonydream"])
 def test_cpu_is_the_preset_of_the_kind(agent: str) -> None:
     kinds: dict[str, dict[str, Any]] = {
         "cpu-pixels": {"shape": (48, 36, 3)},
         "cpu-toy": {"shape": (12, 12, 1), "kind": "image"},
         "cpu-vectors": {"shape": (5,)},
     }
-    if agent in ("dreamerv2", "harmonydream"):
+    if agent in ("dreamerv1", "dreamerv2", "harmonydream"):
         kinds["cpu-continuous"] = {"shape": (5,), "continuous": True}
     seen = []
     for preset, options in kinds.items():
@@ -131,7 +131,17 @@ def test_an_environment_that_is_not_there_is_told_at_once() -> None:
 
 
 def test_every_preset_says_what_it_is_and_has_a_default_environment() -> None:
-    assert set(presets()) >= {"dqn", "drqn", "r2d2", "rainbow", "iqn", "dreamerv2", "harmonydream"}
+    assert set(presets()) >= {
+        "dqn",
+        "drqn",
+        "r2d2",
+        "rainbow",
+        "iqn",
+        "planet",
+        "dreamerv1",
+        "dreamerv2",
+        "harmonydream",
+    }
     for agent, names in presets().items():
         assert names[0] == "cpu"
         assert list(presets_of(agent)) == names

@@ -1,0 +1,123 @@
+"""PlaNet: small sizes for two CPU cores, whose numbers are ours (docs/presets.md), and its official code's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reverie.agents.planet import PlaNetConfig
+from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig, StoreConfig, WindowConfig
+from reverie.nets.encoders import EncoderConfig
+from reverie.nets.heads import HeadConfig
+from reverie.nets.optim import OptimConfig
+from reverie.nets.rssm import RSSMConfig
+from reverie.presets.parts import by_kind
+from reverie.presets.task import Kind, Preset, Task
+
+REPEATS = {"cartpole": 8, "cheetah": 4, "ball_in_cup": 4, "reacher": 4, "finger": 2, "walker": 2, "humanoid": 2}
+"""Action repeat by domain of the control suite. Source: github.com/google-research/planet, scripts/tasks.py in its last
+version (cup: 6 in the version of the paper)."""
+OTHER_REPEAT = 2
+"""of domains that PlaNet did not run on; Dreamer's of all"""
+
+
+def cpu(task: Task) -> Config:
+    """PlaNet with small networks and a short search for two CPU cores, by the environment's spaces."""
+    kinds: dict[Kind, Preset] = {"toy": control, "pixels": control, "vectors": continuous, "continuous": continuous}
+    return by_kind(task.default("Pendulum-v1"), kinds)
+
+
+def _small(task: Task, width: int, stoch: int, num_envs: int) -> Config:
+    """Configuration that all small sizes have in common: ELU, a learning rate that does not rise, a smaller search."""
+    head = HeadConfig(layers=2, units=width)
+    base = PlaNetConfig()
+    agent = replace(
+        base,
+        encoder=EncoderConfig(depth=16, layers=2, units=width, bits=5),
+        decoder=EncoderConfig(depth=16, layers=2, units=width),
+        rssm=RSSMConfig(width, width, "gaussian", stoch, std="softplus", cell="reset_before"),
+        reward=head,
+        plan=replace(base.plan, iterations=4, candidates=100, elites=10),
+        model_opt=OptimConfig(lr=1e-3, eps=1e-5, shrink=0.0),
+    )
+    return Config(name="planet", preset="cpu", agent=agent, env=task.env(num_envs))
+
+
+def _short_run(config: Config, frames: int, prefill: int, train_ratio: float, batch: int, learn: int) -> Config:
+    """Short run, evaluated over a few episodes, because every decision is planned."""
+    run = RunConfig(
+        frames=frames,
+        prefill=prefill,
+        pretrain=100,
+        train_ratio=train_ratio,
+        log_every=500,
+        checkpoint_every=2500,
+        eval_episodes=10,
+        eval_envs=10,
+        threads=1,  # these networks are too small to share
+    )
+    replay = ReplayConfig(batch, WindowConfig(learn=learn), store=StoreConfig(500_000_000))
+    return replace(config, replay=replay, run=run)
+
+
+def continuous(task: Task) -> Config:
+    """PlaNet on vectors, for two CPU cores: observations count 20-fold, the KL little, no free nats."""
+    config = _small(task.default("Pendulum-v1"), width=64, stoch=8, num_envs=4)
+    agent = replace(
+        config.agent,
+        observation_scale=20.0,
+        reward_scale=5.0,
+        kl_scale=0.02,
+        kl_free=0.0,
+        plan=replace(config.agent.plan, horizon=20),
+    )
+    return _short_run(replace(config, agent=agent), 8000, prefill=1000, train_ratio=64, batch=8, learn=16)
+
+
+def control(task: Task) -> Config:
+    """PlaNet on control from small images, for two CPU cores: 32x32 pixels drawn cheaply, the paper's action repeat."""
+    task = task.default("dmc/cartpole-swingup")
+    config = _small(task, width=96, stoch=16, num_envs=1)
+    repeat = action_repeat(task.id)
+    env = task.env(1, "dmc-vision", {"size": 32, "render": "cheap", "action_repeat": repeat})
+    return _short_run(replace(config, env=env), 100_000, prefill=5000 // repeat, train_ratio=500, batch=16, learn=25)
+
+
+def action_repeat(id: str) -> int:
+    """Action repeat of a control task, by its domain."""
+    return REPEATS.get(id.removeprefix("dmc/").partition("-")[0], OTHER_REPEAT)
+
+
+def dmc_vision(task: Task) -> Config:
+    """PlaNet on the control suite from 64x64 pixels, as released (github.com/google-research/planet, configs.py).
+
+    Action repeat by domain (`REPEATS`), 5 random episodes, then 100 updates of 50 x 50 rows per episode of 1000 frames:
+    250 trained rows per env_step and frame of the repeat. Adam 1e-3 after 200 updates of ramp (there 10 000 / batch).
+    1M frames are the 1000 episodes of the paper's table.
+    """
+    id = task.default("dmc/cartpole-swingup").id
+    repeat = action_repeat(id)
+    return Config(
+        name="planet",
+        preset="dmc-vision",
+        agent=PlaNetConfig(),
+        env=EnvConfig(id, 1, "dmc-vision", {"action_repeat": repeat}),
+        replay=ReplayConfig(50, WindowConfig(learn=50), store=StoreConfig(12_000_000_000)),
+        run=RunConfig(
+            frames=1_000_000,
+            prefill=5 * 1000 // repeat,
+            pretrain=100,
+            train_ratio=250.0 * repeat,
+            log_every=1000 // repeat,
+            checkpoint_every=10_000 // repeat,
+            eval_every=50_000 // repeat,
+            eval_episodes=10,
+        ),
+    )
+
+
+PRESETS: dict[str, Preset] = {
+    "cpu": cpu,
+    "cpu-continuous": continuous,
+    "cpu-control": control,
+    "dmc-vision": dmc_vision,
+}

@@ -1,0 +1,187 @@
+"""Presets of PlaNet and Dreamer V1: published numbers; and each of them builds, updates once, saves and loads."""
+
+import dataclasses
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from reverie.agents.agent import Noise, Seat
+from reverie.envs.env import EnvSpec
+from reverie.presets import make_config, presets_of
+from reverie.presets.planet import REPEATS
+from reverie.run.build import build_agent, build_learner
+from tests.agents.test_dreamerv2 import batch
+
+AGENTS = ("planet", "dreamerv1")
+EACH = [(agent, preset) for agent in AGENTS for preset in presets_of(agent)]
+IMAGE = {"image": spaces.Box(0, 255, (64, 64, 3), np.uint8)}
+VECTOR = {"vector": spaces.Box(-1, 1, (4,), np.float32)}
+BOX, DISCRETE = spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(3)
+
+
+def spec(agent: str, preset: str) -> EnvSpec:
+    """An environment of the kind that a preset is for."""
+    seen = VECTOR if preset in ("cpu-vectors", "cpu-continuous") or (agent, preset) == ("planet", "cpu") else IMAGE
+    discrete = agent == "dreamerv1" and preset in ("cpu", "cpu-toy", "cpu-pixels", "cpu-vectors", "atari")
+    return EnvSpec("test", seen, DISCRETE if discrete else BOX)
+
+
+def narrow(config: Any) -> Any:
+    """The agent's configuration with widths that take no time; all other numbers are the preset's."""
+    changes: dict[str, Any] = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        names = {inner.name for inner in dataclasses.fields(value)} if dataclasses.is_dataclass(value) else set()
+        sizes = {"depth": 2, "units": 8, "deter": 8, "hidden": 8, "stoch": 4, "candidates": 20, "elites": 5}
+        given = {name: size for name, size in sizes.items() if name in names}
+        changes |= {item.name: replace(value, **given)} if given else {}
+    return replace(config, **changes)
+
+
+@pytest.mark.parametrize(("agent", "preset"), EACH)
+def test_every_preset_builds_updates_once_saves_and_loads(agent: str, preset: str) -> None:
+    config = make_config(agent, preset)
+    env = spec(agent, preset)
+    learn = min(config.replay.window.learn, 6)
+    window = replace(config.replay.window, learn=learn)
+    config = replace(config, agent=narrow(config.agent), replay=replace(config.replay, window=window))
+    learner, other = (
+        build_learner(
+            replace(config, run=replace(config.run, seed=seed)), build_agent(config, env), torch.device("cpu")
+        )
+        for seed in (0, 1)
+    )
+    assert learner.windows.learn == learn
+    metrics = learner.update(batch(env, learn, 2)).metrics
+    assert all(torch.isfinite(value) for value in metrics.values())
+    other.restore(learner.save())
+    rows = {name: value[0] for name, value in batch(env, 1, 2).rows.items()}
+    one, two = (
+        each.policy.step(each.policy.initial_state(2), rows, Noise(3), Seat.alone(2, "explore"))
+        for each in (learner, other)
+    )
+    assert torch.equal(one.action, two.action)
+    again, twin = (each.update(batch(env, learn, 2, seed=1)).metrics for each in (learner, other))
+    assert all(torch.equal(value, twin[name]) for name, value in again.items())
+
+
+PUBLISHED: dict[tuple[str, str], dict[str, Any]] = {
+    # Hafner et al. 2020 as released: github.com/danijar/dreamer, define_config and models.py
+    ("dreamerv1", "dmc-vision"): {
+        "agent.encoder.depth": 32,
+        "agent.encoder.act": "relu",
+        "agent.rssm.deter": 200,
+        "agent.rssm.hidden": 200,
+        "agent.rssm.stoch": 30,
+        "agent.rssm.act": "elu",
+        "agent.rssm.std": "softplus",
+        "agent.rssm.cell": "reset_after",
+        "agent.reward.layers": 2,
+        "agent.discount.layers": 3,
+        "agent.critic.layers": 3,
+        "agent.actor.layers": 4,
+        "agent.actor.units": 400,
+        "agent.continuous": "tanh_normal",
+        "agent.init_std": 5.0,
+        "agent.min_std": 1e-4,
+        "agent.samples": 100,
+        "agent.predict_discount": False,
+        "agent.kl_balance": None,
+        "agent.kl_free": 3.0,
+        "agent.kl_free_per": "mean",
+        "agent.kl_scale": 1.0,
+        "agent.gamma": 0.99,
+        "agent.lam": 0.95,
+        "agent.horizon": 15,
+        "agent.model_opt.lr": 6e-4,
+        "agent.actor_opt.lr": 8e-5,
+        "agent.critic_opt.lr": 8e-5,
+        "agent.model_opt.eps": 1e-7,
+        "agent.model_opt.clip": 100.0,
+        "agent.model_opt.shrink": 0.0,
+        "agent.explore.amount": 0.3,
+        "agent.explore.half": 0,
+        "replay.batch": 50,
+        "replay.window.learn": 50,
+        "run.frames": 5_000_000,
+        "run.prefill": 5000 // 2,
+        "run.pretrain": 100,
+        "run.train_ratio": 100 * 50 * 50 / (1000 / 2),
+    },
+    ("dreamerv1", "atari"): {
+        "agent.kl_scale": 0.1,
+        "agent.predict_discount": True,
+        "agent.discount_scale": 10.0,
+        "agent.horizon": 10,
+        "agent.explore.amount": 0.4,
+        "agent.explore.half": 100_000 // 4,
+        "agent.explore.least": 0.1,
+        "env.options": {"grayscale": False, "life_loss": True},
+        "run.train_ratio": 100 * 50 * 50 / (1000 / 4),
+    },
+    # Hafner et al. 2019 as released: github.com/google-research/planet, configs.py, tasks.py
+    ("planet", "dmc-vision"): {
+        "agent.encoder.bits": 5,
+        "agent.encoder.depth": 32,
+        "agent.rssm.deter": 200,
+        "agent.rssm.stoch": 30,
+        "agent.rssm.act": "relu",
+        "agent.rssm.cell": "reset_before",
+        "agent.rssm.std": "softplus",
+        "agent.reward.units": 100,
+        "agent.reward_scale": 10.0,
+        "agent.kl_free": 3.0,
+        "agent.kl_free_per": "each",
+        "agent.overshooting": 0,
+        "agent.plan.candidates": 1000,
+        "agent.plan.horizon": 12,
+        "agent.model_opt.lr_end": 1e-3,
+        "agent.model_opt.lr_over": 10_000 // 50,
+        "agent.model_opt.eps": 1e-4,
+        "agent.model_opt.clip": 1000.0,
+        "env.options": {"action_repeat": 8},
+        "replay.batch": 50,
+        "replay.window.learn": 50,
+        "run.prefill": 5 * 125,
+        "run.train_ratio": 100 * 50 * 50 / 125,
+    },
+}
+
+
+@pytest.mark.parametrize(("agent", "preset"), list(PUBLISHED))
+def test_published_numbers(agent: str, preset: str) -> None:
+    config = make_config(agent, preset)
+    for key, expected in PUBLISHED[agent, preset].items():
+        value: Any = config
+        for name in key.split("."):
+            value = getattr(value, name)
+        assert value == expected, key
+
+
+def test_planet_repeats_actions_by_domain() -> None:
+    assert REPEATS == {
+        "cartpole": 8,
+        "cheetah": 4,
+        "ball_in_cup": 4,
+        "reacher": 4,
+        "finger": 2,
+        "walker": 2,
+        "humanoid": 2,
+    }
+    found = {
+        id: make_config("planet", "dmc-vision", id).env.options["action_repeat"]
+        for id in ("dmc/cheetah-run", "dmc/ball_in_cup-catch", "dmc/hopper-hop")
+    }
+    assert found == {"dmc/cheetah-run": 4, "dmc/ball_in_cup-catch": 4, "dmc/hopper-hop": 2}
+
+
+def test_control_from_small_images_is_no_toy() -> None:
+    """Images of any size with continuous actions are control; the options of the preset go with its protocol."""
+    for agent, repeat in (("dreamerv1", 4), ("planet", 8)):
+        by_kind, by_name = (make_config(agent, name, "dmc/cartpole-swingup") for name in ("cpu", "cpu-control"))
+        assert (by_kind.agent, by_kind.env, by_kind.run) == (by_name.agent, by_name.env, by_name.run)
+        assert by_kind.env.options == {"size": 32, "render": "cheap", "action_repeat": repeat}
