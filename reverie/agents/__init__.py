@@ -97,7 +97,7 @@ AGENTS: dict[str, Entry] = {
     "harmonydream": Entry(
         path="reverie.agents.harmonydream:HarmonyDream",
         paper="Ma et al. 2024, arXiv 2310.00344",
-        summary="DreamerV2 whose observation, reward and dynamics losses are balanced by learned scales",
+        summary="a Dreamer (agent.base) whose observation, reward and dynamics losses are balanced by learned scales",
     ),
 }
 

@@ -41,6 +41,14 @@ class Agent(ABC):
     """presets of agents from other packages, the default first: name -> function of a `reverie.presets.task.Task` that
     returns a whole configuration. Ours are in `reverie.presets`."""
 
+    @classmethod
+    def defaults(cls, given: Mapping[str, Any]) -> Any:
+        """Default settings that those in `given`, by their names, can be put into: of the class `Config`.
+
+        An agent whose settings depend on one of them (HarmonyDream's on its base) chooses the class here.
+        """
+        return cls.Config()
+
     def __post_init__(self) -> None:
         """Hook for agents that cannot work with every environment: they raise ValueError, before all is built.
 

@@ -1,6 +1,6 @@
-"""HarmonyDream on DreamerV2: observation, reward and dynamics losses are weighed by learned scales.
+"""HarmonyDream over a Dreamer: observation, reward and dynamics losses are weighed by learned scales.
 
-DreamerV2's model minimises fixed multiples of its losses. Here each of three groups has a learned scale sigma = e^s::
+A Dreamer's model minimises fixed multiples of its losses. Here each of three groups has a learned scale sigma = e^s::
 
     L = L_observation / sigma_o + L_reward / sigma_r + L_dynamics / sigma_d + sum of log(1 + sigma) + scale * L_discount
 
@@ -8,29 +8,125 @@ s starts at 0 (all weights 1) and is learned by the model's optimiser, so the we
 pace of about a learning rate per learner_step. L_observation is the sum over *all* decoded keys, L_dynamics the
 balanced and clipped KL. Constants of the likelihoods are dropped: kept, 0.919 nats per pixel would rule sigma_o.
 
+Which Dreamer is harmonised is said by ``agent.base``. Nothing else of it changes, so that HarmonyDream is that recipe
+with settings whose ``balance`` is ``harmony``. Another base is one entry of `BASES` and one class of settings.
+
 Source: Ma et al. 2024, "HarmonyDream: Task Harmonization Inside World Models", ICML (arXiv 2310.00344), section 3, and
-its released code. Parent: DreamerV2. Hook: ``balance`` (`WorldModel.balance`, `reverie.nets.balance.Harmony`).
+its released code. Hook: ``balance`` (`WorldModel.balance`, `reverie.nets.balance.Harmony`).
 Differs from the released code in: vectors and further cameras stay in the loss (there they are dropped silently); the
-parent's decoupled weight shrink instead of Adam's L2.
+parent's decoupled weight shrink instead of Adam's L2; over DreamerV3 log(1 + sigma_d) counts wholly, there 0.5 / 0.6 of
+it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
+import torch
+
+from reverie.agents.agent import Agent
+from reverie.agents.dreamer import Dreamer, DreamingConfig
+from reverie.agents.dreamer_policy import DreamerPolicy
 from reverie.agents.dreamerv2 import DreamerV2, DreamerV2Config
+from reverie.agents.dreamerv3 import DreamerV3, DreamerV3Config
+from reverie.agents.dreamerv3_2023 import DreamerV3Of2023, DreamerV3Of2023Config
+from reverie.agents.model_learner import ModelLearner
+from reverie.agents.worldmodel import WorldModel
+from reverie.data.sequences import SequenceSpec
+from reverie.errors import UserError, suggest
 from reverie.nets.balance import BalanceKind
 
 
 @dataclass(frozen=True)
 class HarmonyDreamConfig(DreamerV2Config):
-    """DreamerV2's settings with another balance; observation_scale, reward_scale and kl_scale are not used with it."""
+    """The base's settings with another balance; observation_scale, reward_scale and kl_scale are not used with it.
+
+    base: the agent that is harmonised. Its settings are those of that agent, so that it cannot be changed afterwards.
+    """
 
     balance: BalanceKind = "harmony"
+    base: Literal["dreamerv2"] = "dreamerv2"
 
 
-class HarmonyDream(DreamerV2):
-    """DreamerV2 whose world model balances itself."""
+@dataclass(frozen=True)
+class HarmonyDreamV3Of2023Config(DreamerV3Of2023Config):
+    """The same over DreamerV3 of 2023. base: see `HarmonyDreamConfig`."""
+
+    balance: BalanceKind = "harmony"
+    base: Literal["dreamerv3-2023"] = "dreamerv3-2023"
+
+
+@dataclass(frozen=True)
+class HarmonyDreamV3Config(DreamerV3Config):
+    """The same over DreamerV3. base: see `HarmonyDreamConfig`."""
+
+    balance: BalanceKind = "harmony"
+    base: Literal["dreamerv3"] = "dreamerv3"
+
+
+@dataclass(frozen=True)
+class Base:
+    """An agent that can be harmonised: its recipe, and the class of its settings with a balance of harmony."""
+
+    recipe: type[Dreamer]
+    config: type[DreamingConfig]
+
+
+BASES: dict[str, Base] = {
+    "dreamerv2": Base(DreamerV2, HarmonyDreamConfig),
+    "dreamerv3-2023": Base(DreamerV3Of2023, HarmonyDreamV3Of2023Config),
+    "dreamerv3": Base(DreamerV3, HarmonyDreamV3Config),
+}
+"""what ``agent.base`` may be, the default first"""
+
+
+def base_of(name: str) -> Base:
+    """The base of that name. Raises UserError for another one."""
+    if name not in BASES:
+        raise UserError(f"agent.base = {name!r} cannot be harmonised{suggest(name, BASES)}")
+    return BASES[name]
+
+
+class HarmonyDream(Agent):
+    """Recipe of a Dreamer whose world model balances itself."""
 
     Config: ClassVar[type] = HarmonyDreamConfig
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where the base cannot work."""
+        self.base  # noqa: B018
+
+    @classmethod
+    def defaults(cls, given: Mapping[str, Any]) -> DreamingConfig:
+        """Default settings over the base that is named among those that are given."""
+        return base_of(str(given.get("base", next(iter(BASES))))).config()
+
+    @property
+    def base(self) -> Dreamer:
+        """The recipe that is harmonised, with these settings."""
+        return base_of(self.config.base).recipe(self.config, self.env)
+
+    def windows(self, asked: SequenceSpec) -> SequenceSpec:
+        """The base's windows."""
+        return self.base.windows(asked)
+
+    def policy(self) -> DreamerPolicy:
+        """The base's policy."""
+        return self.base.policy()
+
+    def model(self, policy: DreamerPolicy) -> WorldModel:
+        """The base's model; it has the balancer."""
+        return self.base.model(policy)
+
+    def learner(
+        self,
+        policy: DreamerPolicy,  # type: ignore[override]
+        windows: SequenceSpec,
+        seed: int = 0,
+        device: torch.device | None = None,
+        precision: torch.dtype = torch.float32,
+    ) -> ModelLearner:
+        """The base's learner."""
+        return self.base.learner(policy, windows, seed, device, precision)

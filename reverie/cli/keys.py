@@ -36,7 +36,9 @@ class WithKeys(click.Command):
             )
         from reverie.presets import make_config
 
-        config = make_config(words[0], _option(words, "--preset"), _option(words, "--env"))
+        config = make_config(
+            words[0], _option(words, "--preset"), _option(words, "--env"), base=_option(words, "--agent.base")
+        )
         return "\n".join([super().get_help(ctx), "", *key_lines(config)])
 
 

@@ -17,15 +17,18 @@ from reverie.errors import UserError, suggest
 from reverie.presets.task import Preset, Task
 
 
-def presets_of(agent: str) -> dict[str, Preset]:
-    """The presets of an agent by name, the default first. Raises UserError for an unknown agent.
+def presets_of(agent: str, base: str | None = None) -> dict[str, Preset]:
+    """The presets of an agent by name, the default first. Raises UserError for an unknown agent or base.
 
+    base: the agent that this one is built on, for those that can be built on several (HarmonyDream); None: its usual.
     An agent of somebody else brings its own in `reverie.Agent.presets`; without any it has ``default``, its
     configuration's defaults.
     """
     entry = find(agent)
     if agent in AGENTS:
-        table: dict[str, Preset] = import_module(f"reverie.presets.{agent.replace('-', '_')}").PRESETS
+        module = import_module(f"reverie.presets.{agent.replace('-', '_')}")
+        over = getattr(module, "presets_over", None)
+        table: dict[str, Preset] = module.PRESETS if base is None or over is None else over(base)
         return table
     agent_class = entry.load()
 
@@ -48,13 +51,15 @@ def make_config(
     *,
     protocol: str = "auto",
     options: Mapping[str, Any] | None = None,
+    base: str | None = None,
 ) -> Config:
     """The configuration of a preset for an environment; each preset has a default environment.
 
     protocol, options: of the environment; they win over the preset's, whose options go with its own protocol only.
-    Raises UserError for an unknown agent or preset, and where a preset looks at an environment that is not there.
+    base: see `presets_of`.
+    Raises UserError for an unknown agent, base or preset, and where a preset looks at an environment that is not there.
     """
-    table = presets_of(agent)
+    table = presets_of(agent, base)
     name = preset or next(iter(table))
     if name not in table:
         raise UserError(f"unknown preset {name!r} for {agent}{suggest(name, table)}")

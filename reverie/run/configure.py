@@ -28,7 +28,8 @@ def configure(
 ) -> Config:
     """Configuration of the preset with a file's keys, then the short options (of ``run``) and all other overrides set.
 
-    Presets see the environment with the protocol and the options that are given. A length in frames replaces the
+    Presets see the environment with the protocol and the options that are given, and are those of ``agent.base``, if
+    the agent has one. A length in frames replaces the
     preset's, whichever unit that one has. file: YAML or JSON, see `reverie.run.config_file`; agent, preset and
     environment may be named there.
     Raises UserError for unknown names and keys, and for values that do not fit.
@@ -44,10 +45,18 @@ def configure(
     for source in (in_file, settings):
         of_env = [key for key in source if key == "env.protocol" or key.startswith("env.options")]
         env_config = overrides.apply(env_config, {key: source[key] for key in of_env})
-    config = make_config(agent, preset, id, protocol=env_config.env.protocol, options=env_config.env.options)
+    chosen = env_config.env
+    base = settings.get("agent.base", _base(given))
+    config = make_config(agent, preset, id, protocol=chosen.protocol, options=chosen.options, base=base)
     if given:
         config = with_settings(config, overrides.dotted(config, given) | {"env.id": config.env.id})
     return with_settings(config, settings)
+
+
+def _base(given: Mapping[str, Any]) -> Any:
+    """The base that a file names, as ``agent.base`` or within ``agent``; None if it names none."""
+    group = given.get("agent")
+    return given.get("agent.base", group.get("base") if isinstance(group, Mapping) else None)
 
 
 def _same(agent: str | None, in_file: Any, file: Path | None) -> str:

@@ -90,7 +90,7 @@ def load_chain(run_dir: Path) -> Chain:
     if file_format != FORMAT:
         raise _other_format(path, file_format, with_versions)
     config, *old = [
-        overrides.from_dict(Config(name, preset, find(name).load().Config()), each)
+        overrides.from_dict(Config(name, preset, find(name).load().defaults(each.get("agent") or {})), each)
         for (name, preset), each in zip(names, (data, *_before(document)), strict=True)
     ]
     if missing := overrides.lacking(config, data):

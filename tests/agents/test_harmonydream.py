@@ -1,6 +1,6 @@
 """HarmonyDream: its parent's gradients at s = 0, every key harmonised, exact save and restore with each balancer."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import get_args
 
 import numpy as np
@@ -10,10 +10,14 @@ from gymnasium import spaces
 
 from reverie.agents import find
 from reverie.agents.dreamerv2 import DreamerV2, DreamerV2Config, DreamerV2Learner
-from reverie.agents.harmonydream import HarmonyDream, HarmonyDreamConfig
+from reverie.agents.dreamerv3 import DreamerV3
+from reverie.agents.dreamerv3_2023 import DreamerV3Of2023
+from reverie.agents.harmonydream import BASES, HarmonyDream, HarmonyDreamConfig
 from reverie.data.sequences import SequenceSpec
 from reverie.envs.env import EnvSpec
+from reverie.errors import UserError
 from reverie.nets.balance import UW_LR, BalanceKind
+from reverie.presets.parts import inherited
 from tests.agents.test_dreamerv2 import CODE, CONFIG, DISCRETE, HEAD, RSSM, batch, learner
 
 KINDS: tuple[BalanceKind, ...] = get_args(BalanceKind)
@@ -37,7 +41,42 @@ def test_the_registry_knows_it() -> None:
     assert find("harmonydream").load() is HarmonyDream
     assert HarmonyDream.Config is HarmonyDreamConfig
     assert HarmonyDreamConfig().balance == "harmony"
-    assert issubclass(HarmonyDream, DreamerV2)
+    assert type(HarmonyDream(HARMONY, DISCRETE).base) is DreamerV2
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe"), [("dreamerv2", DreamerV2), ("dreamerv3-2023", DreamerV3Of2023), ("dreamerv3", DreamerV3)]
+)
+def test_it_is_its_base_with_another_balance(name: str, recipe: type[DreamerV2]) -> None:
+    """The same settings but for `balance` and `base`, and the same networks from the same seed."""
+    config = BASES[name].config()
+    plain = recipe.Config()
+    shared = {f.name: getattr(config, f.name) for f in fields(plain)}
+    assert shared == {f.name: getattr(plain, f.name) for f in fields(plain)} | {"balance": "harmony"}
+    assert (config.base, HarmonyDream.defaults({"base": name})) == (name, config)
+    assert HarmonyDream.defaults({}) == HarmonyDreamConfig()
+    with pytest.raises(UserError, match=r"agent\.base = .dreamerv33. cannot be harmonised; did you mean dreamerv3"):
+        HarmonyDream.defaults({"base": "dreamerv33"})
+
+
+@pytest.mark.parametrize("name", ["dreamerv3-2023", "dreamerv3"])
+def test_at_s_0_gradients_over_dreamerv3_are_those_of_weights_of_one(name: str) -> None:
+    from tests.agents.v3 import NOW, THEN
+
+    plain = {"dreamerv3": NOW, "dreamerv3-2023": THEN}[name]
+    recipe = {"dreamerv3": DreamerV3, "dreamerv3-2023": DreamerV3Of2023}[name]
+    child = BASES[name].config(**inherited(plain, "balance"))
+    gradients = []
+    for made in (recipe(replace(plain, kl_scale=1.0), DISCRETE), HarmonyDream(child, DISCRETE)):
+        torch.manual_seed(0)
+        agent = made.learner(made.policy(), made.windows(SequenceSpec(learn=5)), 3)
+        agent.world_model_loss(batch(), {})[0].backward()
+        gradients.append({n: p.grad for n, p in agent.model.named_parameters() if p.grad is not None})
+        scales = [p for n, p in agent.model.named_parameters() if n == "balancer.log_sigma"]
+        assert all(p in set(next(iter(agent.optimisers.values())).parameters) for p in scales)
+    assert set(gradients[1]) - set(gradients[0]) == {"balancer.log_sigma"}
+    for key, value in gradients[0].items():
+        assert torch.allclose(value, gradients[1][key], atol=1e-6), key
 
 
 def test_at_s_0_a_real_update_moves_the_networks_as_the_parents_with_weights_of_one() -> None:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny_runs import Crash, Never, Stop, again, assert_same_run, begin, final
+from tiny_runs import Crash, Never, Stop, again, assert_same_run, begin, final, lines
 
 import reverie
 from reverie import overrides
 from reverie.agents.dreamer_sizes import Size, Size2023
 from reverie.config import Config
+from reverie.errors import UserError
 from reverie.play.model import first_states, load_model
 from reverie.presets import make_config, presets_of
 from reverie.run.build import build_agent, build_env, build_learner
+from reverie.run.configure import configure
 from reverie.run.run import Run
+from reverie.run.saved_config import load_config, save_config
 from tests.agents.v3 import LEAST, LEAST_2023
 
 LEAST_SIZES: dict[type, Any] = {Size: LEAST, Size2023: LEAST_2023}
@@ -115,6 +119,46 @@ def test_every_preset_builds_updates_saves_and_loads(agent: str, preset: str, tm
     ours, theirs = restored.learner.state_dict(), run.learner.state_dict()
     assert all(torch.equal(value, ours[name]) for name, value in theirs.items())
     assert reverie.load(tmp_path / "run").env_steps == summary["env_steps"]
+
+
+@pytest.mark.parametrize("base", VERSIONS)
+def test_harmony_over_both_goes_on_exactly(base: str, tmp_path: Path) -> None:
+    """Its presets are the base's, its saved configuration is of the base's class, its scales are saved."""
+    words = [f"--agent.base={base}", "--run.env_steps=60", "--agent.entropy=0.02"]
+    words += [f"--{key}={value}" for key, value in SMALL.items() if key != "run.env_steps"]
+    least = LEAST if base == "dreamerv3" else LEAST_2023
+    words += [f"--agent.size.{name}={value}" for name, value in vars(least).items()]
+    settings = configure("harmonydream", "cpu", "toy/catch", words, {})
+    assert (settings.name, settings.agent.base, settings.agent.balance) == ("harmonydream", base, "harmony")
+    begin(settings, tmp_path / "whole").train(Never())
+    run = begin(settings, tmp_path / "run")
+    run.train(Stop(run, 41))
+    assert load_config(tmp_path / "run") == settings
+    again(load_config(tmp_path / "run"), tmp_path / "run").train(Never())
+    assert lines(tmp_path / "run") == lines(tmp_path / "whole")
+    scales = [leaf for path, leaf in final(tmp_path / "run").items() if path.endswith("balancer.log_sigma")]
+    assert len(scales) == 1
+    assert load_model(tmp_path / "run", "cpu", 0).images == ["image"]
+    assert list(presets_of("harmonydream", base)) == list(presets_of(base))
+
+
+def test_a_harmonised_run_from_before_there_was_a_base_is_over_dreamerv2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = make_config("harmonydream", "cpu", "toy/catch")
+    save_config(settings, tmp_path)
+    document = json.loads((tmp_path / "config.json").read_text())
+    assert document["config"]["agent"].pop("base") == "dreamerv2"
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    assert load_config(tmp_path) == settings
+    assert "lacks 1 keys, which take their defaults: agent.base = dreamerv2" in capsys.readouterr().err
+
+
+def test_a_base_that_is_none_is_answered_with_near_names() -> None:
+    with pytest.raises(UserError, match=r"agent\.base = 'dreamer3' cannot be harmonised"):
+        configure("harmonydream", None, "toy/catch", ["--agent.base=dreamer3"], {})
+    with pytest.raises(UserError, match=r"unknown key 'agent\.base'"):
+        configure("dreamerv3", None, "toy/catch", ["--agent.base=dreamerv2"], {})
 
 
 @pytest.mark.parametrize("agent", VERSIONS)
