@@ -37,7 +37,12 @@ FURTHER: dict[str, tuple[str, dict[str, Any]]] = {
         {"replay.selector": "fifo", "run.train_ratio": None, "run.prefill": 0, "replay.store.budget": 13_000},
     ),
 }
-RUNS = {**{agent: (agent, {}) for agent in AGENTS}, **FURTHER}
+ELSEWHERE = {"planet": "toy_control:Point"}
+"""Where agents run that cannot play Catch."""
+SETTINGS: dict[str, dict[str, Any]] = {
+    "planet": {"agent.overshooting": 1, "agent.plan.iterations": 1, "agent.plan.candidates": 4, "agent.plan.elites": 2}
+}
+RUNS = {**{agent: (agent, SETTINGS.get(agent, {})) for agent in AGENTS}, **FURTHER}
 
 
 def pattern(entry: str) -> re.Pattern[str]:
@@ -47,9 +52,9 @@ def pattern(entry: str) -> re.Pattern[str]:
 
 @cache
 def logged(run: str, folder: Path) -> set[str]:
-    """Names in the log of a tiny run on Catch."""
+    """Names in the log of a tiny run."""
     agent, changes = RUNS[run]
-    config = reverie.make_config(agent, None, "toy/catch")
+    config = reverie.make_config(agent, None, ELSEWHERE.get(agent, "toy/catch"))
     keys = overrides.flatten(config)
     small = {key: value for key, value in {**SMALL, **SHORT}.items() if key in keys}
     run_dir = folder / re.sub(r"\W", "_", run)
