@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reverie.report.record import Record
-from reverie.report.writer import Writer
+from reverie.report.writer import Opening, Writer
 
 PINNED = {
     "episode/score": "score",
@@ -33,6 +33,8 @@ PINNED = {
 """Metrics shown by these names, in this order; after them come all ``train/*loss``."""
 WINDOW = 120.0
 """Seconds over which the speed is taken that tells the time left."""
+RECENT = 100
+"""Episodes whose mean score is shown."""
 
 
 class Output(Terminal):
@@ -46,7 +48,8 @@ class Output(Terminal):
 class Console(Writer):
     """Terminal with the latest value of the main metrics, progress in frames and the time left.
 
-    total: frames at which the run ends. title: of the panel. every: seconds between plain lines, where the output is
+    total: frames at which the run ends. prefill: frames of random actions before anything is learned, whose speed tells
+    nothing about the time left. title: of the panel. every: seconds between plain lines, where the output is
     not a terminal. terminal: where to show it (default: standard output). clock: seconds. closed: is told, once, why
     nothing can be shown any more, because whoever read the output is gone; what follows is then lost.
     """
@@ -56,18 +59,20 @@ class Console(Writer):
         total: int,
         title: str = "reverie",
         *,
+        prefill: int = 0,
         every: float = 30.0,
         terminal: Terminal | None = None,
         clock: Callable[[], float] = time.monotonic,
         closed: Callable[[str], object] = lambda reason: None,
     ) -> None:
-        self._total = total
+        self._total, self._prefill = total, prefill
         self._title = title
         self._every = every
         self._clock = clock
         self._terminal = terminal or Output()
         self._closed, self._open = closed, True
-        self._latest: Record = {}
+        self._latest: Record = {"frames": 0}
+        self._scores: deque[float] = deque(maxlen=RECENT)
         self._past: deque[tuple[float, int]] = deque()  # (seconds, frames) of the records of the last minutes
         self._shown_at: float | None = None
         self._stale = False
@@ -76,10 +81,20 @@ class Console(Writer):
             # Refreshed by hand: a refreshing thread would wake up in the middle of training for nothing.
             self._live = Live(console=self._terminal, auto_refresh=False)
 
+    def begin(self, opening: Opening) -> None:
+        """Show, where there is a terminal, that the run has begun: the first record may be a while in coming."""
+        self._latest["frames"] = opening.resumed_at or 0
+        if self._live:
+            self._show(self._clock())
+
     def write(self, record: Record) -> None:
         """Take the record in, and show it if the last one has been shown long enough."""
         now = self._clock()
         self._latest |= record
+        if "episode/score" in record:
+            self._scores.append(float(record["episode/score"]))
+        if self._past and self._past[0][1] < self._prefill <= int(record["frames"]):
+            self._past.clear()  # what follows is trained, and slower
         self._past.append((now, int(record["frames"])))
         while len(self._past) > 2 and now - self._past[1][0] >= WINDOW:
             self._past.popleft()
@@ -142,10 +157,13 @@ class Console(Writer):
 
     def _progress(self) -> str:
         frames = int(self._latest["frames"])
-        return f"frames {frames:,} of {self._total:,} ({frames / max(self._total, 1):.1%})"
+        filling = ", random actions fill the replay" if frames < self._prefill else ""
+        return f"frames {frames:,} of {self._total:,} ({frames / max(self._total, 1):.1%}{filling})"
 
     def _time_left(self, now: float) -> str:
-        """Time to the last frame at the speed of the last minutes: filling the replay goes faster than training."""
+        """Time to the last frame at the speed of the last minutes; unknown until something is learned."""
+        if not self._past or self._past[0][1] < self._prefill:
+            return "?"
         seconds, frames = now - self._past[0][0], self._past[-1][1] - self._past[0][1]
         if frames <= 0 or seconds <= 0:
             return "?"
@@ -154,8 +172,14 @@ class Console(Writer):
     def _values(self) -> list[tuple[str, str]]:
         losses = [name for name in self._latest if name.startswith("train/") and name.endswith("loss")]
         names = PINNED | {name: name.removeprefix("train/") for name in losses}
-        present = [(name, label) for name, label in names.items() if name in self._latest]
-        return [(label, amount(name, self._latest[name])) for name, label in present]
+        shown = {label: amount(name, self._latest[name]) for name, label in names.items() if name in self._latest}
+        values: list[tuple[str, str]] = []
+        for label, value in shown.items():
+            values.append((label, value))
+            if label == PINNED["episode/score"] and len(self._scores) > 1:
+                mean = sum(self._scores) / len(self._scores)
+                values.append(("mean", f"{mean:.4g} of {len(self._scores)}"))
+        return values
 
 
 def _to_nowhere(file: IO[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -89,6 +90,9 @@ def interruptible() -> Iterator[Stop]:
     def ask(number: int, frame: FrameType | None) -> None:
         if stop() and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if number == signal.SIGINT and sys.stderr is not None and sys.stderr.isatty():
+            # Not by print, which may be what was interrupted.
+            os.write(sys.stderr.fileno(), b"\nreverie: saving what was trained; Ctrl-C again ends without\n")
         stop.ask(signal.Signals(number).name)
 
     numbers = [signal.SIGTERM, signal.SIGINT]

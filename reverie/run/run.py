@@ -108,8 +108,9 @@ class Run:
     def __enter__(self) -> Run:
         offset, frames = self.resumed or (0, None)
         title = f"{self.config.name} on {self.config.env.id}"
-        console = Console(self.total * self.clock.repeat, title, closed=self.stop.ask)
-        if self.resumed is None and (line := schedule_line(self.config, self.clock.repeat, self.since)):
+        repeat, prefill = self.clock.repeat, self.config.run.prefill
+        console = Console(self.total * repeat, title, prefill=prefill * repeat, closed=self.stop.ask)
+        for line in self._opening():
             console.say(line)
         settings = flat_settings(overrides.to_dict(self.config))
         self.logger = Logger(self.run_dir, [*self.companions.writers, console])
@@ -124,6 +125,19 @@ class Run:
         self._before = self.clock.env_steps
         self._mark()
         return self
+
+    def _opening(self) -> list[str]:
+        """Lines that say what comes, before there is anything to show."""
+        clock, prefill = self.clock, self.config.run.prefill
+        if self.resumed is not None:
+            return [f"goes on after {clock.env_steps:,} of {self.total:,} env_steps"]
+        parameters = sum(tensor.numel() for tensor in clock.learner.parameters() if tensor.requires_grad)
+        what = f"{parameters:,} trained parameters on {clock.learner.device}"
+        first = (
+            f"random actions for {prefill:,} env_steps, then learning" if prefill else "learning from the first rows on"
+        )
+        lines = [line] if (line := schedule_line(self.config, clock.repeat, self.since)) else []
+        return [*lines, f"{what}; {self.total:,} env_steps: {first}"]
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:

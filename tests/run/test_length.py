@@ -99,7 +99,9 @@ def test_the_line_at_the_start_says_when_each_ends(tmp_path: Path, capsys: pytes
     line = "agent.explore.over ends after 40 of 200 env_steps; agent.opt.lr_over ends after 83 of 83 learner_steps"
     assert schedule_line(config, 1) == line
     train(config, tmp_path / "run")
-    assert capsys.readouterr().out.splitlines()[0] == line
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == line
+    assert told[1].endswith(" trained parameters on cpu; 200 env_steps: random actions for 40 env_steps, then learning")
     still = replace(config, agent=replace(config.agent, explore=replace(config.agent.explore, over=0)))
     still = overrides.apply(still, {"agent.opt.lr_over": "0"})
     assert schedule_line(still, 1) == ""

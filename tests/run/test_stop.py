@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -22,6 +24,7 @@ from reverie.config import RunConfig
 from reverie.report.log import read_metrics
 from reverie.run.checkpoint import Checkpoints
 from reverie.run.local import Local
+from reverie.run.lock import interruptible
 from reverie.run.roles import Evaluator, Stopped
 
 
@@ -307,3 +310,21 @@ def test_a_closed_output_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     assert "BrokenPipe" not in told
     tree = json.loads((tmp_path / "run" / "checkpoints" / str(saved[-1]) / "state.json").read_text())["tree"]
     assert tree["offset"] == os.path.getsize(tmp_path / "run" / "metrics.jsonl")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_ctrl_c_says_at_once_that_it_was_heard(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    stderr = SimpleNamespace(isatty=lambda: terminal, fileno=lambda: writing)
+    with interruptible() as stop, monkeypatch.context() as patched:
+        patched.setattr(sys, "stderr", stderr)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    os.close(writing)
+    told = os.read(reading, 1000)
+    os.close(reading)
+    said = b"\nreverie: saving what was trained; Ctrl-C again ends without\n"
+    assert told == (said if terminal else b"")
