@@ -96,7 +96,8 @@ def test_keys_from_elsewhere_get_the_name_that_they_have_here(agent: str, typed:
 
 
 def test_every_name_here_is_a_key_of_some_agent() -> None:
-    known = {key for agent in presets() for key in flatten(make_config(agent, "atari"))}
+    published = {agent: "atari" if "atari" in names else names[-1] for agent, names in presets().items()}
+    known = {key for agent, name in published.items() for key in flatten(make_config(agent, name))}
     known |= set(flatten(make_config("rainbow", "atari")))
     for part, names in NAMES.items():
         assert part.startswith(OPTIONS) or any(f".{key}".endswith(f".{part}") for key in known), part
