@@ -78,13 +78,17 @@ class Outbox:
         self.score = score
         self.device = device or torch.device("cpu")
         self._all = np.arange(streams)
-        self._next = np.zeros(streams, np.int64)
+        self._next, self._first = np.zeros(streams, np.int64), np.zeros(streams, np.int64)
         self._offsets = np.arange(windows.length)[:, None]
         self._recent = {
             name: np.zeros((windows.length, streams, *spec[name].shape), spec[name].dtype)
             for name in (scored if score is not None else ())
         }
         self._open: list[list[_Open]] = [[] for _ in range(streams)]
+
+    def begin(self, indices: np.ndarray) -> None:
+        """Give the next row of each stream that index, int64 [streams]; rows before it are none of this outbox's."""
+        self._next[:] = self._first[:] = indices
 
     def put(self, rows: Rows, streams: np.ndarray | None, state: State, version: int = 0) -> None:
         """Send one row of each listed stream (None: of every one).
@@ -109,7 +113,7 @@ class Outbox:
         for name, recent in self._recent.items():
             recent[indices % length, ids] = rows[name]
         starts = indices + 1 - length
-        complete = (starts >= 0) & (starts % self.windows.period == 0)
+        complete = (starts >= self._first[ids]) & (starts % self.windows.period == 0)
         if not complete.any():
             return None
         places = (starts[complete] + self._offsets) % length
@@ -131,16 +135,16 @@ class Outbox:
         """Put rows into the open chunks; a chunk that is full leaves when the row after it is there, its peek."""
         for at, stream in enumerate(ids.tolist()):
             row = {name: value[at] for name, value in rows.items()}
-            if len(self._open[stream]) == self.length:
-                self._send(stream, row)
             states_before = None
             if states is not None and self._next[stream] % self.windows.period == 0:
                 states_before = {name: value[at].copy() for name, value in states.items()}
+            if len(self._open[stream]) == self.length:
+                self._send(stream, row, states_before)
             score = float("nan") if priorities is None else float(priorities[at])
             kept = {name: np.copy(value) for name, value in row.items()}
             self._open[stream].append(_Open(kept, states_before, score, version))
 
-    def _send(self, stream: int, peek: Rows | None) -> None:
+    def _send(self, stream: int, peek: Rows | None, after: dict[str, np.ndarray] | None = None) -> None:
         parts, self._open[stream] = self._open[stream], []
         states = [part.state for part in parts if part.state is not None]
         self.deliver.add_chunk(
@@ -152,8 +156,17 @@ class Outbox:
                 {name: np.stack([before[name] for before in states]) for name in states[0]} if states else None,
                 parts[-1].version,
                 np.array([part.score for part in parts]) if self.score is not None else None,
+                after,
             )
         )
+
+    def abandon(self) -> None:
+        """Send all open rows but the newest of each stream, whose decision came to nothing: it is their peek."""
+        for stream in self._all.tolist():
+            if len(self._open[stream]) > 1:
+                newest = self._open[stream].pop()
+                self._next[stream] -= 1
+                self._send(stream, newest.row, newest.state)
 
     def flush(self) -> None:
         """Send the rows of all open chunks, without a row after them."""

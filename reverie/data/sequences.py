@@ -82,6 +82,7 @@ class Chunk:
     states: name -> [S, ...] recurrent states *before* the rows `grid` of this chunk; empty if none.
     version: of the parameters that chose its last action.
     priorities: float [L], of the window that each row completes (NaN: none, or the selector's own), or None.
+    after: name -> [...], the recurrent state before the row `peek`, if that row is one that a state is kept of.
     """
 
     stream: int
@@ -91,6 +92,7 @@ class Chunk:
     states: dict[str, np.ndarray] | None = None
     version: int = 0
     priorities: np.ndarray | None = None
+    after: dict[str, np.ndarray] | None = None
 
     def grid(self, period: int) -> np.ndarray:
         """Absolute indices of its rows that are multiples of the period, int64 [S]: those that states precede."""

@@ -1,0 +1,129 @@
+"""The store's side of actors elsewhere: deliveries are taken once and in order, and no two episodes are ever spliced.
+
+::
+
+    actor 3, incarnation 1    delivery 0, 1, 2 | lost            rows up to a peek: seen, and not acted on as far as
+                                               |                 anybody knows
+    begin(3)                                   the peek becomes the closing row (is_last) of the open episode
+    actor 3, incarnation 2    delivery 0, ...                    its rows go on where the stream stands, with is_first
+
+A delivery names its actor, the actor's incarnation and its place in that incarnation's sequence, so that one that comes
+twice, late, or from an actor that was given up for lost changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from reverie.data.rows import EXTRA, Rows
+from reverie.data.sequences import Chunk
+from reverie.data.store import Store
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Chunks that an actor sends at once, in the order of their streams' rows. Streams are counted from its own first.
+
+    actor, incarnation, sequence: who sends it, its how-manieth life, and the how-manieth delivery of that life.
+    """
+
+    actor: int
+    incarnation: int
+    sequence: int
+    chunks: list[Chunk] = field(default_factory=list)
+
+
+class Inbox:
+    """Deliveries of `actors` actors with `streams` streams each, on their way into a store.
+
+    Stream s of actor a is stream a * streams + s of the store.
+    """
+
+    def __init__(self, store: Store, actors: int, streams: int) -> None:
+        self.store, self.actors, self.streams = store, actors, streams
+        self.incarnation = np.zeros(actors, np.int64)
+        """of the actors whose deliveries are taken; 0: none yet"""
+        self.dropped = 0
+        """deliveries that were not taken"""
+        self._next = np.zeros(actors, np.int64)
+        self._peeks: dict[int, _Peek] = {}
+
+    def begin(self, actor: int) -> tuple[int, np.ndarray]:
+        """Incarnation of a new life of an actor, and the index that its next row has in each stream, int64 [streams].
+
+        Deliveries of its earlier lives are no longer taken; episodes that they left open end with the row that was seen
+        last, as at a time limit.
+        """
+        ids = actor * self.streams + np.arange(self.streams)
+        for stream in ids.tolist():
+            self._close(stream)
+        self.incarnation[actor] += 1
+        self._next[actor] = 0
+        return int(self.incarnation[actor]), self.store.replay.counts[ids].copy()
+
+    def take(self, delivery: Delivery) -> bool:
+        """Whether a delivery is new and of its actor's present life; only then its rows are added to the store.
+
+        Raises ValueError if one before it is missing, or as `Store.add_chunk` does.
+        """
+        actor, due = delivery.actor, int(self._next[delivery.actor])
+        if delivery.incarnation != self.incarnation[actor] or delivery.sequence < due:
+            self.dropped += 1
+            return False
+        if delivery.sequence > due:
+            raise ValueError(f"actor {actor} delivers {delivery.sequence}, but {due} was not received")
+        for chunk in delivery.chunks:
+            stream = actor * self.streams + chunk.stream
+            self.store.add_chunk(replace(chunk, stream=stream))
+            self._peeks[stream] = _peek(chunk)
+        self._next[actor] += 1
+        return True
+
+    def _close(self, stream: int) -> None:
+        """End the open episode of a stream with the row that was seen last; one that is_first is not there yet."""
+        peek = self._peeks.pop(stream, None)
+        if peek is None or peek.rows["is_first"][0]:
+            return
+        closing = peek.rows | {"is_last": np.ones(1, bool)}
+        self.store.add(closing, np.array([stream]), peek.states, None, peek.version)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Lives of the actors, and the rows that were seen last: on a return, all of their open episodes are closed."""
+        return {
+            "incarnation": self.incarnation.copy(),
+            "dropped": self.dropped,
+            "peeks": {str(stream): vars(peek) for stream, peek in self._peeks.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state_dict`; every actor must `begin` before it delivers."""
+        self.incarnation[:] = state["incarnation"]
+        self.dropped = int(state["dropped"])
+        self._peeks = {int(stream): _Peek(**peek) for stream, peek in state["peeks"].items()}
+
+
+@dataclass(frozen=True)
+class _Peek:
+    """Row after a chunk, seen and not acted on: rows and the states before it [1, ...], the version of the chunk."""
+
+    rows: Rows
+    states: dict[str, np.ndarray]
+    version: int
+
+
+def _peek(chunk: Chunk) -> _Peek:
+    """The row after a chunk, without its decision; copied, so that it keeps no message alive.
+
+    Raises ValueError if the row is not there.
+    """
+    if chunk.peek is None:
+        raise ValueError(f"a chunk of stream {chunk.stream} travels without the row after it")
+    rows: Rows = {name: np.array(value)[None] for name, value in chunk.peek.items()}
+    for name, value in rows.items():
+        if name == "action" or name.startswith(EXTRA):
+            value[:] = 0
+    return _Peek(rows, {name: np.array(value)[None] for name, value in (chunk.after or {}).items()}, chunk.version)
