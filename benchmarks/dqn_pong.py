@@ -29,7 +29,7 @@ from reverie.ops.losses import huber
 from reverie.overrides import apply
 from reverie.presets import make_config
 from reverie.run.allocator import keep_freed_memory
-from reverie.run.local import train
+from reverie.run.train import train
 
 SETTINGS = {
     "env.num_envs": "1",

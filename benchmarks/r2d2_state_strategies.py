@@ -38,7 +38,7 @@ from reverie.report.document import write_document
 from reverie.report.record import Record, read_metrics
 from reverie.report.statistics import bootstrap_interval, iqm
 from reverie.run.configure import check_same
-from reverie.run.local import resume, train
+from reverie.run.train import resume, train
 from reverie.study.compare import finished
 
 BURN_IN, LEARN = 4, 4

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from reverie.presets import make_config
     from reverie.report.writer import Writer
     from reverie.run.callback import Callback
-    from reverie.run.local import resume, train
+    from reverie.run.train import resume, train
 
 __version__ = "0.1.0"
 
@@ -55,8 +55,8 @@ _HOMES = {
     "make_env": "reverie.play.envs",
     "make_single": "reverie.play.envs",
     "open_dataset": "reverie.data.dataset",
-    "resume": "reverie.run.local",
-    "train": "reverie.run.local",
+    "resume": "reverie.run.train",
+    "train": "reverie.run.train",
 }
 
 

@@ -157,6 +157,37 @@ class LogConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class RayConfig:
+    """Actors in processes of their own, on the engine Ray (docs/distributed.md).
+
+    actors: processes, each with env.num_envs streams; 0 is the local runner, which needs no Ray.
+    address: ``local`` for a private cluster of this machine, ``auto`` or host:port for one that was started by hand.
+    rows: of a stream per chunk and rollout; 0: the windows' period, repeated up to at least 20.
+    in_flight: rollouts of each actor that are ordered or wait to be collected. threads: CPU threads of each actor.
+    memory: bytes of the object store of a private cluster.
+    patience: seconds until all actors must be there. silence: seconds without a report, or ten times the usual ones,
+    after which an actor is replaced. crashes: lives of one actor in a row that may end before the first report.
+    """
+
+    actors: int = 0
+    address: str = "local"
+    rows: int = 0
+    in_flight: int = 2
+    threads: int = 1
+    memory: int = 500_000_000
+    patience: float = 120.0
+    silence: float = 60.0
+    crashes: int = 2
+
+    def __post_init__(self) -> None:
+        _at_least(0, actors=self.actors, rows=self.rows, crashes=self.crashes)
+        _at_least(1, in_flight=self.in_flight, threads=self.threads)
+        _at_least(80_000_000, memory=self.memory)
+        if not (self.patience > 0 and self.silence > 0):
+            raise ValueError(f"patience and silence must be positive, got {self.patience} and {self.silence}")
+
+
 def _at_least(least: int, **values: int) -> None:
     for name, value in values.items():
         if value < least:
@@ -196,6 +227,7 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
     init: InitConfig = field(default_factory=InitConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
 
     def __post_init__(self) -> None:
         if self.run.train_ratio is None and not self.replay.selector.uses_up:

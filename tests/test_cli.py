@@ -100,7 +100,7 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
             "describe": lambda agent, preset: f"{agent} as in {preset}",
         },
         "reverie.run.saved_config": {"load_config": lambda run_dir: saved[str(run_dir)]},
-        "reverie.run.local": {"train": train, "resume": noted.note("resume", {"score": 1.0})},
+        "reverie.run.train": {"train": train, "resume": noted.note("resume", {"score": 1.0})},
         "reverie.play.evaluate": {"evaluate": noted.note("evaluate", {"score": 2.0, "scores": [2.0] * 20})},
         "reverie.play.foresight": {"report": noted.note("report", {"reward": {"error": 0.25}})},
         "reverie.play.dream": {"dream": noted.note("dream", {"error": 0.5})},

@@ -20,7 +20,7 @@ def test_every_public_name_is_the_thing_itself() -> None:
     from reverie.agents.agent import Agent
     from reverie.data.dataset import open_dataset
     from reverie.play.load import load
-    from reverie.run.local import train
+    from reverie.run.train import train
 
     assert (reverie.Agent, reverie.open_dataset, reverie.load, reverie.train) == (Agent, open_dataset, load, train)
     assert all(getattr(reverie, name) for name in reverie.__all__)

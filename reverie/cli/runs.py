@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--seed", help="Seed of everything random.")
 @click.option("--device", help="auto, cpu or cuda.")
 @click.option("--config", "file", type=click.Path(path_type=Path), help="YAML or JSON with keys, some or all.")
+@click.option("--actors", help="Processes that act, on Ray; 0: beside the learner. See docs/distributed.md.")
 @click.option("--init", metavar="RUN", help="Begin with the networks of another run; --init.parts encoder: with some.")
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--key value]...")
 def train(
@@ -35,6 +36,7 @@ def train(
     env: str | None,
     logdir: Path | None,
     file: Path | None,
+    actors: str | None,
     init: str | None,
     overrides: tuple[str, ...],
     **short: str | None,
@@ -51,12 +53,12 @@ def train(
         raise UserError(f"the agent comes first: reverie train AGENT {agent} ...")
     if agent is not None:
         find(agent)
-    if init is not None:
-        overrides = (f"--init.run={init}", *overrides)
+    shorter = {"init.run": init, "ray.actors": actors}
+    overrides = (*(f"--{key}={value}" for key, value in shorter.items() if value is not None), *overrides)
     config = configure(agent, preset, env, overrides, short, file)
     run_dir = logdir or Path("runs") / _run_name(config)
     if (run_dir / "config.json").exists():
-        from reverie.run.local import resume as go_on
+        from reverie.run.train import resume as go_on
 
         check_same(config, run_dir)
         click.echo(f"resuming {run_dir}")
@@ -64,7 +66,7 @@ def train(
     elif run_dir.exists() and not run_dir.is_dir():
         raise UserError(f"--logdir {run_dir} is a file; name a directory")
     else:
-        from reverie.run.local import train as begin
+        from reverie.run.train import train as begin
 
         click.echo(f"{config.name} ({config.preset}) on {config.env.id}, in {run_dir}")
         show(begin(config, run_dir))
@@ -85,7 +87,7 @@ def resume(run_dir: Path, overrides: tuple[str, ...], **short: str | None) -> No
     """
     require_run(run_dir)
     from reverie.run.configure import short_settings
-    from reverie.run.local import resume as go_on
+    from reverie.run.train import resume as go_on
 
     settings = short_settings(short, overrides)
     show(go_on(run_dir, settings) if settings else go_on(run_dir))

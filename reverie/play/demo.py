@@ -17,8 +17,8 @@ from reverie.play.evaluate import evaluate
 from reverie.presets import make_config
 from reverie.report.curves import learning_curve
 from reverie.run.build import build_agent, build_env, build_policy, derive, pick_device
-from reverie.run.local import train
 from reverie.run.roles import Evaluator
+from reverie.run.train import train
 
 GAME = "toy/catch"
 EPISODES = 100

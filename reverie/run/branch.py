@@ -17,9 +17,9 @@ from reverie.report.record import FILE
 from reverie.run.chain import Chain
 from reverie.run.checkpoint import Checkpoints, load_tree
 from reverie.run.fixed import check_change
-from reverie.run.local import Local
 from reverie.run.lock import alone, check_new, check_platform, interruptible
 from reverie.run.saved_config import load_chain, save_chain, versions
+from reverie.run.train import runner
 
 SEALED = "store/record/sealed"
 """path, in a checkpoint, of the list of chunk files"""
@@ -54,14 +54,14 @@ def branch(
     chain = saved.followed_by(config, made, versions(), str(run_dir))
     with interruptible() as stop:
         _copy(run_dir, folder, made, chain, to)
-        try:
-            local = Local(chain.config, to, chain)
-            local.restore()
-        except UserError:
-            shutil.rmtree(to)
-            raise
-        with alone(to):
-            return local.train(stop)
+        with runner(chain.config, to, chain) as new:
+            try:
+                new.restore()
+            except UserError:
+                shutil.rmtree(to)
+                raise
+            with alone(to):
+                return new.train(stop)
 
 
 def _copy(run_dir: Path, folder: Path, made: Mapping[str, Any], chain: Chain, to: Path) -> None:

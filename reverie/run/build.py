@@ -12,7 +12,7 @@ from reverie.agents import find
 from reverie.agents.agent import Agent, Learner, Policy
 from reverie.config import Config
 from reverie.data.limiter import Limiter
-from reverie.data.outbox import Outbox
+from reverie.data.outbox import Deliver, Outbox
 from reverie.data.record import Record
 from reverie.data.replay import Replay
 from reverie.data.rows import Field, RowSpec, row_spec
@@ -98,7 +98,7 @@ def build_learner(config: Config, agent: Agent, device: torch.device) -> Learner
 
 
 def build_store(config: Config, learner: Learner, env: EnvSpec, run_dir: Path) -> Store:
-    """The store of the run: replay in host memory, record in the run directory, pacing.
+    """The store of the run: replay, record in the run directory, pacing.
 
     Raises UserError if the replay does not fit, there are no states to keep, or the directory cannot be written.
     """
@@ -113,7 +113,7 @@ def build_store(config: Config, learner: Learner, env: EnvSpec, run_dir: Path) -
         replay = Replay(
             row_spec(env.observation, env.action, learner.policy.extras),
             windows,
-            config.env.num_envs,
+            config.env.num_envs * max(1, config.ray.actors),
             config.replay.store.budget,
             config.replay.selector.make(),
             derive(options.seed, "replay"),
@@ -140,12 +140,14 @@ def build_limiter(config: Config, windows: SequenceSpec) -> Limiter:
     return Limiter(config.run.train_ratio, config.run.prefill, extra=extra)
 
 
-def build_outbox(store: Store, policy: Policy, windows: SequenceSpec) -> Outbox:
-    """Outbox of an actor beside the store, with priorities where the selector uses them."""
-    scores = bool(policy.scored) and store.replay.selector.takes_priorities
+def build_outbox(
+    config: Config, deliver: Deliver, env: EnvSpec, policy: Policy, windows: SequenceSpec, chunk: int = 0
+) -> Outbox:
+    """Outbox of an actor, with priorities where the selector uses them. chunk: see `Outbox`."""
+    scores = bool(policy.scored) and config.replay.selector.make().takes_priorities
     score = (lambda rows: policy.priorities(rows, windows)) if scores else None
-    replay = store.replay
-    return Outbox(store, replay.spec, windows, replay.streams, policy.scored, score, policy.device)
+    spec = row_spec(env.observation, env.action, policy.extras)
+    return Outbox(deliver, spec, windows, config.env.num_envs, policy.scored, score, policy.device, chunk)
 
 
 def _state_spec(policy: Policy) -> RowSpec:

@@ -12,6 +12,7 @@ FIXED = {
     "preset": "a preset only names where the values came from",
     "init": "a run begins once",
     "env.id": "another environment is another task",
+    "ray.actors": "the replay and the open episodes have places for their streams",
     "env.num_envs": "the replay and the open episodes have a place for each stream",
     "replay.window": "the replay is laid out for its windows",
     "replay.selector.kind": "each selector keeps its own state",

@@ -76,6 +76,15 @@ def alone(run_dir: Path) -> Iterator[None]:
         os.close(folder)
 
 
+def is_trained(run_dir: Path) -> bool:
+    """Whether a process trains in this directory now."""
+    try:
+        with alone(run_dir):
+            return False
+    except UserError:
+        return True
+
+
 @contextmanager
 def interruptible() -> Iterator[Stop]:
     """Context in which SIGTERM, SIGINT and SIGHUP ask the run to save and end; a second SIGINT interrupts at once.

@@ -173,10 +173,11 @@ class Trainer:
         self.update: Callable[[Batch], Result] = CapturedUpdate(learner) if capture else learner.update
         self.meter = Meter()
 
-    def learn(self) -> None:
-        """Make as many learner_steps as the store allows now."""
-        while (batch := self.feed.next()) is not None:
+    def learn(self, at_most: int | None = None) -> None:
+        """Make as many learner_steps as the store allows now, or at most so many."""
+        while at_most != 0 and (batch := self.feed.next()) is not None:
             self.step(batch)
+            at_most = None if at_most is None else at_most - 1
 
     def drain(self) -> None:
         """Learn what was drawn ahead: afterwards nothing is under way."""

@@ -21,43 +21,43 @@ from reverie.run.chain import PACING, touches
 from reverie.run.fixed import way_out
 
 if TYPE_CHECKING:
-    from reverie.run.local import Local
+    from reverie.run.runner import Runner
 
 
-def step(local: Local, old: Config, frames: int) -> None:
-    """Make the step from `old` to the configuration of `local`, whose parts are as they were under `old`.
+def step(runner: Runner, old: Config, frames: int) -> None:
+    """Make the step from `old` to the configuration of `runner`, whose parts are as they were under `old`.
 
     frames: of the run under `old`. Raises UserError if the run has made more than it is to make, or in other units.
     """
-    new, clock = local.config, local.run.clock
+    new, clock = runner.config, runner.run.clock
     if clock.frames != frames:
         raise UserError(
             f"env_steps of {new.env.id} were {frames // max(clock.env_steps, 1)} frames long and would be "
             f"{clock.repeat}: the action repeat cannot change in the middle of a run; {way_out(old)}"
         )
-    if touches(old, new, "run.frames", "run.env_steps") and local.run.total < clock.env_steps:
-        raise UserError(f"the run has made {clock.env_steps} env_steps already and cannot end after {local.run.total}")
+    if touches(old, new, "run.frames", "run.env_steps") and runner.run.total < clock.env_steps:
+        raise UserError(f"the run has made {clock.env_steps} env_steps already and cannot end after {runner.run.total}")
     if touches(old, new, *PACING) and clock.env_steps >= old.run.prefill:
-        repace(local, old)
+        repace(runner, old)
     if old.run.seed != new.run.seed:
-        reseed(local)
+        reseed(runner)
 
 
-def repace(local: Local, old: Config) -> None:
-    """Let the pacing of `local` take over from that of `old`."""
-    store = local.store
-    before: Limiter = build_limiter(old, local.learner.windows)
+def repace(runner: Runner, old: Config) -> None:
+    """Let the pacing of `runner` take over from that of `old`."""
+    store = runner.store
+    before: Limiter = build_limiter(old, runner.learner.windows)
     before.load_state_dict(store.limiter.state_dict())
     counts = (store.env_steps, store.replay.sampled_rows)
     store.limiter.rebase(*counts, before.debt(*counts))
 
 
-def reseed(local: Local) -> None:
+def reseed(runner: Runner) -> None:
     """Begin all generators anew from the run's seed; the environments' do when they are reset."""
-    seed = local.config.run.seed
-    local.learner.noise.restore(Noise(derive(seed, "learner"), local.learner.device).state())
-    local.actor.noise.restore(Noise(derive(seed, "actor"), local.actor.device, host=True).state())
-    local.store.replay.reseed(derive(seed, "replay"))
+    seed = runner.config.run.seed
+    runner.learner.noise.restore(Noise(derive(seed, "learner"), runner.learner.device).state())
+    runner.reseed()
+    runner.store.replay.reseed(derive(seed, "replay"))
 
 
 def resets_env(old: Config, new: Config) -> bool:

@@ -12,7 +12,7 @@ from reverie import overrides
 from reverie.data.selectors import PrioritisedConfig, UniformConfig
 from reverie.presets import make_config
 from reverie.run.build import build_agent, build_env, build_learner
-from reverie.run.local import train
+from reverie.run.train import train
 
 PUBLISHED: dict[tuple[str, str], dict[str, Any]] = {
     # Mnih et al. 2015, Extended Data Table 1 and the released code

@@ -11,7 +11,7 @@ import pytest
 from reverie import overrides
 from reverie.config import Config
 from reverie.presets import make_config
-from reverie.run.local import train
+from reverie.run.train import train
 
 SMALL = {
     "env.options": {"cells": 4, "size": 8},

@@ -17,7 +17,7 @@ from reverie import overrides
 from reverie.agents.dqn import DQNConfig
 from reverie.config import Config
 from reverie.presets import make_config
-from reverie.run.local import train
+from reverie.run.train import train
 from tests.learning.test_value_learns import TMAZE
 
 CARTPOLE: dict[str, Any] = {

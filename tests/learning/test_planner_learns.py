@@ -21,7 +21,7 @@ from reverie.play.dream import dream
 from reverie.play.evaluate import evaluate
 from reverie.play.foresight import report
 from reverie.play.load import load
-from reverie.run.local import train
+from reverie.run.train import train
 
 SETTINGS = {
     "env.id": "toy/catch",

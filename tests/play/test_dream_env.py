@@ -23,7 +23,7 @@ from reverie.play.evaluate import evaluate
 from reverie.play.model import first_states, held_out, load_model
 from reverie.play.open_loop import frames, open_loop
 from reverie.presets import make_config
-from reverie.run.local import train
+from reverie.run.train import train
 from tests.play.dreams import CONFIG, SPEC, dream, model, starts
 from tests.run.tiny_runs import config
 

@@ -26,7 +26,7 @@ from reverie.report.captions import BAR, captioned, picture
 from reverie.report.record import read_metrics
 from reverie.report.video import VideoWriter
 from reverie.run.checkpoint import Checkpoints, load_tree
-from reverie.run.local import train
+from reverie.run.train import train
 
 SMALL: dict[str, Any] = {
     "agent.torso.units": 8,

@@ -16,7 +16,7 @@ from reverie.play.dream import dream
 from reverie.play.foresight import report
 from reverie.play.model import LoadedModel, held_out, load_model
 from reverie.play.open_loop import join, open_loop
-from reverie.run.local import train
+from reverie.run.train import train
 from tests.run.tiny_runs import config
 
 CONTEXT = 3

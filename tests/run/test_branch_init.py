@@ -16,8 +16,9 @@ from reverie.config import Config
 from reverie.errors import UserError
 from reverie.run.branch import branch
 from reverie.run.checkpoint import Checkpoints
-from reverie.run.local import Local, resume, train
+from reverie.run.local import Local
 from reverie.run.saved_config import load_chain, save_config
+from reverie.run.train import resume, train
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,9 @@ from reverie.report.record import read_metrics
 from reverie.run.chain import Chain, differences
 from reverie.run.checkpoint import Checkpoints
 from reverie.run.length import run_length
-from reverie.run.local import Local, changed, resume, train
+from reverie.run.local import Local
 from reverie.run.saved_config import load_chain, load_config, save_chain
+from reverie.run.train import changed, resume, train
 
 SMALL: dict[str, Any] = {
     "agent.torso.units": 4,

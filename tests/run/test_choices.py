@@ -14,8 +14,9 @@ from reverie.data.store import Store
 from reverie.errors import UserError
 from reverie.report.record import read_metrics
 from reverie.run.configure import configure
-from reverie.run.local import Local, train
+from reverie.run.local import Local
 from reverie.run.saved_config import load_config, save_config
+from reverie.run.train import train
 
 SMALL = ["--replay.store.budget", "200000", "--agent.torso.units=4", "--agent.hidden=4"]
 

@@ -18,7 +18,7 @@ from reverie.presets import make_config
 from reverie.report.log import read_metrics
 from reverie.run.build import build_agent, build_env, build_learner
 from reverie.run.length import run_length, schedule_line
-from reverie.run.local import train
+from reverie.run.train import train
 
 SMALL: dict[str, Any] = {
     "agent.torso.units": 4,

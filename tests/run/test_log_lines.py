@@ -14,7 +14,7 @@ from reverie.data.dataset import open_dataset
 from reverie.data.selector import Drawn
 from reverie.data.selectors import Uniform
 from reverie.report.log import Record, read_metrics
-from reverie.run.local import train
+from reverie.run.train import train
 
 STREAMS, BATCH, LEARN, PREFILL, PRETRAIN = 2, 2, 4, 40, 2
 SECONDS_PER_DRAW = 1000.0

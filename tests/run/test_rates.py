@@ -11,7 +11,7 @@ import tiny_runs
 from reverie import overrides
 from reverie.presets import make_config
 from reverie.report.log import read_metrics
-from reverie.run.local import train
+from reverie.run.train import train
 
 SETTINGS: dict[str, Any] = {
     "agent.torso.units": 4,

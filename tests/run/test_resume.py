@@ -29,7 +29,8 @@ from reverie.envs.env import ResumeError
 from reverie.envs.vector import SyncVector
 from reverie.report.log import read_metrics
 from reverie.run.checkpoint import Checkpoints
-from reverie.run.local import Local, resume
+from reverie.run.local import Local
+from reverie.run.train import resume
 
 ENVS = ("toy/catch", "CartPole-v1")
 

@@ -1,0 +1,168 @@
+"""What every runner does: the order in which a run acts, learns, logs, evaluates and saves, and how it comes back.
+
+::
+
+    while not over:     act      rows enter the store              hook
+                        learn    updates, as many as it allows     hook
+                        log, evaluate, save, when they are due
+
+A runner is one way to act: beside the learner (`reverie.run.local`), or in many processes (`reverie.run.distributed`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from reverie.agents.agent import Play
+from reverie.config import Config
+from reverie.data.feed import Feed
+from reverie.envs.env import EnvSpec
+from reverie.report.writer import Writer
+from reverie.run.allocator import prepare_process
+from reverie.run.build import build_agent, build_learner, build_store, pick_device
+from reverie.run.callback import Callback
+from reverie.run.chain import Chain
+from reverie.run.companions import gather
+from reverie.run.finite import Finite
+from reverie.run.init import init_networks
+from reverie.run.lock import Stop
+from reverie.run.roles import Trainer
+from reverie.run.run import Clock, Run, Stateful
+from reverie.run.transition import step
+
+
+class Runner(ABC):
+    """The learner's side of a run, in this process. env: what the agent sees.
+
+    chain: what was before `config`. writers, callbacks: beside those that ``config.log`` names.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        run_dir: Path,
+        env: EnvSpec,
+        chain: Chain | None = None,
+        writers: Sequence[Writer] = (),
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        companions = gather(config.log, writers, callbacks)
+        prepare_process(config.run.threads)
+        self.config, self.chain = config, chain or Chain(config, {})
+        self.agent = build_agent(config, env, self.chain.since)
+        self.learner = build_learner(config, self.agent, pick_device(config.run.device))
+        self.store = build_store(config, self.learner, env, run_dir)
+        feed = Feed(self.store, config.replay.batch, self.learner.device, config.run.ahead)
+        self.finite = Finite(config.run.nonfinite, config.env.id)
+        self.trainer = Trainer(self.learner, feed, config.run.capture, self.finite)
+        clock = Clock(self.store, self.learner, env.action_repeat)
+        self.run = Run(config, run_dir, clock, self.chain.since, companions)
+        self.parts: dict[str, Stateful] = {"trainer": self.trainer, "store": self.store}
+
+    def train(self, stop: Stop) -> dict[str, Any]:
+        """Summary of the run, trained until its end or until stopped, with checkpoints on the way and at the end."""
+        with self.run.heeding(stop) as run:
+            try:
+                self.start()
+                if run.resumed is None and self.config.init.run:
+                    self.save()  # from here on the other run is not needed
+                while not run.finished and not stop():
+                    if run.owed:
+                        run.evaluate(self.learner)
+                        continue
+                    self.act()
+                    self.learn()
+                    if run.due("log"):
+                        replay, actor = self.store.metrics(), self.metrics()
+                        run.log(train=self.trainer.metrics(), replay=replay, actor=actor)
+                    run.owed = run.due("eval")
+                    run.tell()
+                    if run.due("checkpoint"):
+                        self.save()
+                    run.tick()
+            finally:
+                self.end()
+            if run.saved_at != run.clock.env_steps:
+                self.save()
+            run.finish(self.learner, self.save)
+        self.close()
+        return run.result()
+
+    @property
+    def play(self) -> Play:
+        """Manner in which actors act now."""
+        return "random" if self.run.clock.env_steps < self.config.run.prefill else "explore"
+
+    @abstractmethod
+    def start(self) -> None:
+        """Begin to act, or go on with it."""
+
+    @abstractmethod
+    def act(self) -> None:
+        """Bring rows into the store."""
+
+    def learn(self) -> None:
+        """Make as many learner_steps as the store allows now."""
+        self.trainer.learn()
+
+    @abstractmethod
+    def metrics(self) -> dict[str, float]:
+        """Numbers about acting, to be logged."""
+
+    def end(self) -> None:
+        """Stop to act, before the last checkpoint; also after an error."""
+
+    def close(self) -> None:
+        """Free what is left, when everything is saved."""
+
+    def save(self) -> None:
+        """Write a checkpoint of everything."""
+        self.trainer.drain()
+        more: dict[str, Any] = {"generation": self.chain.generation} if self.chain.generation else {}
+        self.run.save(self.parts, **self.extras(), **more)
+        self.store.saved()
+
+    def extras(self) -> dict[str, Any]:
+        """What a checkpoint holds beside the parts."""
+        return {}
+
+    def begin(self) -> None:
+        """Take over networks of another run, if the configuration says so. Raises UserError if they do not fit."""
+        if self.config.init.run:
+            print(init_networks(self.learner, self.config.init))
+
+    def restore(self) -> None:
+        """Return to the newest checkpoint; without one the run begins anew. Only then are newer files deleted.
+
+        A checkpoint of an earlier generation takes the step to this configuration.
+        """
+        old = self._restored_config()
+        parts = dict(self.parts)
+        if old is not None and not old.run.publish_every:
+            parts.pop("follower", None)  # it takes over the learner's parameters before it acts
+        if self.run.checkpoints.latest() is None:
+            self.begin()
+        self.run.restore(parts, lambda tree: self._follow(tree, old or self.config))
+        self.store.resumed()
+
+    def _restored_config(self) -> Config | None:
+        """The configuration that the newest checkpoint was made under; None where that is the present one."""
+        if not self.chain.generation or (made := self.run.checkpoints.head()) is None:
+            return None
+        generation = int(made.get("generation", 0))
+        return None if generation == self.chain.generation else self.chain.at(generation)[0]
+
+    def _follow(self, tree: dict[str, Any], old: Config) -> None:
+        """Make the step from another configuration, where there is one, and bring back whoever acts."""
+        if old is not self.config:
+            step(self, old, int(tree["frames"]))
+        self.bring_back(tree, old)
+
+    def bring_back(self, tree: dict[str, Any], old: Config) -> None:
+        """Bring whoever acts back to where a checkpoint was written under `old`."""
+
+    def reseed(self) -> None:
+        """Begin the generators of whoever acts anew from the run's seed."""

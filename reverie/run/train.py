@@ -1,0 +1,105 @@
+"""Runs by their directories: one begins, or goes on from its newest checkpoint, with the runner that it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from reverie.config import Config, with_settings
+from reverie.errors import UserError
+from reverie.report.writer import Writer
+from reverie.run.callback import Callback
+from reverie.run.chain import Chain
+from reverie.run.checkpoint import Checkpoints, Misfit
+from reverie.run.fixed import check_change, way_out
+from reverie.run.lock import alone, check_new, check_platform, interruptible
+from reverie.run.runner import Runner
+from reverie.run.saved_config import load_chain, save_chain, save_config, versions
+
+
+@contextmanager
+def runner(
+    config: Config,
+    run_dir: Path,
+    chain: Chain | None = None,
+    writers: Sequence[Writer] = (),
+    callbacks: Sequence[Callback] = (),
+) -> Iterator[Runner]:
+    """Context of the runner for a run: beside its actor, or connected to Ray if it has actors elsewhere.
+
+    Arguments as in `Runner`.
+    Raises UserError if Ray is asked for and missing, or there is no cluster at its address.
+    """
+    if not config.ray.actors:
+        from reverie.run.local import Local
+
+        yield Local(config, run_dir, chain, writers, callbacks)
+        return
+    from reverie.run.cluster import connected
+    from reverie.run.distributed import Distributed
+
+    with connected(config.ray) as ray:
+        yield Distributed(config, run_dir, ray, chain, writers, callbacks)
+
+
+def train(
+    config: Config, run_dir: str | Path, *, writers: Sequence[Writer] = (), callbacks: Sequence[Callback] = ()
+) -> dict[str, Any]:
+    """Summary of a run that begins in a new directory and is trained to its end, see `Runner.train`.
+
+    writers, callbacks: beside those that ``config.log`` names; `resume` must be given them again.
+    """
+    check_platform()
+    run_dir = Path(run_dir)
+    check_new(run_dir)
+    with interruptible() as stop, runner(config, run_dir) as new, alone(run_dir):
+        new.begin()
+        save_config(config, run_dir)
+        return new.train(stop)
+
+
+def resume(
+    run_dir: str | Path,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    writers: Sequence[Writer] = (),
+    callbacks: Sequence[Callback] = (),
+) -> dict[str, Any]:
+    """Summary of a run that goes on from its newest checkpoint (from the start if there is none yet), exactly.
+
+    changes: dotted keys that have other values from there on, see `reverie.run.transition`; the configuration before is
+    kept in ``config.json``. Raises UserError if the run cannot go on with them; it is then left as it was.
+    writers, callbacks: as in `train`.
+    """
+    check_platform()
+    run_dir = Path(run_dir)
+    with interruptible() as stop:
+        saved = load_chain(run_dir)
+        chain = changed(saved, changes, run_dir) if changes else saved
+        with runner(chain.config, run_dir, chain, writers, callbacks) as old, alone(run_dir):
+            try:
+                old.restore()
+            except UserError as error:
+                if chain is saved:
+                    raise
+                reason = error.reason if isinstance(error, Misfit) else str(error)
+                keys = ", ".join(changes or ())
+                raise UserError(
+                    f"{run_dir} cannot go on with another {keys}: {reason}; {way_out(saved.config)}"
+                ) from error
+            if chain is not saved:
+                save_chain(chain, run_dir)
+            return old.train(stop)
+
+
+def changed(saved: Chain, changes: Mapping[str, Any], run_dir: Path) -> Chain:
+    """The chain of a run with other values of these keys in force from its newest checkpoint on.
+
+    Raises UserError for keys that cannot change.
+    """
+    config = with_settings(saved.config, changes)
+    made = Checkpoints(run_dir).head()
+    check_change(saved.config if made is None else saved.at(int(made.get("generation", 0)))[0], config)
+    return Chain(config, versions()) if made is None else saved.followed_by(config, made, versions())
