@@ -1,0 +1,48 @@
+"""Command on a run that somebody else trains: status."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from reverie.cli.root import AS_JSON, RUN_DIR, cli, require_run, show
+
+
+@cli.command()
+@RUN_DIR
+@click.option("--watch", is_flag=True, help="Show it anew every two seconds, until Ctrl-C.")
+@AS_JSON
+def status(run_dir: Path, watch: bool, as_json: bool) -> None:
+    """Show how the run in DIR stands: clocks, speeds, what it waits for, and each of its actors."""
+    from reverie.run.status import EVERY, read_status
+
+    require_run(run_dir)
+    while True:
+        state = read_status(run_dir)
+        if watch:
+            click.clear()
+        if as_json:
+            click.echo(json.dumps(state, indent=2))
+        else:
+            actors = state.pop("actors", [])
+            show(state)
+            if actors:
+                _table(actors)
+        if not watch:
+            return
+        time.sleep(EVERY)
+
+
+def _table(actors: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*(name.replace("_", " ") for name in actors[0]))
+    for actor in actors:
+        values = actor | {"memory": f"{actor['memory'] / 1e6:.0f} MB"}
+        table.add_row(*("-" if value is None else str(value) for value in values.values()))
+    Console().print(table)

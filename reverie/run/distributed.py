@@ -1,0 +1,152 @@
+"""The runner with many actors: they act in processes of their own, this one inserts, learns, logs and saves.
+
+::
+
+    actors (Ray)   rollouts of `ray.rows` decisions ---- deliveries ---->  inbox -> store -> feed -> learner
+                   <---- parameters, one copy per machine, at most `run.publish_every` learner_steps old when ordered
+
+The limiter holds both sides: rollouts are collected while the store may take rows, updates are made while it owes some.
+Kill any actor, and it begins a new life; kill this process, and the same command goes on from the newest checkpoint,
+with the open episodes closed as at a time limit. Rows, counters and the log are as exact as the local runner's; the
+order in which rows arrive is not repeatable.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from reverie.config import Config
+from reverie.data.inbox import Inbox
+from reverie.envs.env import EnvSpec
+from reverie.errors import UserError
+from reverie.report.writer import Writer
+from reverie.run.build import build_env
+from reverie.run.callback import Callback
+from reverie.run.chain import Chain
+from reverie.run.fleet import Fleet
+from reverie.run.params import Params
+from reverie.run.remote import Crash, Orders, Parameters, Report, proportional_memory
+from reverie.run.runner import Runner
+from reverie.run.status import StatusFile
+
+LEAST_ROWS = 20
+"""of a chunk: a message costs about a millisecond, whatever is in it"""
+
+
+class Distributed(Runner):
+    """The parts of a run whose actors are elsewhere. ray: connected. Other arguments as in `Runner`."""
+
+    def __init__(
+        self,
+        config: Config,
+        run_dir: Path,
+        ray: ModuleType,
+        chain: Chain | None = None,
+        writers: Sequence[Writer] = (),
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        super().__init__(config, run_dir, _spec(config), chain, writers, callbacks)
+        self.run_dir = run_dir
+        period = self.learner.windows.period
+        self.rows = config.ray.rows or -(-LEAST_ROWS // period) * period
+        self.inbox = Inbox(self.store, config.ray.actors, config.env.num_envs)
+        self.fleet = Fleet(ray, config, self.rows, self.inbox.begin, self.receive, self.say)
+        self.parts["inbox"] = self.inbox
+        self.params, self.published = Params(), -1
+        self.acting: dict[str, float] = {}
+        """what the actor whose report came last says of how it acts"""
+        self.shown = StatusFile(run_dir, self.status)
+
+    def say(self, line: str) -> None:
+        """Tell people what happened to an actor, and keep it in the run's log of incidents."""
+        print(line, file=sys.stderr, flush=True)
+        with (self.run_dir / "incidents.log").open("a") as log:
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} env_steps {self.store.env_steps}: {line}\n")
+
+    def start(self) -> None:
+        """Begin a life of every actor; episodes that earlier lives left open are closed."""
+        self.publish()
+        self.fleet.start()
+
+    def end(self) -> None:
+        """End all actors; what is under way is lost."""
+        self.fleet.stop()
+        if not self.run.finished:
+            self.shown.write(now=True)
+            return
+        self.trainer.learn()
+        self.shown.write(now=True)
+
+    def act(self) -> None:
+        """Order rollouts and take in what has arrived; waits for something if the learner has nothing to do."""
+        if self.store.may_insert():
+            self.publish()
+            self.fleet.order(Orders(self.rows, self.play, self.run.clock.env_steps))
+            busy = self.store.may_sample(self.config.replay.batch)
+            try:
+                self.fleet.collect(0.0 if busy else 0.2)
+            except UserError:
+                self.save()
+                raise
+        self.shown.write()
+
+    def receive(self, report: Report | Crash) -> None:
+        """Take the rows of a rollout, and write down the episodes that ended with them."""
+        new = report.delivery is not None and self.inbox.take(report.delivery)
+        if new and isinstance(report, Report):
+            info = dict(enumerate(report.info))
+            self.run.episodes([(at, score, length) for at, (_, score, length) in enumerate(report.ended)], info)
+            self.acting = report.metrics
+
+    def learn(self) -> None:
+        """Make one learner_step, if the store allows one."""
+        self.trainer.learn(at_most=1)
+
+    def publish(self) -> None:
+        """Hand the present parameters to the next rollouts, if those that they have are old enough."""
+        version, every = self.run.clock.version, max(1, self.config.run.publish_every)
+        if self.published < 0 or version // every > self.published // every:
+            self.params.publish(version, self.run.clock.env_steps, self.learner.policy)
+            newest = self.params.newer(self.published)
+            assert newest is not None
+            self.fleet.publish(Parameters.of(newest))
+            self.published = version
+
+    def metrics(self) -> dict[str, float]:
+        """Numbers about the actors, and the memory of this process."""
+        fleet = self.fleet.metrics(self.run.clock.version)
+        own = {"learner_memory": proportional_memory(), "dropped": self.inbox.dropped}
+        return self.acting | fleet | own
+
+    def status(self) -> dict[str, Any]:
+        """How the run stands now, for ``status.json``."""
+        clock, store = self.run.clock, self.store
+        sampled = store.replay.sampled_rows
+        return {
+            "pid": os.getpid(),
+            "env_steps": clock.env_steps,
+            "of_env_steps": self.run.total,
+            "frames": clock.frames,
+            "learner_steps": clock.learner_steps,
+            "ratio": store.limiter.achieved(clock.env_steps, sampled),
+            "ratio_asked": self.config.run.train_ratio,
+            "owed_rows": float(store.limiter.debt(clock.env_steps, sampled)),
+            "waits_for": "rows" if store.may_insert() else "updates",
+            "rows": len(store.replay),
+            "dropped": self.inbox.dropped,
+            "memory": proportional_memory(),
+            "actors": self.fleet.status(clock.version),
+        }
+
+
+def _spec(config: Config) -> EnvSpec:
+    """Description of the run's environment, of which one is made and closed again."""
+    env = build_env(config, 1)
+    env.close()
+    return env.spec

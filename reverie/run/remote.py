@@ -1,0 +1,210 @@
+"""An actor in a process of its own, whoever calls it: it takes orders, acts, and delivers chunks of rows.
+
+Nothing here knows how messages travel. What arrives is only read, never written to: engines hand out arrays that cannot
+be written.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from reverie import overrides
+from reverie.agents import find
+from reverie.agents.agent import Play, Seat, placed
+from reverie.config import Config
+from reverie.data.inbox import Delivery
+from reverie.data.sequences import Chunk
+from reverie.errors import UserError
+from reverie.run.allocator import prepare_process
+from reverie.run.build import build_agent, build_env, build_outbox, build_policy, build_windows, derive
+from reverie.run.finite import Finite
+from reverie.run.params import Published, install
+from reverie.run.roles import Actor, Ended
+
+
+@dataclass(frozen=True)
+class Birth:
+    """Beginning of a life of an actor. indices: of the next row in each of its streams, int64 [streams].
+
+    settings: the run's, see `sent`. path: where this process finds modules; the actor looks there too.
+    """
+
+    actor: int
+    incarnation: int
+    indices: np.ndarray
+    settings: Mapping[str, Any]
+    path: tuple[str, ...] = ()
+
+    def config(self) -> Config:
+        """The run's configuration; its agent may be of a module that only now can be imported."""
+        sys.path += [folder for folder in self.path if folder not in sys.path]
+        name, preset = self.settings["name"], self.settings["preset"]
+        return overrides.from_dict(Config(name, preset, find(name).load().Config()), self.settings)
+
+
+def sent(config: Config) -> dict[str, Any]:
+    """A configuration as it travels: plain values, for which no class of anybody has to be imported on the way."""
+    return overrides.to_dict(config)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters on their way: `Published`, whose bytes are an array that engines can share between processes."""
+
+    version: int
+    env_steps: int
+    flat: np.ndarray
+
+    @classmethod
+    def of(cls, published: Published) -> Parameters:
+        """Those that were published."""
+        return cls(published.version, published.env_steps, published.flat.numpy())
+
+    def published(self) -> Published:
+        """A copy that may be written to."""
+        return Published(self.version, self.env_steps, torch.from_numpy(np.array(self.flat)))
+
+
+@dataclass(frozen=True)
+class Orders:
+    """One rollout. steps: decisions of each stream. play: see `Seat`. env_steps: of the whole run so far."""
+
+    steps: int
+    play: Play
+    env_steps: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """Outcome of a rollout.
+
+    delivery: rows. ended: episodes, their streams counted from the actor's first, and what is said of them, by place in
+    `ended`. version: of the parameters that acted. env_steps: decisions that were taken. seconds: that it took.
+    memory: bytes of the process, its share of what it has in common with others (Linux; elsewhere 0).
+    """
+
+    delivery: Delivery
+    ended: list[Ended]
+    info: list[Mapping[str, float]]
+    metrics: dict[str, float]
+    version: int
+    env_steps: int
+    seconds: float
+    memory: int
+    pid: int = field(default_factory=os.getpid)
+
+
+@dataclass(frozen=True)
+class Crash:
+    """Report of an actor that cannot go on. text: the traceback. delivery: rows of before, None if there were none.
+
+    final: an error that is the user's to mend, in one line; a new life of the actor would not help.
+    """
+
+    actor: int
+    incarnation: int
+    seed: int
+    text: str
+    delivery: Delivery | None = None
+    final: bool = False
+    pid: int = field(default_factory=os.getpid)
+
+
+class ActorHost:
+    """Body of an actor's process: an environment, a policy of its own, an outbox that collects what is to be sent.
+
+    chunk: rows of one stream per chunk. threads: of torch.
+    """
+
+    def __init__(self, birth: Birth, actors: int, chunk: int, threads: int = 1) -> None:
+        self.birth, self.sequence, self.seed = birth, 0, 0
+        self.chunks: list[Chunk] = []
+        self.failed: Crash | None = None
+        try:
+            prepare_process(threads)
+            config = birth.config()
+            self.seed = derive(config.run.seed, f"actor {birth.actor} {birth.incarnation}")
+            self.env = build_env(config)
+            agent = build_agent(config, self.env.spec)
+            policy = placed(build_policy(config, agent))
+            self.outbox = build_outbox(config, self, self.env.spec, policy, build_windows(config, agent), chunk)
+            self.outbox.begin(birth.indices)
+            finite = Finite(config.run.nonfinite, config.env.id)
+            self.actor = Actor(self.env, policy, self.outbox.put, self.seed, finite)
+            first = birth.actor * self.env.num_envs
+            self.streams, self.total = range(first, first + self.env.num_envs), actors * self.env.num_envs
+            self.version = -1
+            self.actor.start()
+        except Exception as error:
+            self.failed = self._crash(error)
+
+    def ping(self) -> int:
+        """Number of the process, once it is ready."""
+        return os.getpid()
+
+    def rollout(self, parameters: Parameters, orders: Orders) -> Report | Crash:
+        """Act, after taking over parameters that are newer. After a crash it says the same again and does nothing."""
+        if self.failed is None:
+            try:
+                return self._rollout(parameters, orders)
+            except Exception as error:
+                self.outbox.abandon()
+                self.failed = self._crash(error, self._deliver())
+        return self.failed
+
+    def _rollout(self, parameters: Parameters, orders: Orders) -> Report:
+        since = time.perf_counter()
+        if parameters.version > self.version:
+            install(parameters.published(), self.actor.policy)
+            self.version = parameters.version
+        ended: list[Ended] = []
+        info: list[Mapping[str, float]] = []
+        taken, env_steps = 0, orders.env_steps
+        for _ in range(orders.steps):
+            seat = Seat(self.streams, self.total, env_steps, orders.play)
+            taken += int((~self.actor.rows["is_last"]).sum())
+            over = self.actor.step(seat, self.version)
+            ended += over
+            info += [self.actor.episode_info.get(stream, {}) for stream, _, _ in over]
+            env_steps += self.total
+        delivery = self._deliver()
+        seconds = time.perf_counter() - since
+        metrics = self.actor.metrics()
+        return Report(delivery, ended, info, metrics, self.version, taken, seconds, proportional_memory())
+
+    def add(self, *row: object) -> None:
+        """Refuse single rows: what travels between processes travels in chunks."""
+        raise TypeError("an actor elsewhere sends chunks of rows")
+
+    def add_chunk(self, chunk: Chunk) -> None:
+        """Collect a chunk for the next delivery."""
+        self.chunks.append(chunk)
+
+    def _deliver(self) -> Delivery:
+        delivery = Delivery(self.birth.actor, self.birth.incarnation, self.sequence, self.chunks)
+        self.sequence, self.chunks = self.sequence + 1, []
+        return delivery
+
+    def _crash(self, error: Exception, delivery: Delivery | None = None) -> Crash:
+        final = isinstance(error, UserError)
+        text = str(error) if final else "".join(traceback.format_exception(error))
+        return Crash(self.birth.actor, self.birth.incarnation, self.seed, text, delivery, final)
+
+
+def proportional_memory() -> int:
+    """Bytes of this process, pages that it shares with others divided among them (PSS); 0 where it is not known."""
+    try:
+        text = Path("/proc/self/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)

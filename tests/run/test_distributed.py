@@ -1,0 +1,228 @@
+"""The runner with many actors, on an engine of the tests: every row once and in order, whoever is lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from engine import Engine
+
+from reverie.config import Config, RayConfig
+from reverie.data.dataset import open_dataset
+from reverie.data.sequences import SequenceSpec
+from reverie.envs.toys import Count
+from reverie.errors import UserError
+from reverie.report.log import read_metrics
+from reverie.run.distributed import Distributed
+from reverie.run.lock import Stop
+from reverie.run.remote import ActorHost, Report
+from tests.contracts.test_counting import SPECS, assert_well_formed, configuration
+
+DOCS = Path(__file__).parents[2] / "docs" / "distributed.md"
+COUNT = {"length": 2, "max_length": 11, "end": "mixed"}
+ACTORS, STREAMS = 3, 2
+
+
+def config_of(spec: SequenceSpec, **ray: Any) -> Config:
+    config = configuration("toy/count", STREAMS, spec, COUNT)
+    run = dataclasses.replace(config.run, env_steps=500, publish_every=5, checkpoint_every=150)
+    store = dataclasses.replace(config.replay.store, budget=80_000)
+    replay = dataclasses.replace(config.replay, store=store)
+    return dataclasses.replace(config, run=run, replay=replay, ray=RayConfig(ACTORS, **ray))
+
+
+class Recorder:
+    """Trains, and keeps what has to be looked at: wrong rows of batches, versions of actors, lines for people."""
+
+    def __init__(self, config: Config, folder: Path, engine: Engine, restore: bool = False) -> None:
+        self.runner = Distributed(config, folder, engine)  # type: ignore[arg-type]
+        self.wrong: list[float] = []
+        self.versions: dict[tuple[int, int], list[int]] = {}
+        self.lines: list[str] = []
+        self.runner.fleet._say = self.lines.append
+        receive = self.runner.receive
+
+        def note(report: Any) -> None:
+            if isinstance(report, Report):
+                life = (report.delivery.actor, report.delivery.incarnation)
+                self.versions.setdefault(life, []).append(report.version)
+            receive(report)
+
+        self.runner.fleet._receive = note
+        step = self.runner.trainer.update
+
+        def update(batch: Any) -> Any:
+            result = step(batch)
+            self.wrong.append(float(result.metrics["wrong"]))
+            return result
+
+        self.runner.trainer.update = update
+        if restore:
+            self.runner.restore()
+
+    def train(self, until: int | None = None) -> None:
+        class Enough(Stop):
+            def __call__(stop) -> bool:
+                return until is not None and self.runner.run.clock.env_steps >= until
+
+        self.runner.train(Enough())
+
+    def check(self, folder: Path) -> None:
+        """Rows, states and versions are right; as many were trained as env_steps were made."""
+        assert len(self.wrong) > 20
+        assert not any(self.wrong)
+        for versions in self.versions.values():
+            assert versions == sorted(versions)
+        runner = self.runner
+        assert runner.store.record is not None
+        runner.store.record.flush()
+        data = open_dataset(folder / "replay")
+        steps = 0
+        for stream in range(ACTORS * STREAMS):
+            rows = data.rows(stream)
+            assert_well_formed(rows)
+            assert len(rows["reward"]) == runner.store.replay.counts[stream]
+            steps += int((~rows["is_last"]).sum())
+        assert steps == runner.run.clock.env_steps >= 500
+        asked = runner.config.run.train_ratio
+        assert asked is not None
+        status = json.loads((folder / "status.json").read_text())
+        clock, store = runner.run.clock, runner.store
+        assert store.limiter.achieved(clock.env_steps, store.replay.sampled_rows) == pytest.approx(asked, rel=0.02)
+        assert len(status["actors"]) == ACTORS
+
+
+@pytest.mark.parametrize("spec", [SPECS[1], SPECS[2]], ids=["period", "context"])
+def test_every_row_once_and_in_order(tmp_path: Path, spec: SequenceSpec) -> None:
+    recorder = Recorder(config_of(spec), tmp_path, Engine())
+    recorder.train()
+    recorder.check(tmp_path)
+    assert not recorder.lines
+    logged = {name for line in read_metrics(tmp_path) for name in line if name.startswith("actor/")}
+    assert len(logged) >= 8
+    assert all(f"`{name}`" in DOCS.read_text() for name in logged)
+    assert {actor for actor, _ in recorder.versions} == set(range(ACTORS))
+    assert max(recorder.versions[0, 1]) > 0
+
+
+def sometimes(kind: str, share: float) -> Callable[[Any, str], str | None]:
+    """A fault at that share of the rollouts, whoever makes them."""
+    rng = np.random.default_rng(0)
+
+    def fault(body: ActorHost, name: str) -> str | None:
+        return kind if name == "rollout" and rng.random() < share else None
+
+    return fault
+
+
+@pytest.mark.parametrize("spec", [SPECS[1], SPECS[2]], ids=["period", "context"])
+def test_actors_that_die_lose_their_rollouts_and_nothing_else(tmp_path: Path, spec: SequenceSpec) -> None:
+    recorder = Recorder(config_of(spec, crashes=9), tmp_path, Engine(sometimes("die", 0.2)))
+    recorder.train()
+    recorder.check(tmp_path)
+    assert len(recorder.lines) >= 3
+    assert all("was lost (The actor died unexpectedly" in line and "begins anew" in line for line in recorder.lines)
+
+
+def test_an_actor_that_hangs_is_replaced(tmp_path: Path) -> None:
+    recorder = Recorder(
+        config_of(SPECS[1], silence=0.05, patience=0.05, crashes=9), tmp_path, Engine(sometimes("hang", 0.1))
+    )
+    recorder.train()
+    recorder.check(tmp_path)
+    assert any("said nothing for" in line for line in recorder.lines)
+
+
+def test_a_run_that_is_cut_off_goes_on_with_its_counters(tmp_path: Path) -> None:
+    """From its last checkpoint, with the episodes that were open there closed."""
+    config, wrong = config_of(SPECS[1]), []
+    for part, until in enumerate((200, 350, 351, None)):
+        recorder = Recorder(config, tmp_path, Engine(), restore=part > 0)
+        before = recorder.runner.run.clock.env_steps
+        assert before >= (0, 200, 350, 351)[part]
+        recorder.train(until)
+        wrong += recorder.wrong
+    assert not any(wrong)
+    recorder.wrong = wrong
+    recorder.check(tmp_path)
+    assert min(recorder.runner.inbox.incarnation) >= 3
+
+
+class Breaks(Count):
+    """Raises at its so-manieth step."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__(2, 11, "mixed")
+        self.left = at
+
+    def step(self, action: np.int64) -> Any:
+        self.left -= 1
+        if self.left == 0:
+            raise RuntimeError("the simulator lost its licence")
+        return super().step(action)
+
+
+def breaks(at: int) -> Breaks:
+    return Breaks(at)
+
+
+@pytest.mark.parametrize(("at", "ends"), [(2, True), (30, False)], ids=["at once", "now and then"])
+def test_a_crash_shows_its_own_traceback_and_ends_the_run_only_if_it_comes_again_and_again(
+    tmp_path: Path, at: int, ends: bool
+) -> None:
+    config = config_of(SPECS[1])
+    env = dataclasses.replace(config.env, id=f"{__name__}:breaks", options={"at": at})
+    recorder = Recorder(dataclasses.replace(config, env=env), tmp_path, Engine())
+    if ends:
+        with pytest.raises(UserError, match=r"failed 3 times in a row, at last with: .*lost its licence"):
+            recorder.train()
+        assert recorder.runner.run.saved_at == recorder.runner.run.clock.env_steps
+    else:
+        recorder.train()
+        recorder.check(tmp_path)
+        # All but the last decision of each of an actor's streams is kept: 28 of 29, and a rollout is 20.
+        assert recorder.runner.run.clock.env_steps > 28 * STREAMS * (
+            sum(m.restarts for m in recorder.runner.fleet.members) - ACTORS
+        )
+    crashes = [line for line in recorder.lines if "crashed in" in line]
+    assert crashes
+    assert all("seed" in line and 'raise RuntimeError("the simulator lost its licence")' in line for line in crashes)
+
+
+class Strange(Count):
+    """Pays what is no number, at its thirtieth step."""
+
+    steps = 0
+
+    def step(self, action: np.int64) -> Any:
+        self.steps += 1
+        obs, reward, *rest = super().step(action)
+        return obs, float("nan") if self.steps == 30 else reward, *rest
+
+
+def strange() -> Strange:
+    return Strange(2, 11, "mixed")
+
+
+def test_what_is_the_users_to_mend_is_one_line_and_no_new_life(tmp_path: Path) -> None:
+    config = config_of(SPECS[1])
+    env = dataclasses.replace(config.env, id=f"{__name__}:strange", options={})
+    recorder = Recorder(dataclasses.replace(config, env=env), tmp_path, Engine())
+    with pytest.raises(UserError, match=r"actor 0 \(life 1, seed \d+\): .*reward") as caught:
+        recorder.train()
+    assert "\n" not in str(caught.value)
+    assert not recorder.lines
+    assert recorder.runner.run.saved_at == recorder.runner.run.clock.env_steps > 0
+
+
+def test_roles_do_not_write_to_what_they_are_given(tmp_path: Path) -> None:
+    """The negative control of the engine: what it hands over cannot be written to."""
+    engine = Engine()
+    array = engine.get(engine.put({"rows": np.zeros(3)}))["rows"]
+    with pytest.raises(ValueError, match="read-only"):
+        array[0] = 1.0

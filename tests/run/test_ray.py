@@ -1,0 +1,116 @@
+"""The runner with many actors on Ray itself: the contract, a killed process, and what a run leaves behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from reverie.config import RayConfig
+from reverie.run.cluster import connected
+from tests.contracts.test_counting import SPECS
+from tests.run.test_distributed import ACTORS, Recorder, config_of
+
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray")
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[ModuleType]:
+    with connected(RayConfig(ACTORS)) as ray:
+        yield ray
+
+
+def processes(word: str) -> dict[int, str]:
+    """Processes whose command line has that word, by number."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if word in line:
+            found[int(path.parent.name)] = line
+    return found
+
+
+def listening(pids: set[int]) -> set[str]:
+    """Addresses, as the kernel writes them, at which these processes listen for connections."""
+    sockets = {}
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A":
+                sockets[f"socket:[{words[9]}]"] = words[1].split(":")[0]
+    found = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                found.add(sockets.get(os.readlink(link), ""))
+            except OSError:
+                continue
+    return found - {""}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_every_row_once_and_in_order_though_an_actor_is_killed(ray: ModuleType, tmp_path: Path) -> None:
+    """And nothing listens beyond loopback meanwhile."""
+    recorder = Recorder(config_of(SPECS[1]), tmp_path, ray)  # type: ignore[arg-type]
+    fleet, addresses, killed = recorder.runner.fleet, set[str](), list[int]()
+
+    def kill() -> None:
+        while not (fleet.members[1].pid and fleet.members[1].env_steps):
+            time.sleep(0.01)
+        session = ray._private.worker._global_node.get_session_dir_path()
+        addresses.update(listening(set(processes(session)) | {fleet.members[0].pid, os.getpid()}))
+        killed.append(fleet.members[1].pid)
+        os.kill(killed[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    recorder.train()
+    thread.join()
+    recorder.check(tmp_path)
+    assert fleet.members[1].restarts == 1
+    assert len(recorder.lines) == 1
+    assert "actor 1 (life 1) was lost" in recorder.lines[0]
+    assert addresses
+    # 127.0.0.1 in IPv4, and as IPv4 mapped into IPv6, little endian.
+    assert addresses <= {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_terminated_command_saves_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    home, temporary = tmp_path / "home", Path("/tmp") / f"rv{os.getpid()}"
+    home.mkdir()
+    temporary.mkdir()
+    command = [sys.executable, "-m", "reverie.cli", "train", "dqn", "--env", "toy/catch", "--actors", "2"]
+    command += ["--logdir", str(tmp_path / "run"), "--env_steps", "100000", "--run.prefill", "100"]
+    environment = os.environ | {"HOME": str(home), "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
+    environment.pop("RAY_AUTH_TOKEN", None)
+    try:
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as run:
+            metrics = tmp_path / "run" / "metrics.jsonl"
+            deadline = time.monotonic() + 240
+            while not (metrics.exists() and metrics.stat().st_size) and run.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            run.send_signal(signal.SIGTERM)
+            output, _ = run.communicate(timeout=60)
+        assert run.returncode == 0, output.decode()
+        assert list((tmp_path / "run" / "checkpoints").glob("[0-9]*")), output.decode()
+        assert not list(home.iterdir())
+        assert not list(temporary.iterdir())
+        left = processes(str(temporary))
+        assert not left
+    finally:
+        for pid in processes(str(temporary)):
+            os.kill(pid, signal.SIGKILL)
