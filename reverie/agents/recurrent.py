@@ -83,13 +83,13 @@ def written_back(batch: Batch, windows: SequenceSpec, states: State) -> Feedback
     """
     if windows.state != "stored":
         return None
-    rows = [k for k in range(windows.learn) if (windows.context + k + 1) % windows.period == 0]
-    if not rows:
+    first, width = -(windows.context + 1) % windows.period, len(batch.keys)
+    if first >= windows.learn:
         return None
-    width = len(batch.keys)
-    take = torch.tensor(rows, device=batch.keys.device)
-    keys = batch.keys + (windows.context + 1 + take).unsqueeze(-1)
-    return Feedback(keys.flatten(), None, {name: x[take, :width].detach().flatten(0, 1) for name, x in states.items()})
+    after = torch.arange(first, windows.learn, windows.period, device=batch.keys.device)
+    keys = batch.keys + (windows.context + 1 + after).unsqueeze(-1)
+    kept = {name: x[first :: windows.period, :width].detach().flatten(0, 1) for name, x in states.items()}
+    return Feedback(keys.flatten(), None, kept)
 
 
 @dataclass(frozen=True)

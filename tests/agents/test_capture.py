@@ -9,7 +9,9 @@ import torch
 from reverie.agents.capture import EAGER, CapturedUpdate
 from reverie.errors import UserError
 from tests.agents import test_dreamerv2 as dreamer
+from tests.agents.test_dreamerv3 import stored
 from tests.agents.test_value_static import AGENTS
+from tests.agents.v3 import versions
 from tests.agents.value import IMAGE, VECTOR, batch, make
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="records CUDA graphs")
@@ -63,7 +65,23 @@ def test_a_recorded_update_of_a_world_model_is_the_update(env: Any) -> None:
 
 
 @on_gpu
-@pytest.mark.parametrize("kind", ["adam", "rmsprop"])
+@pytest.mark.parametrize("env", [dreamer.DISCRETE, dreamer.CONTINUOUS])
+@pytest.mark.parametrize("version", ["dreamerv3-2023", "dreamerv3"])
+def test_a_recorded_update_of_dreamerv3_is_the_update(version: str, env: Any) -> None:
+    """With warm-up, stored states and states that are written back in the current version."""
+    outcomes = []
+    for captured in (False, True):
+        now = version == "dreamerv3"
+        learner = versions()[version](env, device=GPU, **({"state": "stored"} if now else {}))
+        given = [dreamer.batch(env, seed=seed) for seed in range(EAGER + 4)]
+        data = [stored(one, learner) if now else one for one in given]
+        update = CapturedUpdate(learner) if captured else learner.update
+        outcomes.append(outcome(learner, update, data))
+    same(*outcomes)
+
+
+@on_gpu
+@pytest.mark.parametrize("kind", ["adam", "rmsprop", "laprop"])
 def test_a_learning_rate_falls_in_recorded_updates_too(kind: str) -> None:
     outcomes = []
     for captured in (False, True):
