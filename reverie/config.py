@@ -14,7 +14,7 @@ from reverie.overrides import Choice
 
 @dataclass(frozen=True)
 class EnvConfig:
-    """id: of the environment, see `reverie list envs`. num_envs: streams of the actor.
+    """id: of the environment, see `reverie list envs`. num_envs: streams of the run.
 
     protocol: one of those that the environment's family has by name; ``auto``: its first.
     options: of the environment or its adapter, see docs/environments.md.
@@ -161,7 +161,7 @@ class LogConfig:
 class RayConfig:
     """Actors in processes of their own, on the engine Ray (docs/distributed.md).
 
-    actors: processes, each with env.num_envs streams; 0 is the local runner, which needs no Ray.
+    actors: processes, which share the env.num_envs streams equally; 0 is the local runner, which needs no Ray.
     address: ``local`` for a private cluster of this machine, ``auto`` or host:port for one that was started by hand.
     rows: of a stream per chunk and rollout; 0: the windows' period, repeated up to at least 20.
     in_flight: rollouts of each actor that are ordered or wait to be collected. threads: CPU threads of each actor.
@@ -230,6 +230,13 @@ class Config:
     ray: RayConfig = field(default_factory=RayConfig)
 
     def __post_init__(self) -> None:
+        streams, actors = self.env.num_envs, self.ray.actors
+        if actors and (streams < actors or streams % actors):
+            nearest = -(-streams // actors) * actors
+            raise ValueError(
+                f"{streams} streams cannot be shared equally by {actors} actors; set env.num_envs = {nearest}, or "
+                "other ray.actors"
+            )
         if self.run.train_ratio is None and not self.replay.selector.uses_up:
             raise ValueError(
                 "run.train_ratio = none draws windows for as long as there are any, which the selector "

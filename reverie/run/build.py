@@ -113,7 +113,7 @@ def build_store(config: Config, learner: Learner, env: EnvSpec, run_dir: Path) -
         replay = Replay(
             row_spec(env.observation, env.action, learner.policy.extras),
             windows,
-            config.env.num_envs * max(1, config.ray.actors),
+            config.env.num_envs,
             config.replay.store.budget,
             config.replay.selector.make(),
             derive(options.seed, "replay"),
@@ -141,13 +141,13 @@ def build_limiter(config: Config, windows: SequenceSpec) -> Limiter:
 
 
 def build_outbox(
-    config: Config, deliver: Deliver, env: EnvSpec, policy: Policy, windows: SequenceSpec, chunk: int = 0
+    config: Config, deliver: Deliver, env: VectorEnv, policy: Policy, windows: SequenceSpec, chunk: int = 0
 ) -> Outbox:
-    """Outbox of an actor, with priorities where the selector uses them. chunk: see `Outbox`."""
+    """Outbox of the actor of an environment, with priorities where the selector uses them. chunk: see `Outbox`."""
     scores = bool(policy.scored) and config.replay.selector.make().takes_priorities
     score = (lambda rows: policy.priorities(rows, windows)) if scores else None
-    spec = row_spec(env.observation, env.action, policy.extras)
-    return Outbox(deliver, spec, windows, config.env.num_envs, policy.scored, score, policy.device, chunk)
+    spec = row_spec(env.spec.observation, env.spec.action, policy.extras)
+    return Outbox(deliver, spec, windows, env.num_envs, policy.scored, score, policy.device, chunk)
 
 
 def _state_spec(policy: Policy) -> RowSpec:

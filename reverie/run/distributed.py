@@ -55,7 +55,8 @@ class Distributed(Runner):
         self.run_dir = run_dir
         period = self.learner.windows.period
         self.rows = config.ray.rows or -(-LEAST_ROWS // period) * period
-        self.inbox = Inbox(self.store, config.ray.actors, config.env.num_envs)
+        actors = config.ray.actors
+        self.inbox = Inbox(self.store, actors, config.env.num_envs // actors)
         self.fleet = Fleet(ray, config, self.rows, self.inbox.begin, self.receive, self.say)
         self.parts["inbox"] = self.inbox
         self.params, self.published = Params(), -1

@@ -134,15 +134,15 @@ class ActorHost:
             prepare_process(threads)
             config = birth.config()
             self.seed = derive(config.run.seed, f"actor {birth.actor} {birth.incarnation}")
-            self.env = build_env(config)
+            self.env = build_env(config, config.env.num_envs // actors)
             agent = build_agent(config, self.env.spec)
             policy = placed(build_policy(config, agent))
-            self.outbox = build_outbox(config, self, self.env.spec, policy, build_windows(config, agent), chunk)
+            self.outbox = build_outbox(config, self, self.env, policy, build_windows(config, agent), chunk)
             self.outbox.begin(birth.indices)
             finite = Finite(config.run.nonfinite, config.env.id)
             self.actor = Actor(self.env, policy, self.outbox.put, self.seed, finite)
             first = birth.actor * self.env.num_envs
-            self.streams, self.total = range(first, first + self.env.num_envs), actors * self.env.num_envs
+            self.streams, self.total = range(first, first + self.env.num_envs), config.env.num_envs
             self.version = -1
             self.actor.start()
         except Exception as error:

@@ -29,7 +29,7 @@ ACTORS, STREAMS = 3, 2
 
 
 def config_of(spec: SequenceSpec, **ray: Any) -> Config:
-    config = configuration("toy/count", STREAMS, spec, COUNT)
+    config = configuration("toy/count", ACTORS * STREAMS, spec, COUNT)
     run = dataclasses.replace(config.run, env_steps=500, publish_every=5, checkpoint_every=150)
     store = dataclasses.replace(config.replay.store, budget=80_000)
     replay = dataclasses.replace(config.replay, store=store)
@@ -218,6 +218,11 @@ def test_what_is_the_users_to_mend_is_one_line_and_no_new_life(tmp_path: Path) -
     assert "\n" not in str(caught.value)
     assert not recorder.lines
     assert recorder.runner.run.saved_at == recorder.runner.run.clock.env_steps > 0
+
+
+def test_streams_are_shared_equally() -> None:
+    with pytest.raises(ValueError, match=r"7 streams cannot be shared equally by 3 actors; set env.num_envs = 9"):
+        dataclasses.replace(config_of(SPECS[1]), env=dataclasses.replace(config_of(SPECS[1]).env, num_envs=7))
 
 
 def test_roles_do_not_write_to_what_they_are_given(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,9 +109,10 @@ def test_a_terminated_command_saves_and_leaves_nothing_behind(tmp_path: Path) ->
         assert run.returncode == 0, output.decode()
         assert list((tmp_path / "run" / "checkpoints").glob("[0-9]*")), output.decode()
         assert not list(home.iterdir())
-        assert not list(temporary.iterdir())
+        assert not list(temporary.glob("reverie-*"))
         left = processes(str(temporary))
         assert not left
     finally:
         for pid in processes(str(temporary)):
             os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(temporary)
