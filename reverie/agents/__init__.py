@@ -59,6 +59,11 @@ AGENTS: dict[str, Entry] = {
         paper="Dabney et al. 2018, arXiv 1806.06923",
         summary="DQN that learns quantiles of the return at random levels",
     ),
+    "apex": Entry(
+        path="reverie.agents.apex:ApeX",
+        paper="Horgan et al. 2018, arXiv 1803.00933",
+        summary="double dueling DQN fed by many actors, each exploring in its own way and scoring its own rows",
+    ),
     "drqn": Entry(
         path="reverie.agents.drqn:DRQN",
         paper="Hausknecht & Stone 2015, arXiv 1507.06527",

@@ -21,6 +21,7 @@ AGENTS: list[tuple[str, dict[str, Any]]] = [
     ("dqn", {"stack": 3, "dueling": True}),
     ("rainbow", {}),
     ("iqn", {}),
+    ("apex", {}),
     ("drqn", {"units": 5, "core": "gru"}),
     ("r2d2", {"units": 5}),
     ("munchausen:MunchausenDQN", {}),

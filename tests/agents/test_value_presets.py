@@ -50,6 +50,28 @@ PUBLISHED: dict[tuple[str, str], dict[str, Any]] = {
         "env.protocol": "atari-84",
         "run.prefill": 20_000,
     },
+    # Horgan et al. 2018, appendix C
+    ("apex", "atari"): {
+        "agent.n_step": 3,
+        "agent.gamma": 0.99,
+        "agent.double": True,
+        "agent.dueling": True,
+        "agent.actor_priorities": True,
+        "agent.target_every": 2500,
+        "agent.beta": 0.4,
+        "agent.opt.kind": "rmsprop",
+        "agent.opt.lr": 0.00025 / 4,
+        "agent.opt.eps": 1.5e-7,
+        "agent.opt.clip": 40.0,
+        "agent.explore.kind": "ladder",
+        "agent.explore.base": 0.4,
+        "agent.explore.alpha": 7.0,
+        "env.num_envs": 360,
+        "replay.batch": 512,
+        "replay.selector": PrioritisedConfig(alpha=0.6),
+        "run.prefill": 50_000,
+        "run.train_ratio": 0.78,
+    },
     # Hausknecht & Stone 2015, but for the optimiser
     ("drqn", "atari"): {
         "agent.stack": 1,

@@ -41,7 +41,9 @@ def test_spaces_tell_the_kind(shape: tuple[int, ...], kind: str) -> None:
     assert Task(OWN, options={"shape": shape}).kind == kind
 
 
-@pytest.mark.parametrize("agent", ["dqn", "drqn", "r2d2", "rainbow", "iqn", "dreamerv1", "dreamerv2", "harmonydream"])
+@pytest.mark.parametrize(
+    "agent", ["dqn", "drqn", "r2d2", "rainbow", "iqn", "apex", "dreamerv1", "dreamerv2", "harmonydream"]
+)
 def test_cpu_is_the_preset_of_the_kind(agent: str) -> None:
     kinds: dict[str, dict[str, Any]] = {
         "cpu-pixels": {"shape": (48, 36, 3)},
