@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from reverie.data.rows import ACTION_MASK, OBS
 from reverie.data.sequences import SequenceSpec
 from reverie.nets.q_heads import QHead, Reads
 from reverie.nets.schedule import check, counted, schedule
@@ -99,7 +100,9 @@ class Bellman:
         learn, q = windows.learn, rows["extra.q"]
         parts, action = self.target_parts(rows, learn, version), rows["action"][:learn]
         ahead = parts.pick(q)
-        target = head.target(Reads(ahead, ahead, q[:learn] if head.reads_here else None, action), parts)
+        mask = rows.get(OBS + ACTION_MASK)  # there if `QPolicy.scored` asks for it
+        allowed = None if mask is None else parts.pick(mask)
+        target = head.target(Reads(ahead, ahead, q[:learn] if head.reads_here else None, action, allowed), parts)
         error, valid = head.loss(q[:learn], action, target)[1], self.trained(rows, learn)
         return self.priorities(torch.where(valid, error, 0.0), valid)
 

@@ -40,7 +40,7 @@ from reverie.agents.inputs import Stacks
 from reverie.agents.noise import Tape
 from reverie.agents.q_policy import QNetwork, QPolicy
 from reverie.agents.recurrent import start_state
-from reverie.data.rows import observations
+from reverie.data.rows import ACTION_MASK, OBS, observations
 from reverie.data.sequences import Batch, Feedback, SequenceSpec
 from reverie.nets.cores import Core, Identity
 from reverie.nets.optim import OptimConfig, Optimiser
@@ -145,7 +145,8 @@ class DQNLearner(Learner):
         parts = self.bellman.target_parts(rows, learn, self.policy.version)
         outputs = self.evaluate(batch, parts, metrics)
         with torch.no_grad():
-            target = self.head.target(Reads(outputs.target, outputs.online, outputs.here, action), parts)
+            mask = parts.pick(rows[OBS + ACTION_MASK]) if self.policy.masked else None
+            target = self.head.target(Reads(outputs.target, outputs.online, outputs.here, action, mask), parts)
         loss, error = self.head.loss(outputs.learned, action, target)
         if loss.shape != valid.shape or error.shape != valid.shape:
             raise ValueError(f"losses and errors must be {tuple(valid.shape)}, got {tuple(loss.shape)}")
@@ -222,6 +223,7 @@ class DQN(Agent):
 
     config: DQNConfig
     Config: ClassVar[type] = DQNConfig
+    masks: ClassVar[bool] = True
     Learner: ClassVar[type[DQNLearner]] = DQNLearner
 
     def __post_init__(self) -> None:
@@ -245,8 +247,10 @@ class DQN(Agent):
 
     def policy_of(self, network: QNetwork) -> QPolicy:
         """A policy that acts with a network, the online or the target one."""
-        stacks = Stacks(self.env.observation, self.config.stack)
-        return QPolicy(network, stacks, self.config.explore, self.bellman(), keep_q=self.config.actor_priorities)
+        config, stacks = self.config, Stacks(self.env.observation, self.config.stack)
+        return QPolicy(
+            network, stacks, config.explore, self.bellman(), config.actor_priorities, masked=self.env.action_mask
+        )
 
     def learner(
         self,

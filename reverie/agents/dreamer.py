@@ -168,7 +168,8 @@ class DreamerLearner(ModelLearner):
 
         start: N states. Returns features [H+1, N, F] with those of the start, actions [H, N, A], and the outputs of the
         actor's head that drew them [H, N, P]. The actor reads detached features; only its outputs need a gradient where
-        dreams are not pathwise.
+        dreams are not pathwise. Where the environment masks actions, so does the dream, as the model tells the mask of
+        each state: what nobody ever did there, the model cannot know.
         """
         model, horizon = self.model, self.config.horizon
         state, count = start, len(next(iter(start.values())))
@@ -176,8 +177,9 @@ class DreamerLearner(ModelLearner):
         features, actions, policy = [model.rssm.feature(state)], [], []
         for i in range(horizon):
             u_latent, u_action = u[i].split([model.latent_noise, self.actions.noise], -1)
+            mask = model.action_mask(features[-1]) if self.policy.masked else None
             with torch.enable_grad():
-                policy.append(self.actor(features[-1].detach()))
+                policy.append(self.policy.decide(features[-1].detach(), mask))
             actions.append(self.actions.sample(policy[-1] if self.pathwise else policy[-1].detach(), u_action))
             state = model.imagine(state, actions[-1], u_latent)
             features.append(model.rssm.feature(state))
@@ -191,6 +193,8 @@ class Dreamer(ModelAgent):
 
     The networks are those of a `DreamerConfig`; siblings with other settings make their own.
     """
+
+    masks: ClassVar[bool] = True
 
     def actions(self) -> Actions:
         """Actions as the model and the actor see them. Raises ValueError for a space that they cannot be made of."""
@@ -221,7 +225,7 @@ class Dreamer(ModelAgent):
 
     def policy_of(self, encoder: Encoder, rssm: StateSpace, actor: Head, actions: Actions) -> DreamerPolicy:
         """The policy around these networks."""
-        return DreamerPolicy(encoder, rssm, actor, actions)
+        return DreamerPolicy(encoder, rssm, actor, actions, self.env.action_mask)
 
     @abstractmethod
     def critic(self, features: int) -> Estimator:

@@ -16,13 +16,18 @@ from reverie.nets.state_space import StateSpace
 class DreamerPolicy(FilterPolicy):
     """Encoder, RSSM and actor. ``explore`` draws from the actor, ``greedy`` takes its likeliest action."""
 
-    def __init__(self, encoder: Encoder, rssm: StateSpace, actor: Head, actions: Actions) -> None:
-        super().__init__(encoder, rssm, actions, actions.noise)
+    def __init__(self, encoder: Encoder, rssm: StateSpace, actor: Head, actions: Actions, masked: bool = False) -> None:
+        super().__init__(encoder, rssm, actions, actions.noise, masked)
         self.actor = actor
 
-    def act(self, state: State, u: Tensor, seat: Seat) -> Tensor:
-        """The encoded action [B, A] at a state."""
+    def act(self, state: State, u: Tensor, seat: Seat, mask: Tensor | None = None) -> Tensor:
+        """The encoded action [B, A] at a state, of those that the mask allows."""
         if seat.play == "random":
-            return self.actions.uniform(u)
-        out = self.actor(self.rssm.feature(state))
+            return self.actions.uniform(u, mask)
+        out = self.decide(self.rssm.feature(state), mask)
         return self.actions.sample(out, u) if seat.play == "explore" else self.actions.mode(out)
+
+    def decide(self, features: Tensor, mask: Tensor | None) -> Tensor:
+        """Outputs of the actor [..., P] for features [..., F], without what the mask forbids."""
+        out: Tensor = self.actor(features)
+        return out if mask is None else self.actions.masked(out, mask)

@@ -99,9 +99,15 @@ class DreamerV1Policy(DreamerPolicy):
     """Actor with noise in training; in evaluation the likeliest of `samples` draws, or the likeliest class."""
 
     def __init__(
-        self, encoder: Encoder, rssm: StateSpace, actor: Head, actions: Actions, config: DreamerV1Config
+        self,
+        encoder: Encoder,
+        rssm: StateSpace,
+        actor: Head,
+        actions: Actions,
+        config: DreamerV1Config,
+        masked: bool = False,
     ) -> None:
-        super().__init__(encoder, rssm, actor, actions)
+        super().__init__(encoder, rssm, actor, actions, masked)
         self.explore = config.explore
         self.samples = 0 if actions.discrete else config.samples
         self.noise += self.explore.numbers(actions) + self.samples * actions.noise
@@ -111,15 +117,15 @@ class DreamerV1Policy(DreamerPolicy):
         """Numbers of encoder and memory."""
         return self.seeing
 
-    def act(self, state: State, u: Tensor, seat: Seat) -> Tensor:
-        """The encoded action [B, A] at a state."""
+    def act(self, state: State, u: Tensor, seat: Seat, mask: Tensor | None = None) -> Tensor:
+        """The encoded action [B, A] at a state, of those that the mask allows."""
         sizes = [self.actions.noise, self.explore.numbers(self.actions), self.samples * self.actions.noise]
         u_action, u_explore, u_mode = u.split(sizes, -1)
         if seat.play == "greedy" and isinstance(self.actions, ContinuousActions):
             out = self.actor(self.rssm.feature(state))
             return likeliest(self.actions, out, u_mode.unflatten(-1, (self.samples, -1)))
-        action = super().act(state, u_action, seat)
-        return self.explore.add(action, u_explore, seat, self.actions) if seat.play == "explore" else action
+        action = super().act(state, u_action, seat, mask)
+        return self.explore.add(action, u_explore, seat, self.actions, mask) if seat.play == "explore" else action
 
     def metrics(self, seat: Seat) -> dict[str, float]:
         """Amount of the noise."""
@@ -210,7 +216,7 @@ class DreamerV1(Dreamer):
 
     def policy_of(self, encoder: Encoder, rssm: StateSpace, actor: Head, actions: Actions) -> DreamerPolicy:
         """The policy around these networks, which adds noise to its actions."""
-        return DreamerV1Policy(encoder, rssm, actor, actions, self.config)
+        return DreamerV1Policy(encoder, rssm, actor, actions, self.config, self.env.action_mask)
 
     def objective(self, features: int) -> Objective:
         """Reconstruction of every observation."""

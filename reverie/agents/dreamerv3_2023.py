@@ -192,7 +192,7 @@ class DreamerV3Of2023(Dreamer):
 
     def policy_of(self, encoder: Encoder, rssm: StateSpace, actor: Head, actions: Actions) -> DreamerPolicy:
         """A policy that samples in evaluation too."""
-        return SamplingPolicy(encoder, rssm, actor, actions)
+        return SamplingPolicy(encoder, rssm, actor, actions, self.env.action_mask)
 
     def objective(self, features: int) -> Objective:
         """Squared errors of images and of the symlog of vectors."""

@@ -102,9 +102,9 @@ class ActionNoise:
         """Uniform numbers that `add` takes of one row."""
         return actions.noise + (1 if actions.discrete else 0)
 
-    def add(self, action: Tensor, u: Tensor, seat: Seat, actions: Actions) -> Tensor:
-        """Encoded actions [B, A] with noise. u: uniform [B, `numbers`]."""
+    def add(self, action: Tensor, u: Tensor, seat: Seat, actions: Actions, mask: Tensor | None = None) -> Tensor:
+        """Encoded actions [B, A] with noise, of those that the mask allows. u: uniform [B, `numbers`]."""
         amount = self.now(seat)
         if actions.discrete:
-            return torch.where(u[..., -1:] < amount, actions.uniform(u[..., :-1]), action)
+            return torch.where(u[..., -1:] < amount, actions.uniform(u[..., :-1], mask), action)
         return normal_sample(action, amount, u).clamp(-1.0, 1.0)

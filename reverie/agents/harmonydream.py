@@ -93,6 +93,7 @@ class HarmonyDream(Agent):
     """Recipe of a Dreamer whose world model balances itself."""
 
     Config: ClassVar[type] = HarmonyDreamConfig
+    masks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Raise ValueError where the base cannot work."""

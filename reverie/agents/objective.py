@@ -13,7 +13,7 @@ children of `Objective`, here or in another package; nothing else of an agent ha
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import torch
@@ -50,8 +50,11 @@ class Objective(nn.Module, ABC):
         rows: those that were seen, [T, views B, ...]; where is_first, a row has nothing to do with the one before it.
         """
 
-    def means(self, features: Tensor) -> dict[str, Tensor]:
-        """Predicted observations of features [..., F], as the networks read them; none if it cannot tell any."""
+    def means(self, features: Tensor, keys: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Predicted observations of features [..., F], as the networks read them; none if it cannot tell any.
+
+        keys: of which; None: of all.
+        """
         return {}
 
     @property
@@ -88,9 +91,9 @@ class Reconstruction(Objective):
         decoded = self.decoder(seen.features)
         return {key: self.outputs[key].loss(x, seen.observations[key]).mean() for key, x in decoded.items()}
 
-    def means(self, features: Tensor) -> dict[str, Tensor]:
+    def means(self, features: Tensor, keys: Collection[str] | None = None) -> dict[str, Tensor]:
         """Means of every key, float32; those of images are cut off at the darkest and the brightest."""
-        means = {key: self.outputs[key].mean(x) for key, x in self.decoder(features).items()}
+        means = {key: self.outputs[key].mean(x) for key, x in self.decoder(features, keys).items()}
         return {key: x.clamp(-0.5, 0.5) if key in self.decoder.images else x for key, x in means.items()}
 
     @property

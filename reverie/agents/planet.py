@@ -121,8 +121,8 @@ class PlaNetPolicy(FilterPolicy):
         """Numbers of encoder and memory."""
         return self.seeing
 
-    def act(self, state: State, u: Tensor, seat: Seat) -> Tensor:
-        """The first action [B, A] of a plan that begins anew at each decision."""
+    def act(self, state: State, u: Tensor, seat: Seat, mask: Tensor | None = None) -> Tensor:
+        """The first action [B, A] of a plan that begins anew at each decision; plans know no masks."""
         u_plan, u_explore = u[..., : self.planning], u[..., self.planning :]
         if seat.play == "random":
             return self.actions.uniform(u_explore)

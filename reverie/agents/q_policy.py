@@ -24,11 +24,13 @@ from reverie.agents.exploration import Exploration
 from reverie.agents.inputs import Obs, Stacks, core_state, named, previous
 from reverie.agents.noise import Noise
 from reverie.agents.policy import Decision, Policy, Seat
-from reverie.data.rows import OBS, Field, State
+from reverie.data.rows import ACTION_MASK, OBS, Field, State
 from reverie.data.sequences import SequenceSpec
+from reverie.errors import UserError
+from reverie.nets.actions import legal
 from reverie.nets.cores import Core
 from reverie.nets.layers import one_hot
-from reverie.nets.q_heads import QHead
+from reverie.nets.q_heads import QHead, best
 from reverie.nets.torsos import Torso
 from reverie.nets.values import Scalar
 
@@ -54,13 +56,27 @@ class QPolicy(Policy):
 
     Two of the `noise` numbers of a step decide about random actions, the rest are the head's.
     bellman: for the priorities of new windows. keep_q: return the action values as the extra ``q`` float32 [A], from
-    which those priorities are computed. Raises ValueError for that with a head whose outputs are no action values.
+    which those priorities are computed. masked: take only actions that the observation ``action_mask`` allows.
+    Raises ValueError for `keep_q` with a head whose outputs are no action values, UserError for masks with a head that
+    does not heed them.
     """
 
     def __init__(
-        self, network: QNetwork, stacks: Stacks, exploration: Exploration, bellman: Bellman, keep_q: bool = False
+        self,
+        network: QNetwork,
+        stacks: Stacks,
+        exploration: Exploration,
+        bellman: Bellman,
+        keep_q: bool = False,
+        masked: bool = False,
     ) -> None:
         super().__init__()
+        if masked and not network.head.heeds_masks:
+            raise UserError(
+                f"{type(network.head).__name__} does not heed action masks: say --env.options.action_mask ignore, or "
+                "take another agent"
+            )
+        self.masked = masked
         self.network, self.stacks, self.exploration, self.bellman = network, stacks, exploration, bellman
         self.noise = 2 + network.head.noise
         self.lookback = stacks.lookback
@@ -72,6 +88,7 @@ class QPolicy(Policy):
                 )
             self.extras = {"q": Field((network.actions,), np.dtype(np.float32))}
             self.scored = ("extra.q", "action", "reward", "is_last", "is_terminal")
+            self.scored += (OBS + ACTION_MASK,) if masked else ()
 
     def initial_state(self, batch: int) -> State:
         """Black frames and the core's initial state."""
@@ -85,11 +102,20 @@ class QPolicy(Policy):
         x = self.network.features(obs, rows)
         x, core = self.network.core.step(core_state(state), x, rows["is_first"])
         q = self.network.head.q(self.network.head(x, self.head_noise(u[..., 2:], seat)))
-        action = (u[..., 1] * self.network.actions).long().clamp(max=self.network.actions - 1)
+        mask = rows[OBS + ACTION_MASK] if self.masked else None
+        action = self.random(u[..., 1], mask)
         if seat.play != "random":
             epsilon = self.exploration.epsilons(seat).to(self.device)
-            action = torch.where(u[..., 0] < epsilon, action, q.argmax(-1))
+            action = torch.where(u[..., 0] < epsilon, action, best(q, mask))
         return Decision(action, frames | named(core), {"q": q} if self.extras else {})
+
+    def random(self, u: Tensor, mask: Tensor | None) -> Tensor:
+        """Uniformly random actions int64 [B], of those that the mask [B, A] allows, from u [B]."""
+        if mask is None:
+            return (u * self.network.actions).long().clamp(max=self.network.actions - 1)
+        allowed = legal(mask).cumsum(-1)
+        number = torch.minimum((u * allowed[..., -1]).long(), allowed[..., -1] - 1)
+        return (allowed > number.unsqueeze(-1)).max(-1).indices  # the first of equal maxima
 
     def metrics(self, seat: Seat) -> dict[str, float]:
         """Mean epsilon of the seat's streams."""

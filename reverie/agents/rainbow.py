@@ -113,7 +113,9 @@ class Rainbow(DQN):
             return super().policy_of(network)
         explore = config.explore if config.explore_too else GREEDY
         stacks = Stacks(self.env.observation, config.stack)
-        return NoisyPolicy(network, stacks, explore, self.bellman(), keep_q=config.actor_priorities)
+        return NoisyPolicy(
+            network, stacks, explore, self.bellman(), config.actor_priorities, masked=self.env.action_mask
+        )
 
 
 class NoisyPolicy(QPolicy):

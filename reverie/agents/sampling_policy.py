@@ -12,8 +12,8 @@ from reverie.data.rows import State
 class SamplingPolicy(DreamerPolicy):
     """Policy whose ``greedy`` play is a sample of the actor, as all published evaluations of DreamerV3 are."""
 
-    def act(self, state: State, u: Tensor, seat: Seat) -> Tensor:
-        """The encoded action [B, A] at a state."""
+    def act(self, state: State, u: Tensor, seat: Seat, mask: Tensor | None = None) -> Tensor:
+        """The encoded action [B, A] at a state, of those that the mask allows."""
         if seat.play == "random":
-            return self.actions.uniform(u)
-        return self.actions.sample(self.actor(self.rssm.feature(state)), u)
+            return self.actions.uniform(u, mask)
+        return self.actions.sample(self.decide(self.rssm.feature(state), mask), u)

@@ -21,7 +21,7 @@ from reverie.agents.model_losses import Losses, of, total
 from reverie.agents.objective import Objective
 from reverie.agents.predictors import Discount, Reward
 from reverie.agents.seen import Seen
-from reverie.data.rows import OBS, State, observations
+from reverie.data.rows import ACTION_MASK, OBS, State, observations
 from reverie.errors import UserError
 from reverie.nets.actions import Actions
 from reverie.nets.balance import BalanceKind, Balancer, make_balancer
@@ -236,6 +236,11 @@ class WorldModel(nn.Module):
         if self.discount is None:
             return torch.full(features.shape[:-1], self.gamma, device=features.device)
         return self.discount.discounts(features)
+
+    @torch.no_grad()
+    def action_mask(self, features: Tensor) -> Tensor | None:
+        """Predicted mask of the actions [..., n] of features [..., F]; None if the objective cannot tell any."""
+        return self.objective.means(features, (ACTION_MASK,)).get(ACTION_MASK)
 
     def predict(self, state: State) -> Predicted:
         """Predictions of all that can be told of states [...]."""

@@ -28,6 +28,8 @@ from gymnasium import spaces
 
 OBS = "obs."
 EXTRA = "extra."
+ACTION_MASK = "action_mask"
+"""The observation that says which actions may be taken, where `EnvSpec.action_mask` is true."""
 FLAGS = ("is_first", "is_last", "is_terminal")
 
 Rows = dict[str, np.ndarray]

@@ -17,23 +17,29 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from reverie.data.rows import ACTION_MASK
+from reverie.envs.masks import Masks
 from reverie.envs.spaces import ActionAdapter, ObservationAdapter, Part
 from reverie.errors import UserError
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """Adapter of an environment. hidden: entries of vectors that are always 0, by key."""
+    """Adapter of an environment. masks: of its actions. hidden: entries of vectors that are always 0, by key."""
 
     observation: ObservationAdapter
     action: ActionAdapter
+    masks: Masks | None = None
     hidden: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
-    def observe(self, observation: Any, batch: int) -> tuple[dict[str, np.ndarray], bool]:
+    def observe(
+        self, observation: Any, batch: int, info: Mapping[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], bool]:
         """Observations as rows have them, key -> [batch, ...], and whether there was no leading axis.
 
         observation: of one stream or, with a leading axis, of `batch` streams, as the environment gives it; where it is
-        one array, also key -> array. Raises UserError if something is missing or does not fit the environment's space.
+        one array, also key -> array. info: beside it, for action masks that are there.
+        Raises UserError if something is missing or does not fit the environment's space.
         """
         parts = self.observation.parts
         values = [self._checked(part, _part(observation, part), batch) for part in parts]
@@ -47,6 +53,11 @@ class Adapter:
         }
         for key, entries in self.hidden.items():
             seen[key][:, list(entries)] = 0
+        if self.masks is not None and self.masks.source == "info":
+            found = (info or {}).get(ACTION_MASK)
+            if found is None:
+                raise UserError(f"{self.masks.id}: info['action_mask'] is missing; pass info=info as well")
+            seen[ACTION_MASK] = self.masks.flat(found)[None] if alone[0] else self.masks.batch(found, batch)
         return seen, alone[0]
 
     def act(self, action: np.ndarray, alone: bool) -> Any:

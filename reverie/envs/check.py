@@ -10,12 +10,13 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from reverie.data.rows import observations
+from reverie.data.rows import ACTION_MASK, OBS, Rows, observations
 from reverie.envs.calls import RESET, STEP, complaint
 from reverie.envs.env import ResumeError, VectorEnv
 from reverie.envs.findings import Findings, leaves
 from reverie.envs.gym import make_single, tell
 from reverie.envs.make import GYM, family_of, make_env
+from reverie.envs.masks import UNSAID, Masks
 from reverie.envs.partial import RESERVED
 from reverie.envs.reading import Reading, taken
 from reverie.envs.spaces import ActionAdapter, ObservationAdapter
@@ -145,23 +146,28 @@ def _check_single(
     if findings.problems:
         return {}, "unknown"
     description: dict[str, Any] = {}
+    adapted: dict[str, spaces.Space] = {}
+    masks: Masks | None = None
     try:
-        description = _describe(ObservationAdapter(env.observation_space, reading).spaces, env.action_space)
+        adapted = ObservationAdapter(env.observation_space, reading).spaces
+        description = _describe(adapted, env.action_space)
     except UserError as error:
         findings.problem("observation space", str(error))
     try:
-        description["action"] = str(ActionAdapter(env.action_space).space)
+        action = ActionAdapter(env.action_space).space
+        description["action"] = str(action)
+        masks = Masks(type(env.unwrapped).__name__, adapted, action, reading.action_mask)
     except UserError as error:
         findings.problem("action space", str(error))
     for key, (_, encoder) in description.get("observation", {}).items():
-        sides = ObservationAdapter(env.observation_space, reading).spaces[key].shape
+        sides = adapted[key].shape
         if encoder == "CNN" and sides is not None and min(sides[:2]) < 16:
             findings.warning(f"observation {key!r} is an image of only {sides[0]}x{sides[1]} pixels")
     _check_action_bounds(env.action_space, findings)
     env.action_space.seed(seed)
     try:
-        _play(env, findings, env_steps, seed)
-        return description, _replay(env, findings, seed)
+        _play(env, findings, env_steps, seed, masks)
+        return description, _replay(env, findings, seed, masks)
     except _RuleBroken:
         return description, "unknown"
 
@@ -190,37 +196,55 @@ def _call(findings: Findings, name: str, function: Callable[..., Any], size: int
     return out
 
 
-def _play(env: gymnasium.Env, findings: Findings, env_steps: int, seed: int) -> None:
-    observation, _ = _call(findings, "reset()", env.reset, 2, seed=seed)
+def _play(env: gymnasium.Env, findings: Findings, env_steps: int, seed: int, masks: Masks | None) -> None:
+    observation, info = _call(findings, "reset()", env.reset, 2, seed=seed)
     findings.observe(dict(leaves(env.observation_space, observation, findings)), is_first=True)
     for _ in range(env_steps):
-        action = env.action_space.sample()
-        observation, reward, terminated, truncated, _ = _call(findings, "step()", env.step, 5, action)
+        action = _allowed(env, findings, masks, observation, info)
+        observation, reward, terminated, truncated, info = _call(findings, "step()", env.step, 5, action)
         for name, flag in (("terminated", terminated), ("truncated", truncated)):
             if not isinstance(flag, bool | np.bool_):
                 findings.problem(name, f"{name} is {flag!r}; return a bool")
         findings.observe(dict(leaves(env.observation_space, observation, findings)), is_first=False)
         findings.reward(reward, bool(terminated or truncated), bool(terminated))
         if terminated or truncated:
-            observation, _ = _call(findings, "reset()", env.reset, 2)
+            observation, info = _call(findings, "reset()", env.reset, 2)
             findings.observe(dict(leaves(env.observation_space, observation, findings)), is_first=True)
 
 
-def _replay(env: gymnasium.Env, findings: Findings, seed: int) -> str:
-    """Kind of resume, after one episode is played twice from the same seed with the same actions."""
-    actions = [env.action_space.sample() for _ in range(REPLAYED)]
-    options = {"options": {"episode": 0}} if getattr(env.unwrapped, "counts_episodes", False) else {}
+def _allowed(env: gymnasium.Env, findings: Findings, masks: Masks | None, observation: Any, info: Any) -> Any:
+    """A random action, of those that a mask allows."""
+    space = env.action_space
+    if masks is not None and masks.unsaid(info):
+        findings.problem("action mask", UNSAID.format("it"))
+        masks.source = "info"  # or it would be played against its rules
+    if masks is None or masks.source is None:
+        return space.sample()
+    found = observation[ACTION_MASK] if masks.source == "obs" else info.get(ACTION_MASK, np.ones(masks.size))
+    flat = (masks.flat(found) > 0.5).astype(np.int8)
+    if not isinstance(space, spaces.MultiDiscrete):
+        return space.sample(flat)
+    return space.sample(tuple(np.split(flat, np.cumsum(masks.factors)[:-1])))
 
-    def episode() -> list[Any]:
-        out = [_copy(_call(findings, "reset()", env.reset, 2, seed=seed, **options)[0])]
-        for action in actions:
-            observation, reward, terminated, truncated, _ = _call(findings, "step()", env.step, 5, action)
+
+def _replay(env: gymnasium.Env, findings: Findings, seed: int, masks: Masks | None) -> str:
+    """Kind of resume, after one episode is played twice from the same seed with the same actions."""
+    options = {"options": {"episode": 0}} if getattr(env.unwrapped, "counts_episodes", False) else {}
+    actions: list[Any] = []
+
+    def episode(again: bool) -> list[Any]:
+        observation, info = _call(findings, "reset()", env.reset, 2, seed=seed, **options)
+        out = [_copy(observation)]
+        for i in range(len(actions) if again else REPLAYED):
+            if not again:
+                actions.append(_allowed(env, findings, masks, observation, info))
+            observation, reward, terminated, truncated, info = _call(findings, "step()", env.step, 5, actions[i])
             out.append((_copy(observation), reward))
             if terminated or truncated:
                 break
         return out
 
-    first, second = episode(), episode()
+    first, second = episode(again=False), episode(again=True)
     if not _equal(first[0], second[0]):
         findings.problem(
             "seed",
@@ -246,7 +270,7 @@ def _check_rows(
     findings.observe({k: v[0] for k, v in observations(rows).items()}, is_first=True)
     is_last = False
     while count < env_steps:
-        step = env.step(_sample(env, rng))
+        step = env.step(_sample(env, rng, rows))
         for rows in [step.rows] if step.ends is None else [step.ends, step.rows]:
             first = bool(rows["is_first"][0])
             findings.observe({k: v[0] for k, v in observations(rows).items()}, is_first=first)
@@ -257,13 +281,16 @@ def _check_rows(
     return _describe(env.spec.observation, env.spec.action), _resume(env, make, findings)
 
 
-def _sample(env: VectorEnv, rng: np.random.Generator) -> np.ndarray:
+def _sample(env: VectorEnv, rng: np.random.Generator, rows: Rows) -> np.ndarray:
+    """Random actions for rows, of those that a mask allows."""
     space = env.spec.action
-    if isinstance(space, spaces.Discrete):
-        return rng.integers(0, int(space.n), env.num_envs)
-    if isinstance(space, spaces.MultiDiscrete):
-        return rng.integers(0, space.nvec, (env.num_envs, len(space.nvec)))
-    return rng.uniform(-1.0, 1.0, (env.num_envs, *(space.shape or ()))).astype(np.float32)
+    if not isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        return rng.uniform(-1.0, 1.0, (env.num_envs, *(space.shape or ()))).astype(np.float32)
+    factors = [int(space.n)] if isinstance(space, spaces.Discrete) else [int(n) for n in space.nvec]
+    ones = np.ones((env.num_envs, sum(factors)))
+    mask = np.split(rows[OBS + ACTION_MASK] if env.spec.action_mask else ones, np.cumsum(factors)[:-1], -1)
+    draws = [np.where(part > 0.5, rng.random(part.shape), -1.0).argmax(-1) for part in mask]
+    return draws[0] if isinstance(space, spaces.Discrete) else np.stack(draws, -1)
 
 
 def _resume(env: VectorEnv, make: Callable[[], Any], findings: Findings) -> str:

@@ -35,6 +35,7 @@ class EnvSpec:
     protocol, flags: the named protocol and every one of its flags, written to the run's config.
     resume: how an interrupted stream goes on: its state is restored (``state``), it is simulated again from its
         episode seed and actions (``replay``), or its open episode is closed as truncated (``truncate``).
+    action_mask: whether the observation ``action_mask`` says which actions may be taken, see `reverie.envs.masks`.
     random_score, optimal_score: reference episode returns where they are known exactly.
     """
 
@@ -45,6 +46,7 @@ class EnvSpec:
     protocol: str = "default"
     flags: Mapping[str, Any] = field(default_factory=dict)
     resume: Resume = "truncate"
+    action_mask: bool = False
     random_score: float | None = None
     optimal_score: float | None = None
 

@@ -31,6 +31,9 @@ MiniGrid: object, colour, state (doors 0 to 2, the agent's direction 0 to 3). So
 2019, "MinAtar", section 2.
 """
 
+MASKED = ("Taxi-",)
+"""Prefixes of ids of which Gymnasium's documentation says that info["action_mask"] tells which actions do something."""
+
 
 def names() -> list[str]:
     """Ids in Gymnasium's registry, except those that have a family of their own."""
@@ -99,7 +102,7 @@ def tell(id: str, options: Mapping[str, Any]) -> Told:
     Raises UserError on values of a wrong type, and where the environment has an option of the same name.
     """
     known = next((known for prefix, known in KNOWN.items() if id.startswith(prefix)), {})
-    reading, rest = taken(options, known)
+    reading, rest = taken(options, known, "follow" if id.startswith(MASKED) else None)
     conventions = {name: value for name, value in rest.items() if name in SAYABLE}
     said = {name: value for name, value in options.items() if name in ANNOTATIONS} | conventions
     check_options(id, said, {**ANNOTATIONS, **SAYABLE})

@@ -29,6 +29,7 @@ from reverie.data.rows import OBS, Rows
 from reverie.envs import calls
 from reverie.envs.adapter import Adapter
 from reverie.envs.env import EnvSpec, Step, VectorEnv
+from reverie.envs.masks import Masks
 from reverie.envs.reading import Reading
 from reverie.envs.resume import episode_seed
 from reverie.envs.spaces import ActionAdapter, ObservationAdapter
@@ -75,7 +76,15 @@ class NativeVector(VectorEnv):
         self.num_envs = int(env.num_envs)
         self._observation = ObservationAdapter(env.single_observation_space, reading)
         self._action = ActionAdapter(env.single_action_space)
-        self.spec = EnvSpec(id=id, observation=self._observation.spaces, action=self._action.space, **spec)
+        heed = reading.action_mask if reading is not None else None
+        self._masks = Masks(id, self._observation.spaces, self._action.space, heed)
+        self.spec = EnvSpec(
+            id=id,
+            observation=self._masks.extend(self._observation.spaces),
+            action=self._action.space,
+            action_mask=self._masks.source is not None,
+            **spec,
+        )
         self.mode = _mode(id, env, self._conventions)
         self._seeds_streams = isinstance(
             env.unwrapped, gymnasium.vector.SyncVectorEnv | gymnasium.vector.AsyncVectorEnv
@@ -89,7 +98,7 @@ class NativeVector(VectorEnv):
     @property
     def adapter(self) -> Adapter:
         """Adapter of a single environment's observations and actions."""
-        return Adapter(self._observation, self._action)
+        return Adapter(self._observation, self._action, self._masks)
 
     def reset(self, seed: int) -> Rows:
         """First rows of all streams, which begin anew."""
@@ -98,8 +107,8 @@ class NativeVector(VectorEnv):
         self._ended[:] = False
         # Sync- and AsyncVectorEnv take a list of seeds, which the base class does not declare.
         first: Any = self._seeds() if self._seeds_streams else episode_seed(self._seed, 0, 0)
-        observation, _ = self.env.reset(seed=first)
-        return self._rows(observation, is_first=np.ones(self.num_envs, bool))
+        observation, info = self.env.reset(seed=first)
+        return self._rows(observation, info, is_first=np.ones(self.num_envs, bool))
 
     def step(self, action: np.ndarray) -> Step:
         """Rows after one step of every stream; `action` is ignored where the row before was is_last (NextStep only)."""
@@ -112,15 +121,15 @@ class NativeVector(VectorEnv):
                     "read as one that resets in the next: say --env.options.autoreset same_step"
                 )
             first, self._ended = self._ended, terminated | truncated
-            return Step(self._rows(observation, reward, first, self._ended, terminated))
+            return Step(self._rows(observation, info, reward, first, self._ended, terminated))
         last = terminated | truncated
         streams = np.flatnonzero(last)
         if not len(streams):
-            return Step(self._rows(observation, reward))
-        before, after = self._turn(observation, info, last, streams)
-        whole = self._rows(before, reward, is_last=last, is_terminal=terminated)
+            return Step(self._rows(observation, info, reward))
+        (before, info_before), (after, info) = self._turn(observation, info, last, streams)
+        whole = self._rows(before, info_before, reward, is_last=last, is_terminal=terminated)
         ends = {name: value[streams] for name, value in whole.items()}
-        rows = self._rows(after, np.where(last, 0.0, reward), is_first=last)
+        rows = self._rows(after, info, np.where(last, 0.0, reward), is_first=last)
         return Step(rows, ends, streams.astype(np.int64))
 
     def render(self) -> np.ndarray | None:
@@ -134,16 +143,19 @@ class NativeVector(VectorEnv):
         """Close the vector environment."""
         self.env.close()
 
-    def _turn(self, observation: Any, info: dict[str, Any], last: np.ndarray, streams: np.ndarray) -> tuple[Any, Any]:
-        """Observations [N] before and after the resets of the streams that ended."""
+    def _turn(
+        self, observation: Any, info: dict[str, Any], last: np.ndarray, streams: np.ndarray
+    ) -> tuple[tuple[Any, dict[str, Any]], tuple[Any, dict[str, Any]]]:
+        """Observations [N] and info before and after the resets of the streams that ended."""
         if self.mode == "SameStep":
-            return self._with_finals(observation, info, streams), observation
+            finals = self._masks.instead(info, info.get("final_info") or {}, last)
+            return (self._with_finals(observation, info, streams), finals), (observation, info)
         # Adapted first, because a reset may write into the arrays that the step returned.
         before = self._observation.batch(observation)
         self._episode += last
         seeds: Any = self._seeds() if self._seeds_streams else None
-        after, _ = self.env.reset(seed=seeds, options={"reset_mask": last})
-        return _Adapted(before), after
+        after, begun = self.env.reset(seed=seeds, options={"reset_mask": last})
+        return (_Adapted(before), info), (after, self._masks.instead(info, begun, last))
 
     def _with_finals(self, observation: Any, info: dict[str, Any], streams: np.ndarray) -> _Adapted:
         """The observations, with those of `streams` replaced by the last ones of their episodes."""
@@ -178,6 +190,7 @@ class NativeVector(VectorEnv):
     def _rows(
         self,
         observation: Any,
+        info: dict[str, Any],
         reward: np.ndarray | None = None,
         is_first: np.ndarray | None = None,
         is_last: np.ndarray | None = None,
@@ -189,6 +202,7 @@ class NativeVector(VectorEnv):
         rows["reward"] = np.zeros(self.num_envs, np.float32) if reward is None else np.asarray(reward, np.float32)
         for name, flag in (("is_first", is_first), ("is_last", is_last), ("is_terminal", is_terminal)):
             rows[name] = np.zeros(self.num_envs, bool) if flag is None else np.array(flag, bool)
+        self._masks.put(rows, info, rows["is_last"])
         return rows
 
 

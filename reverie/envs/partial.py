@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from reverie.data.rows import OBS, Rows
+from reverie.data.rows import ACTION_MASK, OBS, Rows
 from reverie.envs.adapter import Adapter
 from reverie.envs.env import Step, VectorEnv
 from reverie.errors import UserError
@@ -50,8 +50,11 @@ class Partial(VectorEnv):
         self._flicker = _checked_flicker(env, flicker)
         self._entries = _masked_entries(env, mask)
         flags = {**env.spec.flags, "flicker": self._flicker, "mask": {k: list(v) for k, v in self._entries.items()}}
-        hidden = {key: self._space(key, space) for key, space in env.spec.observation.items()}
+        hidden = {
+            key: space if _is_mask(env, key) else self._space(key, space) for key, space in env.spec.observation.items()
+        }
         self.spec = replace(env.spec, observation=hidden, flags=flags, optimal_score=None)
+        self._hideable = [key for key in env.spec.observation if not _is_mask(env, key)]
         self._seed = 0
         self._rows_shown = np.zeros(self.num_envs, np.int64)
         self._draws: list[np.random.Generator] = []
@@ -128,11 +131,16 @@ class Partial(VectorEnv):
             rows[OBS + key][:, entries] = 0
         if self._flicker:
             dark = np.array([self._draws[i].random() for i in streams]) < self._flicker
-            for key in self.spec.observation if dark.any() else ():
+            for key in self._hideable if dark.any() else ():
                 rows[OBS + key] = rows[OBS + key].copy()
                 rows[OBS + key][dark] = 0
         self._rows_shown[streams] += 1
         return rows
+
+
+def _is_mask(env: VectorEnv, key: str) -> bool:
+    """Whether a key says which actions may be taken, which is never hidden."""
+    return env.spec.action_mask and key == ACTION_MASK
 
 
 def _checked_flicker(env: VectorEnv, flicker: float) -> float:
@@ -150,7 +158,7 @@ def _checked_flicker(env: VectorEnv, flicker: float) -> float:
 def _masked_entries(env: VectorEnv, mask: Mask) -> dict[str, list[int]]:
     """Key -> positions, checked against the observations of `env`."""
     shapes = {k: s.shape for k, s in env.spec.observation.items() if isinstance(s, spaces.Box) and s.shape is not None}
-    vectors = {key: shape[0] for key, shape in shapes.items() if len(shape) == 1}
+    vectors = {key: shape[0] for key, shape in shapes.items() if len(shape) == 1 and not _is_mask(env, key)}
     if not isinstance(mask, Mapping):
         if mask and len(vectors) != 1:
             have = (

@@ -9,8 +9,8 @@
     layout    hwc, chw, hw: where the channels (of a grid: its planes of codes) are
     codes     how many codes a grid has, or each of its planes: a list; otherwise its bounds say it
 
-Each is one value, where one observation alone can be meant, or a value by key: ``{"camera": "image"}``. Names of nested
-observations are nested or joined with "/".
+Each of these is one value, where one observation alone can be meant, or a value by key: ``{"camera": "image"}``. Names
+of nested observations are nested or joined with "/".
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from reverie.errors import UserError, suggest
 Kind = Literal["image", "grid", "vector", "drop"]
 Layout = Literal["hwc", "chw", "hw"]
 Codes = int | Sequence[int]
+Heed = Literal["follow", "ignore"]
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,14 @@ class Said:
 class Reading:
     """What was said of all observations, see the module. `of` finds what was said of each.
 
-    known: what is known of observations of which nothing was said, by name.
+    action_mask: whether agents take masked actions only: ``follow`` ``info["action_mask"]``, or ``ignore`` it and the
+    observation of that name. known: what is known of observations of which nothing was said, by name.
     """
 
     kind: Kind | Mapping[str, Any] = field(default_factory=dict)
     layout: Layout | Mapping[str, Any] = field(default_factory=dict)
     codes: Codes | Mapping[str, Any] = field(default_factory=dict)
+    action_mask: Heed | None = None
     known: Mapping[str, Said] = field(default_factory=dict)
 
     def of(self, leaves: Mapping[str, spaces.Space]) -> dict[str, Said]:
@@ -72,13 +75,23 @@ class Reading:
 PICTURE = Reading("image", "hwc")
 """What families say whose environments show pictures of any size."""
 
-ANNOTATIONS: dict[str, Any] = {"kind": str | Mapping, "layout": str | Mapping, "codes": int | list | Mapping}
+ANNOTATIONS: dict[str, Any] = {
+    "kind": str | Mapping,
+    "layout": str | Mapping,
+    "codes": int | list | Mapping,
+    "action_mask": Heed,
+}
 """The options as `reverie.envs.options.check_options` checks them."""
 
 
-def taken(options: Mapping[str, Any], known: Mapping[str, Said] = {}) -> tuple[Reading, dict[str, Any]]:
-    """The reading among the options of an environment, and the other options."""
-    said = {name: options[name] for name in ANNOTATIONS if name in options}
+def taken(
+    options: Mapping[str, Any], known: Mapping[str, Said] = {}, heed: Heed | None = None
+) -> tuple[Reading, dict[str, Any]]:
+    """The reading among the options of an environment, and the other options.
+
+    known, heed: of the environment, where an option says nothing else.
+    """
+    said: dict[str, Any] = {"action_mask": heed} | {name: options[name] for name in ANNOTATIONS if name in options}
     return Reading(**said, known=known), {name: value for name, value in options.items() if name not in ANNOTATIONS}
 
 

@@ -20,6 +20,7 @@ from reverie.data.rows import OBS, Rows
 from reverie.envs import calls
 from reverie.envs.adapter import Adapter
 from reverie.envs.env import EnvSpec, ResumeError, Step, VectorEnv
+from reverie.envs.masks import Masks
 from reverie.envs.reading import Reading
 from reverie.envs.resume import ActionLog, episode_seed, row_checksum
 from reverie.envs.spaces import ActionAdapter, ObservationAdapter
@@ -52,8 +53,14 @@ class SyncVector(VectorEnv):
         self.num_envs = len(self.envs)
         self._observation = ObservationAdapter(first.observation_space, reading)
         self._action = ActionAdapter(first.action_space)
+        heed = reading.action_mask if reading is not None else None
+        self._masks = Masks(id, self._observation.spaces, self._action.space, heed)
         self.spec = EnvSpec(
-            id=id, observation=self._observation.spaces, action=self._action.space, **{"resume": "replay", **spec}
+            id=id,
+            observation=self._masks.extend(self._observation.spaces),
+            action=self._action.space,
+            action_mask=self._masks.source is not None,
+            **{"resume": "replay", **spec},
         )
         self._counts_episodes = [bool(getattr(env.unwrapped, "counts_episodes", False)) for env in self.envs]
         self.render_fps = (first.metadata or {}).get("render_fps")
@@ -65,7 +72,7 @@ class SyncVector(VectorEnv):
     @property
     def adapter(self) -> Adapter:
         """Adapter of a single environment's observations and actions."""
-        return Adapter(self._observation, self._action)
+        return Adapter(self._observation, self._action, self._masks)
 
     def reset(self, seed: int) -> Rows:
         """First rows [N, ...] of all streams, which begin anew at their episode 0; all ``is_first``."""
@@ -140,25 +147,27 @@ class SyncVector(VectorEnv):
         self._log[i].clear()
         episode = int(self._episode[i])
         options = {"episode": episode} if self._counts_episodes[i] else None
-        observation, _ = calls.reset(self.spec.id, self.envs[i], episode_seed(self._seed, i, episode), options)
-        return self._row(observation, is_first=True)
+        observation, info = calls.reset(self.spec.id, self.envs[i], episode_seed(self._seed, i, episode), options)
+        return self._row(observation, info, is_first=True)
 
     def _act(self, i: int, native: Any) -> tuple[Rows, dict[str, Any]]:
         if isinstance(self._action.native, gymnasium.spaces.Discrete):
             native = int(native)
         observation, reward, terminated, truncated, info = calls.step(self.spec.id, self.envs[i], native)
-        row = self._row(observation, reward=reward, is_last=terminated or truncated, is_terminal=terminated)
+        row = self._row(observation, info, reward=reward, is_last=terminated or truncated, is_terminal=terminated)
         return row, info
 
     def _row(
         self,
         observation: Any,
+        info: Mapping[str, Any],
         reward: float = 0.0,
         is_first: bool = False,
         is_last: bool = False,
         is_terminal: bool = False,
     ) -> Rows:
         row: Rows = {OBS + key: value for key, value in self._observation.one(observation).items()}
+        self._masks.one(row, info, is_last)
         row["reward"] = np.array(reward, np.float32)
         for name, flag in (("is_first", is_first), ("is_last", is_last), ("is_terminal", is_terminal)):
             row[name] = np.array(flag)

@@ -16,6 +16,12 @@ from reverie.ops import distributions as D
 ContinuousKind = Literal["trunc_normal", "tanh_normal", "normal"]
 
 
+def legal(mask: Tensor) -> Tensor:
+    """Actions that may be taken, bool [..., n], of a mask of 0 and 1; all where it allows none (closing rows)."""
+    allowed = mask > 0.5
+    return allowed | ~allowed.any(-1, keepdim=True)
+
+
 class DiscreteActions:
     """One or several one-hot categoricals (Discrete, MultiDiscrete). Encoded actions are concatenated one-hots.
 
@@ -31,7 +37,15 @@ class DiscreteActions:
 
     def _factors(self, x: Tensor) -> list[Tensor]:
         parts = [part.float() for part in x.split(self.nvec, -1)]
-        return [D.unimix_logits(part, self.unimix) for part in parts] if self.unimix else parts
+        if not self.unimix:
+            return parts
+        mixed = [D.unimix_logits(part, self.unimix) for part in parts]
+        return [torch.where(part == -torch.inf, part, mix) for part, mix in zip(parts, mixed, strict=True)]
+
+    def masked(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Outputs [..., params] that give no probability to what the mask, `legal` [..., params] of it, forbids."""
+        allowed = torch.cat([legal(part) for part in mask.split(self.nvec, -1)], -1)
+        return x.float().masked_fill(~allowed, -torch.inf)
 
     def encode(self, action: Tensor) -> Tensor:
         """Encoded actions, float32 [..., size], of int64 [...] or [..., K]."""
@@ -48,9 +62,10 @@ class DiscreteActions:
         factors = self._factors(x)
         return torch.cat([D.one_hot_straight_through(f, u[..., i]) for i, f in enumerate(factors)], -1)
 
-    def uniform(self, u: Tensor) -> Tensor:
-        """Uniformly random encoded action from noise [..., noise]."""
-        return self.sample(u.new_zeros(*u.shape[:-1], self.params), u)
+    def uniform(self, u: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Uniformly random encoded action, of those that the mask allows, from noise [..., noise]."""
+        x = u.new_zeros(*u.shape[:-1], self.params)
+        return self.sample(x if mask is None else self.masked(x, mask), u)
 
     def mode(self, x: Tensor) -> Tensor:
         """The likeliest encoded action."""
@@ -118,8 +133,12 @@ class ContinuousActions:
         f = D.trunc_normal_sample if self.kind == "trunc_normal" else D.tanh_normal_sample
         return f(mean, std, u)
 
-    def uniform(self, u: Tensor) -> Tensor:
-        """Uniformly random action from noise."""
+    def masked(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Raises TypeError: continuous actions have no masks."""
+        raise TypeError("continuous actions have no masks")
+
+    def uniform(self, u: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Uniformly random action from noise. There are no masks of continuous actions."""
         return 2 * u - 1
 
     def mode(self, x: Tensor) -> Tensor:

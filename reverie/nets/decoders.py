@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import pairwise
 
 import torch
@@ -117,12 +117,13 @@ class Decoder(nn.Module):
             self.mlp = MLP(inputs, config.layers, config.units, config.act, config.norm)
             self.heads = nn.ModuleList(nn.Linear(self.mlp.outputs, vector_size(s)) for s in self.vectors.values())
 
-    def forward(self, features: Tensor) -> dict[str, Tensor]:
-        """Means by key of features [*lead, inputs]."""
+    def forward(self, features: Tensor, keys: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Means by key of features [*lead, inputs]. keys: which; None: all."""
         lead = features.shape[:-1]
         flat = features.flatten(0, -2)
-        means = {key: cnn(flat) for key, cnn in zip(self.images, self.cnns, strict=True)}
-        if self.vectors:
+        wanted = {*self.images, *self.vectors}.intersection(keys) if keys is not None else {*self.images, *self.vectors}
+        means = {key: cnn(flat) for key, cnn in zip(self.images, self.cnns, strict=True) if key in wanted}
+        if wanted & self.vectors.keys():
             hidden = self.mlp(flat)
-            means |= {key: head(hidden) for key, head in zip(self.vectors, self.heads, strict=True)}
+            means |= {key: head(hidden) for key, head in zip(self.vectors, self.heads, strict=True) if key in wanted}
         return {key: mean.view(*lead, *mean.shape[1:]) for key, mean in means.items()}

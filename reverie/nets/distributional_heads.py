@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reverie.nets.noisy import NoisyStream, factor_noise
-from reverie.nets.q_heads import QHead, Reads, gather_actions
+from reverie.nets.q_heads import QHead, Reads, best, gather_actions
 from reverie.nets.values import Atoms, Quantiles, Scalar
 from reverie.ops.n_step import NStep
 
@@ -71,6 +71,7 @@ class ImplicitQuantiles(QHead):
     """
 
     frequencies: Tensor
+    heeds_masks = True
 
     def __init__(
         self, body: QHead, inputs: int, cosines: int, levels: int, targets: int, acting: int, kappa: float = 1.0
@@ -106,12 +107,12 @@ class ImplicitQuantiles(QHead):
     def select(self, reads: Reads) -> Tensor:
         """Actions with the largest mean over K levels that the target itself is not made of, int64 [learn, B]."""
         chooser = reads.target[..., self.targets :] if reads.online is None else reads.online
-        return self.q(chooser).argmax(-1)
+        return best(self.q(chooser), reads.mask)
 
     def target(self, reads: Reads, parts: NStep) -> Tensor:
         """Samples of the chosen action's return at the N' levels, after the rewards earned, [learn, B, N']."""
-        best = self._at(reads.target[..., : self.targets], self.select(reads))
-        return self.values.backup(best, parts.earned, parts.discount)
+        chosen = self._at(reads.target[..., : self.targets], self.select(reads))
+        return self.values.backup(chosen, parts.earned, parts.discount)
 
     def loss(self, outputs: Tensor, action: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of quantile regression of Z(o_t, a_t) at its N levels towards the N' samples; error of the means."""

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from reverie.nets.actions import legal
 from reverie.nets.values import Scalar, Values
 from reverie.ops.n_step import NStep
 
@@ -29,13 +31,15 @@ class Reads:
 
     target, online: of the target network and of the online network at the rows to bootstrap from; online is None unless
     the online network chooses (Double). here: of the target network at the learned rows themselves, None unless
-    `QHead.reads_here`. action: int64 [learn, B], taken at the learned rows.
+    `QHead.reads_here`. action: int64 [learn, B], taken at the learned rows. mask: of the actions at the rows to
+    bootstrap from [learn, B, A], None: all may be taken.
     """
 
     target: Tensor
     online: Tensor | None
     here: Tensor | None
     action: Tensor
+    mask: Tensor | None = None
 
     @property
     def chooser(self) -> Tensor:
@@ -50,6 +54,13 @@ class QHead(nn.Module, ABC):
     """uniform numbers that one reading for a decision takes"""
     reads_here: bool = False
     """whether `target` also reads the target network at the learned rows (Munchausen)"""
+    heeds_masks: bool = True
+    """whether targets bootstrap from allowed actions only; heads with their own `target` or `select` must say so"""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if {"target", "select"} & vars(cls).keys() and "heeds_masks" not in vars(cls):
+            cls.heeds_masks = False
 
     def __init__(self, values: Values) -> None:
         super().__init__()
@@ -77,12 +88,12 @@ class QHead(nn.Module, ABC):
 
     def select(self, reads: Reads) -> Tensor:
         """Actions to bootstrap from, int64 [learn, B]: the best of the target network, or (Double) of the online."""
-        return self.q(reads.chooser).argmax(-1)
+        return best(self.q(reads.chooser), reads.mask)
 
     def target(self, reads: Reads, parts: NStep) -> Tensor:
         """Targets of the taken actions' outputs: rewards earned, and the chosen action's outputs where they end."""
-        best = gather_actions(reads.target, self.select(reads))
-        return self.values.backup(best, parts.earned, parts.discount)
+        chosen = gather_actions(reads.target, self.select(reads))
+        return self.values.backup(chosen, parts.earned, parts.discount)
 
     def loss(self, outputs: Tensor, action: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and error of every row, [learn, B] each; errors become priorities."""
@@ -125,6 +136,11 @@ class DuelingQ(QHead):
         """Action values [..., A] of x [..., inputs]."""
         advantage = self.advantage(x).float()
         return self.value(x).float() + advantage - advantage.mean(-1, keepdim=True)
+
+
+def best(q: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The best action, int64 [...], of values [..., A]: of those that the mask allows, if there is one."""
+    return (q if mask is None else q.masked_fill(~legal(mask), -torch.inf)).argmax(-1)
 
 
 def gather_actions(outputs: Tensor, action: Tensor) -> Tensor:

@@ -52,7 +52,14 @@ class LoadedPolicy:
         return {**self.policy.initial_state(batch), "prev_action": prev, "is_first": first}
 
     def act(
-        self, obs: Any, state: State, *, reward: Any = 0.0, is_first: Any = None, play: Play = "greedy"
+        self,
+        obs: Any,
+        state: State,
+        *,
+        reward: Any = 0.0,
+        is_first: Any = None,
+        info: Mapping[str, Any] | None = None,
+        play: Play = "greedy",
     ) -> tuple[Any, State]:
         """One decision per stream.
 
@@ -61,7 +68,8 @@ class LoadedPolicy:
             its own bounds, counted from its own start. Or rows of a `VectorEnv`, as its `reset` and `step` return them:
             then reward and is_first are theirs, and the action is for its `step`.
         reward: earned on the way to obs, for agents that remember it. is_first: bool [B], where a stream begins anew
-            (default: never, but after `initial_state`).
+            (default: never, but after `initial_state`). info: as `reset` and `step` return it; needed where it tells
+            which actions may be taken.
         Raises UserError if an observation is not of the environment's space. Flicker is the environment's, not done
         here; entries that are masked are hidden here too.
         """
@@ -71,7 +79,7 @@ class LoadedPolicy:
             seen, alone = self._of_rows(obs, batch), False
             reward, is_first = obs["reward"], obs["is_first"]
         else:
-            seen, alone = self.adapter.observe(obs, batch)
+            seen, alone = self.adapter.observe(obs, batch, info)
         rows = {OBS + key: torch.from_numpy(value).to(self.device) for key, value in seen.items()}
         first = state["is_first"]
         if is_first is not None:

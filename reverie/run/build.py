@@ -63,6 +63,11 @@ def build_agent(config: Config, env: EnvSpec, since: Length | None = None) -> Ag
 
     since: see `reverie.run.length.run_length`; whoever only acts needs none.
     """
+    if env.action_mask and not find(config.name).load().masks:
+        raise UserError(
+            f"{config.name} does not heed action masks, which {env.id} gives: take another agent, or say "
+            "--env.options.action_mask ignore"
+        )
     try:
         return find(config.name).load()(resolve(config.agent, run_length(config, env.action_repeat, since)), env)
     except ValueError as error:
