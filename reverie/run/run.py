@@ -56,6 +56,11 @@ class Clock:
         return self.learner.learner_steps
 
     @property
+    def window(self) -> int:
+        """Rows of a window."""
+        return self.learner.windows.length
+
+    @property
     def version(self) -> int:
         """Version of the learner's parameters: the learner_steps behind them."""
         return self.learner_steps
@@ -94,6 +99,7 @@ class Run:
         self.finished_at = self.saved_at = -1
         self.summary: dict[str, Any] = {}
         self.stop = Stop()
+        self._waited = False
         self.owed = False
         """whether an evaluation is due that has not been played to its end; a resumed run plays it"""
         self.resumed: tuple[int, int] | None = None
@@ -219,6 +225,13 @@ class Run:
         line["speed/learner_steps_per_s"] = (self.clock.learner_steps - learner_steps) / seconds
         self.record(line)
         self._mark()
+        env_steps, prefill = self.clock.env_steps, self.config.run.prefill
+        if not self._waited and not self.clock.learner_steps and env_steps > prefill:
+            self._waited = True
+            notice(
+                f"no learner_step yet after {env_steps} env_steps (run.prefill is {prefill}): training waits for the "
+                f"first windows of {self.clock.window} rows that can be drawn"
+            )
 
     def _mark(self) -> None:
         self._since = time.perf_counter()
@@ -301,9 +314,18 @@ class Run:
         return keyed
 
     def finish(self, learner: Learner, save: Callable[[], None]) -> None:
-        """Evaluate a run that has made all env_steps, which are saved, and save once more with that."""
+        """Evaluate a run that has made all env_steps, which are saved, and save once more with that.
+
+        Raises UserError if it has made no learner_step: what it would be evaluated with was never trained.
+        """
         if not self.finished or self.complete:
             return
+        if not self.clock.learner_steps:
+            raise UserError(
+                f"nothing was trained: all {self.clock.env_steps} env_steps were made, and no batch of "
+                f"{self.config.replay.batch} windows of {self.clock.window} rows could be drawn; they are saved in "
+                f"{self.run_dir}: go on with a longer run, or begin another with smaller windows"
+            )
         self.evaluate(learner)
         if not self.owed:
             self.finished_at = self.clock.env_steps

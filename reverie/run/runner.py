@@ -29,6 +29,7 @@ from reverie.run.companions import gather
 from reverie.run.finite import Finite
 from reverie.run.init import init_networks
 from reverie.run.lock import Stop
+from reverie.run.preflight import check_trains
 from reverie.run.roles import Trainer
 from reverie.run.run import Clock, Run, Stateful
 from reverie.run.transition import step
@@ -53,6 +54,7 @@ class Runner(ABC):
         prepare_process(config.run.threads)
         self.config, self.chain = config, chain or Chain(config, {})
         self.agent = build_agent(config, env, self.chain.since)
+        check_trains(config, self.agent)
         self.learner = build_learner(config, self.agent, pick_device(config.run.device))
         self.store = build_store(config, self.learner, env, run_dir)
         feed = Feed(self.store, config.replay.batch, self.learner.device, config.run.ahead)
