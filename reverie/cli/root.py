@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
-import json
+import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 import click
 
@@ -67,7 +68,42 @@ def cli(ctx: click.Context) -> None:
 
 
 RUN_DIR = click.argument("run_dir", metavar="DIR", type=click.Path(path_type=Path))
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+_OUT = f"{__name__}.out"
+
+
+@contextmanager
+def _kept_apart() -> Iterator[IO[str]]:
+    """Standard output, as a file; meanwhile whatever else is printed, by C libraries too, goes to standard error."""
+    out = sys.stdout
+    out.flush()
+    try:
+        number = out.fileno()
+    except (OSError, ValueError):  # no file of the operating system: in tests
+        with redirect_stdout(sys.stderr):
+            yield out
+        return
+    with os.fdopen(os.dup(number), "w") as kept, redirect_stdout(sys.stderr):
+        os.dup2(sys.stderr.fileno(), number)
+        try:
+            yield kept
+        finally:
+            kept.flush()
+            os.dup2(kept.fileno(), number)
+
+
+def _keep_apart(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
+    if value:
+        ctx.meta[_OUT] = ctx.with_resource(_kept_apart())
+    return value
+
+
+AS_JSON = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    callback=_keep_apart,
+    help="Print the result as JSON, and nothing else on standard output.",
+)
 
 
 def require_run(run_dir: Path) -> None:
@@ -84,7 +120,9 @@ def folder_name(name: str) -> str:
 def show(result: Mapping[str, Any], as_json: bool = False) -> None:
     """Echo a result as aligned lines, groups as dotted names, long lists and those in groups left out; or as JSON."""
     if as_json:
-        click.echo(json.dumps(result, indent=2, default=str))
+        from reverie.report.record import to_json
+
+        click.echo(to_json(result, 2), file=click.get_current_context().meta[_OUT])
         return
     items = {
         name: value

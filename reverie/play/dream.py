@@ -6,7 +6,6 @@ repeats the last frame that was seen.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,9 @@ from reverie.play.foresight import measures
 from reverie.play.model import LoadedModel, held_out, load_model
 from reverie.play.open_loop import frames, join, open_loop
 from reverie.report.curves import error_by_horizon
+from reverie.report.document import check_folder, write_whole
 from reverie.report.prediction import Outcomes
+from reverie.report.record import to_json
 from reverie.report.video import enlarge, side_by_side, strip, write_image, write_video
 
 
@@ -94,6 +95,7 @@ def dream(
         raise UserError(
             f"{config.env.id} has no image observations to dream of; `reverie report {run_dir}` has numbers"
         )
+    check_folder(out)
     held_sequences = held_out(loaded, max(sequences, episodes), context, horizon, seed)
     loaded.env.close()
     parts = [predict(loaded, sequence, images[0], context, horizon, samples) for sequence in held_sequences]
@@ -102,7 +104,6 @@ def dream(
     reach = int((valid > 0).sum())
     truth = np.stack([p.truth for p in parts[:episodes]])
     dreamed = np.stack([p.dream for p in parts[:episodes]])
-    out.mkdir(parents=True, exist_ok=True)
     files = {
         "gif": out / "dream.gif",
         "strip": out / "dream.png",
@@ -132,7 +133,7 @@ def dream(
         "prediction": measures(loaded, join([p.outcomes for p in parts])),
         "files": {name: str(path) for name, path in files.items()},
     }
-    files["json"].write_text(json.dumps(result, indent=2) + "\n")
+    write_whole(files["json"], to_json(result, 2) + "\n")
     return result
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,8 @@ from reverie.play.dream_score import score_in_dream
 from reverie.play.load import load
 from reverie.play.show import Film, Sink, pace
 from reverie.play.window import Window
+from reverie.report.document import beside, write_whole
+from reverie.report.record import to_json
 from reverie.report.video import VideoWriter
 from reverie.run.build import build_env, derive
 from reverie.run.roles import Evaluator, cut_line
@@ -142,8 +143,6 @@ def _name(env_steps: int, checkpoint: str, env: EnvConfig | None, play: Play) ->
 
 def _write(path: Path, result: Mapping[str, Any]) -> None:
     """Write a result; one that cannot be written is said, and shown all the same."""
-    try:
+    with beside(path.name):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=2) + "\n")
-    except OSError as error:
-        notice(f"{path} was not written: {error.strerror}; name another folder with --out")
+        write_whole(path, to_json(result, 2) + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,10 @@ import numpy as np
 from reverie.errors import UserError
 from reverie.play.model import LoadedModel, held_out, load_model
 from reverie.play.open_loop import OpenLoop, frames, join, open_loop
+from reverie.report.document import beside, write_whole
 from reverie.report.prediction import Outcomes, check_threshold, false_mass, reward_threshold, summarise
 from reverie.report.prediction_figure import draw_prediction
+from reverie.report.record import to_json
 from reverie.report.reward_video import Episode, reward_video
 
 BATCH = 16
@@ -90,19 +91,19 @@ def report(
         "play": "random" if random_play else "policy",
         "seed": seed,
         **measured,
-        "files": {"json": str(out / "prediction.json"), "png": str(out / "prediction.png")},
     }
-    out.mkdir(parents=True, exist_ok=True)
-    title = f"{config.name} on {config.env.id}: open loop after {context} rows"
-    draw_prediction(measured, out / "prediction.png", title)
-    if gif:
-        limit = None if measured["hallucination"] is None else measured["hallucination"]["threshold"]
-        worst = np.argsort(-false_mass(whole, limit), kind="stable")[:episodes]
-        reward_video([films[i] for i in worst], context, limit, out / "prediction.gif")
-        result["files"]["gif"] = str(out / "prediction.gif")
-    partial = out / "prediction.json.partial"  # what is called prediction.json is whole
-    partial.write_text(json.dumps(result, indent=2) + "\n")
-    partial.rename(out / "prediction.json")
+    with beside("the report"):
+        files = {"json": str(out / "prediction.json"), "png": str(out / "prediction.png")}
+        out.mkdir(parents=True, exist_ok=True)
+        title = f"{config.name} on {config.env.id}: open loop after {context} rows"
+        draw_prediction(measured, out / "prediction.png", title)
+        if gif:
+            limit = None if measured["hallucination"] is None else measured["hallucination"]["threshold"]
+            worst = np.argsort(-false_mass(whole, limit), kind="stable")[:episodes]
+            reward_video([films[i] for i in worst], context, limit, out / "prediction.gif")
+            files["gif"] = str(out / "prediction.gif")
+        write_whole(out / "prediction.json", to_json(result | {"files": files}, 2) + "\n")
+        result["files"] = files
     return result
 
 

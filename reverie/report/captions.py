@@ -25,8 +25,6 @@ def picture(frame: np.ndarray) -> np.ndarray:
     if frame.dtype != np.uint8:
         low, high = float(frame.min()), float(frame.max())
         frame = ((frame - low) * (255.0 / ((high - low) or 1.0))).astype(np.uint8)
-    if frame.shape[-1] not in (1, 3):
-        frame = np.concatenate([frame[..., c] for c in range(frame.shape[-1])], axis=1)[..., None]
     return rgb(frame)
 
 

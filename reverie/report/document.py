@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from reverie.errors import UserError, notice
+from reverie.report.record import to_json
 
 
 def write_document(
@@ -21,7 +25,37 @@ def write_document(
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     files = {ending: out.with_name(f"{out.name}.{ending}") for ending in ("json", "png", "md")}
-    files["json"].write_text(json.dumps(document, indent=indent) + "\n")
+    files["json"].write_text(to_json(document, indent) + "\n")
     files["md"].write_text("\n".join(table) + "\n")
     draw(document, files["png"])
     return files
+
+
+@contextmanager
+def beside(what: str) -> Iterator[None]:
+    """Context for files beside a result, which stands without them: where they cannot be written, that is said."""
+    try:
+        yield
+    except OSError as error:
+        notice(f"{what} was not written: {error.strerror or error}; name another folder with --out")
+
+
+def check_folder(folder: Path) -> None:
+    """Make a folder if it is not there. Raises UserError, before the work and not after it, if it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write in {folder} ({error.strerror}); name another place with --out") from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is complete when it has its name; the one before stays if that fails."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_text(text)
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

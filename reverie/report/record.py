@@ -76,6 +76,23 @@ def encode(value: int | float) -> int | float | str:
     return value if math.isfinite(value) else str(float(value))
 
 
+def to_json(document: Any, indent: int | None = None) -> str:
+    """A document of dicts, lists, numbers and text as JSON.
+
+    Numbers that are not finite are text, as `encode` has them, and so is what JSON does not know (paths).
+    """
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {str(key): plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        value = value.item() if isinstance(value, np.generic) else value
+        return encode(value) if isinstance(value, float) else value
+
+    return json.dumps(plain(document), indent=indent, default=str, allow_nan=False)
+
+
 def decode(line: bytes, path: Path, number: int | None) -> Record:
     """A line of `path` as a record. Raises UserError, naming the line, if it is none."""
     where = f"line {number}" if number else "the last line"

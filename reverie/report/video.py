@@ -1,7 +1,8 @@
 """Videos and picture grids: what an agent saw beside what it dreamed.
 
-Frames are uint8 [..., H, W, C] with C = 1 (gray) or 3 (RGB); everything here returns or writes RGB. Small pictures are
-enlarged by whole factors with nearest neighbour, so that a pixel stays a square.
+Frames are uint8 [..., H, W, C] with C = 1 (gray), 3 (RGB), or another number of planes, which stand side by side in
+gray (a stack of frames, RGB and depth, one plane for each kind of object); everything here returns or writes RGB.
+Small pictures are enlarged by whole factors with nearest neighbour, so that a pixel stays a square.
 """
 
 from __future__ import annotations
@@ -162,7 +163,10 @@ def write_image(path: str | Path, picture: np.ndarray) -> Path:
 
 
 def rgb(frames: np.ndarray) -> np.ndarray:
-    """Pixels [..., 3] of [..., 1 or 3]."""
+    """Pixels [..., H, W, 3] of [..., H, W, 1 or 3]; of other numbers of channels the planes in gray, side by side."""
+    planes = frames.shape[-1]
+    if planes not in (1, 3):
+        frames = np.concatenate([frames[..., plane : plane + 1] for plane in range(planes)], axis=-2)
     return np.repeat(frames, 3, axis=-1) if frames.shape[-1] == 1 else frames
 
 
@@ -173,9 +177,9 @@ def enlarge(frames: np.ndarray, readable: int = READABLE) -> np.ndarray:
 
 
 def _checked(frames: np.ndarray, axes: int) -> np.ndarray:
-    if frames.dtype != np.uint8 or frames.ndim != axes or frames.shape[-1] not in (1, 3) or 0 in frames.shape[-3:]:
+    if frames.dtype != np.uint8 or frames.ndim != axes or 0 in frames.shape[-3:]:
         raise ValueError(
-            f"expected uint8 frames with {axes} axes ending in height, width and 1 or 3 channels, "
+            f"expected uint8 frames with {axes} axes ending in height, width and channels, "
             f"got {frames.dtype} {frames.shape}"
         )
     return frames

@@ -31,7 +31,7 @@ def check_trains(config: Config, agent: Agent) -> None:
         parts = f"context {windows.context}, learn {windows.learn}, lookahead {windows.lookahead}"
         raise UserError(
             f"nothing would be trained: a window has {windows.length} rows ({parts}), but each of the {streams} "
-            f"streams makes {rows} env_steps in this run of {total}; {longer}, replay.window smaller or env.num_envs smaller"
+            f"streams makes {rows} env_steps in this run of {total}; {longer}, or replay.window or env.num_envs smaller"
         )
     drawn_once = streams * ((rows - windows.length) // windows.period + 1)
     if replay.selector.uses_up and drawn_once < replay.batch:

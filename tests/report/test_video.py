@@ -63,7 +63,7 @@ def test_a_video_that_fails_leaves_the_old_one_and_no_part(tmp_path: Path, monke
 def test_wrong_videos_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"name it \.mp4 or \.gif"):
         write_video(tmp_path / "a.avi", ramp(2, 8, 8, 3))
-    for frames in (ramp(2, 8, 8, 3)[0], ramp(2, 8, 8, 2), ramp(2, 8, 8, 3).astype(np.float32), ramp(2, 0, 8, 3)):
+    for frames in (ramp(2, 8, 8, 3)[0], ramp(2, 8, 8, 0), ramp(2, 8, 8, 3).astype(np.float32), ramp(2, 0, 8, 3)):
         with pytest.raises(ValueError, match="expected uint8 frames"):
             write_video(tmp_path / "a.mp4", frames)
     with pytest.raises(ValueError, match="at least one frame"):

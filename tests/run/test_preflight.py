@@ -1,4 +1,4 @@
-"""Runs that would train nothing are refused before anything is built; those that came to train nothing are no success."""
+"""Runs that would train nothing are refused before anything is built; those that trained nothing are no success."""
 
 from __future__ import annotations
 
