@@ -92,7 +92,10 @@ def test_world_model_loss_is_the_slow_sum(make: Any, env: EnvSpec) -> None:
     data = stored(valid(env), agent) if is_now else valid(env)
     model, rows = agent.model, data.rows
     noise = torch.Generator().manual_seed(3)
-    loss, seen, _ = agent.world_model_loss(data, {})
+    with torch.no_grad():
+        model.discount.head.out.bias.fill_(3.0)  # so that gamma in its target can be seen
+    metrics: dict[str, Tensor] = {}
+    loss, seen, _ = agent.world_model_loss(data, metrics)
     u = torch.rand(5, 3, agent.policy.noise, generator=noise)[..., :3]
     agent.requires_grad_(False)
     bins, squashed = bins_of(agent)
@@ -128,6 +131,8 @@ def test_world_model_loss_is_the_slow_sum(make: Any, env: EnvSpec) -> None:
             kl = max(float((p_post * (p_post.log() - p_prior.log())).sum()), 1.0)
             total["kl"] += (1.0 + 0.1) * kl if is_now else (0.5 + 0.1) * kl
     assert loss.item() == pytest.approx(sum(total.values()) / 15, rel=1e-4)
+    assert metrics["discount_loss"].item() == pytest.approx(total["end"] / 15, rel=1e-4)
+    assert metrics["reward_loss"].item() == pytest.approx(total["reward"] / 15, rel=1e-4)
 
 
 def dream(agent: DreamerLearner, steps: int = 4, count: int = 6) -> Dream:
