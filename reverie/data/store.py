@@ -75,10 +75,14 @@ class Store:
             added += room
 
     def may_insert(self) -> bool:
-        """Whether actors may go on: the limiter lets them, or the learner waits for more windows than there are."""
-        return self.limiter.may_insert(self.env_steps, self.replay.sampled_rows) or not self.replay.can_sample(
-            self._batch
-        )
+        """Whether actors may go on: the limiter lets them, or the learner waits for more windows than there are.
+
+        Without pacing, where windows are used up, they wait while there is a batch of them.
+        """
+        if not self.replay.can_sample(self._batch):
+            return True
+        paced = self.limiter.ratio is not None
+        return paced and self.limiter.may_insert(self.env_steps, self.replay.sampled_rows)
 
     def may_sample(self, batch: int) -> bool:
         """Whether a learner may take a batch of so many windows: the limiter *and* the selector say so."""

@@ -91,7 +91,7 @@ class Distributed(Runner):
             self.fleet.order(Orders(self.rows, self.play, self.run.clock.env_steps))
             busy = self.store.may_sample(self.config.replay.batch)
             try:
-                self.fleet.collect(0.0 if busy else 0.2)
+                self.fleet.collect(0.0 if busy else 0.2, self.store.may_insert)
             except UserError:
                 self.save()
                 raise

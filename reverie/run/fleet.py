@@ -98,8 +98,8 @@ class Fleet:
             while len(member.under_way) < self.options.in_flight:
                 member.under_way[member.handle.rollout.remote(self._parameters, orders)] = time.monotonic()
 
-    def collect(self, timeout: float) -> int:
-        """Number of reports that were there, which `receive` was given one by one; waits up to `timeout` s for one.
+    def collect(self, timeout: float, more: Callable[[], bool]) -> int:
+        """Number of reports that `receive` was given, one by one while `more` says so; waits up to `timeout` s for one.
 
         Actors that are lost begin a new life. Raises UserError if one fails again and again.
         """
@@ -110,11 +110,13 @@ class Fleet:
         if ready:
             ready, _ = self.ray.wait(refs, num_returns=len(refs), timeout=0)
         done, received = set(ready), 0
-        for member in self.members:
+        # Who was heard last comes last: where not all are taken in, nobody is left out for long.
+        for member in sorted(self.members, key=lambda member: member.heard):
             # An actor answers in the order in which it was asked; the rest counts for nothing after a loss.
-            while (ref := next(iter(member.under_way), None)) in done:
+            while (ref := next(iter(member.under_way), None)) in done and more():
                 received += self._answer(member, ref)
-            self._watch(member)
+            if ref not in done:
+                self._watch(member)
         return received
 
     def _answer(self, member: Member, ref: Any) -> bool:

@@ -14,6 +14,7 @@ from engine import Engine
 
 from reverie.config import Config, RayConfig
 from reverie.data.dataset import open_dataset
+from reverie.data.selectors import FifoConfig
 from reverie.data.sequences import SequenceSpec
 from reverie.envs.toys import Count
 from reverie.errors import UserError
@@ -108,6 +109,24 @@ def test_every_row_once_and_in_order(tmp_path: Path, spec: SequenceSpec) -> None
     assert all(f"`{name}`" in DOCS.read_text() for name in logged)
     assert {actor for actor, _ in recorder.versions} == set(range(ACTORS))
     assert max(recorder.versions[0, 1]) > 0
+
+
+def test_what_is_used_up_is_used_once_and_held_back_for(tmp_path: Path) -> None:
+    """First in, first out, without pacing: every window is trained once, and none is overwritten before."""
+    config = config_of(SequenceSpec(learn=4, period=4, state="stored"))
+    store = dataclasses.replace(config.replay.store, budget=8_000)
+    replay = dataclasses.replace(config.replay, selector=FifoConfig(), store=store)
+    run = dataclasses.replace(config.run, train_ratio=None, prefill=0, pretrain=0, publish_every=0)
+    recorder = Recorder(dataclasses.replace(config, replay=replay, run=run), tmp_path, Engine())
+    recorder.train()
+    place = recorder.runner.store
+    assert not any(recorder.wrong)
+    assert place.replay.oldest.min() > 0
+    assert place.metrics()["dropped_windows"] == 0
+    waiting = len(place.replay.selector.state_dict()["queue"])
+    assert waiting < config.replay.batch
+    complete = int((place.replay.counts // 4).sum())
+    assert len(recorder.wrong) * config.replay.batch == complete - waiting
 
 
 def sometimes(kind: str, share: float) -> Callable[[Any, str], str | None]:
