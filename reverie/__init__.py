@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from reverie.play.load import load
     from reverie.presets import make_config
     from reverie.report.writer import Writer
+    from reverie.run.branch import branch
     from reverie.run.callback import Callback
     from reverie.run.train import resume, train
 
@@ -33,6 +34,7 @@ __all__ = [
     "Learner",
     "Policy",
     "Writer",
+    "branch",
     "evaluate",
     "load",
     "make_config",
@@ -49,6 +51,7 @@ _HOMES = {
     "Learner": "reverie.agents.agent",
     "Policy": "reverie.agents.agent",
     "Writer": "reverie.report.writer",
+    "branch": "reverie.run.branch",
     "evaluate": "reverie.play.evaluate",
     "load": "reverie.play.load",
     "make_config": "reverie.presets",

@@ -16,6 +16,7 @@ from reverie.report.prediction import Outcomes, check_threshold, false_mass, rew
 from reverie.report.prediction_figure import draw_prediction
 from reverie.report.record import to_json
 from reverie.report.reward_video import Episode, reward_video
+from reverie.run.saved_config import load_chain
 
 BATCH = 16
 """Sequences dreamed at once."""
@@ -60,7 +61,7 @@ def report(
     context: rows seen. horizon: env_steps dreamed at most. sequences: how many, one dream of each. random_play: by
     uniformly random actions instead of the sampling policy, so that all agents meet the same behaviour. threshold: see
     `measures`. gif: also ``prediction.gif``, the `episodes` sequences with the most false reward (`reverie.report.
-    prediction.false_mass`). Returns what the JSON holds.
+    prediction.false_mass`). Returns what the JSON holds, ``changes`` of the configuration in the middle of the run too.
 
     Raises UserError if the agent has no world model, episodes are not longer than `context`, or `gif` has no images.
     """
@@ -90,6 +91,7 @@ def report(
         "sequences": len(held_sequences),
         "play": "random" if random_play else "policy",
         "seed": seed,
+        **({"changes": changes} if (changes := load_chain(run_dir).lines()) else {}),
         **measured,
     }
     with beside("the report"):

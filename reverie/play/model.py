@@ -52,7 +52,10 @@ def load_model(run_dir: Path, device: str, seed: int, checkpoint: str = "latest"
     env = build_env(config, 4)
     agent = build_agent(config, env.spec)
     if not isinstance(agent, HasWorldModel):
-        raise UserError(f"{config.name} has no world model to dream with")
+        raise UserError(
+            f"{config.name} has no world model to dream with; `reverie config {run_dir}` shows its configuration and "
+            "what changed, `reverie plot` its curve"
+        )
     policy = agent.policy()
     model = agent.model(policy)
     env_steps = load_parts(run_dir, checkpoint, policy=policy, model=model)

@@ -54,14 +54,16 @@ def branch(
     chain = saved.followed_by(config, made, versions(), str(run_dir))
     with interruptible() as stop:
         _copy(run_dir, folder, made, chain, to)
-        with runner(chain.config, to, chain) as new:
-            try:
+        restored = False
+        try:
+            with runner(chain.config, to, chain) as new, alone(to):
                 new.restore()
-            except UserError:
-                shutil.rmtree(to)
-                raise
-            with alone(to):
+                restored = True
                 return new.train(stop)
+        except UserError:
+            if not restored:
+                shutil.rmtree(to)
+            raise
 
 
 def _copy(run_dir: Path, folder: Path, made: Mapping[str, Any], chain: Chain, to: Path) -> None:

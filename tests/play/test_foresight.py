@@ -16,7 +16,7 @@ from reverie.play.dream import dream
 from reverie.play.foresight import report
 from reverie.play.model import LoadedModel, held_out, load_model
 from reverie.play.open_loop import join, open_loop
-from reverie.run.train import train
+from reverie.run.train import resume, train
 from tests.run.tiny_runs import config
 
 CONTEXT = 3
@@ -145,3 +145,13 @@ def test_what_cannot_be_reported_is_refused(run_dir: Path, tmp_path: Path) -> No
     with pytest.raises(UserError, match="not a run directory"):
         report(tmp_path, out=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_changed_in_the_middle_of_the_run_is_in_the_report(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    train(config("toy/catch", run__env_steps=60, run__eval_episodes=0), path)
+    assert "changes" not in report(path, context=CONTEXT, horizon=4, sequences=4)
+    resume(path, {"run.env_steps": 70, "agent.gamma": 0.5})
+    told = report(path, context=CONTEXT, horizon=4, sequences=4)
+    assert told["changes"] == ["at 60 env_steps: agent.gamma 0.97 -> 0.5, run.env_steps 60 -> 70"]
+    assert json.loads((path / "report" / "prediction.json").read_text())["changes"] == told["changes"]

@@ -76,8 +76,9 @@ def test_a_branch_off_an_older_checkpoint_has_its_log_and_goes_on_otherwise(sour
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["--checkpoint", "70"], "has no checkpoint '70'; it has latest, 80, 120"),
-        (["--checkpoint", "best"], "has no checkpoint 'best'"),
+        (["--checkpoint", "70"], "has no checkpoint '70'; it has latest, 80, 120, best"),
+        (["--checkpoint", "best"], "has networks only, no rows to go on with; begin a new run with them"),
+        (["--device", "quantum"], "unknown device 'quantum'"),
         (["--env.num_envs", "4"], "env.num_envs cannot change"),
         (["--agent.hidden", "8"], "size mismatch"),
     ],
@@ -126,7 +127,7 @@ def test_what_fits_is_named(source: Path, tmp_path: Path) -> None:
         fresh(small(init__run=str(source), agent__hidden=8), tmp_path / "run")
     with pytest.raises(UserError, match=r"no network here is called 'encodr'"):
         fresh(small(init__run=str(source), init__parts=["encodr"]), tmp_path / "run")
-    with pytest.raises(UserError, match=r"has no checkpoint '3'; it has latest, 80, 120"):
+    with pytest.raises(UserError, match=r"has no checkpoint '3'; it has latest, 80, 120, best"):
         fresh(small(init__run=str(source), init__checkpoint="3"), tmp_path / "run")
 
 
