@@ -27,7 +27,7 @@ class BellmanConfig:
     n_step_end, n_step_over: n falls from n_step to n_step_end, by the same factor on each learner_step of that share of
         the run, or on as many (0: it stays), and is rounded. Many steps carry news far while all is new; few are less
         tied to what was done in old rows. Source: Schwarzer et al. 2023 (BBF, arXiv 2305.19452), section 3.
-    reward: what the learner makes of rewards: sign (DQN's clipping), identity, tanh or symlog.
+    reward: what the learner makes of rewards: sign (DQN's clipping), clip to [-1, 1], identity, tanh or symlog.
     reward_scale: rewards times this, so that values come to be of the size of 1 where their sums are large.
     """
 

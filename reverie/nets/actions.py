@@ -25,6 +25,7 @@ def legal(mask: Tensor) -> Tensor:
 class DiscreteActions:
     """One or several one-hot categoricals (Discrete, MultiDiscrete). Encoded actions are concatenated one-hots.
 
+    uniform_log_prob: log-probability of each action that `uniform` draws; for continuous actions, log-density.
     Source: DreamerV2 (one-hot actor, straight-through); MultiDiscrete as independent factors.
     """
 
@@ -34,6 +35,7 @@ class DiscreteActions:
         self.nvec, self.scalar, self.unimix = nvec, scalar, unimix
         self.size = self.params = sum(nvec)
         self.noise = len(nvec)
+        self.uniform_log_prob = -sum(math.log(n) for n in nvec)
 
     def _factors(self, x: Tensor) -> list[Tensor]:
         parts = [part.float() for part in x.split(self.nvec, -1)]
@@ -106,6 +108,7 @@ class ContinuousActions:
             raise ValueError(f"init_std must be 0, or positive with tanh_normal, got {init_std} with {kind}")
         self.size = self.noise = size
         self.params = 2 * size
+        self.uniform_log_prob = -size * math.log(2.0)
         self.kind, self.min_std = kind, min_std
         self.raw_std = math.log(math.expm1(init_std)) if init_std else 0.0
 

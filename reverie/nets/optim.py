@@ -10,16 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from reverie.nets.laprop import LaProp, clip_adaptively_
-from reverie.nets.rmsprop import CentredRMSProp
+from reverie.nets.rmsprop import CentredRMSProp, RMSProp
 from reverie.nets.schedule import check, counted, schedule
+
+RULES: dict[str, type[RMSProp]] = {"rmsprop": CentredRMSProp, "rmsprop-tf": RMSProp}
 
 
 @dataclass(frozen=True)
 class OptimConfig:
     """lr: learning rate. eps: of the optimiser. clip: maximum global gradient norm (inf: none).
 
-    shrink: w <- (1 - shrink) w per update, not scaled by lr. kind: ``adam``, ``rmsprop`` as DQN's (centred, decay
-    0.95, eps inside the root), or ``laprop`` as DreamerV3's (`reverie.nets.laprop`).
+    shrink: w <- (1 - shrink) w per update, not scaled by lr.
+    kind: ``adam``, ``rmsprop`` as DQN's (centred, decay 0.95, eps inside the root), ``rmsprop-tf`` as A2C's and
+        IMPALA's (not centred, decay 0.99, eps inside the root, squares that begin at one), or ``laprop`` as
+        DreamerV3's (`reverie.nets.laprop`).
     agc: maximum gradient norm of each tensor, as a share of the tensor's own norm (0: none).
     lr_end, lr_over: the learning rate goes linearly from lr to lr_end over that share of the run or that many
         learner_steps (0: it stays), see `reverie.nets.schedule`.
@@ -30,7 +34,7 @@ class OptimConfig:
     eps: float = 1e-5
     clip: float = 100.0
     shrink: float = 1e-6
-    kind: Literal["adam", "rmsprop", "laprop"] = "adam"
+    kind: Literal["adam", "rmsprop", "rmsprop-tf", "laprop"] = "adam"
     lr_end: float = 0.0
     lr_over: float = schedule("learner_steps")
     warmup: float = schedule("learner_steps")
@@ -74,7 +78,7 @@ class Optimiser:
         elif config.kind == "laprop":
             self.rule = LaProp(groups, config.lr, eps=config.eps)
         else:
-            self.rule = CentredRMSProp(groups, config.lr, eps=config.eps)
+            self.rule = RULES[config.kind](groups, config.lr, eps=config.eps)
 
     def _groups(self, rates: Mapping[nn.Parameter, float]) -> list[dict[str, Any]]:
         """Parameter groups for PyTorch: first that of the configured learning rate, then one for each other rate."""

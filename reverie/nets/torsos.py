@@ -1,10 +1,11 @@
-"""Torsos of value networks: stacked images through DQN's convolutions, everything else through an MLP."""
+"""Torsos: stacked images through DQN's or IMPALA's convolutions, everything else through an MLP."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from gymnasium import spaces
@@ -27,8 +28,9 @@ MOMENTUM = 0.999
 
 @dataclass(frozen=True)
 class TorsoConfig:
-    """channels: of the three convolutions. layers, units: of the MLP for what is no image. act: activation of the MLP.
+    """cnn: `NatureCNN` or `ResidualCNN`. channels: of its convolutions or sections.
 
+    layers, units: of the MLP for what is no image. act: activation of the MLP.
     dense: units of a fully connected layer after all of them (0: none).
     standardise: pixels and entries of vectors come minus their running mean over training batches, divided by their
         running deviation, each by its own (pixels: at least `LEAST_STD` of white). Small things that move before a
@@ -36,16 +38,23 @@ class TorsoConfig:
         1. Not in the papers.
     """
 
-    channels: tuple[int, int, int] = (32, 64, 64)
+    channels: tuple[int, ...] = (32, 64, 64)
     layers: int = 2
     units: int = 128
     act: str = "relu"
     dense: int = 0
     standardise: bool = False
+    cnn: Literal["nature", "residual"] = "nature"
+
+    def __post_init__(self) -> None:
+        if self.cnn == "nature" and len(self.channels) not in (2, 3):
+            raise ValueError(f"the cnn 'nature' has two or three convolutions, got channels {list(self.channels)}")
+        if not self.channels or min(self.channels) < 1:
+            raise ValueError(f"channels must be positive, got {list(self.channels)}")
 
 
 class NatureCNN(nn.Module):
-    """DQN's three convolutions with ReLU: [N, H, W, C] -> [N, outputs].
+    """DQN's three convolutions with ReLU, or the first two of them, as in A3C: [N, H, W, C] -> [N, outputs].
 
     ::
 
@@ -55,15 +64,17 @@ class NatureCNN(nn.Module):
     A side that the strides do not fit is padded at the bottom or right with black pixels, to the next side s with
     s mod 8 = 4, so that every pixel is seen. Pixels are divided by 255 within the first kernel.
     Features come row by row, then column by column, channels last.
-    Source: Mnih et al. 2015 (DQN), Methods, "Model architecture"; the form for smaller sides and the padding are ours.
+    Source: Mnih et al. 2015 (DQN), Methods, "Model architecture"; Mnih et al. 2016 (A3C), section 8: 16 and 32 channels
+    in two. The form for smaller sides and the padding are ours.
     """
 
-    def __init__(self, shape: tuple[int, int, int], channels: tuple[int, int, int]) -> None:
+    def __init__(self, shape: tuple[int, int, int], channels: tuple[int, ...]) -> None:
         super().__init__()
         height, width, colours = shape
         nature = min(height, width) >= SMALLEST
         self.pad = (-(width - 4) % 8, -(height - 4) % 8) if nature else (0, 0)
-        kernels = ((8, 4, 0), (4, 2, 0), (3, 1, 0)) if nature else ((3, 2, 1), (3, 2, 1), (3, 1, 1))
+        three = ((8, 4, 0), (4, 2, 0), (3, 1, 0)) if nature else ((3, 2, 1), (3, 2, 1), (3, 1, 1))
+        kernels = three[: len(channels)]
         sizes = pairwise((colours, *channels))
         self.convs = nn.ModuleList(
             nn.Conv2d(i, o, kernel, stride, padding=padding)
@@ -85,6 +96,59 @@ class NatureCNN(nn.Module):
         for conv in self.convs[1:]:
             x = F.relu_(conv(x))
         return x.movedim(-3, -1).flatten(1)  # channels last, as they lie in memory: no copy, and none of the gradient
+
+
+class Residual(nn.Module):
+    """x + conv(relu(conv(relu(x)))), 3x3, as many channels out as in."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape as x [N, C, H, W]."""
+        return x + self.second(F.relu_(self.first(F.relu(x))))
+
+
+class ResidualCNN(nn.Module):
+    """IMPALA's deep network, sections of a convolution, a pooling, two residual blocks: [N, H, W, C] -> [N, outputs].
+
+    ::
+
+        section    3x3 convolution   3x3 max-pooling, stride 2   Residual   Residual          16, 32, 32 channels
+        84x84  ->  42x42  ->  21x21  ->  11x11, ReLU             11*11*32 = 3872 features, 15 convolutions
+
+    Pooling pads as TensorFlow's SAME does: an even side at its end, an odd one at both. Pixels are divided by 255
+    within the first kernel. Features come row by row, then column by column, channels last.
+    Source: Espeholt et al. 2018 (IMPALA), figure 3 right, and its released code.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], channels: tuple[int, ...]) -> None:
+        super().__init__()
+        height, width, colours = shape
+        sizes = list(pairwise((colours, *channels)))
+        self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in sizes)
+        self.blocks = nn.ModuleList(nn.Sequential(Residual(o), Residual(o)) for _, o in sizes)
+        for _ in channels:
+            height, width = -(-height // 2), -(-width // 2)
+        self.outputs = channels[-1] * height * width
+
+    def forward(self, image: Tensor, scale: float = 1 / 255) -> Tensor:
+        """Features [N, outputs] of bytes or floats [N, H, W, C], which count as multiplied by `scale`."""
+        x = floats(image).movedim(-1, -3)
+        for number, (conv, blocks) in enumerate(zip(self.convs, self.blocks, strict=True)):
+            assert isinstance(conv, nn.Conv2d)
+            weight = conv.weight if number else conv.weight * scale
+            x = F.conv2d(x, weight, conv.bias, padding=1)
+            x = F.max_pool2d(x, 3, 2, (x.shape[-2] % 2, x.shape[-1] % 2), ceil_mode=True)
+            x = blocks(x)
+        return F.relu_(x).movedim(-3, -1).flatten(1)
+
+
+CNNS: dict[str, Callable[[tuple[int, int, int], tuple[int, ...]], NatureCNN | ResidualCNN]] = {
+    "nature": NatureCNN,
+    "residual": ResidualCNN,
+}
 
 
 def floats(image: Tensor) -> Tensor:
@@ -122,7 +186,7 @@ class Torso(nn.Module):
         self.outputs = 0
         for space in self.images.values():
             height, width, colours = space.shape or ()
-            cnn = NatureCNN((height, width, colours * stack), config.channels)
+            cnn = CNNS[config.cnn]((height, width, colours * stack), config.channels)
             self.cnns.append(cnn)
             self.outputs += cnn.outputs
         self.statistics = nn.ModuleList()

@@ -115,16 +115,22 @@ def sign_reward(reward: Tensor) -> Tensor:
     return torch.sign(full(reward))
 
 
+def clip_reward(reward: Tensor) -> Tensor:
+    """Reward clipped to [-1, 1]. Source: Espeholt et al. 2018 (IMPALA), appendix D, table of the Atari settings."""
+    return full(reward).clamp(-1.0, 1.0)
+
+
 _REWARDS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": identity_reward,
     "tanh": tanh_reward,
     "sign": sign_reward,
+    "clip": clip_reward,
     "symlog": symlog,
 }
 
 
 def reward_transform(name: str) -> Callable[[Tensor], Tensor]:
-    """The function called identity, tanh, sign or symlog. Raises ValueError for any other name."""
+    """The function called identity, tanh, sign, clip or symlog. Raises ValueError for any other name."""
     if name not in _REWARDS:
         raise ValueError(f"reward transform must be one of {', '.join(_REWARDS)}; got {name!r}")
     return _REWARDS[name]

@@ -284,8 +284,8 @@ def test_what_cannot_be_is_refused() -> None:
         DQNConfig(gamma=1.5)
     with pytest.raises(ValueError, match=r"beta and beta_end in \[0, 1\], got 1.2"):
         DQNConfig(beta=1.2)
-    with pytest.raises(ValueError, match="got 'clip'"):
-        DQNConfig(reward="clip")
+    with pytest.raises(ValueError, match="got 'cut'"):
+        DQNConfig(reward="cut")
 
 
 def test_the_network_is_the_published_one() -> None:

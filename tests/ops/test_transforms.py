@@ -142,8 +142,10 @@ def test_reward_transforms_by_name():
         assert X.reward_transform(name)(reward).tolist() == values
     torch.testing.assert_close(X.reward_transform("tanh")(reward), reward.tanh())
     torch.testing.assert_close(X.reward_transform("symlog")(reward)[0].item(), -math.log(4))
-    with pytest.raises(ValueError, match=r"tanh.*'clip'"):
-        X.reward_transform("clip")
+    clipped = X.reward_transform("clip")(torch.tensor([-3.0, -0.4, 0.0, 0.7, 9.0]))
+    assert clipped.tolist() == pytest.approx([-1.0, -0.4, 0.0, 0.7, 1.0])
+    with pytest.raises(ValueError, match=r"tanh.*'cut'"):
+        X.reward_transform("cut")
 
 
 def everything(x: Tensor) -> list[Tensor]:
