@@ -60,6 +60,10 @@ class SelectorConfig(ABC):
     def make(self) -> Selector:
         """A new selector, not bound to a replay."""
 
+    def fresh(self, batch: int) -> int:
+        """Windows of a batch that were never drawn before, where every window is drawn once (`uses_up`): all."""
+        return batch
+
 
 class Selector(ABC):
     """Rule by which windows are chosen. One selector serves one replay, which calls `bind` first."""

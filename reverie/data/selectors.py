@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from reverie.data.episode_ends import EpisodeEnds, EpisodeEndsConfig
 from reverie.data.episode_starts import EpisodeStarts, EpisodeStartsConfig
+from reverie.data.fifo import Fifo, FifoConfig
 from reverie.data.selector import Drawn, Layout, Selector, SelectorConfig
 from reverie.data.sum_tree import SumTree
 
@@ -232,82 +233,6 @@ class Prioritised(Selector):
         super().load_state_dict(state)
         self.tree.load(np.asarray(state["leaves"], np.float64))
         self.max_priority = float(state["max_priority"])
-
-
-@dataclass(frozen=True)
-class FifoConfig(SelectorConfig):
-    """Settings of `Fifo`."""
-
-    uses_up: ClassVar[bool] = True
-
-    def make(self) -> Selector:
-        """A selector that has no settings."""
-        return Fifo()
-
-
-class Fifo(Selector):
-    """First-in first-out: each window once, in the order in which they became complete.
-
-    With period = learn no row has two losses. Windows that are overwritten before anyone drew them are dropped and
-    counted in `dropped`. Probabilities are 1.
-    """
-
-    def bind(self, layout: Layout) -> None:
-        """Begin with an empty queue."""
-        super().bind(layout)
-        self._queue: deque[tuple[int, int]] = deque()
-        self._next = np.zeros(layout.streams, np.int64)
-        self.dropped = 0
-
-    def appear(self, streams: np.ndarray, starts: np.ndarray, priorities: np.ndarray | None = None) -> None:
-        """Queue the windows."""
-        super().appear(streams, starts)
-        self._queue.extend(zip(streams.tolist(), (starts // self.layout.period).tolist(), strict=True))
-
-    def void(self, streams: np.ndarray, starts: np.ndarray) -> None:
-        """Take them out of the queue."""
-        super().void(streams, starts)
-        void_places = set(zip(streams.tolist(), (starts // self.layout.period).tolist(), strict=True))
-        self._queue = deque(place for place in self._queue if place not in void_places)
-
-    def evict(self, streams: np.ndarray, starts: np.ndarray) -> None:
-        """Count the windows that nobody drew; they are skipped when their turn comes."""
-        missed = (starts // self.layout.period >= self._next[streams]) & ~self.is_void(streams, starts)
-        super().evict(streams, starts)
-        self.dropped += int(missed.sum())
-
-    def ready(self, n: int) -> bool:
-        """Whether n windows wait."""
-        if self.voids:
-            return sum(number >= self.low[stream] for stream, number in self._queue) >= n
-        return int((self.high - np.maximum(self.low, self._next)).sum()) >= n
-
-    def metrics(self) -> dict[str, float]:
-        """Windows that were overwritten before anyone drew them."""
-        return {"dropped_windows": self.dropped}
-
-    def sample(self, n: int, rng: np.random.Generator) -> Drawn:
-        """The n windows that have waited longest."""
-        places: list[tuple[int, int]] = []
-        while len(places) < n:
-            stream, number = self._queue.popleft()
-            if number >= self.low[stream]:
-                places.append((stream, number))
-                self._next[stream] = number + 1
-        streams, numbers = np.array(places, np.int64).T
-        return Drawn(streams, numbers * self.layout.period, np.ones(n))
-
-    def state_dict(self) -> dict[str, Any]:
-        """The queue int64 [windows, 2] of (stream, window number), and what was consumed and dropped."""
-        queue = np.array(self._queue, np.int64).reshape(-1, 2)
-        return super().state_dict() | {"queue": queue, "next": self._next.copy(), "dropped": self.dropped}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Return to the queue that was saved."""
-        super().load_state_dict(state)
-        self._queue = deque((int(stream), int(number)) for stream, number in np.asarray(state["queue"]))
-        self._next[:] = state["next"]
-        self.dropped = int(state["dropped"])
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,14 @@ def run_length(config: Config, action_repeat: int, since: Length | None = None) 
         learner_steps = pretrain + (env_steps - prefill) train_ratio / (batch learn)     rounded down
 
     without the one update that follows the prefill at once and that no row has earned. Without a train_ratio every
-    window is drawn once: env_steps / (batch period), from the first row on.
+    window is drawn once: env_steps / (fresh period), from the first row on, with `fresh` such windows in a batch (all
+    of them, but for ``replay.selector.share``).
     """
     run, replay = config.run, config.replay
     env_steps = run.env_steps or -(-run.frames // action_repeat)
     if run.train_ratio is None:
-        return Length(env_steps, env_steps // (replay.batch * replay.window.period))
+        fresh = replay.selector.fresh(replay.batch)
+        return Length(env_steps, env_steps // (fresh * replay.window.period))
     if since is not None:
         rows = max(env_steps - max(since.env_steps, run.prefill), 0) * run.train_ratio
         return Length(env_steps, since.learner_steps + int(rows / (replay.batch * replay.window.learn)))

@@ -60,6 +60,12 @@ def test_without_pacing_every_window_counts_once() -> None:
     assert run_length(config, 1) == Length(200, 200 // (4 * 5))
 
 
+def test_windows_that_are_learned_again_make_more_updates() -> None:
+    changes = {"run.train_ratio": None, "replay.selector": "fifo", "replay.window.period": 5}
+    config = small(**changes, **{"replay.batch": 4, "replay.selector.share": 0.5})
+    assert run_length(config, 1) == Length(200, 200 // (2 * 5))
+
+
 def test_a_run_shorter_than_its_prefill_has_no_updates() -> None:
     assert run_length(small(**{"run.env_steps": 30}), 1).learner_steps == 3
 
