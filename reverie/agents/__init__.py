@@ -74,6 +74,16 @@ AGENTS: dict[str, Entry] = {
         paper="Kapturowski et al. 2019, ICLR",
         summary="recurrent double dueling DQN on prioritised sequences, with stored states and burn-in",
     ),
+    "a2c": Entry(
+        path="reverie.agents.a2c:A2C",
+        paper="Mnih et al. 2016, arXiv 1602.01783",
+        summary="synchronous actor-critic: n-step returns of many environments in step, each row learned once",
+    ),
+    "impala": Entry(
+        path="reverie.agents.impala:IMPALA",
+        paper="Espeholt et al. 2018, arXiv 1802.01561",
+        summary="actor-critic that corrects for what older parameters did (V-trace), with deep networks and memory",
+    ),
     "planet": Entry(
         path="reverie.agents.planet:PlaNet",
         paper="Hafner et al. 2019, arXiv 1811.04551",

@@ -22,8 +22,26 @@ from reverie.run.checkpoint import Checkpoints
 POLL = 0.0003
 KINDS = ["early", "later", "in a checkpoint", "after a checkpoint", "in a chunk", "later", "in a checkpoint"]
 """Moments to kill at, see `moment`."""
-PRELOAD = ("cli", "run.local", "presets", "presets.dreamerv2", "presets.harmonydream", "presets.r2d2", "presets.iqn")
-PRELOAD += ("agents.dreamerv2", "agents.rainbow", "agents.iqn", "agents.drqn", "agents.r2d2", "envs.toys", "envs.gym")
+PRELOAD = (
+    "cli",
+    "run.local",
+    "presets",
+    "presets.dreamerv2",
+    "presets.harmonydream",
+    "presets.r2d2",
+    "presets.iqn",
+    "presets.impala",
+)
+PRELOAD += (
+    "agents.dreamerv2",
+    "agents.rainbow",
+    "agents.iqn",
+    "agents.drqn",
+    "agents.r2d2",
+    "agents.impala",
+    "envs.toys",
+    "envs.gym",
+)
 LATE = ("torch._dynamo",)
 """What a run imports on its way (for PyTorch's optimisers): it takes over a second."""
 

@@ -1,0 +1,114 @@
+"""The policy of every actor-critic: stacks, torso, memory, and on top of them an actor and a critic.
+
+::
+
+    obs ---> stack ---> torso --+--> core --+--> actor ---> parameters of the action's distribution
+             k frames           |    memory +--> critic --> value
+    prev_action, reward --------+ (if fed)
+
+With each row travels ``extra.log_prob``, the log-probability (continuous actions: log-density) of the action that was
+taken, under what really chose it: so a learner can correct for the difference between that and its own policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from reverie.agents.inputs import Stacks, core_state, named, previous
+from reverie.agents.noise import Noise
+from reverie.agents.policy import Decision, Policy, Seat
+from reverie.data.rows import Field, State
+from reverie.nets.actions import Actions
+from reverie.nets.cores import Core
+from reverie.nets.critics import Critic
+from reverie.nets.torsos import Torso
+from reverie.ops.transforms import reward_transform
+
+Evaluation = Literal["mode", "sample"]
+
+
+class Body(nn.Module):
+    """Torso and core. feed: what is made of rewards that the core reads beside the previous action; None: it does not.
+
+    outputs: width of the features that heads read.
+    """
+
+    def __init__(self, torso: Torso, core: Core, actions: Actions, feed: str | None) -> None:
+        super().__init__()
+        self.torso, self.core, self.actions = torso, core, actions
+        self.feed = None if feed is None else reward_transform(feed)
+        self.outputs = core.outputs
+
+    def inputs(self, obs: Mapping[str, Tensor], rows: Mapping[str, Tensor]) -> Tensor:
+        """Inputs [*lead, F] of the core."""
+        x = self.torso(obs)
+        if self.feed is None:
+            return x
+        return torch.cat([x, previous(rows, self.actions.encode, self.feed).to(x.dtype)], -1)
+
+
+class ActorCriticPolicy(Policy):
+    """Actions drawn from the actor's distribution; in evaluation its mode, or drawn as well, as `evaluation` says.
+
+    critic: values of features; who only acts has no use for it, but it is learned on the same body.
+    """
+
+    def __init__(
+        self,
+        stacks: Stacks,
+        body: Body,
+        actor: nn.Linear,
+        critic: Critic,
+        actions: Actions,
+        evaluation: Evaluation = "mode",
+    ) -> None:
+        super().__init__()
+        self.stacks, self.body, self.actor, self.critic = stacks, body, actor, critic
+        self.actions, self.evaluation = actions, evaluation
+        self.noise = actions.noise
+        self.lookback = stacks.lookback
+        self.extras = {"log_prob": Field((), np.dtype(np.float32))}
+
+    def initial_state(self, batch: int) -> State:
+        """Black frames and the core's initial state."""
+        core = self.body.core.initial_state(batch, self.device)
+        return self.stacks.initial_state(batch, self.device) | named(core)
+
+    def step(self, state: State, rows: Mapping[str, Tensor], noise: Noise, seat: Seat) -> Decision:
+        """One decision per stream; random play is uniform, and its log-probability that of uniform actions."""
+        u = noise.uniform(len(rows["is_first"]), self.noise)
+        obs, frames = self.stacks.step(state, rows)
+        x, core = self.body.core.step(core_state(state), self.body.inputs(obs, rows), rows["is_first"])
+        params = self.actor(x).float()
+        if seat.play == "random":
+            encoded = self.actions.uniform(u)
+            log_prob = torch.full_like(params[..., 0], self.actions.uniform_log_prob)
+        else:
+            mode = seat.play == "greedy" and self.evaluation == "mode"
+            encoded = self.actions.mode(params) if mode else self.actions.sample(params, u)
+            log_prob = self.actions.log_prob(params, encoded)
+        return Decision(self.actions.decode(encoded), frames | named(core), {"log_prob": log_prob})
+
+    def look(self, state: State, rows: Mapping[str, Tensor]) -> State:
+        """The state with filled stacks; the core's part stays as it is."""
+        return state | self.stacks.unroll(state, rows)[1]
+
+    def warm(self, state: State, rows: Mapping[str, Tensor], noise: Noise) -> State:
+        """The state after a burn-in, without the heads."""
+        return self.remember(state, rows)[1]
+
+    def unroll(self, state: State, rows: Mapping[str, Tensor], noise: Noise) -> tuple[tuple[Tensor, Tensor], State]:
+        """Parameters of the actions' distribution [T, B, params] and values [T, B], and the last state."""
+        x, state = self.remember(state, rows)
+        return (self.actor(x).float(), self.critic(x)), state
+
+    def remember(self, state: State, rows: Mapping[str, Tensor]) -> tuple[Tensor, State]:
+        """Features [T, B, F] that heads read, and the last state."""
+        obs, frames = self.stacks.unroll(state, rows)
+        x, core = self.body.core.unroll(core_state(state), self.body.inputs(obs, rows), rows["is_first"])
+        return x, frames | named(core)
