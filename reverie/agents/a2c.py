@@ -51,15 +51,18 @@ class A2CConfig:
     """Settings. Defaults are those of OpenAI Baselines' a2c on Atari.
 
     gamma: discount. lam: lambda of the returns; 1 is n-step, below it nearer values count more (GAE).
-    reward: what the learner makes of rewards: sign, clip, identity, tanh or symlog. reward_scale: times this.
-    value, entropy: weights of half the squared error and of the entropy, beside the policy's loss.
+    reward: what the learner makes of rewards: sign, clip (to [-1, 1]), identity, tanh or symlog.
+    reward_scale: rewards times this, so that returns come to be of the size of 1.
+    value: weight of half the squared error of values, beside the policy's loss.
+    entropy: weight of the policy's entropy, which is made larger.
     average: what losses of rows become: their ``mean``, or their ``sum`` over rows and windows.
     stack: frames that the network sees at a time; images only.
-    core: the memory. units: its width. forget_bias: of an untrained LSTM, see `reverie.nets.cores.LSTM`.
-    feed: the core also reads the previous action and reward. feed_reward: what is made of rewards for that.
-    init: first parameters, see `reverie.nets.initialise`.
+    core: the memory (none: feed-forward). units: width of the memory.
+    forget_bias: initial bias of an LSTM's forget gates, see `reverie.nets.cores.LSTM`.
+    feed: the core also reads the previous action and reward. feed_reward: what is made of rewards that the core reads.
+    init: first parameters: ``torch``'s, ``sonnet``'s (IMPALA) or ``orthogonal`` (OpenAI Baselines).
     continuous: distribution of continuous actions, see `reverie.nets.actions`.
-    evaluation: play the ``mode`` of the policy, or ``sample`` from it.
+    evaluation: evaluations play the ``mode`` of the policy, or ``sample`` from it.
     """
 
     gamma: float = 0.99

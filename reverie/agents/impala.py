@@ -53,8 +53,11 @@ Correction = Literal["vtrace", "one-step", "epsilon", "none"]
 class IMPALAConfig(A2CConfig):
     """Defaults are the paper's for Atari (appendix D), with its deep network.
 
-    correction: see the module. rho_bar, c_bar: where ratios are cut off; rho_bar >= c_bar.
-    popart: normalised values; popart_step: share of its statistics that one target has.
+    correction: for what older parameters did: ``vtrace``, ``one-step`` importance sampling, ``epsilon`` (1e-6 added to
+        probabilities, as in GA3C) or ``none``.
+    rho_bar: where ratios that weigh errors are cut off; decides what is estimated.
+    c_bar: where ratios that pass errors back are cut off, at most rho_bar; decides how fast.
+    popart: normalise values by running statistics. popart_step: share of these that one target has.
     """
 
     reward: str = "clip"

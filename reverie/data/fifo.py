@@ -13,7 +13,10 @@ from reverie.data.selector import Drawn, Layout, Selector, SelectorConfig
 
 @dataclass(frozen=True)
 class FifoConfig(SelectorConfig):
-    """Settings of `Fifo`. share: of a batch, rounded down, that windows of before make up; at least 0, below 1."""
+    """Settings of `Fifo`.
+
+    share: part of a batch, rounded down, that are windows drawn before, drawn again; at least 0, below 1.
+    """
 
     share: float = 0.0
 

@@ -28,8 +28,9 @@ MOMENTUM = 0.999
 
 @dataclass(frozen=True)
 class TorsoConfig:
-    """cnn: `NatureCNN` or `ResidualCNN`. channels: of its convolutions or sections.
+    """cnn: convolutions, ``nature`` as DQN's or ``residual`` as IMPALA's deep network.
 
+    channels: of the convolutions (nature: two or three) or of the sections (residual).
     layers, units: of the MLP for what is no image. act: activation of the MLP.
     dense: units of a fully connected layer after all of them (0: none).
     standardise: pixels and entries of vectors come minus their running mean over training batches, divided by their

@@ -39,8 +39,11 @@ FURTHER: dict[str, tuple[str, dict[str, Any]]] = {
 }
 ELSEWHERE = {"planet": "toy_control:Point"}
 """Where agents run that cannot play Catch."""
+END_TO_END = {"replay.window.period": SMALL["replay.window.learn"]}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "planet": {"agent.overshooting": 1, "agent.plan.iterations": 1, "agent.plan.candidates": 4, "agent.plan.elites": 2}
+    "planet": {"agent.overshooting": 1, "agent.plan.iterations": 1, "agent.plan.candidates": 4, "agent.plan.elites": 2},
+    "a2c": END_TO_END,
+    "impala": {**END_TO_END, "agent.popart": True},
 }
 RUNS = {**{agent: (agent, SETTINGS.get(agent, {})) for agent in AGENTS}, **FURTHER}
 

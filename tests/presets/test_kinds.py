@@ -42,7 +42,8 @@ def test_spaces_tell_the_kind(shape: tuple[int, ...], kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "agent", ["dqn", "drqn", "r2d2", "rainbow", "iqn", "apex", "a2c", "impala", "dreamerv1", "dreamerv2", "harmonydream"]
+    "agent",
+    ["dqn", "drqn", "r2d2", "rainbow", "iqn", "apex", "a2c", "impala", "dreamerv1", "dreamerv2", "harmonydream"],
 )
 def test_cpu_is_the_preset_of_the_kind(agent: str) -> None:
     kinds: dict[str, dict[str, Any]] = {
