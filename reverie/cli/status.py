@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,10 @@ def status(run_dir: Path, watch: bool, as_json: bool) -> None:
         state = read_status(run_dir)
         if watch:
             click.clear()
-        if as_json:
-            click.echo(json.dumps(state, indent=2))
-        else:
-            actors = state.pop("actors", [])
-            show(state)
-            if actors:
-                _table(actors)
+        actors = [] if as_json else state.pop("actors", [])
+        show(state, as_json)
+        if actors:
+            _table(actors)
         if not watch:
             return
         time.sleep(EVERY)

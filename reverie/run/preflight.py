@@ -14,11 +14,7 @@ def check_trains(config: Config, agent: Agent) -> None:
 
     What depends on how episodes go is not known yet: a run that came to none says so when it is over, see `Run.finish`.
     """
-    windows, replay, streams = (
-        build_windows(config, agent),
-        config.replay,
-        config.env.num_envs * max(1, config.ray.actors),
-    )
+    windows, replay, streams = build_windows(config, agent), config.replay, config.env.num_envs
     total = run_length(config, agent.env.action_repeat).env_steps
     longer = "make the run longer (--env_steps, --frames)"
     if config.run.prefill > total:

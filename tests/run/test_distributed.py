@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from engine import Engine
 
+from reverie.cli import cli
 from reverie.config import Config, RayConfig
 from reverie.data.dataset import open_dataset
 from reverie.data.selectors import FifoConfig
@@ -22,6 +24,7 @@ from reverie.report.log import read_metrics
 from reverie.run.distributed import Distributed
 from reverie.run.lock import Stop
 from reverie.run.remote import ActorHost, Report
+from reverie.run.saved_config import save_config
 from tests.contracts.test_counting import SPECS, assert_well_formed, configuration
 
 DOCS = Path(__file__).parents[2] / "docs" / "distributed.md"
@@ -107,6 +110,16 @@ def test_every_row_once_and_in_order(tmp_path: Path, spec: SequenceSpec) -> None
     logged = {name for line in read_metrics(tmp_path) for name in line if name.startswith("actor/")}
     assert len(logged) >= 8
     assert all(f"`{name}`" in DOCS.read_text() for name in logged)
+    save_config(recorder.runner.config, tmp_path)
+    told = CliRunner().invoke(cli, ["status", str(tmp_path)])
+    assert told.exit_code == 0, told.output
+    words = told.output.split()
+    assert words[words.index("env_steps") + 1] == str(recorder.runner.run.clock.env_steps)
+    assert words[words.index("running") + 1] == "False"
+    assert "waits_for" in words
+    state = json.loads(CliRunner().invoke(cli, ["status", str(tmp_path), "--json"]).stdout)
+    assert [actor["actor"] for actor in state["actors"]] == list(range(ACTORS))
+    assert sum(actor["env_steps"] for actor in state["actors"]) >= state["env_steps"] > 0
     assert {actor for actor, _ in recorder.versions} == set(range(ACTORS))
     assert max(recorder.versions[0, 1]) > 0
 
