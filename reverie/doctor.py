@@ -16,11 +16,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from reverie.config import RayConfig
+
 Status = Literal["ok", "warning", "problem"]
 
 DMC_PAIR = ("1.0.28", "3.3.0")
 """dm-control and mujoco that run together; the newest of each do not."""
 OLDEST_PYTHON = (3, 11)
+SHARED_MEMORY = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,21 @@ def environments() -> Iterator[Finding]:
             yield Finding(group, "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))
 
 
+def actors() -> Iterator[Finding]:
+    """The engine of runs with many actors, and the shared memory that its object store lives in."""
+    version = installed("ray")
+    if version is None:
+        yield Finding("ray", "warning", "ray not installed", 'pip install "reverie-rl[ray]"')
+        return
+    if not SHARED_MEMORY.is_dir():
+        yield Finding("ray", "ok", f"ray {version}")
+        return
+    free, asked = shutil.disk_usage(SHARED_MEMORY).free, RayConfig.memory
+    detail = f"ray {version}, {free / 1e9:.1f} GB free in {SHARED_MEMORY}"
+    fix = f"give the container more (--shm-size), or ask for less: --ray.memory {free // 2}" if free < asked else ""
+    yield Finding("ray", "warning" if fix else "ok", detail, fix)
+
+
 def _dmc(control: str, mujoco: str) -> Finding:
     detail = f"dm-control {control}, mujoco {mujoco}"
     if (control, mujoco) == DMC_PAIR:
@@ -212,6 +230,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     device,
     threads,
     environments,
+    actors,
     rendering,
     video,
     disk,

@@ -145,3 +145,17 @@ def test_video_and_speed_really_work() -> None:
 def test_versions_compare_by_number() -> None:
     assert doctor.numbers("2.13.0+cpu") == (2, 13, 0)
     assert doctor.numbers("2.9.1") < doctor.numbers("2.11")
+
+
+def test_ray_and_the_room_for_its_object_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    versions(monkeypatch, ray=None)
+    assert one(doctor.actors()).fix == 'pip install "reverie-rl[ray]"'
+    versions(monkeypatch, ray="2.60.0")
+    monkeypatch.setattr(doctor, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=64_000_000))
+    finding = one(doctor.actors())
+    assert (finding.status, "--ray.memory 32000000" in finding.fix) == ("warning", True)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=8_000_000_000))
+    assert one(doctor.actors()).detail == f"ray 2.60.0, 8.0 GB free in {tmp_path}"
+    monkeypatch.setattr(doctor, "SHARED_MEMORY", tmp_path / "none")
+    assert one(doctor.actors()).detail == "ray 2.60.0"

@@ -39,9 +39,10 @@ def import_ray(private: bool) -> ModuleType:
             # Actors share the processors with the learner as equals; 15 would starve them.
             "RAY_worker_niceness": "0",
         }
-    if "ray" not in sys.modules:
+    imported = sys.modules.get("ray")
+    if imported is None:
         os.environ.update(settings)
-    elif private and os.environ.get(LOOPBACK) != "0" and not sys.modules["ray"].is_initialized():
+    elif private and os.environ.get(LOOPBACK) != "0" and not imported.is_initialized():
         raise UserError(
             f"ray was imported before it could be told to listen on loopback only: set {LOOPBACK}=0 before it is "
             "imported, or connect it yourself with ray.init"
