@@ -77,10 +77,11 @@ def test_actions_are_bounded_and_keep_their_gradient() -> None:
     assert out.tolist() == [0.5, -1.0, 1.0]
     out.sum().backward()
     assert torch.allclose(action.grad, torch.tensor([1.0, 1 / 3, 0.5]))
-    rssm = memory()
-    state = rssm.initial_state(1)
-    far, near = torch.tensor([[7.0, 0.3]]), torch.tensor([[1.0, 0.3]])
-    assert torch.equal(rssm.advance(state, far), rssm.advance(state, near))
+    far, near, other = (torch.tensor([[x, 0.3]]) for x in (7.0, 1.0, 0.9))
+    for rssm in (memory(), learned()):
+        state = rssm.initial_state(1)
+        assert torch.equal(rssm.advance(state, far), rssm.advance(state, near))
+        assert not torch.equal(rssm.advance(state, other), rssm.advance(state, near))
 
 
 def learned() -> LearnedStartRSSM:
