@@ -11,6 +11,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from reverie.agents import find
 from reverie.agents.agent import Seat, Tape
 from reverie.agents.dreamer import Dream, DreamerLearner
 from reverie.agents.dreamerv3 import DreamerV3, DreamerV3Config
@@ -441,3 +442,30 @@ def test_settings_are_the_published_ones() -> None:
     assert first.kl_scale * (1 - first.kl_balance) == pytest.approx(0.1)
     assert (DreamerV3.Config, DreamerV3Of2023.Config) == (DreamerV3Config, DreamerV3Of2023Config)
     assert (NOW.replay_scale, NOW.opt.agc, NOW.opt.warmup, NOW.opt.lr) == (0.3, 0.3, 1000, 4e-5)
+
+
+ORDER = [
+    "build",
+    "initialise",
+    "make_optimisers",
+    "losses",
+    "world_model_loss",
+    "behaviour_losses",
+    "imagine",
+    "returns",
+    "weights",
+    "actor_loss",
+    "critic_loss",
+    "update_slow_critic",
+]
+RECIPE = ["actions", "encoder", "rssm", "actor", "policy_of", "objective", "reward", "discount", "critic"]
+
+
+@pytest.mark.parametrize("agent", ["dreamerv1", "dreamerv2", "dreamerv3-2023", "dreamerv3"])
+def test_siblings_have_their_methods_in_one_order(agent: str) -> None:
+    """So that `diff` between two of them reads as the later paper's list of changes."""
+    recipe = find(agent).load()
+    for cls, order in ((recipe.Learner, ORDER), (recipe, RECIPE)):  # type: ignore[attr-defined]
+        own = [name for name in vars(cls) if name in order]
+        assert own == sorted(own, key=order.index)
+        assert len(own) >= 3
