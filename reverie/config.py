@@ -24,6 +24,13 @@ class EnvConfig:
     num_envs: int = 1
     protocol: str = "auto"
     options: dict[str, Any] = field(default_factory=dict)
+    check: Literal["first", "all", "none"] = "first"
+    """rows that are held to the declared spaces: the first of every stream, all, or none"""
+    restarts: int = 0
+    """how often the environment of a stream is made anew after it raised; its episode is cut and a new one begins"""
+
+    def __post_init__(self) -> None:
+        _at_least(0, restarts=self.restarts)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ from reverie.elsewhere import called_here
 class UserError(Exception):
     """A value from outside (key, preset, space, checkpoint, disk) that cannot be used; the message says the fix."""
 
+    detail = ""
+    """lines below the message, as they are: the traceback of somebody else's code"""
+
 
 def notice(text: str) -> None:
     """Print one line on standard error, ``reverie: ...``; nothing happens where that is closed."""

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -31,7 +32,7 @@ class OneLineErrors(click.Group):
         try:
             result = super().main(args, prog_name, **extra | {"standalone_mode": False})
         except UserError as error:
-            _fail(str(error))
+            _fail(str(error), error.detail)
         except click.ClickException as error:
             _fail(error.format_message())
         except click.Abort as error:
@@ -53,8 +54,10 @@ class OneLineErrors(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, detail: str = "") -> NoReturn:
     click.echo(f"reverie: error: {' '.join(message.split())}", err=True)
+    if detail:
+        click.echo(textwrap.indent(detail, "    "), err=True)
     sys.exit(2)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from reverie.envs.faults import EnvFault
 from reverie.errors import UserError
 
 RESET = "(observation, info)"
@@ -28,22 +29,22 @@ def check_signature(id: str, env: gymnasium.Env) -> None:
         )
 
 
-def reset(id: str, env: gymnasium.Env, seed: int, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
-    """First observation and info. Raises UserError if it returns anything else."""
+def reset(id: object, env: gymnasium.Env, seed: int, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
+    """First observation and info; id: what names it in messages. Raises EnvFault if it returns anything else."""
     # Environments that know no options need not take any.
     out = env.reset(seed=seed) if options is None else env.reset(seed=seed, options=options)
     _refuse(id, "reset()", out, RESET)
     return out
 
 
-def step(id: str, env: gymnasium.Env, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-    """Observation, reward, terminated, truncated, info. Raises UserError if it returns anything else."""
+def step(id: object, env: gymnasium.Env, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    """Observation, reward, terminated, truncated, info. Raises EnvFault if it returns anything else."""
     out: Any = env.step(action)
     _refuse(id, "step()", out, STEP)
     observation, reward, terminated, truncated, info = out
     value = number(reward)
     if value is None:
-        raise UserError(f"{id}: reward {' '.join(repr(reward).split())} is not a number; return a float")
+        raise EnvFault(f"{id}: reward {' '.join(repr(reward).split())} is not a number; return a float")
     return observation, value, bool(terminated), bool(truncated), info
 
 
@@ -65,9 +66,9 @@ def complaint(name: str, out: Any, expected: str) -> str | None:
     return f"{name} returned {actual}; it must return {expected}, as in Gymnasium 1.0"
 
 
-def _refuse(id: str, name: str, out: Any, expected: str) -> None:
+def _refuse(id: object, name: str, out: Any, expected: str) -> None:
     if wrong := complaint(name, out, expected):
-        raise UserError(f"{id}: {wrong}")
+        raise EnvFault(f"{id}: {wrong}")
 
 
 def drawn(id: str, render: Callable[[], Any]) -> np.ndarray:

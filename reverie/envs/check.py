@@ -13,6 +13,7 @@ from gymnasium import spaces
 from reverie.data.rows import ACTION_MASK, OBS, Rows, observations
 from reverie.envs.calls import RESET, STEP, complaint
 from reverie.envs.env import ResumeError, VectorEnv
+from reverie.envs.faults import EnvFault
 from reverie.envs.findings import Findings, leaves
 from reverie.envs.gym import make_single, tell
 from reverie.envs.make import GYM, family_of, make_env
@@ -90,8 +91,11 @@ def check_env(id: str | Callable[[], gymnasium.Env], env_steps: int = 1000, seed
         name, make = id, lambda: _source(id, options)
     try:
         env = make()
-    except UserError:
-        raise
+    except UserError as error:
+        if not isinstance(error.__cause__, Exception) or not isinstance(error, EnvFault):
+            raise
+        findings.problem("make", f"it cannot be made: {_one_line(error.__cause__)}")
+        return Report(name, problems=tuple(findings.problems))
     except Exception as error:  # Whatever a user's constructor raises is what this report is for.
         findings.problem("make", f"it cannot be made: {_one_line(error)}")
         return Report(name, problems=tuple(findings.problems))

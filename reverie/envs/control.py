@@ -230,9 +230,13 @@ def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> V
             f"{id} cannot render here; install libosmesa6 (CPU) or libegl1 (GPU), or use protocol dmc-proprio"
         )
     domain, task = _tasks()[id]
-    envs = [Control(domain, task, flags) for _ in range(num_envs)]
+
+    def one() -> gymnasium.Env:
+        return Control(domain, task, flags)
+
     reading = PICTURE if flags.pixels else None
-    return SyncVector(id, envs, reading, protocol=protocol, flags=asdict(flags), action_repeat=flags.action_repeat)
+    spec: dict[str, Any] = {"protocol": protocol, "flags": asdict(flags), "action_repeat": flags.action_repeat}
+    return SyncVector(id, [one() for _ in range(num_envs)], reading, make=one, **spec)
 
 
 def _varied(id: str, protocol: ControlProtocol) -> ControlProtocol:

@@ -107,4 +107,8 @@ def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> V
         raise UserError(f"{id} needs crafter; install it with: pip install 'reverie-rl[crafter]'")
     check_options(id, options, {k: v for k, v in annotated(Crafter).items() if k != "reward"})
     flags = {k: v for k, v in {**parameters(Crafter), **options}.items() if k != "reward"}
-    return SyncVector(id, [Crafter(IDS[id], **flags) for _ in range(num_envs)], PICTURE, flags=flags)
+
+    def one() -> gymnasium.Env:
+        return Crafter(IDS[id], **flags)
+
+    return SyncVector(id, [one() for _ in range(num_envs)], PICTURE, make=one, flags=flags)

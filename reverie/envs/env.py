@@ -59,12 +59,15 @@ class Step:
     None. streams: int64 [M], the streams of `ends`.
     episode_info: stream -> name -> number, what the source measured over an episode whose is_last row is in this step
     (achievements, the score of the whole game, ...). It is logged, never stored in replay.
+    lost: int64 [K], streams whose action came to nothing, because the environment raised and was made anew, or None.
+        What was seen before is the last row of its episode, cut as by a time limit; `rows` begins another.
     """
 
     rows: Rows
     ends: Rows | None = None
     streams: np.ndarray | None = None
     episode_info: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    lost: np.ndarray | None = None
 
 
 class VectorEnv(ABC):
@@ -89,7 +92,14 @@ class VectorEnv(ABC):
 
     @abstractmethod
     def step(self, action: np.ndarray) -> Step:
-        """Rows that follow on ``action`` [N] (Discrete), [N, K] (MultiDiscrete) or [N, A] (Box in [-1, 1])."""
+        """Rows that follow on ``action`` [N] (Discrete), [N, K] (MultiDiscrete) or [N, A] (Box in [-1, 1]).
+
+        Raises EnvFault where an environment raises or departs from its spaces; `state_dict` is then that before.
+        """
+
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the source itself, if there are any."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """State that `load_state_dict` needs: nested dicts of arrays, numbers, strings and lists (never pickled)."""

@@ -11,6 +11,7 @@ import gymnasium
 
 from reverie.envs import atari, near, toys
 from reverie.envs.env import VectorEnv
+from reverie.envs.faults import fault
 from reverie.envs.native import SAYABLE, Conventions, NativeVector
 from reverie.envs.options import annotated, check_options, parameters, takes_any
 from reverie.envs.partial import RESERVED
@@ -66,8 +67,12 @@ def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> V
             lambda: gymnasium.make_vec(id, num_envs, vectorization_mode="vector_entry_point", **own),
         )
         return NativeVector(id, vector, told.reading, told.conventions, flags={"native": True, **options})
-    envs = [_registered(id, lambda: gymnasium.make(id, disable_env_checker=True, **own)) for _ in range(num_envs)]
-    return _singles(id, envs, told)
+
+    def one() -> gymnasium.Env:
+        env: gymnasium.Env = _registered(id, lambda: gymnasium.make(id, disable_env_checker=True, **own))
+        return env
+
+    return _singles(id, [one() for _ in range(num_envs)], one, told)
 
 
 def make_drawn(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> VectorEnv:
@@ -125,10 +130,10 @@ def make_single(id: str, options: Mapping[str, Any] | None = None) -> gymnasium.
     return env
 
 
-def _singles(id: str, envs: list[gymnasium.Env], told: Told) -> VectorEnv:
+def _singles(id: str, envs: list[gymnasium.Env], make: Callable[[], gymnasium.Env], told: Told) -> VectorEnv:
     if told.conventions != Conventions():
         raise UserError(f"{id} is no vector environment: {' and '.join(SAYABLE)} are not for it")
-    return SyncVector(id, envs, told.reading, flags=told.flags)
+    return SyncVector(id, envs, told.reading, make=make, flags=told.flags)
 
 
 def _creator(id: str) -> Callable[..., Any] | None:
@@ -150,7 +155,12 @@ def _from_factory(id: str, factory: Callable[..., Any], num_envs: int, told: Tol
         return _adapt(id, _call(id, factory, {"num_envs": num_envs, **told.own}), num_envs, told)
     source = _call(id, factory, told.own)
     if isinstance(source, gymnasium.Env):
-        return _singles(id, [source, *(_call(id, factory, told.own) for _ in range(num_envs - 1))], told)
+
+        def one() -> gymnasium.Env:
+            env: gymnasium.Env = _call(id, factory, told.own)
+            return env
+
+        return _singles(id, [source, *(one() for _ in range(num_envs - 1))], one, told)
     return _adapt(id, source, num_envs, told)
 
 
@@ -188,7 +198,12 @@ def _factory(id: str) -> Callable[..., Any] | None:
 def _call(id: str, factory: Callable[..., Any], options: Mapping[str, Any] | None) -> Any:
     if not takes_any(factory):
         check_options(id, options or {}, annotated(factory))
-    return factory(**(options or {}))
+    try:
+        return factory(**(options or {}))
+    except UserError:
+        raise
+    except Exception as error:  # Whatever somebody else's factory raises is its fault.
+        raise fault(f"{id}: its factory", error) from error
 
 
 def _registered(id: str, make: Callable[[], Any]) -> Any:
@@ -205,6 +220,10 @@ def _registered(id: str, make: Callable[[], Any]) -> Any:
         raise UserError(f"{id} needs a package that is not installed: {error}") from None
     except (gymnasium.error.Error, TypeError) as error:
         raise UserError(f"{id} cannot be made: {' '.join(str(error).split())}") from None
+    except UserError:
+        raise
+    except Exception as error:  # Whatever somebody else's environment raises is its fault.
+        raise fault(f"{id}: its constructor", error) from error
 
 
 def _check_ours(id: str) -> None:

@@ -19,8 +19,11 @@ from types import ModuleType
 from typing import Any
 
 from reverie.envs.env import VectorEnv
+from reverie.envs.native import NativeVector
 from reverie.envs.options import check_options, check_protocol
 from reverie.envs.partial import Mask, Partial
+from reverie.envs.stepping import Stepping
+from reverie.envs.vector import SyncVector
 from reverie.errors import UserError
 from reverie.outside import import_outside
 
@@ -37,7 +40,14 @@ GROUP = "reverie.envs"
 
 
 def make_env(
-    id: str, *, num_envs: int = 1, protocol: str = "auto", flicker: float = 0.0, mask: Mask = (), **options: Any
+    id: str,
+    *,
+    num_envs: int = 1,
+    protocol: str = "auto",
+    flicker: float = 0.0,
+    mask: Mask = (),
+    stepping: Stepping | None = None,
+    **options: Any,
 ) -> VectorEnv:
     """Make `num_envs` streams of the environment `id`.
 
@@ -45,26 +55,41 @@ def make_env(
     that returns a gymnasium.Env, a Gymnasium vector environment, or a `VectorEnv`), or any Gymnasium id.
     protocol: one of `protocols(id)`, or ``auto`` for the first of them.
     flicker, mask: hide whole observations at random, or entries of a vector; see `reverie.envs.partial.Partial`.
+    stepping: how streams are stepped: held to their spaces, made anew if they fail.
     options: of the environment; each family says which it takes.
 
     Raises UserError on an unknown id, protocol or option, on a value of a type that the option does not have, and where
     a package of an optional group is missing.
     """
-    return _make(id, num_envs, protocol, flicker, mask, options, "make")
+    return _make(id, num_envs, protocol, flicker, mask, stepping, options, "make")
 
 
 def make_drawn(
-    id: str, *, num_envs: int = 1, protocol: str = "auto", flicker: float = 0.0, mask: Mask = (), **options: Any
+    id: str,
+    *,
+    num_envs: int = 1,
+    protocol: str = "auto",
+    flicker: float = 0.0,
+    mask: Mask = (),
+    stepping: Stepping | None = None,
+    **options: Any,
 ) -> VectorEnv:
     """The environment that `make_env` makes, such that its `VectorEnv.render` has pictures if there can be some.
 
     A family whose environments draw only if they are asked to from the start has a function ``make_drawn`` too.
     """
-    return _make(id, num_envs, protocol, flicker, mask, options, "make_drawn")
+    return _make(id, num_envs, protocol, flicker, mask, stepping, options, "make_drawn")
 
 
 def _make(
-    id: str, num_envs: int, protocol: str, flicker: float, mask: Mask, options: dict[str, Any], maker: str
+    id: str,
+    num_envs: int,
+    protocol: str,
+    flicker: float,
+    mask: Mask,
+    stepping: Stepping | None,
+    options: dict[str, Any],
+    maker: str,
 ) -> VectorEnv:
     check_options(id, {"flicker": flicker, "mask": mask}, {"flicker": float, "mask": Mask})
     if num_envs < 1:
@@ -75,6 +100,11 @@ def _make(
         protocol = known[0]
     check_protocol(id, protocol, known)
     env: VectorEnv = getattr(family, maker, family.make)(id, num_envs, protocol, options)
+    stepping = stepping or Stepping()
+    if isinstance(env, SyncVector | NativeVector):
+        env.settle(stepping)
+    elif stepping.restarts:
+        raise UserError(f"{id} is not made of single environments that can be made anew: env.restarts must be 0")
     return Partial(env, flicker, mask) if flicker or mask else env
 
 

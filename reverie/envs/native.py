@@ -19,6 +19,7 @@ Neither can be brought back in mid-episode: an interrupted episode counts as tru
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,11 +30,15 @@ from reverie.data.rows import OBS, Rows
 from reverie.envs import calls
 from reverie.envs.adapter import Adapter
 from reverie.envs.env import EnvSpec, Step, VectorEnv
+from reverie.envs.faults import EnvFault, faults_of
+from reverie.envs.hold import Hold
 from reverie.envs.masks import Masks
 from reverie.envs.reading import Reading
 from reverie.envs.resume import episode_seed
 from reverie.envs.spaces import ActionAdapter, ObservationAdapter
-from reverie.errors import UserError
+from reverie.envs.stepping import Stepping
+from reverie.envs.vector_faults import calling, end_workers
+from reverie.errors import UserError, notice
 
 Autoreset = Literal["next_step", "same_step", "disabled"]
 FinalObs = Literal["given", "previous"]
@@ -90,7 +95,8 @@ class NativeVector(VectorEnv):
             env.unwrapped, gymnasium.vector.SyncVectorEnv | gymnasium.vector.AsyncVectorEnv
         )
         self.render_fps = (env.metadata or {}).get("render_fps")
-        self._seed = 0
+        self._hold = Hold(env.observation_space, "first")
+        self._seed = self._steps = 0
         self._episode = np.zeros(self.num_envs, np.int64)
         self._ended = np.zeros(self.num_envs, bool)
         self._seen: dict[str, np.ndarray] = {}
@@ -100,6 +106,15 @@ class NativeVector(VectorEnv):
         """Adapter of a single environment's observations and actions."""
         return Adapter(self._observation, self._action, self._masks)
 
+    def settle(self, stepping: Stepping) -> None:
+        """Say how the streams are stepped, before the first reset. Raises UserError if that cannot be."""
+        if stepping.restarts:
+            raise UserError(
+                f"{self.spec.id} is a vector environment, of which no single one can be made anew: env.restarts must "
+                "be 0; or let its factory return one gymnasium.Env"
+            )
+        self._hold = Hold(self.env.observation_space, stepping.check)
+
     def reset(self, seed: int) -> Rows:
         """First rows of all streams, which begin anew."""
         self._seed = int(seed)
@@ -107,12 +122,16 @@ class NativeVector(VectorEnv):
         self._ended[:] = False
         # Sync- and AsyncVectorEnv take a list of seeds, which the base class does not declare.
         first: Any = self._seeds() if self._seeds_streams else episode_seed(self._seed, 0, 0)
-        observation, info = self.env.reset(seed=first)
+        self._steps = 0
+        with self._calling("reset()"):
+            observation, info = self.env.reset(seed=first)
         return self._rows(observation, info, is_first=np.ones(self.num_envs, bool))
 
     def step(self, action: np.ndarray) -> Step:
         """Rows after one step of every stream; `action` is ignored where the row before was is_last (NextStep only)."""
-        observation, reward, terminated, truncated, info = self.env.step(self._action.batch(action))
+        self._steps += 1
+        with self._calling("step()"):
+            observation, reward, terminated, truncated, info = self.env.step(self._action.batch(action))
         terminated, truncated = np.asarray(terminated, bool), np.asarray(truncated, bool)
         if self.mode == "NextStep":
             if (terminated | truncated).any() and any(name in info for name in FINALS):
@@ -141,7 +160,28 @@ class NativeVector(VectorEnv):
 
     def close(self) -> None:
         """Close the vector environment."""
-        self.env.close()
+        if not end_workers(self.env):
+            self.env.close()
+
+    def _calling(self, name: str) -> AbstractContextManager[None]:
+        return calling(self.env, lambda stream: f"{self._where(stream)}: {name}")
+
+    def _where(self, stream: int | None = None) -> str:
+        which = "" if stream is None else f"stream {stream}, "
+        return f"{self.spec.id}: {which}step {self._steps} since its reset (seed {self._seed})"
+
+    def _read(self, observation: Any) -> dict[str, np.ndarray]:
+        """Observations [N, ...] as rows hold them. Raises EnvFault if they depart from their spaces."""
+        wrong = self._hold.look(observation)
+        for line in self._hold.said:
+            notice(f"{self.spec.id}: {line}")
+        self._hold.said.clear()
+        if wrong:
+            raise EnvFault(
+                f"{self._where()} departs from its spaces: {wrong}; mend it, or its space (env.check none lets it pass)"
+            )
+        with faults_of(lambda: f"{self._where()}: an observation"):
+            return self._observation.batch(observation)
 
     def _turn(
         self, observation: Any, info: dict[str, Any], last: np.ndarray, streams: np.ndarray
@@ -151,15 +191,16 @@ class NativeVector(VectorEnv):
             finals = self._masks.instead(info, info.get("final_info") or {}, last)
             return (self._with_finals(observation, info, streams), finals), (observation, info)
         # Adapted first, because a reset may write into the arrays that the step returned.
-        before = self._observation.batch(observation)
+        before = self._read(observation)
         self._episode += last
         seeds: Any = self._seeds() if self._seeds_streams else None
-        after, begun = self.env.reset(seed=seeds, options={"reset_mask": last})
+        with self._calling("reset()"):
+            after, begun = self.env.reset(seed=seeds, options={"reset_mask": last})
         return (_Adapted(before), info), (after, self._masks.instead(info, begun, last))
 
     def _with_finals(self, observation: Any, info: dict[str, Any], streams: np.ndarray) -> _Adapted:
         """The observations, with those of `streams` replaced by the last ones of their episodes."""
-        adapted = self._observation.batch(observation)
+        adapted = self._read(observation)
         name = next((name for name in FINALS if info.get(name) is not None), None)
         finals = None if name is None else info[name]
         each = isinstance(finals, np.ndarray) and finals.dtype == object
@@ -196,7 +237,7 @@ class NativeVector(VectorEnv):
         is_last: np.ndarray | None = None,
         is_terminal: np.ndarray | None = None,
     ) -> Rows:
-        adapted = observation if isinstance(observation, _Adapted) else self._observation.batch(observation)
+        adapted = observation if isinstance(observation, _Adapted) else self._read(observation)
         self._seen = adapted
         rows: Rows = {OBS + key: value for key, value in adapted.items()}
         rows["reward"] = np.zeros(self.num_envs, np.float32) if reward is None else np.asarray(reward, np.float32)

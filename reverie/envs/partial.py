@@ -19,7 +19,7 @@ from reverie.envs.env import Step, VectorEnv
 from reverie.errors import UserError
 
 Mask = Sequence[int] | Mapping[str, Sequence[int]]
-RESERVED = ("flicker", "mask")
+RESERVED = ("flicker", "mask", "stepping")
 """Options that `make_env` takes for every environment; no environment can have its own of that name."""
 
 
@@ -97,6 +97,10 @@ class Partial(VectorEnv):
         """Bring `env` back its own way. Raises ResumeError if it would differ."""
         self.env.load_state_dict(state["env"])
         self._seed_draws(int(state["seed"]), np.array(state["rows_shown"], np.int64))
+
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the environment beneath."""
+        return self.env.metrics()
 
     def close(self) -> None:
         """Close the environment beneath."""

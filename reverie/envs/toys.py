@@ -186,6 +186,7 @@ def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> V
         id,
         envs,
         PICTURE if pixels else None,
+        make=lambda: TOYS[id](**options),
         protocol=protocol,
         flags={**parameters(TOYS[id]), **options},
         random_score=envs[0].random_score,

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from reverie.agents.agent import placed
 from reverie.config import Config
+from reverie.envs.env import shut
 from reverie.play.dream import dream
 from reverie.play.evaluate import evaluate
 from reverie.presets import make_config
@@ -63,5 +64,5 @@ def _untrained(config: Config) -> float:
     env = build_env(config, 10)
     policy = placed(build_policy(config, build_agent(config, env.spec)), pick_device(config.run.device))
     results = Evaluator(env, policy, EPISODES, derive(config.run.seed, "before")).run()
-    env.close()
+    shut(env)
     return float(np.mean(results["scores"]))

@@ -14,7 +14,7 @@ from reverie.agents.agent import Noise, Play, Policy, Seat, placed
 from reverie.agents.learner import load_tensors
 from reverie.data.rows import OBS, State, row_spec
 from reverie.envs.adapter import Adapter, of_rows
-from reverie.envs.env import EnvSpec
+from reverie.envs.env import EnvSpec, shut
 from reverie.errors import UserError
 from reverie.run.build import build_agent, build_env, pick_device
 from reverie.run.checkpoint import Checkpoints, load_tree, misfit
@@ -111,7 +111,7 @@ def load(run_dir: str | Path, device: str = "cpu", *, checkpoint: str = "latest"
     run_dir = Path(run_dir)
     config = load_config(run_dir)
     env = build_env(config, 1)
-    env.close()
+    shut(env)
     agent = build_agent(config, env.spec)
     policy = agent.policy()
     env_steps = load_parts(run_dir, checkpoint, policy=policy)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from gymnasium import spaces
 
 from reverie.config import Config, EnvConfig
-from reverie.envs.env import EnvSpec
+from reverie.envs.env import EnvSpec, shut
 from reverie.envs.make import make_env, protocols
 
 Preset = Callable[["Task"], Config]
@@ -36,7 +36,7 @@ class Task:
     def spec(self) -> EnvSpec:
         """Description of the environment. Raises UserError if it cannot be made."""
         env = make_env(self.id, protocol=self.protocol, **self.options)
-        env.close()
+        shut(env)
         return env.spec
 
     @cached_property

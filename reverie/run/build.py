@@ -20,6 +20,7 @@ from reverie.data.sequences import SequenceSpec
 from reverie.data.store import Store
 from reverie.envs.env import EnvSpec, VectorEnv
 from reverie.envs.make import make_drawn, make_env
+from reverie.envs.stepping import Stepping
 from reverie.errors import UserError
 from reverie.nets.schedule import Length, resolve
 from reverie.run.length import run_length
@@ -55,7 +56,8 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
 def build_env(config: Config, num_envs: int | None = None, drawn: bool = False) -> VectorEnv:
     """Fresh environments of the run's kind and protocol. drawn: they have pictures for people, if there can be some."""
     env, make = config.env, make_drawn if drawn else make_env
-    return make(env.id, num_envs=num_envs or env.num_envs, protocol=env.protocol, **env.options)
+    stepping = Stepping(env.check, env.restarts)
+    return make(env.id, num_envs=num_envs or env.num_envs, protocol=env.protocol, stepping=stepping, **env.options)
 
 
 def build_agent(config: Config, env: EnvSpec, since: Length | None = None) -> Agent:

@@ -14,6 +14,7 @@ from reverie.data.feed import Feed
 from reverie.data.rows import EXTRA, Rows, RowSpec, State, row_spec
 from reverie.data.sequences import Batch
 from reverie.envs.env import Step, VectorEnv
+from reverie.envs.faults import EnvFault
 from reverie.run.finite import Finite, FirstBad, Mode
 from reverie.run.meter import Meter
 
@@ -74,26 +75,37 @@ class Actor:
     def step(self, seat: Seat, version: int = 0) -> list[Ended]:
         """Episodes that ended with one decision per stream. version: of the policy's parameters."""
         before, self.seat = self.state, seat
+        generator = self.noise.state()
         with torch.inference_mode():
             tensors = {name: torch.from_numpy(value).to(self.device) for name, value in self.rows.items()}
             decision = self.policy.step(before, tensors, self.noise, seat)
-        self.state = decision.state
         action = decision.action.cpu().numpy().astype(self.fields["action"].dtype, copy=False)
         is_last = self.rows["is_last"]
         action = np.where(is_last.reshape(-1, *[1] * (action.ndim - 1)), np.zeros_like(action), action)
         extras = {EXTRA + name: value.cpu().numpy() for name, value in decision.extras.items()}
-        self._pass(self.rows | {"action": action} | extras, None, before, version)
         self.finite.action(action, self.episodes.length, seat.env_steps)
-        result = self.env.step(action)
+        try:
+            result = self.env.step(action)
+        except EnvFault:
+            self.noise.restore(generator)  # what is saved now is the moment before
+            raise
         self._look(result, seat.env_steps)
+        decided = self.rows | {"action": action} | extras
+        if result.lost is None:
+            self._pass(decided, None, before, version)
+        else:
+            went = np.setdiff1d(self.streams, result.lost)
+            self._pass({name: value[went] for name, value in decided.items()}, went, _of(before, went), version)
+            self._cut(result.lost, before, version)
+        self.state = decision.state
         self.episode_info = result.episode_info
         ended = []
         if result.ends is not None and result.streams is not None and len(result.streams):
-            decided = {"action": action} | extras
-            no_decision = {name: np.zeros_like(value[result.streams]) for name, value in decided.items()}
+            no_decision = {
+                name: np.zeros_like(value[result.streams]) for name, value in ({"action": action} | extras).items()
+            }
             closing = result.ends | {"prev_action": action[result.streams]} | no_decision
-            after = {name: value[torch.from_numpy(result.streams)] for name, value in self.state.items()}
-            self._pass(closing, result.streams, after, version)
+            self._pass(closing, result.streams, _of(self.state, result.streams), version)
             ended = self.episodes.add(closing, result.streams)
         return ended + self._see(result.rows, action)
 
@@ -101,27 +113,31 @@ class Actor:
         """Close open episodes as time limits and reset all streams, for environments that cannot be brought back.
 
         version: of the parameters that acted last.
+        """
+        self._cut(self.streams, self.state, version)
+        self.state = self.policy.initial_state(self.env.num_envs)
+        self.seed = seed
+        self.start()
+
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the policy about how it acts now, and of the environment."""
+        return self.policy.metrics(self.seat) | self.env.metrics()
+
+    def _cut(self, streams: np.ndarray, state: State, version: int) -> None:
+        """Close open episodes as time limits, without what would have followed.
 
         ::
 
             stored   ...  t-1  |  t      the row that was seen last becomes the closing row, with the reward that
             seen                  t      action t-1 earned; a row that begins an episode is dropped instead
         """
-        streams = np.flatnonzero(~self.rows["is_first"])
+        streams = streams[~self.rows["is_first"][streams]]
         if len(streams):
             fields = row_spec(self.env.spec.observation, self.env.spec.action, self.policy.extras)
             blank = {name: np.zeros((len(streams), *field.shape), field.dtype) for name, field in fields.items()}
             closing = blank | {name: value[streams] for name, value in self.rows.items()}
             closing["is_last"] = np.ones(len(streams), bool)
-            index = torch.from_numpy(streams)
-            self._pass(closing, streams, {name: value[index] for name, value in self.state.items()}, version)
-        self.state = self.policy.initial_state(self.env.num_envs)
-        self.seed = seed
-        self.start()
-
-    def metrics(self) -> dict[str, float]:
-        """Metrics of the policy about how it acts now."""
-        return self.policy.metrics(self.seat)
+            self._pass(closing, streams, _of(state, streams), version)
 
     def _look(self, result: Step, env_steps: int) -> None:
         """Look at the rows of a step: closing rows, and those that are seen next."""
@@ -159,6 +175,11 @@ class Actor:
         self.state = {name: value.to(self.device) for name, value in state["state"].items()}
         self.episodes.score, self.episodes.length = state["score"].copy(), state["length"].copy()
         self.noise.restore(state["generator"])
+
+
+def _of(state: State, streams: np.ndarray) -> State:
+    index = torch.from_numpy(streams)
+    return {name: value[index] for name, value in state.items()}
 
 
 class Trainer:

@@ -20,6 +20,7 @@ from reverie.agents.learner import tensors_of
 from reverie.config import Config
 from reverie.data.store import Store
 from reverie.envs.env import shut
+from reverie.envs.faults import EnvFault
 from reverie.errors import UserError, notice
 from reverie.nets.schedule import Length
 from reverie.report.console import Console
@@ -245,7 +246,11 @@ class Run:
         options, self.owed = self.config.run, False
         if options.eval_episodes < 1:
             return
-        env = build_env(self.config, min(options.eval_envs, options.eval_episodes))
+        try:
+            env = build_env(self.config, min(options.eval_envs, options.eval_episodes))
+        except EnvFault as fault:
+            self.owed = True
+            raise _of_evaluation(fault) from fault
         seed = derive(options.seed, f"evaluation {self.clock.env_steps}")
         evaluator = Evaluator(env, learner.policy, options.eval_episodes, seed, options.eval_limit, options.nonfinite)
         try:
@@ -253,6 +258,9 @@ class Run:
         except Stopped:
             self.owed = True
             return
+        except EnvFault as fault:
+            self.owed = True
+            raise _of_evaluation(fault) from fault
         finally:
             shut(env)
         scores, cut = results["scores"], results["cut"]
@@ -365,3 +373,7 @@ class Run:
             then(tree)
         except (KeyError, IndexError, RuntimeError, ValueError, TypeError) as error:
             raise misfit(self.checkpoints.latest(), error) from error
+
+
+def _of_evaluation(fault: EnvFault) -> EnvFault:
+    return fault.told("evaluation: ", "; run.eval_episodes 0 trains without evaluations")

@@ -11,8 +11,10 @@ A runner is one way to act: beside the learner (`reverie.run.local`), or in many
 
 from __future__ import annotations
 
+import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from reverie.agents.agent import Play
 from reverie.config import Config
 from reverie.data.feed import Feed
 from reverie.envs.env import EnvSpec
+from reverie.envs.faults import EnvFault
 from reverie.report.writer import Writer
 from reverie.run.allocator import prepare_process
 from reverie.run.build import build_agent, build_learner, build_store, pick_device
@@ -66,7 +69,7 @@ class Runner(ABC):
 
     def train(self, stop: Stop) -> dict[str, Any]:
         """Summary of the run, trained until its end or until stopped, with checkpoints on the way and at the end."""
-        with self.run.heeding(stop) as run:
+        with self.run.heeding(stop) as run, self._saving():
             try:
                 self.start()
                 if run.resumed is None and self.config.init.run:
@@ -92,6 +95,26 @@ class Runner(ABC):
             run.finish(self.learner, self.save)
         self.close()
         return run.result()
+
+    @contextmanager
+    def _saving(self) -> Iterator[None]:
+        """Context in which a fault of an environment costs nothing: what there is up to it is saved.
+
+        Nothing is raised where the run was asked to end: what asks a run to end often ends workers as well.
+        """
+        try:
+            yield
+        except EnvFault as fault:
+            run, steps = self.run, self.run.clock.env_steps
+            if steps and (run.owed or run.saved_at != steps):
+                self.save()
+            self.close()
+            if run.stop():
+                return
+            if run.saved_at != steps:
+                raise
+            again = f"go on with: reverie resume {shlex.quote(str(run.run_dir))}"
+            raise fault.told(after=f"; saved after {steps} env_steps, {again}") from fault
 
     @property
     def play(self) -> Play:
