@@ -28,9 +28,11 @@ class EnvConfig:
     """rows that are held to the declared spaces: the first of every stream, all, or none"""
     restarts: int = 0
     """how often the environment of a stream is made anew after it raised; its episode is cut and a new one begins"""
+    workers: int = 0
+    """processes that share the streams, for slow environments; 0: they are stepped one after another"""
 
     def __post_init__(self) -> None:
-        _at_least(0, restarts=self.restarts)
+        _at_least(0, restarts=self.restarts, workers=self.workers)
 
 
 @dataclass(frozen=True)

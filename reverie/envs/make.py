@@ -13,7 +13,7 @@ the ids without its slash, and whose value is the module: ``mine = "my_package.r
 from __future__ import annotations
 
 import importlib
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
@@ -24,6 +24,7 @@ from reverie.envs.options import check_options, check_protocol
 from reverie.envs.partial import Mask, Partial
 from reverie.envs.stepping import Stepping
 from reverie.envs.vector import SyncVector
+from reverie.envs.workers import open_workers
 from reverie.errors import UserError
 from reverie.outside import import_outside
 
@@ -55,7 +56,7 @@ def make_env(
     that returns a gymnasium.Env, a Gymnasium vector environment, or a `VectorEnv`), or any Gymnasium id.
     protocol: one of `protocols(id)`, or ``auto`` for the first of them.
     flicker, mask: hide whole observations at random, or entries of a vector; see `reverie.envs.partial.Partial`.
-    stepping: how streams are stepped: held to their spaces, made anew if they fail.
+    stepping: how streams are stepped: held to their spaces, made anew if they fail, in how many processes.
     options: of the environment; each family says which it takes.
 
     Raises UserError on an unknown id, protocol or option, on a value of a type that the option does not have, and where
@@ -99,8 +100,12 @@ def _make(
     if protocol == "auto":
         protocol = known[0]
     check_protocol(id, protocol, known)
-    env: VectorEnv = getattr(family, maker, family.make)(id, num_envs, protocol, options)
     stepping = stepping or Stepping()
+    env: VectorEnv
+    if stepping.workers:
+        env = open_workers(id, partial(make_env, id, protocol=protocol, **options), num_envs, stepping)
+        return Partial(env, flicker, mask) if flicker or mask else env
+    env = getattr(family, maker, family.make)(id, num_envs, protocol, options)
     if isinstance(env, SyncVector | NativeVector):
         env.settle(stepping)
     elif stepping.restarts:

@@ -16,6 +16,7 @@ class Stepping:
 
     check: which rows are held to the declared spaces: the first of every stream, all, or none.
     restarts: how often the environment of a stream is made anew after it raised; its episode is cut, a new one begins.
+    workers: processes that share the streams; 0: they are stepped here, one after another.
     first: number of the first stream, where these are some of many.
 
     Raises UserError on values out of range.
@@ -23,10 +24,11 @@ class Stepping:
 
     check: Check = "first"
     restarts: int = 0
+    workers: int = 0
     first: int = 0
 
     def __post_init__(self) -> None:
         if self.check not in ("first", "all", "none"):
             raise UserError(f"env.check {self.check!r} must be first, all or none")
-        if self.restarts < 0:
-            raise UserError(f"env.restarts {self.restarts} must be at least 0")
+        if self.restarts < 0 or self.workers < 0:
+            raise UserError(f"env.restarts {self.restarts} and env.workers {self.workers} must be at least 0")

@@ -39,11 +39,11 @@ class Streams(VectorEnv):
         self._said: set[str] = set()
 
     @abstractmethod
-    def _go(self, seed: int, places: Sequence[Place]) -> list[Turn]:
+    def go(self, seed: int, places: Sequence[Place]) -> list[Turn]:
         """Bring every stream to its place."""
 
     @abstractmethod
-    def _advance(self, action: np.ndarray) -> list[Turn]:
+    def advance(self, action: np.ndarray) -> list[Turn]:
         """Step every stream with its row action."""
 
     def reset(self, seed: int) -> Rows:
@@ -55,7 +55,7 @@ class Streams(VectorEnv):
         """Rows after one step of every environment; see `VectorEnv.step` for the action."""
         # As it is recorded: float64 actions would not be replayed to the last bit.
         action = np.asarray(action).astype(self._log[0].dtype)
-        turns = self._advance(action)
+        turns = self.advance(action)
         ends: list[Rows] = []
         streams: list[int] = []
         episode_info: dict[int, Mapping[str, float]] = {}
@@ -107,7 +107,7 @@ class Streams(VectorEnv):
                 )
 
     def _enter(self, seed: int, places: Sequence[Place]) -> None:
-        turns = self._go(seed, places)
+        turns = self.go(seed, places)
         self._seed = seed
         self._episode[:] = [place.episode for place in places]
         for log, place in zip(self._log, places, strict=True):

@@ -99,10 +99,12 @@ class SyncVector(Streams):
         if errors:
             raise errors[0]
 
-    def _go(self, seed: int, places: Sequence[Place]) -> list[Turn]:
+    def go(self, seed: int, places: Sequence[Place]) -> list[Turn]:
+        """Bring every stream to its place."""
         return [stream.place(seed, place) for stream, place in zip(self._streams, places, strict=True)]
 
-    def _advance(self, action: np.ndarray) -> list[Turn]:
+    def advance(self, action: np.ndarray) -> list[Turn]:
+        """Step every stream with its row action."""
         adapter = self._adapter.action
         native: Any = adapter.batch(action)
         if isinstance(adapter.native, gymnasium.spaces.Discrete):

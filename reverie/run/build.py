@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from math import gcd
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +57,13 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
 def build_env(config: Config, num_envs: int | None = None, drawn: bool = False) -> VectorEnv:
     """Fresh environments of the run's kind and protocol. drawn: they have pictures for people, if there can be some."""
     env, make = config.env, make_drawn if drawn else make_env
-    stepping = Stepping(env.check, env.restarts)
-    return make(env.id, num_envs=num_envs or env.num_envs, protocol=env.protocol, stepping=stepping, **env.options)
+    streams = env.num_envs if num_envs is None else num_envs
+    workers = env.workers
+    if num_envs is not None and workers:
+        # Evaluations have streams of their own, and may have fewer than there are processes.
+        workers = 0 if drawn or gcd(workers, streams) == 1 else gcd(workers, streams)
+    stepping = Stepping(env.check, env.restarts, workers)
+    return make(env.id, num_envs=streams, protocol=env.protocol, stepping=stepping, **env.options)
 
 
 def build_agent(config: Config, env: EnvSpec, since: Length | None = None) -> Agent:

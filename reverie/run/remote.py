@@ -24,6 +24,7 @@ from reverie.agents.agent import Play, Seat, placed
 from reverie.config import Config
 from reverie.data.inbox import Delivery
 from reverie.data.sequences import Chunk
+from reverie.envs.faults import EnvFault
 from reverie.errors import UserError
 from reverie.run.allocator import prepare_process
 from reverie.run.build import build_agent, build_env, build_outbox, build_policy, build_windows, derive
@@ -174,6 +175,7 @@ class ActorHost:
             seat = Seat(self.streams, self.total, env_steps, orders.play)
             taken += int((~self.actor.rows["is_last"]).sum())
             over = self.actor.step(seat, self.version)
+            taken -= self.actor.lost
             ended += over
             info += [self.actor.episode_info.get(stream, {}) for stream, _, _ in over]
             env_steps += self.total
@@ -196,8 +198,11 @@ class ActorHost:
         return delivery
 
     def _crash(self, error: Exception, delivery: Delivery | None = None) -> Crash:
-        final = isinstance(error, UserError)
+        raised = isinstance(error, EnvFault) and error.detail  # what an environment raises may be gone in a new life
+        final = isinstance(error, UserError) and not raised
         text = str(error) if final else "".join(traceback.format_exception(error))
+        if isinstance(error, EnvFault) and raised:
+            text = f"{error.detail}\n{error}"
         return Crash(self.birth.actor, self.birth.incarnation, self.seed, text, delivery, final)
 
 

@@ -65,6 +65,8 @@ class Actor:
         self.state: State = policy.initial_state(env.num_envs)
         self.seat = Seat.alone(env.num_envs)
         """that of the last `step`"""
+        self.lost = 0
+        """decisions of the last `step` that came to nothing, see `reverie.envs.env.Step`"""
 
     def start(self) -> list[Ended]:
         """Reset the environment, before the first `step`; no episode ends with that."""
@@ -91,6 +93,7 @@ class Actor:
             raise
         self._look(result, seat.env_steps)
         decided = self.rows | {"action": action} | extras
+        self.lost = 0 if result.lost is None else len(result.lost)
         if result.lost is None:
             self._pass(decided, None, before, version)
         else:

@@ -14,6 +14,7 @@ from reverie.envs import atari
 from reverie.envs.env import ResumeError, VectorEnv
 from reverie.envs.make import make_env
 from reverie.envs.native import NativeVector
+from reverie.envs.stepping import Stepping
 from reverie.play.dream_env import Ends
 from tests.play.dreams import dream
 
@@ -37,6 +38,10 @@ ENVS: dict[str, Callable[[], VectorEnv]] = {
     "CartPole-v1 masked": lambda: make_env("CartPole-v1", num_envs=NUM_ENVS, mask=[1, 3], flicker=0.2),
     "CartPole-v1": lambda: make_env("CartPole-v1", num_envs=NUM_ENVS),
     "Pendulum-v1": lambda: make_env("Pendulum-v1", num_envs=NUM_ENVS, max_episode_steps=30),
+    "CartPole in processes": lambda: make_env("CartPole-v1", num_envs=NUM_ENVS, stepping=Stepping(workers=3)),
+    "toy/count in processes": lambda: make_env(
+        "toy/count", num_envs=4, stepping=Stepping(workers=2), length=3, max_length=9, end="mixed"
+    ),
     "CartPole native": lambda: make_env("CartPole-v1", num_envs=NUM_ENVS, native=True),
     "CartPole native masked": lambda: make_env("CartPole-v1", num_envs=NUM_ENVS, native=True, mask=[1, 3], flicker=0.2),
     "NextStep": lambda: native("CartPole-v1", "NextStep"),

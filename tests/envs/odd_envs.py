@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -103,3 +104,15 @@ def async_failing(num_envs: int, at: int = 30) -> gymnasium.vector.VectorEnv:
 def sync_failing(num_envs: int, at: int = 30) -> gymnasium.vector.VectorEnv:
     """Gymnasium's own in one process, of which number 1 fails."""
     return gymnasium.vector.SyncVectorEnv([lambda i=i: Failing(at=(at,) if i == 1 else ()) for i in range(num_envs)])
+
+
+class Slow(Failing):
+    """Sleeps at every step."""
+
+    def __init__(self, seconds: float = 0.02) -> None:
+        super().__init__(length=1000)
+        self.seconds = seconds
+
+    def step(self, action: np.int64) -> Any:
+        time.sleep(self.seconds)
+        return super().step(action)
