@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,18 @@ def small(**changes: Any) -> Config:
     )
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of 120 env_steps, to be copied."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    train(small(), folder)
+    return folder
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """A finished run of 120 env_steps."""
-    train(small(), tmp_path / "run")
-    return tmp_path / "run"
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
 def go_on(run_dir: Path, changes: dict[str, Any], crash_at: int) -> None:
@@ -112,12 +120,10 @@ def test_what_made_nothing_is_not_in_the_chain(run: Path) -> None:
     assert "before" not in json.loads((run / "config.json").read_text())
 
 
-def test_a_change_of_what_is_looked_at_leaves_training_alone(tmp_path: Path) -> None:
-    whole, other = tmp_path / "whole", tmp_path / "other"
-    train(small(run__env_steps=160), whole)
-    train(small(run__env_steps=160), other)
-    resume(whole, {"run.env_steps": 240})
-    resume(other, {"run.env_steps": 240, "run.eval_every": 40, "run.log_every": 10, "run.keep_checkpoints": 3})
+def test_a_change_of_what_is_looked_at_leaves_training_alone(run: Path, tmp_path: Path) -> None:
+    whole, other = run, Path(shutil.copytree(run, tmp_path / "other"))
+    resume(whole, {"run.env_steps": 200})
+    resume(other, {"run.env_steps": 200, "run.eval_every": 40, "run.log_every": 10, "run.keep_checkpoints": 3})
     learner = "/trainer/learner/tensors"
     ours, theirs = final(other), final(whole)
     same = [key for key in theirs if key.startswith((learner, "/store", "/actor", "/env"))]
@@ -163,8 +169,7 @@ def test_a_ratio_that_never_changed_is_paced_from_the_beginning(run: Path) -> No
     ],
 )
 def test_a_kill_before_the_next_checkpoint_changes_nothing(run: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
-    twin = tmp_path / "twin"
-    train(small(), twin)
+    twin = Path(shutil.copytree(run, tmp_path / "twin"))
     resume(twin, changes | {"run.env_steps": 200})
     go_on(run, changes | {"run.env_steps": 200}, crash_at=146)
     resume(run)
@@ -174,8 +179,7 @@ def test_a_kill_before_the_next_checkpoint_changes_nothing(run: Path, tmp_path: 
 
 
 def test_another_seed_begins_everything_random_anew(run: Path, tmp_path: Path) -> None:
-    twin = tmp_path / "twin"
-    train(small(), twin)
+    twin = Path(shutil.copytree(run, tmp_path / "twin"))
     resume(run, {"run.env_steps": 200})
     resume(twin, {"run.env_steps": 200, "run.seed": 1})
     ours, theirs = final(run), final(twin)
@@ -214,7 +218,6 @@ def test_what_cannot_change_is_said_in_one_line_and_leaves_the_run_as_it_was(
     assert why in str(caught.value)
     assert "\n" not in str(caught.value)
     assert there() == before
-    resume(run)
 
 
 def test_an_unknown_key_gets_near_names(run: Path) -> None:
