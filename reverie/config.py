@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
+from pydantic import PlainValidator
+
 from reverie import overrides
 from reverie.data.selectors import SELECTORS, SelectorConfig, UniformConfig
 from reverie.data.sequences import SequenceSpec, StateKind
+from reverie.machine import memory_of, read_size, share_of
 from reverie.overrides import Choice
 
 
@@ -61,17 +64,20 @@ class WindowConfig:
 
 @dataclass(frozen=True)
 class StoreConfig:
-    """Size of the store. budget: bytes of rows in memory. chunk: rows of one stream per sealed file on disk.
+    """Size of the store. budget: bytes of rows in memory (8GB, or 50% of what there is). chunk: rows of one stream per
+    sealed file on disk.
 
     place: where the rows are, ``host`` for the machine's memory, or ``device`` for that of the learner's GPU: batches
     are then gathered there, and no row travels more than once.
     """
 
-    budget: int = 2_000_000_000
+    budget: Annotated[int, PlainValidator(read_size)] = 2_000_000_000
     place: Literal["host", "device"] = "host"
     chunk: int = 1024
 
     def __post_init__(self) -> None:
+        if isinstance(self.budget, str):
+            object.__setattr__(self, "budget", share_of(read_size(self.budget), memory_of(self.place).total))
         _at_least(1, budget=self.budget, chunk=self.chunk)
 
 

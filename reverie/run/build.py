@@ -22,7 +22,8 @@ from reverie.data.store import Store
 from reverie.envs.env import EnvSpec, VectorEnv
 from reverie.envs.make import make_drawn, make_env
 from reverie.envs.stepping import Stepping
-from reverie.errors import UserError
+from reverie.errors import UserError, notice
+from reverie.machine import gpu_memory, in_words, memory
 from reverie.nets.schedule import Length, resolve
 from reverie.run.length import run_length
 
@@ -122,9 +123,13 @@ def build_store(config: Config, learner: Learner, env: EnvSpec, run_dir: Path) -
             f"{config.name} on {env.id} has no recurrent state to keep: "
             "set replay.window.state = zero and replay.window.drift = false"
         )
+    spec = row_spec(env.observation, env.action, learner.policy.extras)
+    row, state = (sum(field.nbytes for field in fields.values()) for fields in (spec, states or {}))
+    env_steps = run_length(config, env.action_repeat).env_steps
+    check_memory(config, env_steps * (row + state / windows.period), learner.device)
     try:
         replay = Replay(
-            row_spec(env.observation, env.action, learner.policy.extras),
+            spec,
             windows,
             config.env.num_envs,
             config.replay.store.budget,
@@ -145,6 +150,28 @@ def build_store(config: Config, learner: Learner, env: EnvSpec, run_dir: Path) -
     except OSError as error:
         raise UserError(f"cannot write in {run_dir}: {error.strerror}; name another --logdir") from error
     return Store(replay, build_limiter(config, windows), record)
+
+
+def check_memory(config: Config, rows: float, device: torch.device) -> None:
+    """Raise UserError if the replay cannot fit; say it if it does not now. rows: bytes of all rows of the run.
+
+    On the host the memory is taken as rows come, so that a replay that the run does not fill asks for less than its
+    budget; on a GPU all of it is taken at once.
+    """
+    budget, on_gpu = config.replay.store.budget, config.replay.store.place == "device" and device.type == "cuda"
+    there = gpu_memory(str(device)) if on_gpu else memory()
+    assert there is not None
+    asked = budget if on_gpu else min(budget, rows)
+    where = f"the memory of {device}" if on_gpu else "this machine's memory"
+    fix = f"--replay.store.budget {in_words(0.8 * there.available).replace(' ', '')} would fit"
+    of = f"replay.store.budget is {in_words(budget)}"
+    if not on_gpu and rows < budget:
+        of += f", the run's rows come to {in_words(rows)}"
+    if asked > (there.available if on_gpu else there.total):
+        now = f", of which {in_words(there.available)} are free"
+        raise UserError(f"the replay does not fit into {where}: {of}, there are {in_words(there.total)}{now}; {fix}")
+    if asked > there.available:
+        notice(f"the replay will not fit into what is free now of {where}, {in_words(there.available)}: {of}; {fix}")
 
 
 def build_limiter(config: Config, windows: SequenceSpec) -> Limiter:

@@ -32,6 +32,7 @@ from reverie.run.checkpoint import Checkpoints, misfit
 from reverie.run.companions import Companions, flat_settings, gather
 from reverie.run.length import run_length, schedule_line
 from reverie.run.lock import Stop
+from reverie.run.preflight import Pace, size_line
 from reverie.run.roles import Ended, Evaluator, Stopped, cut_line
 
 
@@ -39,12 +40,12 @@ class Clock:
     """Units of a run: env_steps, frames (env_steps times the action repeat), learner_steps, version of parameters."""
 
     def __init__(self, store: Store, learner: Learner, repeat: int) -> None:
-        self._store, self.learner, self.repeat = store, learner, repeat
+        self.store, self.learner, self.repeat = store, learner, repeat
 
     @property
     def env_steps(self) -> int:
         """Decisions so far, over all streams."""
-        return self._store.env_steps
+        return self.store.env_steps
 
     @property
     def frames(self) -> int:
@@ -119,6 +120,9 @@ class Run:
         console = Console(self.total * repeat, title, prefill=prefill * repeat, closed=self.stop.ask)
         for line in self._opening():
             console.say(line)
+        if self.resumed is None:
+            console.say(size_line(self.clock.store, self.total))
+        self._console, self._pace = console, Pace(self.total)
         settings = flat_settings(overrides.to_dict(self.config))
         self.logger = Logger(self.run_dir, [*self.companions.writers, console])
         try:
@@ -226,6 +230,8 @@ class Run:
         line["speed/learner_steps_per_s"] = (self.clock.learner_steps - learner_steps) / seconds
         self.record(line)
         self._mark()
+        if line_of_pace := self._pace.line(time.perf_counter(), self.clock.env_steps, self.clock.learner_steps):
+            self._console.say(line_of_pace)
         env_steps, prefill = self.clock.env_steps, self.config.run.prefill
         if not self._waited and not self.clock.learner_steps and env_steps > prefill:
             self._waited = True

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_runs import Never, begin
 
 from reverie import overrides
 from reverie.config import Config
 from reverie.errors import UserError
+from reverie.machine import Memory, in_words
 from reverie.presets import make_config
+from reverie.run.build import check_memory
 from reverie.run.checkpoint import Checkpoints
+from reverie.run.preflight import Pace
 from reverie.run.train import train
 
 SMALL = {
@@ -99,3 +103,82 @@ def test_what_only_the_run_can_tell_is_told_by_it(tmp_path: Path, capsys: pytest
 def test_nothing_is_said_of_a_run_that_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(asked(run__log_every=1), tmp_path / "run")
     assert capsys.readouterr().err == ""
+
+
+# Sizes against the machine
+
+GB = 10**9
+ROW = 4 * 4 + 4 + 3 + 8 + 8
+"""Bytes of a row of CartPole: observation, reward, flags, action and the one before."""
+
+
+def machine(monkeypatch: pytest.MonkeyPatch, total: float, available: float) -> None:
+    there = Memory(int(total), int(available))
+    for module in ("reverie.run.build", "reverie.machine"):
+        monkeypatch.setattr(f"{module}.memory", lambda: there)
+
+
+@pytest.mark.parametrize(
+    ("env_steps", "budget", "message"),
+    [
+        (10**10, "60GB", "replay.store.budget is 60 GB, there are 23 GB, of which 15 GB are free"),
+        (
+            10**9,
+            "60GB",
+            rf"replay.store.budget is 60 GB, the run's rows come to {in_words(10**9 * ROW)}, there are 23 GB",
+        ),
+        (10**10, "24GiB", r"replay.store.budget is 25.8 GB"),
+    ],
+)
+def test_a_replay_that_cannot_fit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, env_steps: int, budget: str, message: str
+) -> None:
+    machine(monkeypatch, 23 * GB, 15 * GB)
+    config = asked(run__env_steps=env_steps, replay__store__budget=budget)
+    with pytest.raises(UserError, match=f"does not fit into this machine's memory: {message}") as error:
+        train(config, tmp_path / "run")
+    assert "--replay.store.budget 12GB would fit" in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_replay_that_does_not_fit_now_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine(monkeypatch, 23 * GB, 3000)
+    train(asked(), tmp_path / "run")
+    assert "will not fit into what is free now of this machine's memory, 3 kB" in capsys.readouterr().err
+
+
+def test_a_budget_that_the_run_never_fills_is_none_of_the_machines_concern(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine(monkeypatch, 10_000_000, 9_000_000)
+    train(asked(replay__store__budget="20MB"), tmp_path / "run")
+    out, err = capsys.readouterr()
+    assert err == ""
+    line = next(line for line in out.splitlines() if line.startswith("replay: "))
+    assert line.endswith("when full, of 10 MB of memory; it holds the whole run")
+
+
+def test_the_memory_of_a_gpu_is_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reverie.run.build.gpu_memory", lambda device: Memory(80 * GB, 30 * GB))
+    cuda = torch.device("cuda:1")
+    config = asked(replay__store__budget="32GB", replay__store__place="device")
+    message = r"the memory of cuda:1: replay.store.budget is 32 GB, there are 80 GB, of which 30 GB are free; .* 24GB"
+    with pytest.raises(UserError, match=message):
+        check_memory(config, 1e6, cuda)
+    check_memory(asked(replay__store__budget="29GB", replay__store__place="device"), 1e6, cuda)
+    check_memory(config, 1e6, torch.device("cpu"))  # there is no GPU: the rows are on the host
+
+
+def test_the_hours_to_come_are_told_after_a_minute_of_training() -> None:
+    pace = Pace(1_000_000)
+    assert pace.line(0.0, 0, 0) == pace.line(50.0, 50_000, 0) == ""  # the prefill does not count
+    assert pace.line(100.0, 60_000, 1) == pace.line(159.0, 61_000, 50) == ""
+    # 2400 env_steps in 120 s: 20 a second, so 937 600 take 13 hours.
+    told = pace.line(220.0, 62_400, 100)
+    assert told == "about 13.0 hours to go, at the 20.0 env_steps/s of the first minute of training"
+    assert pace.line(400.0, 70_000, 300) == ""
+    short = Pace(2000)
+    assert short.line(0.0, 500, 1) == ""
+    assert short.line(60.0, 1100, 9) == "about 2 minutes to go, at the 10.0 env_steps/s of the first minute of training"
