@@ -19,7 +19,7 @@ from gymnasium import spaces
 
 from reverie.data.rows import ACTION_MASK
 from reverie.envs.masks import Masks
-from reverie.envs.spaces import ActionAdapter, ObservationAdapter, Part
+from reverie.envs.spaces import ActionAdapter, ObservationAdapter, Part, at
 from reverie.errors import UserError
 
 
@@ -91,10 +91,4 @@ def of_rows(observation: Mapping[str, spaces.Space], action: spaces.Space) -> Ad
 def _part(observation: Any, part: Part) -> np.ndarray:
     """The array of one part."""
     named = not part.path and isinstance(observation, Mapping)
-    for name in (part.key,) if named else part.path:
-        try:
-            observation = observation[name]
-        except (KeyError, IndexError, TypeError):
-            got = ", ".join(map(str, observation)) if isinstance(observation, Mapping) else type(observation).__name__
-            raise UserError(f"observation {part.key!r} is missing; got {got}") from None
-    return np.asarray(observation)
+    return np.asarray(at(observation, (part.key,) if named else part.path, part.key))

@@ -114,6 +114,8 @@ def leaves(
 def _box(
     space: spaces.Box, observation: Any, findings: Findings, name: str, what: str
 ) -> Iterator[tuple[str, np.ndarray]]:
+    if isinstance(observation, np.generic):  # a number of numpy's where the space has no axes
+        observation = np.asarray(observation)
     if not isinstance(observation, np.ndarray):
         findings.problem(
             f"type {name}", f"{what} is a {type(observation).__name__}; return a numpy array of {space.dtype}"

@@ -13,7 +13,7 @@ A lone, unnamed observation is called ``image``, ``grid``, ``vector`` or ``index
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,11 +79,14 @@ class ObservationAdapter:
 
     def batch(self, observation: Any) -> dict[str, np.ndarray]:
         """Observations batched on axis 0, as a Gymnasium vector environment returns them -> key -> [N, ...]."""
-        return {part.key: part.convert(np.asarray(_at(observation, part.path))) for part in self.parts}
+        return {part.key: part.convert(_array(part, at(observation, part.path, part.key), 1)) for part in self.parts}
 
     def one(self, observation: Any) -> dict[str, np.ndarray]:
         """One observation, as a single environment returns it -> key -> [...]."""
-        return {part.key: part.convert(np.asarray(_at(observation, part.path))[None])[0] for part in self.parts}
+        return {
+            part.key: part.convert(_array(part, at(observation, part.path, part.key), 0)[None])[0]
+            for part in self.parts
+        }
 
 
 class ActionAdapter:
@@ -182,7 +185,27 @@ def _counted(start: np.ndarray, n: np.ndarray, where: str) -> Convert:
     return convert
 
 
-def _at(observation: Any, path: Path) -> Any:
-    for key in path:
-        observation = observation[key]
+def _array(part: Part, value: Any, lead: int) -> np.ndarray:
+    """An observation as an array with `lead` axes before its own. Raises UserError for another shape or no numbers."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # lists of uneven lengths
+        raise UserError(f"observation {part.key!r} is no array of shape {part.own.shape}: {error}") from None
+    shape = array.shape[lead:]
+    if shape != tuple(part.own.shape or ()) or array.dtype.kind not in "biuf":
+        raise UserError(
+            f"observation {part.key!r} is {array.dtype} of shape {shape}, its space declares {part.own.dtype} of shape "
+            f"{tuple(part.own.shape or ())}"
+        )
+    return array
+
+
+def at(observation: Any, path: Sequence[str | int], key: str) -> Any:
+    """The part of an observation at a path. Raises UserError if there is none."""
+    for name in path:
+        try:
+            observation = observation[name]
+        except (KeyError, IndexError, TypeError):
+            got = ", ".join(map(str, observation)) if isinstance(observation, Mapping) else type(observation).__name__
+            raise UserError(f"observation {key!r} is missing; got {got}") from None
     return observation
