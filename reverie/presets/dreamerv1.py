@@ -63,14 +63,16 @@ def _short_run(config: Config, frames: int, prefill: int, train_ratio: float) ->
 
 
 def toy(task: Task) -> Config:
-    """Dreamer V1 on images of a few cells, for two CPU cores: rewards count 10-fold, exploration falls slowly."""
+    """Dreamer V1 on images of a few cells, for two CPU cores: rewards count 10-fold, the actor's entropy counts."""
     config = _small(task.default("toy/catch"), width=96, depth=8, stoch=16)
     agent = replace(
         config.agent,
         reward_scale=10.0,
+        kl_scale=0.3,
         actor_opt=adam(3e-4),
         gamma=0.97,
         horizon=8,
+        entropy=0.1,
         explore=ActionNoise(0.4, 0.25, 0.1),
     )
     return _short_run(replace(config, agent=agent), frames=30_000, prefill=800, train_ratio=20)
