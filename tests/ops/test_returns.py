@@ -346,3 +346,13 @@ def test_compiles_without_graph_breaks():
     compiled = torch.compile(everything, backend="aot_eager", fullgraph=True)
     for fast, slow in zip(compiled(rows), everything(rows), strict=True):
         torch.testing.assert_close(fast, slow, equal_nan=True)
+
+
+def test_future_returns_begin_with_the_next_reward() -> None:
+    """R_1 = 3 + 0.5 * 10 = 8;  R_0 = 2 + 0.9 (0.2 * 4 + 0.8 * 8) = 8.48. What belongs to state 0 is not read."""
+    reward = torch.tensor([[math.nan], [2.0], [3.0]])
+    discount = torch.tensor([[math.nan], [0.9], [0.5]])
+    value = torch.tensor([[math.nan], [4.0], [10.0]])
+    assert R.future_returns(reward, discount, value, 0.8).flatten().tolist() == pytest.approx([8.48, 8.0])
+    with pytest.raises(ValueError, match="must be aligned"):
+        R.future_returns(reward, discount[1:], value, 0.8)
