@@ -54,7 +54,7 @@ def train(
     check_platform()
     run_dir = Path(run_dir)
     check_new(run_dir)
-    with interruptible() as stop, runner(config, run_dir) as new, alone(run_dir):
+    with interruptible() as stop, runner(config, run_dir, None, writers, callbacks) as new, alone(run_dir):
         new.begin()
         save_config(config, run_dir)
         return new.train(stop)

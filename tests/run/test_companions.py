@@ -21,6 +21,7 @@ from reverie.report.log import Record, comparable, read_metrics
 from reverie.report.writer import Apart, Opening
 from reverie.run import companions
 from reverie.run.local import Local
+from reverie.run.saved_config import save_config
 
 ALL = {"log__callbacks": "[dreams,histograms]"} | {
     f"log__options__{name}__{key}": value
@@ -106,7 +107,7 @@ def test_dreams_and_histograms_are_shown_and_the_run_is_the_same(tmp_path: Path,
     writer = Lines()
     settings = config("toy/catch", **ALL)
     (tmp_path / "run").mkdir()
-    reverie.run.local.save_config(settings, tmp_path / "run")
+    save_config(settings, tmp_path / "run")
     Local(settings, tmp_path / "run", writers=[writer]).train(Never())
     assert_same_run(tmp_path / "run", plain)
     films = [entry for entry in writer.given if isinstance(entry, tuple) and entry[0] == "dreams/image"]
