@@ -224,7 +224,11 @@ def _allowed(env: gymnasium.Env, findings: Findings, masks: Masks | None, observ
         masks.source = "info"  # or it would be played against its rules
     if masks is None or masks.source is None:
         return space.sample()
-    found = observation[ACTION_MASK] if masks.source == "obs" else info.get(ACTION_MASK, np.ones(masks.size))
+    found = info.get(ACTION_MASK, np.ones(masks.size))
+    if masks.source == "obs":
+        if not isinstance(observation, Mapping) or ACTION_MASK not in observation:
+            return space.sample()  # which is a problem of its own, found by `leaves`
+        found = observation[ACTION_MASK]
     flat = (masks.flat(found) > 0.5).astype(np.int8)
     if not isinstance(space, spaces.MultiDiscrete):
         return space.sample(flat)

@@ -62,6 +62,8 @@ class Hold:
         return next((line for line in found if line is not None), None)
 
     def _array(self, space: spaces.Space, value: Any, name: str, what: str) -> str | None:
+        if not isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+            return None  # texts and graphs are only there where they are dropped, see `reverie.envs.reading`
         try:
             array = np.asarray(value)
         except ValueError:

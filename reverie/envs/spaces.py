@@ -191,11 +191,13 @@ def _array(part: Part, value: Any, lead: int) -> np.ndarray:
         array = np.asarray(value)
     except ValueError as error:  # lists of uneven lengths
         raise UserError(f"observation {part.key!r} is no array of shape {part.own.shape}: {error}") from None
-    shape = array.shape[lead:]
-    if shape != tuple(part.own.shape or ()) or array.dtype.kind not in "biuf":
+    shape, own = array.shape[lead:], tuple(part.own.shape or ())
+    if shape != own and np.prod(shape) == np.prod(own) == 1 and array.ndim >= lead:
+        return array.reshape(*array.shape[:lead], *own)
+    if shape != own or array.dtype.kind not in "biuf":
         raise UserError(
             f"observation {part.key!r} is {array.dtype} of shape {shape}, its space declares {part.own.dtype} of shape "
-            f"{tuple(part.own.shape or ())}"
+            f"{own}"
         )
     return array
 
