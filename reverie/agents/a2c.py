@@ -134,7 +134,8 @@ class A2CLearner(Learner):
         with self.autocast():
             x, _ = self.policy.remember(state, rows)
         x, acted = x.float(), ~rows["is_last"][:-1]
-        params = self.policy.actor(x[:-1])
+        mask = self.policy.mask(rows)
+        params = self.policy.distribution(x[:-1], None if mask is None else mask[:-1])
         action = rows["action"][:-1]
         action = torch.where(acted.view(*acted.shape, *[1] * (action.dim() - 2)), action, 0)
         log_prob = actions.log_prob(params, actions.encode(action))
@@ -196,6 +197,7 @@ class A2C(Agent):
     config: A2CConfig
     Config: ClassVar[type] = A2CConfig
     Learner: ClassVar[type[A2CLearner]] = A2CLearner
+    masks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         make_actions(self.env.action)
@@ -225,7 +227,8 @@ class A2C(Agent):
         actor, critic = nn.Linear(body.outputs, actions.params), self.critic(body.outputs)
         initialise(config.init, body, actor, critic.out, config.forget_bias)
         stacks = Stacks(self.env.observation, config.stack)
-        return placed(ActorCriticPolicy(stacks, body, actor, critic, actions, config.evaluation))
+        masked = self.env.action_mask
+        return placed(ActorCriticPolicy(stacks, body, actor, critic, actions, config.evaluation, masked))
 
     def core(self, inputs: int) -> Core:
         """The memory."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from reverie.agents.inputs import Stacks, core_state, named, previous
 from reverie.agents.noise import Noise
 from reverie.agents.policy import Decision, Policy, Seat
-from reverie.data.rows import Field, State
+from reverie.data.rows import ACTION_MASK, OBS, Field, State
 from reverie.nets.actions import Actions
 from reverie.nets.cores import Core
 from reverie.nets.critics import Critic
@@ -56,6 +56,7 @@ class ActorCriticPolicy(Policy):
     """Actions drawn from the actor's distribution; in evaluation its mode, or drawn as well, as `evaluation` says.
 
     critic: values of features; who only acts has no use for it, but it is learned on the same body.
+    masked: take only actions that the observation ``action_mask`` allows; the others have no probability.
     """
 
     def __init__(
@@ -66,10 +67,11 @@ class ActorCriticPolicy(Policy):
         critic: Critic,
         actions: Actions,
         evaluation: Evaluation = "mode",
+        masked: bool = False,
     ) -> None:
         super().__init__()
         self.stacks, self.body, self.actor, self.critic = stacks, body, actor, critic
-        self.actions, self.evaluation = actions, evaluation
+        self.actions, self.evaluation, self.masked = actions, evaluation, masked
         self.noise = actions.noise
         self.lookback = stacks.lookback
         self.extras = {"log_prob": Field((), np.dtype(np.float32))}
@@ -84,11 +86,12 @@ class ActorCriticPolicy(Policy):
         u = noise.uniform(len(rows["is_first"]), self.noise)
         obs, frames = self.stacks.step(state, rows)
         x, core = self.body.core.step(core_state(state), self.body.inputs(obs, rows), rows["is_first"])
-        params = self.actor(x).float()
+        mask = self.mask(rows)
         if seat.play == "random":
-            encoded = self.actions.uniform(u)
-            log_prob = torch.full_like(params[..., 0], self.actions.uniform_log_prob)
+            encoded = self.actions.uniform(u, mask)
+            log_prob = self.actions.uniform_log_prob(encoded, mask)
         else:
+            params = self.distribution(x, mask)
             mode = seat.play == "greedy" and self.evaluation == "mode"
             encoded = self.actions.mode(params) if mode else self.actions.sample(params, u)
             log_prob = self.actions.log_prob(params, encoded)
@@ -105,7 +108,16 @@ class ActorCriticPolicy(Policy):
     def unroll(self, state: State, rows: Mapping[str, Tensor], noise: Noise) -> tuple[tuple[Tensor, Tensor], State]:
         """Parameters of the actions' distribution [T, B, params] and values [T, B], and the last state."""
         x, state = self.remember(state, rows)
-        return (self.actor(x).float(), self.critic(x)), state
+        return (self.distribution(x, self.mask(rows)), self.critic(x)), state
+
+    def mask(self, rows: Mapping[str, Tensor]) -> Tensor | None:
+        """What may be done at rows [*lead, ...], [*lead, params], or None where that is everything."""
+        return rows[OBS + ACTION_MASK] if self.masked else None
+
+    def distribution(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Parameters float32 [*lead, params] of the actions' distribution, at features [*lead, F] and under a mask."""
+        params: Tensor = self.actor(x).float()
+        return params if mask is None else self.actions.masked(params, mask)
 
     def remember(self, state: State, rows: Mapping[str, Tensor]) -> tuple[Tensor, State]:
         """Features [T, B, F] that heads read, and the last state."""

@@ -25,7 +25,6 @@ def legal(mask: Tensor) -> Tensor:
 class DiscreteActions:
     """One or several one-hot categoricals (Discrete, MultiDiscrete). Encoded actions are concatenated one-hots.
 
-    uniform_log_prob: log-probability of each action that `uniform` draws; for continuous actions, log-density.
     Source: DreamerV2 (one-hot actor, straight-through); MultiDiscrete as independent factors.
     """
 
@@ -35,7 +34,6 @@ class DiscreteActions:
         self.nvec, self.scalar, self.unimix = nvec, scalar, unimix
         self.size = self.params = sum(nvec)
         self.noise = len(nvec)
-        self.uniform_log_prob = -sum(math.log(n) for n in nvec)
 
     def _factors(self, x: Tensor) -> list[Tensor]:
         parts = [part.float() for part in x.split(self.nvec, -1)]
@@ -68,6 +66,11 @@ class DiscreteActions:
         """Uniformly random encoded action, of those that the mask allows, from noise [..., noise]."""
         x = u.new_zeros(*u.shape[:-1], self.params)
         return self.sample(x if mask is None else self.masked(x, mask), u)
+
+    def uniform_log_prob(self, encoded: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Log-probabilities [...] of actions [..., size] as `uniform` draws them."""
+        x = torch.zeros_like(encoded)
+        return self.log_prob(x if mask is None else self.masked(x, mask), encoded)
 
     def mode(self, x: Tensor) -> Tensor:
         """The likeliest encoded action."""
@@ -108,7 +111,6 @@ class ContinuousActions:
             raise ValueError(f"init_std must be 0, or positive with tanh_normal, got {init_std} with {kind}")
         self.size = self.noise = size
         self.params = 2 * size
-        self.uniform_log_prob = -size * math.log(2.0)
         self.kind, self.min_std = kind, min_std
         self.raw_std = math.log(math.expm1(init_std)) if init_std else 0.0
 
@@ -143,6 +145,10 @@ class ContinuousActions:
     def uniform(self, u: Tensor, mask: Tensor | None = None) -> Tensor:
         """Uniformly random action from noise. There are no masks of continuous actions."""
         return 2 * u - 1
+
+    def uniform_log_prob(self, encoded: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Log-densities [...] of actions [..., size] as `uniform` draws them: -log 2 for each entry."""
+        return torch.full_like(encoded[..., 0], -self.size * math.log(2.0))
 
     def mode(self, x: Tensor) -> Tensor:
         """tanh of the mean parameter."""

@@ -35,9 +35,10 @@ def check_trains(config: Config, agent: Agent) -> None:
             f"streams makes {rows} env_steps in this run of {total}; {longer}, or replay.window or env.num_envs smaller"
         )
     drawn_once = streams * ((rows - windows.length) // windows.period + 1)
-    if replay.selector.uses_up and drawn_once < replay.batch:
+    fresh = replay.selector.fresh(replay.batch)
+    if replay.selector.uses_up and drawn_once < fresh:
         raise UserError(
-            f"nothing would be trained: a batch has {replay.batch} windows, each of which is drawn once, and this run "
+            f"nothing would be trained: a batch has {fresh} windows, each of which is drawn once, and this run "
             f"of {total} env_steps has {drawn_once}; {longer} or replay.batch smaller"
         )
 

@@ -8,8 +8,10 @@ import pickle
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from torch import Tensor
 
 from reverie.agents.a2c import A2CConfig
@@ -18,6 +20,7 @@ from reverie.agents.impala import GA3C_EPSILON, IMPALAConfig
 from reverie.agents.learner import load_tensors
 from reverie.agents.recurrent import start_state
 from reverie.data.sequences import Batch, SequenceSpec
+from reverie.envs.env import EnvSpec
 from tests.agents.actor_critics import (
     CONTINUOUS,
     IMAGE,
@@ -251,6 +254,39 @@ def test_the_state_runs_on_from_window_to_window_and_begins_anew_with_episodes()
         not start.requires_grad
         for start in start_state(learner.policy, data, learner.windows, Tape(torch.empty(0)))[0].values()
     )
+
+
+MASKED = EnvSpec(
+    "test", {**VECTOR.observation, "action_mask": spaces.Box(0, 1, (3,), np.float32)}, VECTOR.action, action_mask=True
+)
+
+
+def test_what_a_mask_forbids_has_no_probability() -> None:
+    """In log-probabilities, entropies and gradients; of one allowed action nothing is left to learn."""
+    policy = recipe("impala", MASKED).policy()
+    learner = recipe("impala", MASKED, entropy=0.0).learner(policy, make("impala", VECTOR).windows)
+    data = batch(make("impala", VECTOR), ends=0.2)
+    g = torch.Generator().manual_seed(0)
+    mask = (torch.rand(7, 5, 3, generator=g) < 0.5) | (torch.arange(3) == data.rows["action"].unsqueeze(-1))
+    mask[2] = torch.arange(3) == data.rows["action"][2].unsqueeze(-1)  # nothing else may be done at row 2
+    mask[data.rows["is_last"]] = False
+    data.rows["is_first"][0] = True
+    rows = {**data.rows, "obs.action_mask": mask.float()}
+    metrics: dict[str, Tensor] = {}
+    loss = loss_of(learner, replace(data, rows=rows), metrics)
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in policy.parameters())
+    tape = Tape(torch.empty(0))
+    (params, _), _ = policy.unroll(policy.initial_state(5), rows, tape)
+    probabilities, acted = params.softmax(-1), ~rows["is_last"]
+    assert (probabilities[acted][~mask[acted]] == 0).all()
+    entropy = -(probabilities * probabilities.clamp(min=1e-30).log()).sum(-1)[:-1][acted[:-1]].mean()
+    assert metrics["entropy"].item() == pytest.approx(entropy.item(), rel=1e-4)
+    assert torch.equal(probabilities[2][acted[2]].amax(-1), torch.ones(int(acted[2].sum())))
+    row = {name: value[1] for name, value in rows.items()}
+    random = decide(policy, row, torch.rand(5, 1), "random")
+    allowed = torch.where(acted[1], mask[1].sum(-1), 3)
+    torch.testing.assert_close(random.extras["log_prob"], -allowed.float().log())
 
 
 # PopArt

@@ -209,7 +209,10 @@ def policy_of(agent: str, env: EnvSpec) -> tuple[Any, Policy]:
     return recipe, recipe.policy()
 
 
-@pytest.mark.parametrize("agent", [*VALUES, "dreamerv2", "harmonydream", "dreamerv1", "dreamerv3", "dreamerv3-2023"])
+ACTORS = ["a2c", "impala", "dreamerv2", "harmonydream", "dreamerv1", "dreamerv3", "dreamerv3-2023"]
+
+
+@pytest.mark.parametrize("agent", [*VALUES, *ACTORS])
 @pytest.mark.parametrize("play", ["random", "explore", "greedy"])
 def test_no_policy_takes_what_is_forbidden(agent: str, play: Any) -> None:
     _, policy = policy_of(agent, spec())
@@ -359,11 +362,12 @@ def test_dreams_keep_to_the_mask_that_the_model_tells(actor_grad: str) -> None:
     assert torch.isfinite(learner.actions.log_prob(outputs, actions)).all()
 
 
-@pytest.mark.parametrize("agent", ["dqn", "r2d2", "dreamerv2"])
+@pytest.mark.parametrize("agent", ["dqn", "r2d2", "impala", "dreamerv2"])
 @pytest.mark.parametrize("options", [OPTIONS[1], OPTIONS[3]])
 def test_a_run_keeps_the_rules_to_its_end_and_after_it(agent: str, options: Mapping[str, Any], tmp_path: Path) -> None:
     config = reverie.make_config(agent, "cpu", f"{HERE}:Rules", options=dict(options))
     keys = {"run.env_steps": 120, "run.prefill": 60, "run.eval_episodes": 2, "env.num_envs": 1}
+    keys |= {"replay.batch": 4} if agent == "impala" else {}  # whose windows are drawn once
     reverie.train(apply(config, keys), tmp_path / "run")
     assert reverie.evaluate(tmp_path / "run", episodes=2)["scores"] == [5.0, 5.0]
     policy, env = reverie.load(tmp_path / "run"), reverie.make_single(tmp_path / "run")
