@@ -33,6 +33,7 @@ from reverie.envs.env import EnvSpec, Step, VectorEnv
 from reverie.envs.faults import EnvFault, faults_of
 from reverie.envs.hold import Hold
 from reverie.envs.masks import Masks
+from reverie.envs.owned import claim, release
 from reverie.envs.reading import Reading
 from reverie.envs.resume import episode_seed
 from reverie.envs.spaces import ActionAdapter, ObservationAdapter
@@ -95,6 +96,7 @@ class NativeVector(VectorEnv):
             env.unwrapped, gymnasium.vector.SyncVectorEnv | gymnasium.vector.AsyncVectorEnv
         )
         self.render_fps = (env.metadata or {}).get("render_fps")
+        claim(self, id, [env])
         self._hold = Hold(env.observation_space, "first")
         self._seed = self._steps = 0
         self._episode = np.zeros(self.num_envs, np.int64)
@@ -160,6 +162,7 @@ class NativeVector(VectorEnv):
 
     def close(self) -> None:
         """Close the vector environment."""
+        release(self)
         if not end_workers(self.env):
             self.env.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -12,6 +13,7 @@ from reverie.envs import calls
 from reverie.envs.adapter import Adapter
 from reverie.envs.env import EnvSpec
 from reverie.envs.masks import Masks
+from reverie.envs.owned import claim, release
 from reverie.envs.reading import Reading
 from reverie.envs.spaces import ActionAdapter, ObservationAdapter
 from reverie.envs.stepping import Stepping
@@ -60,7 +62,9 @@ class SyncVector(Streams):
         )
         super().__init__(described, len(envs))
         self.render_fps = (first.metadata or {}).get("render_fps")
-        self._make = make and (lambda: self._remade(make))
+        claim(self, id, envs)
+        spaces = (first.observation_space, first.action_space)
+        self._make = make and partial(_made_anew, id, make, spaces)
         self._streams = [Stream(id, i, env, self._adapter, Stepping(), self._make) for i, env in enumerate(envs)]
 
     @property
@@ -90,6 +94,7 @@ class SyncVector(Streams):
 
     def close(self) -> None:
         """Close every environment; the error of the first that fails at that is raised when all are."""
+        release(self)
         errors = []
         for env in self.envs:
             try:
@@ -111,14 +116,19 @@ class SyncVector(Streams):
             native = native.tolist()
         return [stream.step(a) for stream, a in zip(self._streams, native, strict=True)]
 
-    def _remade(self, make: Callable[[], gymnasium.Env]) -> gymnasium.Env:
-        env = make()
-        self._check_spaces(self.spec.id, [*self.envs, env])
-        return env
-
     @staticmethod
     def _check_spaces(id: str, envs: Sequence[gymnasium.Env]) -> None:
         first = envs[0]
         for env in envs[1:]:
             if env.observation_space != first.observation_space or env.action_space != first.action_space:
                 raise UserError(f"{id} gives environments with different spaces; make the factory's spaces fixed")
+
+
+def _made_anew(
+    id: str, make: Callable[[], gymnasium.Env], expected: tuple[gymnasium.Space[Any], gymnasium.Space[Any]]
+) -> gymnasium.Env:
+    """Another environment, whose spaces are those of the first."""
+    env = make()
+    if (env.observation_space, env.action_space) != expected:
+        raise UserError(f"{id} gives environments with different spaces; make the factory's spaces fixed")
+    return env

@@ -19,7 +19,7 @@ from reverie.agents.agent import Learner
 from reverie.agents.learner import tensors_of
 from reverie.config import Config
 from reverie.data.store import Store
-from reverie.envs.env import shut
+from reverie.envs.env import VectorEnv, shut
 from reverie.envs.faults import EnvFault
 from reverie.errors import UserError, notice
 from reverie.nets.schedule import Length
@@ -244,6 +244,21 @@ class Run:
         self._since = time.perf_counter()
         self._at = (self.clock.env_steps, self.clock.learner_steps)
 
+    def rehearse(self) -> None:
+        """Make the environments of an evaluation, and close them, where they are the user's own.
+
+        What cannot be opened twice, or is one object for all, is found before the run and not at its end.
+        """
+        if self.config.run.eval_episodes and ":" in self.config.env.id:
+            shut(self._environments())
+
+    def _environments(self) -> VectorEnv:
+        options = self.config.run
+        try:
+            return build_env(self.config, min(options.eval_envs, options.eval_episodes))
+        except EnvFault as fault:
+            raise _of_evaluation(fault) from fault
+
     def evaluate(self, learner: Learner) -> None:
         """Play greedily on fresh environments and log the scores; does not disturb training. The best is kept.
 
@@ -252,11 +267,9 @@ class Run:
         options, self.owed = self.config.run, False
         if options.eval_episodes < 1:
             return
-        try:
-            env = build_env(self.config, min(options.eval_envs, options.eval_episodes))
-        except EnvFault as fault:
-            self.owed = True
-            raise _of_evaluation(fault) from fault
+        self.owed = True
+        env = self._environments()
+        self.owed = False
         seed = derive(options.seed, f"evaluation {self.clock.env_steps}")
         evaluator = Evaluator(env, learner.policy, options.eval_episodes, seed, options.eval_limit, options.nonfinite)
         try:

@@ -55,8 +55,13 @@ def train(
     run_dir = Path(run_dir)
     check_new(run_dir)
     with interruptible() as stop, runner(config, run_dir, None, writers, callbacks) as new, alone(run_dir):
-        new.begin()
-        save_config(config, run_dir)
+        try:
+            new.begin()
+            new.run.rehearse()
+            save_config(config, run_dir)
+        except BaseException:
+            new.close()
+            raise
         return new.train(stop)
 
 

@@ -116,3 +116,31 @@ class Slow(Failing):
     def step(self, action: np.int64) -> Any:
         time.sleep(self.seconds)
         return super().step(action)
+
+
+ONE = Failing()
+
+
+def shared() -> gymnasium.Env:
+    """One object for all."""
+    return ONE
+
+
+def wrapped() -> gymnasium.Env:
+    """One object for all, in wrappers of their own."""
+    return gymnasium.wrappers.TimeLimit(ONE, 5)
+
+
+VECTOR = gymnasium.vector.SyncVectorEnv([Failing, Failing])
+
+
+def shared_vector(num_envs: int) -> gymnasium.vector.VectorEnv:
+    """One vector environment for all."""
+    return VECTOR
+
+
+def scarce(most: int = 3) -> gymnasium.Env:
+    """A licence for so many objects."""
+    if Failing.made >= most:
+        raise OSError("no licence is left")
+    return Failing()

@@ -16,6 +16,7 @@ from reverie.envs.env import ResumeError, shut
 from reverie.envs.faults import EnvFault
 from reverie.envs.make import make_env
 from reverie.envs.native import NativeVector
+from reverie.envs.owned import release
 from reverie.envs.stepping import Stepping
 from reverie.envs.vector import SyncVector
 from reverie.errors import UserError
@@ -129,6 +130,7 @@ def test_a_restarted_stream_is_resumed() -> None:
     env.reset(0)
     play(env, 6)
     state = env.state_dict()
+    release(env)
     other = SyncVector("odd", env.envs, make=Failing)
     other.settle(Stepping(restarts=5))
     other.load_state_dict(state)

@@ -119,16 +119,46 @@ def test_one_that_cannot_be_closed_ends_well(tmp_path: Path) -> None:
     assert "could not be closed: RuntimeError: window was closed already" in result.stderr
 
 
-def test_an_evaluation_that_cannot_be_made_costs_nothing(tmp_path: Path) -> None:
-    result = reverie(*words("Once", tmp_path / "run", "--env.num_envs", "1", "--run.env_steps", "60"))
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("Once", "odd_envs:Once: its factory raised OSError: [Errno 98] Address already in use"),
+        ("shared", "odd_envs:shared: its factory returned an object that is in use already (by training"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_made_is_found_before_the_run(tmp_path: Path, factory: str, message: str) -> None:
+    command = words(factory, tmp_path / "run", "--env.num_envs", "1")
+    result = reverie(*command)
     assert result.exit_code == 2
     line = result.stderr.splitlines()[0]
-    assert "evaluation: tests.envs.odd_envs:Once: its factory raised OSError: [Errno 98] Address already in use" in line
-    assert "run.eval_episodes 0 trains without evaluations" in line
-    assert saved(tmp_path / "run")[-1] == 60
+    assert message in line
+    assert "run.eval_episodes 0" in line
+    assert not (tmp_path / "run" / "config.json").exists()
     Once.here.clear()
-    result = reverie("resume", str(tmp_path / "run"), "--run.eval_episodes", "0")
+    result = reverie(*command, "--run.eval_episodes", "0")
     assert result.exit_code == 0, result.output
+
+
+def test_an_evaluation_that_cannot_be_made_later_costs_nothing(tmp_path: Path) -> None:
+    # Made before: two for the preset, one for the run, and one to see whether an evaluation can be made.
+    more = ["--env.num_envs", "1", "--env.options.most", "4"]
+    result = reverie(*words("scarce", tmp_path / "run", *more))
+    assert result.exit_code == 2
+    line = result.stderr.splitlines()[0]
+    assert "evaluation: tests.envs.odd_envs:scarce: its factory raised OSError: no licence is left" in line
+    assert saved(tmp_path / "run")[-1] == 120
+    Failing.made = 0
+    result = reverie("resume", str(tmp_path / "run"))
+    assert result.exit_code == 0, result.output
+    assert [line["eval/episodes"] for line in read_metrics(tmp_path / "run") if "eval/episodes" in line] == [2]
+
+
+def test_one_object_for_all_streams_is_refused(tmp_path: Path) -> None:
+    result = reverie(*words("shared", tmp_path / "run"))
+    assert result.exit_code == 2
+    assert "its factory returned the same object for streams 0 and 1, which would step one episode" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "run" / "config.json").exists()
 
 
 @pytest.mark.parametrize("how", ["raises", "killed", "interrupted"])
