@@ -28,7 +28,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 PYTHON = [page for page in PAGES if "```python" in page.read_text() and page.name != "agents.md"]
 TINY = {"run.env_steps": 80, "run.prefill": 20, "run.checkpoint_every": 0, "run.eval_every": 0, "run.eval_episodes": 2}
 ELSEWHERE = re.compile(
-    r"\bmy[_.]|\bmine\b|[<{\[]|\b(RUN|DIR|OUT|AGENT|NAME|RUN_OR_DIR)\b|\.\.\.|munchausen|presets_example"
+    r"\bmy[_.]|\bmine\b|[<{\[]|\b(RUN|DIR|OUT|AGENT|NAME|RUN_OR_DIR)\b|\.\.\.|munchausen|presets_example|corridor:"
 )
 """command lines that name what the reader has, or has to fill in"""
 
