@@ -45,7 +45,9 @@ class Dataset:
                 yield read_chunk(path)
 
     def rows(self, stream: int) -> Rows:
-        """All rows of a stream at once: field -> [rows, ...]."""
+        """All rows of a stream at once: field -> [rows, ...]. Raises UserError for a stream without rows."""
+        if stream not in self._files:
+            raise UserError(f"{self.folder} has no rows of stream {stream}; it has {self.streams}")
         return _join([chunk.rows for chunk in self.chunks(stream)])
 
     def episodes(self, stream: int | None = None) -> Iterator[Rows]:

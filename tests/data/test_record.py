@@ -230,6 +230,8 @@ def test_a_dataset_gives_rows_and_whole_episodes(tmp_path: Path) -> None:
         assert [int(e["obs.count"][0, 1]) for e in episodes] == begins
         assert all(e["is_first"][0] and e["is_last"][-1] and e["is_last"].sum() == 1 for e in episodes)
     assert len(data) == sum(len(data.rows(stream)["reward"]) for stream in (0, 1))
+    with pytest.raises(UserError, match=r"has no rows of stream 2; it has \[0, 1\]"):
+        data.rows(2)
 
 
 def test_missing_rows_are_named(tmp_path: Path) -> None:
