@@ -326,7 +326,8 @@ class Replay:
     def feedback(self, feedback: Feedback) -> None:
         """Take priorities and refreshed states back for keys of past batches.
 
-        A key whose window (for a state: whose row) is no longer stored is skipped and counted in `stale_keys`. Where a
+        A key whose window (for a state: whose row) is no longer stored is skipped and counted in `stale_keys`; a
+        priority that is NaN leaves the one before, since whoever learns says what is wrong with its losses. Where a
         key occurs twice, its last entry counts. Since key + k names the row k rows later, refreshed states may be given
         for any rows of a window whose indices are multiples of the period, and for the row after it: where that is not
         there yet, it will come with a state of its own, and the refreshed one is left out.
@@ -337,6 +338,7 @@ class Replay:
             legal = (starts >= self.oldest[streams]) & (starts + self.sequence.length <= self._count[streams])
             self.stale_keys += int(len(keys) - legal.sum())
             values = feedback.priorities.detach().to("cpu", torch.float64).numpy()
+            legal &= ~np.isnan(values)
             self.selector.update(streams[legal], starts[legal], values[legal])
         if feedback.states is not None:
             self._refresh(keys, feedback.states)

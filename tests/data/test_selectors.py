@@ -273,3 +273,22 @@ def test_every_legal_window_of_an_episode_stays_inside_it() -> None:
 def test_bad_arguments(make: object, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         make()  # type: ignore[operator]
+
+
+def test_a_priority_that_is_nan_leaves_the_one_before() -> None:
+    """What is wrong with a loss is said by whoever learns; the replay stays as it was."""
+    replay = Replay(SPEC, SequenceSpec(), 1, None, Prioritised(alpha=1.0), 0, capacity=10)
+    source = Source(1)
+    for _ in range(4):
+        replay.add(source.batch([0]))
+    keys = torch.arange(4)
+    replay.feedback(Feedback(keys, torch.tensor([1.0, 2.0, 3.0, 4.0])))
+    replay.feedback(Feedback(keys, torch.tensor([float("nan"), 5.0, float("nan"), 6.0])))
+    selector = replay.selector
+    assert isinstance(selector, Prioritised)
+    leaves = selector._leaves(np.zeros(4, np.int64), np.arange(4))
+    legal = ~selector.is_void(np.zeros(4, np.int64), np.arange(4))
+    np.testing.assert_array_equal(selector.tree.get(leaves)[legal], np.array([1.0, 5.0, 3.0, 6.0])[legal])
+    assert legal[[0, 1]].any()
+    assert legal[[2, 3]].any()
+    assert replay.stale_keys == 0
