@@ -33,7 +33,9 @@ def main(run_dir: str = "runs/seen", env_steps: int = 3000) -> dict[str, np.ndar
 
     config = reverie.make_config("dqn", "cpu", "CartPole-v1")
     # Rows are on disk in files of so many rows per stream; the newest rows are still in the checkpoint.
-    config = apply(config, {"run.env_steps": env_steps, "run.eval_episodes": 0, "replay.store.chunk": 256})
+    config = apply(
+        config, {"run.env_steps": env_steps, "run.prefill": 200, "run.eval_episodes": 0, "replay.store.chunk": 256}
+    )
     reverie.train(config, run_dir)
     scores, arrays = returns(run_dir), transitions(run_dir)
     print(f"{len(scores)} episodes, mean score {np.mean(scores):.1f}")

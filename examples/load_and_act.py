@@ -42,7 +42,7 @@ def main(run_dir: str = "runs/loaded", env_steps: int = 3000) -> tuple[float, li
     """Train for a moment, and play."""
     from reverie.overrides import apply
 
-    config = apply(reverie.make_config("dqn", "cpu", "CartPole-v1"), {"run.env_steps": env_steps})
+    config = apply(reverie.make_config("dqn", "cpu", "CartPole-v1"), {"run.env_steps": env_steps, "run.prefill": 200})
     reverie.train(config, run_dir)
     one, many = play(run_dir), play_many(run_dir)
     print(f"one episode: {one}; eight: {many}")

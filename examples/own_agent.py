@@ -62,7 +62,7 @@ def main(run_dir: str = "runs/average", env_steps: int = 10_000) -> float:
     same = {k: v for k, v in overrides.flatten(parent).items() if k in keys and k not in ("name", "preset")}
     config = overrides.apply(
         reverie.make_config("own_agent:AverageDQN", None, "CartPole-v1"),
-        {**same, "agent.double": True, "run.env_steps": env_steps},
+        {**same, "agent.double": True, "run.env_steps": env_steps, "run.prefill": 200},
     )
     score: float = reverie.train(config, run_dir)["eval_score"]
     print(f"mean score {score:.1f} after {env_steps} env_steps")

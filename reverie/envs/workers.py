@@ -13,7 +13,6 @@ process is gone.
 from __future__ import annotations
 
 import multiprocessing
-import pickle
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -122,7 +121,7 @@ class WorkerVector(Streams):
         """What the groups say, stream by stream."""
         reports: list[Any] = [None] * self.num_envs
         if "report" in info:
-            told = [pickle.loads(each) for each in info["report"] if each is not None]
+            told = [each for each in info["report"] if each is not None]
             if errors := [each for each in told if isinstance(each, Exception)]:
                 raise errors[0]
             for first, group in told:
@@ -212,7 +211,7 @@ class Group(gymnasium.Env[Any, Any]):
         except Exception as error:
             known = isinstance(error, UserError | RuntimeError)
             told = error if known else fault(f"a worker (streams from {self.first} on)", error)
-            return self._seen, {"report": pickle.dumps(told)}
+            return self._seen, {"report": told}
         for j, turn in enumerate(turns):
             self._seen["ended"][j] = turn.end is not None
             for kind, row in (("row", turn.row), ("end", turn.end)):
@@ -223,7 +222,7 @@ class Group(gymnasium.Env[Any, Any]):
         report = [
             {"info": turn.info, "lost": turn.lost, "restarts": turn.restarts, "said": turn.said} for turn in turns
         ]
-        return self._seen, {"report": pickle.dumps((self.first, report))}
+        return self._seen, {"report": (self.first, report)}
 
 
 def _box(shape: tuple[int, ...], dtype: np.dtype[Any]) -> spaces.Box:

@@ -22,6 +22,7 @@ from reverie.data.sequences import Feedback, SequenceSpec
 from reverie.data.store import Store
 from reverie.overrides import apply
 from reverie.presets import make_config
+from reverie.run import build
 from reverie.run.build import build_agent, build_env, build_learner, build_store
 
 WINDOWS = SequenceSpec(0, 4, 0, 2, "stored")
@@ -186,8 +187,11 @@ def test_the_place_of_rows_reaches_the_store(tmp_path: Path, monkeypatch: pytest
         real(self, *rows, device="cpu", **more)
 
     monkeypatch.setattr(Replay, "__init__", noting)
+    monkeypatch.setattr(build, "gpu_memory", lambda name: build.memory())
     for place in ("host", "device"):
-        config = apply(make_config("dqn", "cpu", "CartPole-v1"), {"replay.store.place": place})
+        config = apply(
+            make_config("dqn", "cpu", "CartPole-v1"), {"replay.store.place": place, "replay.selector": "uniform"}
+        )
         env = build_env(config, 1).spec
         learner = build_learner(config, build_agent(config, env), CPU)
         learner.device = torch.device("cuda:0")

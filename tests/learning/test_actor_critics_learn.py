@@ -10,7 +10,7 @@ import pytest
 
 from reverie import overrides
 from reverie.presets import make_config
-from reverie.run.local import train
+from reverie.run.train import train
 
 TMAZE: dict[str, Any] = {
     "env.options": {"length": 5},

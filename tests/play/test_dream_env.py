@@ -185,7 +185,7 @@ def test_rewards_of_the_world_can_be_paid_as_a_model_learns_them() -> None:
 
 
 def test_agents_without_a_world_model_are_refused(tmp_path: Path) -> None:
-    small = {"run.env_steps": 40, "run.prefill": 20, "run.threads": 1, "run.eval_episodes": 0, "agent.torso.units": 8}
+    small = {"run.env_steps": 80, "run.prefill": 20, "run.threads": 1, "run.eval_episodes": 0, "agent.torso.units": 8}
     train(overrides.apply(make_config("dqn", "cpu", "CartPole-v1"), small), tmp_path / "run")
     with pytest.raises(UserError, match="dqn has no world model"):
         evaluate(tmp_path / "run", episodes=1, in_dream=True)

@@ -242,7 +242,7 @@ def test_slips_are_one_line(log: LogConfig, message: str) -> None:
 
 
 def test_dreams_need_a_world_model_and_pictures(tmp_path: Path) -> None:
-    dreams = {"log.callbacks": "dreams", "run.env_steps": 10, "run.prefill": 4}
+    dreams = {"log.callbacks": "dreams", "run.env_steps": 100, "run.prefill": 4}
     for name, (agent, env, message) in enumerate(
         (("dqn", "toy/catch", "dqn has no world model to dream with"), ("dreamerv2", "CartPole-v1", "has no image"))
     ):
