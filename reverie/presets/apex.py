@@ -8,8 +8,8 @@ from reverie.agents.apex import ApeXConfig
 from reverie.agents.exploration import Exploration
 from reverie.config import Config, ReplayConfig, RunConfig, StoreConfig, WindowConfig
 from reverie.data.selectors import PrioritisedConfig
-from reverie.presets import dqn, rainbow
-from reverie.presets.parts import by_kind, inherited
+from reverie.presets import dqn
+from reverie.presets.parts import by_kind, inherited, prioritised
 from reverie.presets.task import Preset, Task
 
 STREAMS = 8
@@ -23,7 +23,7 @@ def cpu(task: Task) -> Config:
 
 def vectors(task: Task) -> Config:
     """Ape-X on vectors, for two CPU cores: Rainbow's network and pace, eight streams on the ladder."""
-    return _apex(rainbow.fewer_updates(task, batch=64))
+    return _apex(dqn.fewer_updates(task, batch=64))
 
 
 def toy(task: Task) -> Config:
@@ -37,7 +37,7 @@ def pixels(task: Task) -> Config:
 
 
 def _apex(base: Config) -> Config:
-    base = rainbow.prioritised(base)
+    base = prioritised(base)
     settings = inherited(base.agent, "double", "dueling", "actor_priorities", "explore")
     agent = ApeXConfig(**settings, explore=Exploration(kind="ladder", evaluation=base.agent.explore.evaluation))
     env = replace(base.env, num_envs=STREAMS)

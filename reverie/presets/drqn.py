@@ -28,7 +28,7 @@ def vectors(task: Task) -> Config:
 
     `remembering`, with rewards of a tenth, because values are not rescaled as R2D2's are.
     """
-    base = dqn.vectors(task.default("toy/tmaze"))
+    base = dqn.small(task.default("toy/tmaze"))
     return remembering(_small(replace(base, preset="cpu-vectors"), reward_scale=0.1))
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from reverie.agents.iqn import IQNConfig
 from reverie.config import Config
 from reverie.presets import dqn
-from reverie.presets.parts import by_kind, inherited
-from reverie.presets.rainbow import fewer_updates, prioritised, published
+from reverie.presets.parts import by_kind, inherited, prioritised
+from reverie.presets.rainbow import published
 from reverie.presets.task import Preset, Task
 
 
@@ -22,7 +22,7 @@ def vectors(task: Task) -> Config:
 
     Rewards are scaled so that errors are of the size of 1, where Huber's kappa is.
     """
-    base = prioritised(fewer_updates(task, batch=32))
+    base = prioritised(dqn.fewer_updates(task, batch=32))
     agent = IQNConfig(
         **inherited(base.agent, "double", "dueling", "reward_scale"),
         double=True,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from reverie.config import Config, RunConfig
+from reverie.data.selectors import PrioritisedConfig
 from reverie.presets.task import Kind, Preset, Task
 
 
@@ -34,3 +35,9 @@ def short_run(env_steps: int, prefill: int, train_ratio: float) -> RunConfig:
 def inherited(config: Any, *but: str) -> dict[str, Any]:
     """The settings of a parent's configuration (a dataclass) by name, but for these: arguments for its child's."""
     return {field.name: getattr(config, field.name) for field in fields(config) if field.name not in but}
+
+
+def prioritised(base: Config) -> Config:
+    """Configuration `base` with prioritised replay, and importance weights that are whole at the end of the run."""
+    replay = replace(base.replay, selector=PrioritisedConfig(alpha=0.5))
+    return replace(base, agent=replace(base.agent, beta_over=1.0), replay=replay)

@@ -11,11 +11,8 @@ from dataclasses import replace
 
 from reverie.agents.rainbow import RainbowConfig
 from reverie.config import Config
-from reverie.data.selectors import PrioritisedConfig
-from reverie.nets.optim import OptimConfig
-from reverie.nets.torsos import TorsoConfig
 from reverie.presets import dqn
-from reverie.presets.parts import by_kind, inherited
+from reverie.presets.parts import by_kind, inherited, prioritised
 from reverie.presets.task import Preset, Task
 
 
@@ -29,7 +26,7 @@ def vectors(task: Task) -> Config:
 
     Values from -100 to 100; where no reward is negative set ``agent.v_min=0``, as for CartPole.
     """
-    return _rainbow(fewer_updates(task, batch=64), limit=100.0, explore_too=True, sigma=0.1)
+    return _rainbow(dqn.fewer_updates(task, batch=64), limit=100.0, explore_too=True, sigma=0.1)
 
 
 def toy(task: Task) -> Config:
@@ -47,31 +44,6 @@ def _rainbow(base: Config, limit: float, explore_too: bool = False, sigma: float
     settings = inherited(base.agent, "double", "dueling")
     agent = RainbowConfig(**settings, v_min=-limit, v_max=limit, explore_too=explore_too, sigma=sigma)
     return replace(base, name="rainbow", agent=agent)
-
-
-def fewer_updates(task: Task, batch: int) -> Config:
-    """DQN on vectors with an update of `batch` rows for every 8/3 of 30 000 env_steps and half the width.
-
-    For agents whose updates cost more. Entries are standardised, and 10 steps ahead are summed.
-    """
-    base = dqn.vectors(task)
-    agent = replace(
-        base.agent,
-        n_step=10,
-        torso=TorsoConfig(layers=1, units=128, standardise=True),
-        hidden=128,
-        target_every=50,
-        explore=replace(base.agent.explore, over=8 / 30),
-        opt=OptimConfig(lr=1e-3, lr_over=1.0, eps=1e-5, clip=10.0, shrink=0.0),
-    )
-    run = replace(base.run, env_steps=30_000, train_ratio=batch * 3 / 8)
-    return replace(base, agent=agent, replay=replace(base.replay, batch=batch), run=run)
-
-
-def prioritised(base: Config) -> Config:
-    """Configuration `base` with prioritised replay, and importance weights that are whole at the end of the run."""
-    replay = replace(base.replay, selector=PrioritisedConfig(alpha=0.5))
-    return replace(base, agent=replace(base.agent, beta_over=1.0), replay=replay)
 
 
 def published(task: Task) -> Config:

@@ -89,7 +89,10 @@ def test_no_pacing_needs_an_end_to_drawing(name: str) -> None:
     ("words", "message"),
     [
         ("--replay.selector prioritized", "replay.selector = 'prioritized' is unknown; did you mean prioritised"),
-        ("--replay.selector.alpha 0.9", "replay.selector.alpha is of replay.selector = prioritised, but it is uniform"),
+        (
+            "--replay.selector uniform --replay.selector.alpha 0.9",
+            "replay.selector.alpha is of replay.selector = prioritised, but it is uniform",
+        ),
         ("--replay.selector recency --replay.selector.fractoin 1", "did you mean replay.selector.fraction"),
         ("--replay.selector prioritised --replay.selector.alpha -1", "replay.selector.alpha = -1: expected alpha >= 0"),
         ("--replay.selector prioritised --replay.selector.alpha x", "replay.selector.alpha = 'x' is not a float"),

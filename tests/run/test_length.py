@@ -21,6 +21,7 @@ from reverie.run.length import run_length, schedule_line
 from reverie.run.train import train
 
 SMALL: dict[str, Any] = {
+    "agent.explore.over": 0.2,
     "agent.torso.units": 4,
     "agent.hidden": 4,
     "replay.batch": 4,
@@ -73,7 +74,7 @@ def test_a_run_shorter_than_its_prefill_has_no_updates() -> None:
 @pytest.mark.parametrize(
     ("agent", "preset", "repeat", "counts"),
     [
-        ("dqn", "cpu-vectors", 1, {"opt.lr_over": 19_500, "explore.over": 8000}),
+        ("dqn", "cpu-vectors", 1, {"opt.lr_over": 10_875, "explore.over": 8000}),
         ("dqn", "cpu-toy", 1, {"opt.lr_over": 9600, "explore.over": 8000}),
         ("dqn", "cpu-pixels", 4, {"explore.over": 50_000}),
         ("drqn", "cpu-toy", 1, {"explore.over": 8000}),
@@ -97,19 +98,20 @@ def test_a_longer_run_keeps_the_shape_of_its_schedules_and_counts_keep_theirs() 
     config = make_config("dqn", "cpu-vectors", "CartPole-v1")
     config = overrides.apply(config, {"run.env_steps": 80_000, "agent.n_step_over": 700})
     agent = resolve(config.agent, run_length(config, 1))
-    assert (agent.explore.over, agent.opt.lr_over, agent.n_step_over) == (16_000, 39_500, 700)
+    assert (agent.explore.over, agent.opt.lr_over, agent.n_step_over) == (21_333, 29_625, 700)
 
 
 def test_the_line_at_the_start_says_when_each_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = small()
     line = "agent.explore.over ends after 40 of 200 env_steps; agent.opt.lr_over ends after 83 of 83 learner_steps"
+    line += "; agent.beta_over ends after 83 of 83 learner_steps"
     assert schedule_line(config, 1) == line
     train(config, tmp_path / "run")
     told = capsys.readouterr().out.splitlines()
     assert told[0] == line
     assert told[1].endswith(" trained parameters on cpu; 200 env_steps: random actions for 40 env_steps, then learning")
     still = replace(config, agent=replace(config.agent, explore=replace(config.agent.explore, over=0)))
-    still = overrides.apply(still, {"agent.opt.lr_over": "0"})
+    still = overrides.apply(still, {"agent.opt.lr_over": "0", "agent.beta_over": "0"})
     assert schedule_line(still, 1) == ""
 
 
