@@ -325,7 +325,7 @@ def test_evaluating_before_the_first_checkpoint(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (["train", "dreamerv9"], "unknown agent 'dreamerv9'; did you mean dreamerv2?"),
+        (["train", "dreamerv9"], "unknown agent 'dreamerv9'; did you mean dreamerv3, dreamerv2, dreamerv1?"),
         (["train", "dreamerv2", "--preset", "cpux"], "unknown preset 'cpux' for dreamerv2"),
         (["train", "dreamerv2", "--env", "toy/catsh"], "unknown environment 'toy/catsh'; did you mean toy/catch"),
         (["train", "dreamerv2", "--env", "no.module:f"], "no module 'no'"),

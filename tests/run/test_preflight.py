@@ -57,7 +57,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "a window has 4 rows .* each of the 50 streams makes 3 env_steps in this run of 150",
     ),
     "windows used once": (
-        {**FIFO, "replay__batch": 20},
+        {**FIFO, "agent__n_step": 3, "replay__batch": 20},
         "a batch has 20 windows, each of which is drawn once, and this run of 150 env_steps has 15",
     ),
 }
@@ -77,7 +77,7 @@ def test_what_trains_nothing_is_refused_before_anything_is_there(
 ALMOST: dict[str, dict[str, Any]] = {
     "prefill": {"run__prefill": 150},
     "window": {"agent__n_step": 149},
-    "windows used once": {**FIFO, "replay__batch": 15},
+    "windows used once": {**FIFO, "agent__n_step": 3, "replay__batch": 15},
 }
 
 
