@@ -76,12 +76,10 @@ class Distributed(Runner):
         self.fleet.start()
 
     def end(self) -> None:
-        """End all actors; what is under way is lost."""
+        """End all actors; what is under way is lost. A run that is finished makes the learner_steps that it owes."""
         self.fleet.stop()
-        if not self.run.finished:
-            self.shown.write(now=True)
-            return
-        self.trainer.learn()
+        if self.run.finished:
+            self.trainer.learn()
         self.shown.write(now=True)
 
     def act(self) -> None:
