@@ -11,29 +11,15 @@ import gymnasium
 
 from reverie.envs import atari, near, toys
 from reverie.envs.env import VectorEnv
+from reverie.envs.families import family, register
 from reverie.envs.faults import fault
 from reverie.envs.native import SAYABLE, Conventions, NativeVector
 from reverie.envs.options import annotated, check_options, parameters, takes_any
 from reverie.envs.partial import RESERVED
-from reverie.envs.reading import ANNOTATIONS, Reading, Said, taken
+from reverie.envs.reading import ANNOTATIONS, Reading, taken
 from reverie.envs.vector import SyncVector
 from reverie.errors import UserError, suggest
 from reverie.outside import import_outside
-
-KNOWN: dict[str, dict[str, Said]] = {
-    "MiniGrid-": {"image": Said("grid", "hwc", (11, 6, 4))},
-    "BabyAI-": {"image": Said("grid", "hwc", (11, 6, 4))},
-    "MinAtar/": {"": Said("image", "hwc")},
-}
-"""What published environments show, where their spaces do not say it: prefix of an id -> observations.
-
-MiniGrid: object, colour, state (doors 0 to 2, the agent's direction 0 to 3). Source: Chevalier-Boisvert et al. 2023,
-"Minigrid & Miniworld", and minigrid/core/constants.py. MinAtar: a plane for each kind of object. Source: Young & Tian
-2019, "MinAtar", section 2.
-"""
-
-MASKED = ("Taxi-",)
-"""Prefixes of ids of which Gymnasium's documentation says that info["action_mask"] tells which actions do something."""
 
 
 def names() -> list[str]:
@@ -106,8 +92,8 @@ def tell(id: str, options: Mapping[str, Any]) -> Told:
 
     Raises UserError on values of a wrong type, and where the environment has an option of the same name.
     """
-    known = next((known for prefix, known in KNOWN.items() if id.startswith(prefix)), {})
-    reading, rest = taken(options, known, "follow" if id.startswith(MASKED) else None)
+    known = family(id)
+    reading, rest = taken(options, known.says, "follow" if known.mask else None)
     conventions = {name: value for name, value in rest.items() if name in SAYABLE}
     said = {name: value for name, value in options.items() if name in ANNOTATIONS} | conventions
     check_options(id, said, {**ANNOTATIONS, **SAYABLE})
@@ -186,6 +172,7 @@ def _factory(id: str) -> Callable[..., Any] | None:
     """The callable that `id` names, or None if ``module:Name-v0`` names a registered id instead."""
     path, _, attribute = id.partition(":")
     module = import_outside(id, path)
+    register(id)
     factory = getattr(module, attribute, None)
     if factory is None and attribute in gymnasium.registry:
         return None
@@ -209,6 +196,7 @@ def _call(id: str, factory: Callable[..., Any], options: Mapping[str, Any] | Non
 def _registered(id: str, make: Callable[[], Any]) -> Any:
     """A registered environment; what Gymnasium refuses is one line."""
     _check_ours(id)
+    register(id)
     try:
         with warnings.catch_warnings():
             # Gymnasium warns of newer versions of an id; a run is reproduced with the version it names.

@@ -259,37 +259,3 @@ def test_options_of_the_same_name_are_refused() -> None:
         make_env(f"{HERE}:Kindly", kind=3)
     with pytest.raises(UserError, match="toy/catch has no option 'kind'"):
         make_env("toy/catch", kind="image")
-
-
-class Planes(gymnasium.Env):
-    """Spaces as MinAtar's."""
-
-    observation_space = spaces.Box(0, 1, (10, 10, 4), np.bool_)
-    action_space = spaces.Discrete(2)
-
-
-class Partly(gymnasium.Env):
-    """Spaces as MiniGrid's."""
-
-    observation_space = spaces.Dict(
-        {"direction": spaces.Discrete(4), "image": spaces.Box(0, 255, (7, 7, 3), np.uint8), "mission": spaces.Text(9)}
-    )
-    action_space = spaces.Discrete(7)
-
-
-@pytest.mark.parametrize(
-    ("id", "made", "options", "key", "shape"),
-    [
-        ("MinAtar/Ours-v1", Planes, {}, "image", (10, 10, 4)),
-        ("MiniGrid-Ours-v0", Partly, {"kind": {"mission": "drop"}}, "image", (7, 7, 21)),
-        ("BabyAI-Ours-v0", Partly, {"kind": {"mission": "drop", "image": "vector"}}, "image", (147,)),
-    ],
-)
-def test_what_published_environments_show_is_known(
-    id: str, made: type, options: dict[str, Any], key: str, shape: tuple[int, ...]
-) -> None:
-    gymnasium.register(id, entry_point=made)
-    try:
-        assert make_env(id, **options).spec.observation[key].shape == shape
-    finally:
-        del gymnasium.registry[id]
