@@ -3,11 +3,11 @@
     pip install minigrid MinAtar popgym box2d
     python benchmarks/defaults.py agent dqn            # one agent on all environments -> results/defaults/dqn.json
     python benchmarks/defaults.py random               # uniform play -> results/defaults/random.json
-    python benchmarks/defaults.py sb3                  # stable-baselines3's DQN with its defaults, where that is installed
+    python benchmarks/defaults.py sb3                  # stable-baselines3's DQN with its defaults
     python benchmarks/defaults.py table                # results/defaults/README.md out of what is there
 
-Runs are in --work [runs/defaults] and are not repeated. Each file is written after every environment. A score is the mean
-return of 100 episodes played greedily after the last env_step, whatever the best one before was.
+Runs are in --work [runs/defaults] and are not repeated. Each file is written after every environment. A score is the
+mean return of 100 episodes played greedily after the last env_step, whatever the best one before was.
 """
 
 from __future__ import annotations
@@ -60,9 +60,11 @@ def random(seeds: tuple[int, ...], out: Path) -> None:
     for env in ENVS:
         single = _plain(env)
         scores = []
+        actions = int(single.action_space.n)
         for seed in seeds:
             rng = np.random.default_rng(seed)
-            scores.append(_score(single, lambda obs, rng=rng: int(rng.integers(single.action_space.n)), seed))
+            play = lambda obs, rng=rng, actions=actions: int(rng.integers(actions))  # noqa: E731
+            scores.append(_score(single, play, seed))
         _add(out / "random.json", env, {"seeds": list(seeds), "scores": scores}, "python benchmarks/defaults.py random")
 
 
@@ -97,8 +99,8 @@ def table(out: Path) -> None:
         "",
         "Median and all seeds (100, 101, 102) of the mean return of 100 greedy episodes after the last env_step. The",
         "presets choose by spaces; none of them was made for these environments, bad scores are here too. Made by",
-        "`python benchmarks/defaults.py`; stable-baselines3's DQN has the defaults of its constructor (MlpPolicy on flat",
-        "numbers) and as many env_steps as `dqn`.",
+        "`python benchmarks/defaults.py`; stable-baselines3's DQN has the defaults of its constructor (MlpPolicy on",
+        "flat numbers) and as many env_steps as `dqn`.",
         "",
         "| environment | " + " | ".join(titles.get(name, f"`{name}`") for name in names) + " |",
         "|---" * (1 + len(names)) + "|",
