@@ -20,7 +20,8 @@ from gymnasium import spaces
 
 from reverie.data.rows import Rows
 from reverie.envs.adapter import Adapter, of_rows
-from reverie.errors import notice
+from reverie.envs.wrappers import Carried
+from reverie.errors import UserError, notice
 
 Resume = Literal["state", "replay", "truncate"]
 
@@ -61,6 +62,8 @@ class Step:
     (achievements, the score of the whole game, ...). It is logged, never stored in replay.
     lost: int64 [K], streams whose action came to nothing, because the environment raised and was made anew, or None.
         What was seen before is the last row of its episode, cut as by a time limit; `rows` begins another.
+    earned: float64 [N], what the environments themselves paid for this step, where wrappers above them change rewards;
+        scores are sums of these. None: of ``rows["reward"]``, or of the closing row's.
     """
 
     rows: Rows
@@ -68,6 +71,7 @@ class Step:
     streams: np.ndarray | None = None
     episode_info: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     lost: np.ndarray | None = None
+    earned: np.ndarray | None = None
 
 
 class VectorEnv(ABC):
@@ -100,6 +104,17 @@ class VectorEnv(ABC):
     def metrics(self) -> dict[str, float]:
         """Metrics of the source itself, if there are any."""
         return {}
+
+    def carried(self) -> Carried | None:
+        """What wrappers of a single environment carry from episode to episode, see `reverie.envs.wrappers`."""
+        return None
+
+    def adopt(self, carried: Carried, keep: bool = True) -> None:
+        """Carry, from the next reset on, what environments of a run carried. keep: and leave it as it is.
+
+        Raises UserError if these have other wrappers.
+        """
+        raise UserError(f"{self.spec.id} has no wrappers that carry anything from episode to episode")
 
     def state_dict(self) -> dict[str, Any]:
         """State that `load_state_dict` needs: nested dicts of arrays, numbers, strings and lists (never pickled)."""

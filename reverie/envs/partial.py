@@ -16,6 +16,7 @@ from gymnasium import spaces
 from reverie.data.rows import ACTION_MASK, OBS, Rows
 from reverie.envs.adapter import Adapter
 from reverie.envs.env import Step, VectorEnv
+from reverie.envs.wrappers import Carried
 from reverie.errors import UserError
 
 Mask = Sequence[int] | Mapping[str, Sequence[int]]
@@ -97,6 +98,14 @@ class Partial(VectorEnv):
         """Bring `env` back its own way. Raises ResumeError if it would differ."""
         self.env.load_state_dict(state["env"])
         self._seed_draws(int(state["seed"]), np.array(state["rows_shown"], np.int64))
+
+    def carried(self) -> Carried | None:
+        """What the environment beneath carries."""
+        return self.env.carried()
+
+    def adopt(self, carried: Carried, keep: bool = True) -> None:
+        """Have the environment beneath carry that."""
+        self.env.adopt(carried, keep)
 
     def metrics(self) -> dict[str, float]:
         """Metrics of the environment beneath."""

@@ -18,15 +18,20 @@ from reverie.envs.faults import EnvFault, faults_of
 from reverie.envs.hold import Hold
 from reverie.envs.resume import episode_seed
 from reverie.envs.stepping import Stepping
+from reverie.envs.wrappers import Carried, carried, carry, tally
 
 
 @dataclass(frozen=True)
 class Place:
-    """Place of a stream: its episode, and the row actions [L, ...] taken in it. restarts: of its environment so far."""
+    """Place of a stream: its episode, and the row actions [L, ...] taken in it.
+
+    restarts: of its environment so far. carried: by its wrappers at the beginning of the episode, None: as it is.
+    """
 
     episode: int = 0
     actions: np.ndarray | tuple[()] = ()
     restarts: int = 0
+    carried: Carried | None = None
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ class Turn:
 
     row: [...] seen now. end: the is_last row before it, if the episode ended; info: what the environment says of that.
     lost: the environment raised and was started anew: nothing followed on the action, and `row` begins another episode.
-    restarts: of the environment so far. said: lines for the user.
+    restarts: of the environment so far. said: lines for the user. earned: what the environment itself paid, where
+    wrappers change its rewards. carried: by its wrappers, where an episode begins.
     """
 
     row: Rows
@@ -44,6 +50,8 @@ class Turn:
     lost: bool = False
     restarts: int = 0
     said: tuple[str, ...] = ()
+    earned: float | None = None
+    carried: Carried | None = None
 
 
 class Stream:
@@ -69,10 +77,14 @@ class Stream:
         self._counts_episodes = bool(getattr(env.unwrapped, "counts_episodes", False))
         self._seed = self._episode = self._env_steps = self._restarts = 0
         self._said: list[str] = []
+        self._tally = tally(env)
+        self._begun: Carried | None = None
 
     def place(self, seed: int, place: Place) -> Turn:
         """Go to a place, by playing its actions from the seed of its episode. Raises ResumeError if that fails."""
         self._seed, self._episode, self._restarts = seed, place.episode, place.restarts
+        if place.carried is not None:
+            carry(self.env, place.carried)
         row = self._begin()
         try:
             for action in place.actions:
@@ -81,7 +93,8 @@ class Stream:
                 row, _ = self._act(self._adapter.action.one(action))
         except EnvFault as fault:
             raise ResumeError(f"{fault}, when it was simulated again") from fault
-        return self._turn(row)
+        self._earned()
+        return self._turn(row, carried=self._begun)
 
     def step(self, action: Any) -> Turn:
         """Take one native action."""
@@ -90,11 +103,16 @@ class Stream:
         except EnvFault as fault:
             self._start_anew(fault)
             self._episode += 1
-            return self._turn(self._begin(), lost=True)
+            return self._turn(self._begin(), lost=True, carried=self._begun)
+        earned = self._earned()
         if not row["is_last"]:
-            return self._turn(row)
+            return self._turn(row, earned=earned)
         self._episode += 1
-        return self._turn(self._begin(), end=row, info=info)
+        return self._turn(self._begin(), end=row, info=info, earned=earned, carried=self._begun)
+
+    def _earned(self) -> float | None:
+        """What the environment itself paid since the last call, where that is another thing than its rewards."""
+        return None if self._tally is None else self._tally.take()
 
     def _turn(self, row: Rows, **more: Any) -> Turn:
         said, self._said = (*self._said, *self._hold.said), []
@@ -110,11 +128,13 @@ class Stream:
         """First row of the current episode."""
         while True:
             self._env_steps = 0
+            self._begun = carried(self.env)
             options = {"episode": self._episode} if self._counts_episodes else None
             seed = episode_seed(self._seed, self.number, self._episode)
             try:
                 with faults_of(lambda: f"{self}: reset()"):
                     observation, info = calls.reset(self, self.env, seed, options)
+                self._earned()
                 return self._row(observation, info, is_first=True)
             except EnvFault as fault:
                 self._start_anew(fault)
@@ -160,6 +180,9 @@ class Stream:
             try:
                 with faults_of(lambda: f"{self}: its maker"):
                     self.env = self.make()
+                self._tally = tally(self.env)
+                if self._begun is not None:
+                    carry(self.env, self._begun)
                 self._hold = Hold(self.env.observation_space, self.stepping.check)
                 return
             except EnvFault as another:

@@ -20,7 +20,8 @@ from reverie.data.rows import Rows
 from reverie.envs.env import EnvSpec, ResumeError, Step, VectorEnv
 from reverie.envs.resume import ActionLog, row_checksum
 from reverie.envs.stream import Place, Turn
-from reverie.errors import notice
+from reverie.envs.wrappers import Carried
+from reverie.errors import UserError, notice
 
 
 class Streams(VectorEnv):
@@ -37,6 +38,7 @@ class Streams(VectorEnv):
         self._log = [ActionLog(spec.action) for _ in range(num_envs)]
         self._rows: list[Rows] = []
         self._said: set[str] = set()
+        self._carried: list[Carried | None] = [None] * num_envs
 
     @abstractmethod
     def go(self, seed: int, places: Sequence[Place]) -> list[Turn]:
@@ -72,9 +74,16 @@ class Streams(VectorEnv):
                     episode_info[i] = turn.info
         self._note(turns)
         lost = np.flatnonzero([turn.lost for turn in turns]) if any(turn.lost for turn in turns) else None
+        earned = None
+        if any(turn.earned is not None for turn in turns):
+            earned = np.array([turn.earned or 0.0 for turn in turns])
         if not ends:
-            return Step(stack(self._rows), lost=lost)
-        return Step(stack(self._rows), stack(ends), np.asarray(streams, np.int64), episode_info, lost)
+            return Step(stack(self._rows), lost=lost, earned=earned)
+        return Step(stack(self._rows), stack(ends), np.asarray(streams, np.int64), episode_info, lost, earned)
+
+    def carried(self) -> Carried | None:
+        """By the wrappers of the first stream, as of the beginning of its open episode."""
+        return self._carried[0]
 
     def metrics(self) -> dict[str, float]:
         """Restarts so far, if environments may be started anew."""
@@ -90,15 +99,19 @@ class Streams(VectorEnv):
             "restarts": self._restarts.copy(),
             "actions": [log.actions() for log in self._log],
             "checksum": np.array([row_checksum(row) for row in self._rows], np.int64),
-        }
+        } | ({"carried": list(self._carried)} if any(self._carried) else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Play the open episodes again from their seeds. Raises ResumeError if a stream arrives somewhere else."""
         if len(state["actions"]) != self.num_envs:
             raise ResumeError(f"{self.spec.id}: {len(state['actions'])} streams were saved, {self.num_envs} are here")
         restarts = state.get("restarts", np.zeros(self.num_envs, np.int64))
-        episodes = [(int(k), a, int(n)) for k, a, n in zip(state["episode"], state["actions"], restarts, strict=True)]
-        self._enter(int(state["seed"]), [Place(*each) for each in episodes])
+        told = state.get("carried", [None] * self.num_envs)
+        episodes = zip(state["episode"], state["actions"], restarts, told, strict=True)
+        try:
+            self._enter(int(state["seed"]), [Place(int(k), a, int(n), each) for k, a, n, each in episodes])
+        except UserError as error:
+            raise ResumeError(f"{self.spec.id}: {error}") from error
         for i, row in enumerate(self._rows):
             if row_checksum(row) != int(state["checksum"][i]):
                 raise ResumeError(
@@ -119,6 +132,9 @@ class Streams(VectorEnv):
     def _note(self, turns: Sequence[Turn]) -> None:
         self._rows = [turn.row for turn in turns]
         self._restarts[:] = [turn.restarts for turn in turns]
+        for i, turn in enumerate(turns):
+            if turn.carried is not None:
+                self._carried[i] = turn.carried
         for line in (line for turn in turns for line in turn.said):
             if line not in self._said:
                 self._said.add(line)

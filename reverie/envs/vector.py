@@ -19,6 +19,7 @@ from reverie.envs.spaces import ActionAdapter, ObservationAdapter
 from reverie.envs.stepping import Stepping
 from reverie.envs.stream import Place, Stream, Turn
 from reverie.envs.streams import Streams
+from reverie.envs.wrappers import Carried, carry
 from reverie.errors import UserError
 
 
@@ -85,6 +86,11 @@ class SyncVector(Streams):
             Stream(self.spec.id, stepping.first + i, env, self._adapter, stepping, self._make)
             for i, env in enumerate(self.envs)
         ]
+
+    def adopt(self, carried: Carried, keep: bool = True) -> None:
+        """Have the wrappers of all environments carry that."""
+        for env in self.envs:
+            carry(env, carried, keep)
 
     def render(self) -> np.ndarray | None:
         """Picture of the first environment, if it was made with the render mode ``rgb_array``."""

@@ -33,6 +33,7 @@ from reverie.envs.stream import Place, Turn
 from reverie.envs.streams import Streams
 from reverie.envs.vector import SyncVector
 from reverie.envs.vector_faults import GONE, calling, end_workers
+from reverie.envs.wrappers import Carried
 from reverie.errors import UserError
 
 CONTEXT = "forkserver"
@@ -83,6 +84,11 @@ class WorkerVector(Streams):
     def adapter(self) -> Adapter:
         """Adapter of a single environment's observations and actions."""
         return self._adapter
+
+    def adopt(self, carried: Carried, keep: bool = True) -> None:
+        """Have the wrappers of all environments carry that."""
+        with calling(self._env, lambda worker: self._where(worker, "adopt")):
+            self._env.call("adopt", carried, keep)
 
     def close(self) -> None:
         """Close the environments and end the processes."""
@@ -150,7 +156,11 @@ class WorkerVector(Streams):
         self._env = self._start()
         assert self._seed is not None
         turns = self.go(
-            self._seed, [Place(int(k) + 1, (), int(n)) for k, n in zip(self._episode, restarts, strict=True)]
+            self._seed,
+            [
+                Place(int(k) + 1, (), int(n), told)
+                for k, n, told in zip(self._episode, restarts, self._carried, strict=True)
+            ],
         )
         said = f"{error}; all streams begin other episodes in new processes"
         return [replace(turn, lost=True, restarts=int(restarts[i]), said=(said,)) for i, turn in enumerate(turns)]
@@ -191,6 +201,10 @@ class Group(gymnasium.Env[Any, Any]):
         seen, info = self._tell(lambda: self._opened().advance(action))
         return seen, 0.0, False, False, info
 
+    def adopt(self, carried: Carried, keep: bool = True) -> None:
+        """Have the wrappers of all environments carry that."""
+        self._opened().adopt(carried, keep)
+
     def close(self) -> None:
         """Close the environments."""
         if self._source is not None:
@@ -217,12 +231,16 @@ class Group(gymnasium.Env[Any, Any]):
             for kind, row in (("row", turn.row), ("end", turn.end)):
                 for name, value in (row or {}).items():
                     self._seen[f"{kind} {name}"][j] = value
-        if not any(turn.info or turn.lost or turn.restarts or turn.said for turn in turns):
+        if not any(turn.info or turn.lost or turn.restarts or turn.said or _more(turn) for turn in turns):
             return self._seen, {}
-        report = [
-            {"info": turn.info, "lost": turn.lost, "restarts": turn.restarts, "said": turn.said} for turn in turns
-        ]
+        said = ("info", "lost", "restarts", "said", "earned", "carried")
+        report = [{name: getattr(turn, name) for name in said} for turn in turns]
         return self._seen, {"report": (self.first, report)}
+
+
+def _more(turn: Turn) -> bool:
+    """Whether wrappers have something to tell."""
+    return turn.earned is not None or turn.carried is not None
 
 
 def _box(shape: tuple[int, ...], dtype: np.dtype[Any]) -> spaces.Box:

@@ -16,8 +16,9 @@ from reverie.data.rows import Rows
 from reverie.envs.env import Step, VectorEnv, shut
 from reverie.ops.transforms import reward_transform
 from reverie.play.dream_env import DreamEnv, Ends
+from reverie.play.envs import build_world
 from reverie.play.model import LoadedModel, first_states, load_model
-from reverie.run.build import build_env, derive
+from reverie.run.build import derive
 from reverie.run.roles import Evaluator
 
 STARTS = 64
@@ -66,7 +67,7 @@ def score_in_dream(
     # Made before anything is played: a model that cannot tell is refused at once.
     dream = DreamEnv(loaded.model, loaded.env.spec, starts, streams)
     loaded.env.close()
-    real_env: VectorEnv = build_env(config, streams)
+    real_env = build_world(config, run_dir, streams, checkpoint)
     if unit != "reward":
         real_env = TransformedRewards(real_env, loaded.model.reward.transform)
     real = _evaluation(loaded, real_env, episodes, derive(seed, "evaluation"))

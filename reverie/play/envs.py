@@ -7,14 +7,17 @@ from typing import Any
 
 import gymnasium
 
+from reverie.config import Config
 from reverie.envs import make
 from reverie.envs.env import VectorEnv
 from reverie.envs.single import single
+from reverie.run.build import build_env
+from reverie.run.checkpoint import Checkpoints, load_tree
 from reverie.run.saved_config import load_config
 
 
 def make_env(id: str | Path, *, num_envs: int = 1, protocol: str = "auto", **options: Any) -> VectorEnv:
-    """Make `num_envs` streams of an environment.
+    """Make `num_envs` streams of an environment, with running means of its wrappers as at the end of the run.
 
     id: a run directory, for its environment with the protocol and the options that it was trained with, or what
     `reverie.envs.make.make_env` takes. protocol, options: count before those of the run.
@@ -25,7 +28,29 @@ def make_env(id: str | Path, *, num_envs: int = 1, protocol: str = "auto", **opt
         return make.make_env(str(id), num_envs=num_envs, protocol=protocol, **options)
     env = load_config(Path(id)).env
     protocol = env.protocol if protocol == "auto" else protocol
-    return make.make_env(env.id, num_envs=num_envs, protocol=protocol, **{**env.options, **options})
+    world = make.make_env(env.id, num_envs=num_envs, protocol=protocol, **{**env.options, **options})
+    return as_trained(world, Path(id))
+
+
+def build_world(
+    config: Config, run_dir: Path, streams: int, checkpoint: str = "latest", drawn: bool = False
+) -> VectorEnv:
+    """Environments of a configuration, as the policy of a run's checkpoint knows them. See `as_trained`."""
+    return as_trained(build_env(config, streams, drawn), run_dir, checkpoint)
+
+
+def as_trained(env: VectorEnv, run_dir: Path, checkpoint: str = "latest") -> VectorEnv:
+    """The same environments; their wrappers carry what those of the run carried, and keep it.
+
+    Raises UserError if the run's wrappers carried something and these are others.
+    """
+    checkpoints = Checkpoints(run_dir)
+    if checkpoint == "latest" and not checkpoints.names():
+        return env
+    carried = load_tree(checkpoints.find(checkpoint), ("carried/",)).get("carried")
+    if carried is not None:
+        env.adopt(carried)
+    return env
 
 
 def make_single(id: str | Path, *, protocol: str = "auto", **options: Any) -> gymnasium.Env:

@@ -16,13 +16,14 @@ from reverie.data.rows import row_spec
 from reverie.envs.env import EnvSpec, shut
 from reverie.errors import UserError, notice
 from reverie.play.dream_score import score_in_dream
+from reverie.play.envs import build_world
 from reverie.play.load import load
 from reverie.play.show import Film, Sink, pace
 from reverie.play.window import Window
 from reverie.report.document import beside, write_whole
 from reverie.report.record import to_json
 from reverie.report.video import VideoWriter
-from reverie.run.build import build_env, derive
+from reverie.run.build import derive
 from reverie.run.roles import Evaluator, cut_line
 from reverie.run.saved_config import load_config
 
@@ -63,7 +64,7 @@ def evaluate(
     dreamed = score_in_dream(run_dir, **dreams) if in_dream else None  # type: ignore[arg-type]
     loaded = load(run_dir, device, checkpoint=checkpoint)
     limit, streams = config.run.eval_limit, min(config.run.eval_envs, episodes)
-    world = build_env(replace(config, env=where), streams, drawn=video or window)
+    world = build_world(replace(config, env=where), run_dir, streams, checkpoint, drawn=video or window)
     try:
         check_fits(loaded.spec, world.spec)
         evaluator = Evaluator(world, loaded.policy, episodes, derive(seed, "evaluation"), limit, config.run.nonfinite)

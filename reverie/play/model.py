@@ -16,8 +16,9 @@ from reverie.data.rows import Rows, State
 from reverie.envs.env import VectorEnv
 from reverie.errors import UserError
 from reverie.nets.encoders import is_image
+from reverie.play.envs import build_world
 from reverie.play.load import load_parts
-from reverie.run.build import build_agent, build_env, derive, pick_device
+from reverie.run.build import build_agent, derive, pick_device
 from reverie.run.roles import Actor
 from reverie.run.saved_config import load_config
 
@@ -49,7 +50,7 @@ def load_model(run_dir: Path, device: str, seed: int, checkpoint: str = "latest"
     Raises UserError if the agent has no world model.
     """
     config = load_config(run_dir)
-    env = build_env(config, 4)
+    env = build_world(config, run_dir, 4, checkpoint)
     agent = build_agent(config, env.spec)
     if not isinstance(agent, HasWorldModel):
         raise UserError(

@@ -59,6 +59,7 @@ class Distributed(Runner):
         self.inbox = Inbox(self.store, actors, config.env.num_envs // actors)
         self.fleet = Fleet(ray, config, self.rows, self.inbox.begin, self.receive, self.say)
         self.parts["inbox"] = self.inbox
+        self.run.carried = lambda: self.fleet.carried
         self.params, self.published = Params(), -1
         self.acting: dict[str, float] = {}
         """what the actor whose report came last says of how it acts"""
@@ -74,6 +75,10 @@ class Distributed(Runner):
         """Begin a life of every actor; episodes that earlier lives left open are closed."""
         self.publish()
         self.fleet.start()
+
+    def bring_back(self, tree: dict[str, Any], old: Config) -> None:
+        """Have the actors' wrappers carry what those of the first one carried; they begin other episodes."""
+        self.fleet.carried = tree.get("carried")
 
     def end(self) -> None:
         """End all actors; what is under way is lost. A run that is finished makes the learner_steps that it owes."""

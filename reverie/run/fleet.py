@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from reverie.config import Config
+from reverie.envs.wrappers import Carried
 from reverie.errors import UserError
 from reverie.run.remote import ActorHost, Birth, Crash, Orders, Parameters, Report, sent
 
@@ -67,6 +68,8 @@ class Fleet:
         self._host = ray.remote(ActorHost)
         self._settings = sent(config)
         self._parameters: Any = None
+        self.carried: Carried | None = None
+        """by the wrappers of the first actor's environments; what every new life begins with"""
 
     def publish(self, parameters: Parameters) -> None:
         """Hand out these parameters from the next rollout on; they are sent once to each machine."""
@@ -136,6 +139,7 @@ class Fleet:
         member.env_steps += answer.env_steps
         member.rate = answer.env_steps / max(answer.seconds, 1e-9)
         member.memory, member.version = answer.memory, answer.version
+        self.carried = answer.carried if member.number == 0 or self.carried is None else self.carried
         self._receive(answer)
         return True
 
@@ -177,7 +181,7 @@ class Fleet:
 
     def _live(self, member: Member) -> None:
         member.incarnation, indices = self._begin(member.number)
-        birth = Birth(member.number, member.incarnation, indices, self._settings, tuple(sys.path))
+        birth = Birth(member.number, member.incarnation, indices, self._settings, tuple(sys.path), self.carried)
         options = {"num_cpus": self.options.threads, "max_restarts": 0, "max_task_retries": 0}
         host = self._host.options(**options, scheduling_strategy="SPREAD")
         member.handle = host.remote(birth, len(self.members), self.chunk, self.options.threads)

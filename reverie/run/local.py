@@ -44,6 +44,7 @@ class Local(Runner):
             self.follower = Follower(policy, Params(), config.run.publish_every)
         self.outbox = build_outbox(config, self.store, self.env, policy, self.learner.windows)
         self.actor = Actor(self.env, policy, self.outbox.put, derive(config.run.seed, "actor"), self.finite)
+        self.run.carried = self.env.carried
         self.parts |= {"outbox": self.outbox, "actor": self.actor}
         self.parts |= {"follower": self.follower} if self.follower else {}
 

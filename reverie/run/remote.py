@@ -25,6 +25,7 @@ from reverie.config import Config
 from reverie.data.inbox import Delivery
 from reverie.data.sequences import Chunk
 from reverie.envs.faults import EnvFault
+from reverie.envs.wrappers import Carried
 from reverie.errors import UserError
 from reverie.run.allocator import prepare_process
 from reverie.run.build import build_agent, build_env, build_outbox, build_policy, build_windows, derive
@@ -37,7 +38,8 @@ from reverie.run.roles import Actor, Ended
 class Birth:
     """Beginning of a life of an actor. indices: of the next row in each of its streams, int64 [streams].
 
-    settings: the run's, see `sent`. path: where this process finds modules; the actor looks there too.
+    settings: the run's, see `sent`. path: where this process finds modules; the actor looks there too. carried: by
+    wrappers in an earlier life.
     """
 
     actor: int
@@ -45,6 +47,7 @@ class Birth:
     indices: np.ndarray
     settings: Mapping[str, Any]
     path: tuple[str, ...] = ()
+    carried: Carried | None = None
 
     def config(self) -> Config:
         """The run's configuration; its agent may be of a module that only now can be imported."""
@@ -91,7 +94,8 @@ class Report:
 
     delivery: rows. ended: episodes, their streams counted from the actor's first, and what is said of them, by place in
     `ended`. version: of the parameters that acted. env_steps: decisions that were taken. seconds: that it took.
-    memory: bytes of the process, its share of what it has in common with others (Linux; elsewhere 0).
+    memory: bytes of the process, its share of what it has in common with others (Linux; elsewhere 0). carried: by
+    wrappers of its first environment.
     """
 
     delivery: Delivery
@@ -102,6 +106,7 @@ class Report:
     env_steps: int
     seconds: float
     memory: int
+    carried: Carried | None = None
     pid: int = field(default_factory=os.getpid)
 
 
@@ -136,6 +141,8 @@ class ActorHost:
             config = birth.config()
             self.seed = derive(config.run.seed, f"actor {birth.actor} {birth.incarnation}")
             self.env = build_env(config, config.env.num_envs // actors)
+            if birth.carried is not None:
+                self.env.adopt(birth.carried, keep=False)
             agent = build_agent(config, self.env.spec)
             policy = placed(build_policy(config, agent))
             self.outbox = build_outbox(config, self, self.env, policy, build_windows(config, agent), chunk)
@@ -182,7 +189,8 @@ class ActorHost:
         delivery = self._deliver()
         seconds = time.perf_counter() - since
         metrics = self.actor.metrics()
-        return Report(delivery, ended, info, metrics, self.version, taken, seconds, proportional_memory())
+        told = self.env.carried()
+        return Report(delivery, ended, info, metrics, self.version, taken, seconds, proportional_memory(), told)
 
     def add(self, *row: object) -> None:
         """Refuse single rows: what travels between processes travels in chunks."""

@@ -26,16 +26,22 @@ Ended = tuple[int, float, int]
 
 
 class Episodes:
-    """Scores and lengths of the episodes in N streams of rows. score: sum of rewards; length: env_steps."""
+    """Scores and lengths of the episodes in N streams of rows.
+
+    score: sum of rewards, or of what the environments themselves paid where wrappers change it; length: env_steps.
+    """
 
     def __init__(self, streams: int) -> None:
         self.score = np.zeros(streams)
         self.length = np.zeros(streams, np.int64)
 
-    def add(self, rows: Rows, streams: np.ndarray) -> list[Ended]:
-        """Episodes that end with these rows of these streams, all of which are taken into account."""
-        first = rows["is_first"]
-        self.score[streams] = np.where(first, 0.0, self.score[streams] + rows["reward"])
+    def add(self, rows: Rows, streams: np.ndarray, earned: np.ndarray | None = None) -> list[Ended]:
+        """Episodes that end with these rows of these streams, all of which are taken into account.
+
+        earned: [N], see `reverie.envs.env.Step`.
+        """
+        first, paid = rows["is_first"], rows["reward"] if earned is None else earned[streams]
+        self.score[streams] = np.where(first, 0.0, self.score[streams] + paid)
         self.length[streams] = np.where(first, 0, self.length[streams] + 1)
         return [(int(s), float(self.score[s]), int(self.length[s])) for s in streams[rows["is_last"]]]
 
@@ -109,8 +115,8 @@ class Actor:
             }
             closing = result.ends | {"prev_action": action[result.streams]} | no_decision
             self._pass(closing, result.streams, _of(self.state, result.streams), version)
-            ended = self.episodes.add(closing, result.streams)
-        return ended + self._see(result.rows, action)
+            ended = self.episodes.add(closing, result.streams, result.earned)
+        return ended + self._see(result.rows, action, result.earned)
 
     def begin_anew(self, seed: int, version: int = 0) -> None:
         """Close open episodes as time limits and reset all streams, for environments that cannot be brought back.
@@ -149,10 +155,10 @@ class Actor:
             self.finite.rows(result.ends, result.streams, steps, env_steps)
         self.finite.rows(result.rows, self.streams, np.where(result.rows["is_first"], 0, steps), env_steps)
 
-    def _see(self, rows: Rows, action: np.ndarray) -> list[Ended]:
+    def _see(self, rows: Rows, action: np.ndarray, earned: np.ndarray | None = None) -> list[Ended]:
         first = rows["is_first"].reshape(-1, *[1] * (action.ndim - 1))
         self.rows = rows | {"prev_action": np.where(first, np.zeros_like(action), action)}
-        return self.episodes.add(self.rows, self.streams)
+        return self.episodes.add(self.rows, self.streams, earned)
 
     def _pass(self, rows: Rows, streams: np.ndarray | None, state: State, version: int) -> None:
         if self.sink is not None:

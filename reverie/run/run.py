@@ -21,6 +21,7 @@ from reverie.config import Config
 from reverie.data.store import Store
 from reverie.envs.env import VectorEnv, shut
 from reverie.envs.faults import EnvFault
+from reverie.envs.wrappers import Carried
 from reverie.errors import UserError, notice
 from reverie.nets.schedule import Length
 from reverie.report.console import Console
@@ -107,6 +108,8 @@ class Run:
         self.resumed: tuple[int, int] | None = None
         """where the log goes on, in bytes, and the frames there; None in a run that begins"""
         self._telling = False
+        self.carried: Callable[[], Carried | None] = lambda: None
+        """by the wrappers of the environments that are trained on, which evaluations take over"""
 
     def heeding(self, stop: Stop) -> Run:
         """The run itself, with a request to save and end that it looks for."""
@@ -255,7 +258,10 @@ class Run:
     def _environments(self) -> VectorEnv:
         options = self.config.run
         try:
-            return build_env(self.config, min(options.eval_envs, options.eval_episodes))
+            env = build_env(self.config, min(options.eval_envs, options.eval_episodes))
+            if (told := self.carried()) is not None:
+                env.adopt(told)
+            return env
         except EnvFault as fault:
             raise _of_evaluation(fault) from fault
 
@@ -306,9 +312,10 @@ class Run:
             return
         counts = {"env_steps": self.clock.env_steps, "frames": self.clock.frames}
         counts |= {"learner_steps": self.clock.learner_steps}
+        told = {} if (carried := self.carried()) is None else {"carried": carried}
         networks = {"trainer": {"learner": {"tensors": tensors_of(learner)}}}
         try:
-            self.checkpoints.save_best(self.summary["eval_score"], counts | networks)
+            self.checkpoints.save_best(self.summary["eval_score"], counts | networks | told)
         except UserError as error:  # what was trained so far is worth more
             notice(str(error))
 
@@ -327,6 +334,7 @@ class Run:
         }
         told = {key: state for key, callback in self._by_key().items() if (state := callback.state_dict())}
         tree |= {"callbacks": told} if told else {}
+        tree |= {} if (carried := self.carried()) is None else {"carried": carried}
         self.checkpoints.save(clock.env_steps, tree | {name: part.state_dict() for name, part in parts.items()} | more)
         self.saved_at = clock.env_steps
         for callback in self.companions.callbacks:
