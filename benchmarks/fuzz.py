@@ -3,7 +3,7 @@
     python benchmarks/fuzz.py [--plans 500] [--train 20]
 
 Every plan (`tests/envs/fuzzed.py`) is checked, stepped against an independent loop over the plain environment, and
-played by a loaded policy; the first --train are trained and evaluated too. Prints what failed, and how many of how many
+played by a loaded policy; the first --train are trained, stopped, resumed and evaluated too. Prints what failed, and how many of how many
 did not. Plans are the same at every call.
 """
 

@@ -1,7 +1,8 @@
 """What the pages show is run: blocks of Python on tiny runs, and command lines as far as their options and keys.
 
-Blocks of one page follow each other in one folder and one namespace. `make_config` gives tiny sizes; nothing else is
-different. The walk of agents.md is tested by `tests/test_walk.py` and `tests/third_party`.
+Blocks of one page follow each other in one folder and one namespace. `make_config` gives tiny sizes, `resume` goes on
+for a few env_steps; nothing else is different. The walk of agents.md is tested by `tests/test_walk.py` and
+`tests/third_party`.
 """
 
 from __future__ import annotations
@@ -47,7 +48,14 @@ def test_blocks_of_python_run(page: Path, tmp_path: Path, monkeypatch: pytest.Mo
         small = {key: value for key, value in {**SMALL, **TINY}.items() if key in keys}
         return overrides.apply(config, small)
 
+    go_on = reverie.resume
+
+    def briefly(run_dir: str, changes: dict[str, Any] | None = None) -> Any:
+        longer = {"run.env_steps": 120} if changes and "run.env_steps" in changes else {}
+        return go_on(run_dir, {**(changes or {}), **longer})
+
     monkeypatch.setattr(reverie, "make_config", tiny, raising=False)
+    monkeypatch.setattr(reverie, "resume", briefly, raising=False)
     monkeypatch.chdir(tmp_path)
     if page.name == "rows.md":  # it reads a run that a command line has made
         reverie.train(overrides.apply(tiny("dreamerv2", "cpu", "toy/catch"), {"replay.store.chunk": 8}), "runs/made")

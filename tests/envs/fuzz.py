@@ -19,6 +19,8 @@ from reverie.envs.check import check_env
 from reverie.errors import UserError
 from reverie.overrides import apply
 from reverie.play.load import LoadedPolicy
+from reverie.run.build import derive
+from reverie.run.saved_config import load_config
 from tests.envs.fuzzed import Plan, World, expected_action, expected_row, options_of
 
 ID = "tests.envs.fuzzed:World"
@@ -28,6 +30,9 @@ AGENTS = {
     "dreamerv2": {
         "agent.rssm.deter": 8, "agent.rssm.hidden": 8, "agent.rssm.stoch": 2, "agent.rssm.classes": 3,
         "agent.encoder.depth": 2, "agent.encoder.units": 8, "agent.decoder.depth": 2, "agent.decoder.units": 8,
+        **{f"agent.{head}.{key}": value for head in ("actor", "critic", "reward", "discount")
+           for key, value in {"layers": 1, "units": 8}.items()},
+        "agent.horizon": 3, "replay.window.learn": 4,
     },
 }  # fmt: skip
 
@@ -181,20 +186,68 @@ def check_checks(plan: Plan) -> None:
 
 
 def check_train(plan: Plan, agent: str, run_dir: Path) -> str | None:
-    """A run's rows against the plain environment played by the actions that they hold; the line of a refusal."""
+    """A run that is stopped, resumed, evaluated and loaded; the line of a refusal.
+
+    Its rows are those of the plain environment, played by the actions that they hold, and so is what was saved before a
+    fault; its evaluation's scores are those of the loaded policy in a loop over the plain environment.
+    """
     config = reverie.make_config(agent, "cpu", ID, options=options_of(plan))
     keys = {
-        "run.env_steps": 60,
-        "run.prefill": 40,
+        "run.env_steps": 40,
+        "run.prefill": 24,
         "run.eval_episodes": 1,
+        "run.eval_envs": 1,
         "run.seed": 3,
         "env.num_envs": 2,
         "run.train_ratio": 1,
     }
-    config = apply(config, {**keys, "replay.store.budget": 4_000_000, "replay.batch": 2, **AGENTS[agent]})
-    line = refused(plan, lambda: reverie.train(config, run_dir))
-    if line is None:
-        assert not plan["fault"] or plan["fault_at"] > 30, "a fault passed unsaid"
-        scores = reverie.evaluate(run_dir, episodes=2)["scores"]
-        assert all(np.isfinite(scores))
-    return line
+    config = apply(
+        config, {**keys, "replay.store.budget": 4_000_000, "replay.store.chunk": 4, "replay.batch": 2, **AGENTS[agent]}
+    )
+
+    def live() -> None:
+        reverie.train(config, run_dir)
+        reverie.resume(run_dir, {"run.env_steps": 60})
+
+    line = refused(plan, live)
+    if (run_dir / "replay").is_dir() and plan["fault"] != "nan reward":
+        check_record(plan, run_dir)
+    if line is not None:
+        assert plan["fault"], f"refused without a fault: {line}"
+        return line
+    # A resumed run has new environments, which count what they play anew.
+    assert plan["fault"] in ("", "nan reward") or plan["fault_at"] > 19, "a fault passed unsaid"
+    check_scores({**plan, "fault": ""}, run_dir)
+    return None
+
+
+def check_record(plan: Plan, run_dir: Path) -> None:
+    """Rows that a run wrote down against two references."""
+    data, seed = reverie.open_dataset(run_dir / "replay"), derive(3, "actor")
+    for stream in data.streams:
+        rows = data.rows(stream)
+        one, first = Reference({**plan, "fault": ""}, seed, stream), True
+        for t in range(len(rows["reward"])):
+            one.check(rows, t, first)
+            first = bool(rows["is_last"][t])
+            if first:
+                one.begin()
+            else:
+                one.step(rows["action"][t])
+
+
+def check_scores(plan: Plan, run_dir: Path) -> None:
+    """Scores of an evaluation against those of the loaded policy, by its own hands."""
+    options = {"env.options.plan.fault": ""} if load_config(run_dir).env.options["plan"]["fault"] else {}
+    scores = reverie.evaluate(run_dir, episodes=2, settings=options)["scores"]
+    policy, one, played = reverie.load(run_dir), Reference(plan, derive(0, "evaluation"), 0), []
+    for _ in scores:
+        state, total, over = policy.initial_state(1), 0.0, False
+        while not over:
+            action, state = policy.act(one.observation, state, reward=np.float32(one.reward), info=one.info)
+            one.observation, reward, terminated, truncated, one.info = one.world.step(action)
+            one.reward = float(np.asarray(reward).reshape(()))
+            total, over = total + float(np.float32(one.reward)), terminated or truncated
+        played.append(total)
+        one.begin()
+    np.testing.assert_allclose(scores, played, rtol=1e-6, atol=1e-6)
