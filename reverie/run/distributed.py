@@ -55,6 +55,11 @@ class Distributed(Runner):
         self.run_dir = run_dir
         period = self.learner.windows.period
         self.rows = config.ray.rows or -(-LEAST_ROWS // period) * period
+        if self.rows % period:
+            raise UserError(
+                f"ray.rows is {self.rows}, but the windows of {config.name} begin at every {period} rows: make it a "
+                f"multiple of that, for example {-(-self.rows // period) * period}, or 0 to leave it to us"
+            )
         actors = config.ray.actors
         self.inbox = Inbox(self.store, actors, config.env.num_envs // actors)
         self.fleet = Fleet(ray, config, self.rows, self.inbox.begin, self.receive, self.say)

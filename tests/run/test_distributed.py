@@ -263,3 +263,11 @@ def test_roles_do_not_write_to_what_they_are_given(tmp_path: Path) -> None:
     array = engine.get(engine.put({"rows": np.zeros(3)}))["rows"]
     with pytest.raises(ValueError, match="read-only"):
         array[0] = 1.0
+
+
+def test_rows_of_a_rollout_must_fit_the_windows(tmp_path: Path) -> None:
+    spec = SPECS[1]
+    assert spec.period > 1
+    wrong = 4 * spec.period + 1
+    with pytest.raises(UserError, match=rf"ray.rows is {wrong}, .* multiple of that, for example {5 * spec.period}"):
+        Distributed(config_of(spec, rows=wrong), tmp_path, Engine())  # type: ignore[arg-type]
