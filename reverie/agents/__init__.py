@@ -64,6 +64,11 @@ AGENTS: dict[str, Entry] = {
         paper="Horgan et al. 2018, arXiv 1803.00933",
         summary="double dueling DQN fed by many actors, each exploring in its own way and scoring its own rows",
     ),
+    "apex-dpg": Entry(
+        path="reverie.agents.apex_dpg:ApeXDPG",
+        paper="Horgan et al. 2018, arXiv 1803.00933",
+        summary="Ape-X for continuous actions: deterministic policy gradients from prioritised replay",
+    ),
     "drqn": Entry(
         path="reverie.agents.drqn:DRQN",
         paper="Hausknecht & Stone 2015, arXiv 1507.06527",

@@ -34,36 +34,31 @@ from gymnasium import spaces
 from torch import Tensor
 
 from reverie.agents.agent import Agent, Learner, placed
-from reverie.agents.bellman import Bellman, BellmanConfig, share
+from reverie.agents.bellman import Bellman
 from reverie.agents.exploration import Exploration
 from reverie.agents.inputs import Stacks
 from reverie.agents.noise import Tape
 from reverie.agents.q_policy import QNetwork, QPolicy
 from reverie.agents.recurrent import start_state
+from reverie.agents.replayed import ReplayedConfig, average, copy_if_due, importance
 from reverie.data.rows import ACTION_MASK, OBS, observations
 from reverie.data.sequences import Batch, Feedback, SequenceSpec
 from reverie.nets.cores import Core, Identity
 from reverie.nets.optim import OptimConfig, Optimiser
 from reverie.nets.q_heads import DuelingQ, PlainQ, QHead, Reads
-from reverie.nets.schedule import schedule
 from reverie.nets.torsos import Torso, TorsoConfig
 from reverie.nets.values import Scalar
 from reverie.ops.n_step import NStep
 
 
 @dataclass(frozen=True)
-class DQNConfig(BellmanConfig):
+class DQNConfig(ReplayedConfig):
     """Settings. Defaults are the paper's network and numbers, but for Adam in place of RMSProp.
 
     double: the online network chooses the action whose value the target network gives (van Hasselt et al. 2016).
     dueling: values as a state's and advantages (Wang et al. 2016).
     stack: frames that the network sees at a time; images only.
     hidden: units of the head's hidden layer (0: none).
-    target_every: learner_steps between copies to the target network.
-    actor_priorities: new windows get the error of the actor's own action values, which are stored with every row;
-        otherwise the largest priority so far. For heads whose outputs are action values.
-    beta, beta_end, beta_over: exponent of the importance weights, annealed linearly over that share of the run or that
-        many learner_steps (0: constant). Where all windows are equally likely all weights are 1 whatever it is.
     """
 
     double: bool = False
@@ -71,21 +66,13 @@ class DQNConfig(BellmanConfig):
     stack: int = 4
     torso: TorsoConfig = field(default_factory=TorsoConfig)
     hidden: int = 512
-    target_every: int = 2500
-    actor_priorities: bool = False
-    beta: float = 0.4
-    beta_end: float = 1.0
-    beta_over: float = schedule("learner_steps")
     explore: Exploration = field(default_factory=Exploration)
     opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-4, eps=1.5e-4, clip=10.0, shrink=0.0))
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("stack", "target_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0.0 <= min(self.beta, self.beta_end) <= max(self.beta, self.beta_end) <= 1.0:
-            raise ValueError(f"expected beta and beta_end in [0, 1], got {self.beta} and {self.beta_end}")
+        if self.stack < 1:
+            raise ValueError(f"stack must be at least 1, got {self.stack}")
 
 
 @dataclass(frozen=True)
@@ -187,35 +174,21 @@ class DQNLearner(Learner):
         return one, two, three
 
     def importance(self, probabilities: Tensor) -> Tensor:
-        """w_i = (N P(i))^-beta, divided by the largest of the batch, [B].
-
-        Source: Schaul et al. 2016, section 3.4 (which divides by the largest of the whole replay).
-        """
-        log = probabilities.log()
-        return torch.exp(-self.beta() * (log - log.min()))
-
-    def beta(self) -> Tensor | float:
-        """Exponent of the importance weights in the next update."""
-        config = self.config
-        if not config.beta_over:
-            return config.beta
-        return config.beta + (config.beta_end - config.beta) * share(self.policy.version, config.beta_over)
+        """Importance weights [B], see `reverie.agents.replayed.importance`."""
+        return importance(probabilities, self.config.exponent(self.policy.version))
 
     def metrics(self) -> dict[str, float]:
         """Numbers about the learner: its learning rate, n and beta (which only counts where draws are prioritised)."""
         n = self.bellman.steps(self.policy.version)
-        return super().metrics() | {"n_step": int(n), "beta": float(self.beta())}
+        return super().metrics() | {"n_step": int(n), "beta": float(self.config.exponent(self.policy.version))}
 
     def average(self, loss: Tensor, valid: Tensor, weights: Tensor) -> Tensor:
-        """Weighted mean over windows of the sum over their valid rows; loss, valid: [learn, B], weights: [B]."""
-        return (weights * torch.where(valid, loss, 0.0).sum(0)).mean()
+        """Mean over windows, see `reverie.agents.replayed.average`."""
+        return average(loss, valid, weights)
 
     def update_target(self) -> None:
-        """Copy the network after every target_every-th update; a lerp by 0 otherwise, so that shapes are static."""
-        due = torch.eq((self.policy.version + 1) % self.config.target_every, 0).float()
-        with torch.no_grad():
-            for older, newer in self.pairs:
-                older.lerp_(newer, due)
+        """Copy the network after every target_every-th update."""
+        copy_if_due(self.pairs, self.policy.version, self.config.target_every)
 
 
 class DQN(Agent):

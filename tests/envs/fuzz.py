@@ -210,7 +210,7 @@ def check_train(plan: Plan, agent: str, run_dir: Path) -> str | None:
         reverie.resume(run_dir, {"run.env_steps": 60})
 
     line = refused(plan, live)
-    if (run_dir / "replay").is_dir() and plan["fault"] != "nan reward":
+    if any((run_dir / "replay").glob("*.chunk")) and plan["fault"] != "nan reward":
         check_record(plan, run_dir)
     if line is not None:
         assert plan["fault"], f"refused without a fault: {line}"
