@@ -50,9 +50,11 @@ def test_blocks_of_python_run(page: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
     go_on = reverie.resume
 
-    def briefly(run_dir: str, changes: dict[str, Any] | None = None) -> Any:
-        longer = {"run.env_steps": 120} if changes and "run.env_steps" in changes else {}
-        return go_on(run_dir, {**(changes or {}), **longer})
+    def briefly(run_dir: str, changes: dict[str, Any] | None = None, **more: Any) -> Any:
+        changes = dict(changes or {})
+        if changes.get("run.env_steps", 0) > 10_000:
+            changes["run.env_steps"] = 120
+        return go_on(run_dir, changes, **more) if changes else go_on(run_dir, **more)
 
     monkeypatch.setattr(reverie, "make_config", tiny, raising=False)
     monkeypatch.setattr(reverie, "resume", briefly, raising=False)

@@ -37,7 +37,7 @@ FURTHER: dict[str, tuple[str, dict[str, Any]]] = {
         {"replay.selector": "fifo", "run.train_ratio": None, "run.prefill": 0, "replay.store.budget": 13_000},
     ),
 }
-ELSEWHERE = {"planet": "toy_control:Point"}
+ELSEWHERE = {"planet": "toy_control:Point", "apex-dpg": "toy_control:Point"}
 """Where agents run that cannot play Catch."""
 END_TO_END = {"replay.window.period": SMALL["replay.window.learn"]}
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -87,12 +87,27 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
             "run.train_ratio": 4.0,
         },
     ),
+    "apex-dpg": (
+        "apex-dpg",
+        "Pendulum-v1",
+        {"agent.actor_units": [5], "agent.critic_units": [6], "agent.target_every": 7, "run.train_ratio": 1.0},
+    ),
 }
 
 
-def config(kind: str) -> Config:
+def preset(agent: str) -> str:
+    return "cpu" if agent == "apex-dpg" else "cpu-toy"
+
+
+def settings(kind: str) -> dict[str, Any]:
     agent, env, changes = KINDS[kind]
-    return overrides.apply(make_config(agent, "cpu-toy", env), RUN | changes)
+    keys = overrides.flatten(make_config(agent, preset(agent), env))
+    return {key: value for key, value in RUN.items() if key in keys} | changes
+
+
+def config(kind: str) -> Config:
+    agent, env, _ = KINDS[kind]
+    return overrides.apply(make_config(agent, preset(agent), env), settings(kind))
 
 
 @pytest.fixture(scope="module")
@@ -164,9 +179,9 @@ def test_what_only_these_agents_have_matters(tmp_path: Path, alone: dict[str, Pa
 @pytest.mark.parametrize(("seed", "kind"), list(enumerate(KINDS)))
 def test_killed(tmp_path: Path, alone: dict[str, Path], seed: int, kind: str) -> None:
     """kill -9 at three moments of a run, and the same command again."""
-    agent, env, changes = KINDS[kind]
+    agent, env, _ = KINDS[kind]
     run_dir = tmp_path / "run"
-    words = [f"--{key}={str(value).replace(' ', '')}" for key, value in (RUN | changes).items()]
-    command = ["train", agent, "--preset", "cpu-toy", "--env", env, "--logdir", str(run_dir), *words]
+    words = [f"--{key}={str(value).replace(' ', '')}" for key, value in settings(kind).items()]
+    command = ["train", agent, "--preset", preset(agent), "--env", env, "--logdir", str(run_dir), *words]
     moments = ["after a checkpoint", "later", "later"]
     kill_and_finish(command, run_dir, moments, np.random.default_rng(seed), alone[kind])
