@@ -228,6 +228,16 @@ class InitConfig:
 
 
 @dataclass(frozen=True)
+class DatasetConfig:
+    """Rows that a run learns from in place of its own, see `reverie.run.offline`.
+
+    path: folder of chunk files, such as the ``replay`` of another run; empty: the run acts.
+    """
+
+    path: str = ""
+
+
+@dataclass(frozen=True)
 class Config:
     """A whole run. name: of the agent, see `reverie list agents`; agent: its own configuration.
 
@@ -243,6 +253,7 @@ class Config:
     init: InitConfig = field(default_factory=InitConfig)
     log: LogConfig = field(default_factory=LogConfig)
     ray: RayConfig = field(default_factory=RayConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
 
     def __post_init__(self) -> None:
         streams, actors = self.env.num_envs, self.ray.actors

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--config", "file", type=click.Path(path_type=Path), help="YAML or JSON with keys, some or all.")
 @click.option("--actors", help="Processes that act, on Ray; 0: beside the learner. See docs/distributed.md.")
 @click.option("--init", metavar="RUN", help="Begin with the networks of another run; --init.parts encoder: with some.")
+@click.option("--dataset", metavar="DIR", help="Learn from chunk files, such as another run's replay/, without acting.")
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--key value]...")
 def train(
     agent: str | None,
@@ -38,6 +39,7 @@ def train(
     file: Path | None,
     actors: str | None,
     init: str | None,
+    dataset: str | None,
     overrides: tuple[str, ...],
     **short: str | None,
 ) -> None:
@@ -48,14 +50,15 @@ def train(
     """
     from reverie.agents import find
     from reverie.run.configure import check_same, configure
+    from reverie.run.offline import for_dataset
 
     if agent is not None and agent.startswith("-"):
         raise UserError(f"the agent comes first: reverie train AGENT {agent} ...")
     if agent is not None:
         find(agent)
-    shorter = {"init.run": init, "ray.actors": actors}
+    shorter = {"init.run": init, "ray.actors": actors, "dataset.path": dataset}
     overrides = (*(f"--{key}={value}" for key, value in shorter.items() if value is not None), *overrides)
-    config = configure(agent, preset, env, overrides, short, file)
+    config = for_dataset(configure(agent, preset, env, overrides, short, file))
     run_dir = logdir or Path("runs") / _run_name(config)
     if (run_dir / "config.json").exists():
         from reverie.run.train import resume as go_on

@@ -134,6 +134,11 @@ class Store:
         if self.record is not None:
             self.record.trim()
 
+    def complete(self) -> None:
+        """Write the rows that are in no file yet, so that the folder is a dataset of all that are stored."""
+        if self.record is not None:
+            self.record.flush()
+
     def saved(self) -> None:
         """Delete the files that nobody needs, now that a checkpoint of the present state is durable.
 

@@ -18,9 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reverie.agents.agent import Play
+from reverie.agents.agent import Learner, Play
 from reverie.config import Config
 from reverie.data.feed import Feed
+from reverie.data.store import Store
 from reverie.envs.env import EnvSpec
 from reverie.envs.faults import EnvFault
 from reverie.report.writer import Writer
@@ -57,15 +58,23 @@ class Runner(ABC):
         prepare_process(config.run.threads)
         self.config, self.chain = config, chain or Chain(config, {})
         self.agent = build_agent(config, env, self.chain.since)
-        check_trains(config, self.agent)
+        self.preflight()
         self.learner = build_learner(config, self.agent, pick_device(config.run.device))
         self.store = build_store(config, self.learner, env, run_dir)
         feed = Feed(self.store, config.replay.batch, self.learner.device, config.run.ahead)
         self.finite = Finite(config.run.nonfinite, config.env.id)
         self.trainer = Trainer(self.learner, feed, config.run.capture, self.finite)
-        clock = Clock(self.store, self.learner, env.action_repeat)
+        clock = self.clock(self.store, self.learner, env.action_repeat)
         self.run = Run(config, run_dir, clock, self.chain.since, companions)
         self.parts: dict[str, Stateful] = {"trainer": self.trainer, "store": self.store}
+
+    def preflight(self) -> None:
+        """Raise UserError where nothing would be trained."""
+        check_trains(self.config, self.agent)
+
+    def clock(self, store: Store, learner: Learner, repeat: int) -> Clock:
+        """Clock of the run. repeat: frames of an env_step."""
+        return Clock(store, learner, repeat)
 
     def train(self, stop: Stop) -> dict[str, Any]:
         """Summary of the run, trained until its end or until stopped, with checkpoints on the way and at the end."""
@@ -93,6 +102,8 @@ class Runner(ABC):
             if run.saved_at != run.clock.env_steps:
                 self.save()
             run.finish(self.learner, self.save)
+            if run.finished:
+                self.store.complete()
         self.close()
         return run.result()
 

@@ -15,6 +15,7 @@ from reverie.run.chain import Chain
 from reverie.run.checkpoint import Checkpoints, Misfit
 from reverie.run.fixed import check_change, way_out
 from reverie.run.lock import alone, check_new, check_platform, interruptible
+from reverie.run.offline import Offline, for_dataset
 from reverie.run.runner import Runner
 from reverie.run.saved_config import load_chain, save_chain, save_config, versions
 
@@ -27,11 +28,14 @@ def runner(
     writers: Sequence[Writer] = (),
     callbacks: Sequence[Callback] = (),
 ) -> Iterator[Runner]:
-    """Context of the runner for a run: beside its actor, or connected to Ray if it has actors elsewhere.
+    """Context of the runner for a run: beside its actor, without one, or connected to Ray if there are several.
 
     Arguments as in `Runner`.
     Raises UserError if Ray is asked for and missing, or there is no cluster at its address.
     """
+    if config.dataset.path:
+        yield Offline(config, run_dir, chain, writers, callbacks)
+        return
     if not config.ray.actors:
         from reverie.run.local import Local
 
@@ -54,6 +58,7 @@ def train(
     check_platform()
     run_dir = Path(run_dir)
     check_new(run_dir)
+    config = for_dataset(config)
     with interruptible() as stop, runner(config, run_dir, None, writers, callbacks) as new, alone(run_dir):
         try:
             new.begin()

@@ -1,0 +1,160 @@
+"""The runner that learns from a dataset: all rows are there from the beginning, and nobody acts.
+
+::
+
+    dataset (chunk files) ---- once ----> store ----> feed ----> learner
+                                            |
+                                          record: the run keeps a copy, and needs the dataset no more
+
+Its clock counts the env_steps that an online run with as many learner_steps would have made, by ``run.train_ratio``;
+so lengths, schedules, and what is due when mean the same, and curves lie beside each other. Evaluations are played in
+the environment. A checkpoint is as exact as the local runner's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from reverie.agents.learner import Learner
+from reverie.config import Config
+from reverie.data.dataset import Dataset, open_dataset
+from reverie.data.limiter import Limiter
+from reverie.data.rows import Rows
+from reverie.data.sequences import Chunk
+from reverie.data.store import Store
+from reverie.envs.env import shut
+from reverie.errors import UserError, notice
+from reverie.report.writer import Writer
+from reverie.run.build import build_env
+from reverie.run.callback import Callback
+from reverie.run.chain import Chain
+from reverie.run.run import Clock
+from reverie.run.runner import Runner
+
+
+def for_dataset(config: Config) -> Config:
+    """The configuration with as many streams as its dataset has, and nobody to publish to; as it is without a dataset.
+
+    Raises UserError if the dataset cannot be read, or with settings that ask for somebody who acts.
+    """
+    if not config.dataset.path:
+        return config
+    if config.ray.actors:
+        raise UserError(f"nobody acts where a run learns from a dataset: ray.actors must be 0, got {config.ray.actors}")
+    if config.run.train_ratio is None or config.replay.selector.uses_up:
+        raise UserError(f"{config.name} learns every row once, as it is acted: it cannot learn from a dataset")
+    streams = len(open_dataset(config.dataset.path).streams)
+    run = replace(config.run, publish_every=0)
+    return replace(config, env=replace(config.env, num_envs=streams), run=run)
+
+
+class OfflineClock(Clock):
+    """Clock whose env_steps follow from the learner_steps, see the module: at first those of the prefill."""
+
+    def __init__(self, store: Store, learner: Learner, repeat: int, config: Config) -> None:
+        super().__init__(store, learner, repeat)
+        assert config.run.train_ratio is not None
+        self._rows = config.replay.batch * config.replay.window.learn
+        self._ratio, self._run = config.run.train_ratio, config.run
+
+    @property
+    def env_steps(self) -> int:
+        """Decisions that would have been taken so far."""
+        paid = max(self.learner_steps - self._run.pretrain, 0) * self._rows / self._ratio
+        return self._run.prefill + int(paid)
+
+
+class Offline(Runner):
+    """The parts of a run without an actor. Arguments as in `Runner`; the configuration is one of `for_dataset`.
+
+    Raises UserError if the dataset is not of this environment, or lacks what the agent reads.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        run_dir: Path,
+        chain: Chain | None = None,
+        writers: Sequence[Writer] = (),
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        env = build_env(config, 1)
+        shut(env)
+        super().__init__(config, run_dir, env.spec, chain, writers, callbacks)
+        # Rows are drawn for as long as the run is to learn; its clock says how long that is.
+        self.store.limiter = Limiter(None, 0)
+
+    def preflight(self) -> None:
+        """Nothing is asked of rows to come: `start` looks at those that are there."""
+
+    def clock(self, store: Store, learner: Learner, repeat: int) -> Clock:
+        """The clock that nobody's decisions drive."""
+        return OfflineClock(store, learner, repeat, self.config)
+
+    def start(self) -> None:
+        """Fill the store, in a run that begins."""
+        if self.run.resumed is not None:
+            return
+        dataset = open_dataset(self.config.dataset.path)
+        self.fill(dataset)
+        held, rows = len(self.store.replay), len(dataset)
+        if held < rows:
+            notice(
+                f"the replay holds the newest {held:,} of the {rows:,} rows of {dataset.folder}; "
+                "give it more with --replay.store.budget"
+            )
+        if not self.store.may_sample(self.config.replay.batch):
+            raise UserError(
+                f"nothing can be learned from {dataset.folder}: its {rows:,} rows have no window of "
+                f"{self.learner.windows.length} rows; use shorter ones (replay.window)"
+            )
+        self.save()  # from here on the dataset is not needed
+
+    def fill(self, dataset: Dataset) -> None:
+        """Put all rows of the dataset into the store; stream k of the run is the k-th stream of the dataset."""
+        for stream, name in enumerate(dataset.streams):
+            start = 0
+            for chunk in dataset.chunks(name):
+                self.store.add_chunk(self._ours(chunk, stream, start))
+                start += len(chunk)
+
+    def _ours(self, chunk: Chunk, stream: int, start: int) -> Chunk:
+        """A chunk of the dataset as the store takes it: fields that the agent reads, at its place in the stream."""
+        windows, states = self.learner.windows, None
+        if windows.keeps_states:
+            if chunk.states is None or (chunk.start - start) % windows.period:
+                raise UserError(
+                    f"{self.config.dataset.path} has no states of {self.config.name} at every {windows.period} rows: "
+                    "say --replay.window.state zero and --replay.window.drift false"
+                )
+            states = chunk.states
+        return Chunk(stream, start, self._fields(chunk.rows), None, states, chunk.version)
+
+    def _fields(self, rows: Rows) -> Rows:
+        """The fields of the spec. Raises UserError where they are not there, or are something else."""
+        spec, where = self.store.replay.spec, self.config.dataset.path
+        for name, field in spec.items():
+            value = rows.get(name)
+            if value is None:
+                raise UserError(f"{where} has no {name}, which {self.config.name} reads; it has {', '.join(rows)}")
+            if (value.shape[1:], value.dtype) != (field.shape, field.dtype):
+                raise UserError(
+                    f"{where} has {name} as {value.dtype} {value.shape[1:]}, {self.config.env.id} gives "
+                    f"{field.dtype} {field.shape}: name the environment, protocol and options that it is of"
+                )
+        return {name: np.ascontiguousarray(rows[name]) for name in spec}
+
+    def act(self) -> None:
+        """Nobody acts."""
+
+    def learn(self) -> None:
+        """Make one learner_step."""
+        self.trainer.learn(at_most=1)
+
+    def metrics(self) -> dict[str, float]:
+        """Nothing: nobody acts."""
+        return {}

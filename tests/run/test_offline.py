@@ -1,0 +1,140 @@
+"""Learning from a dataset: its rows and no others, exactly resumed, and refused in one line where it does not fit."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from tiny_runs import Crash, Never, Stop, assert_same_run, config
+
+import reverie
+from reverie import overrides
+from reverie.cli import cli
+from reverie.config import Config
+from reverie.data.dataset import open_dataset
+from reverie.data.rows import Rows
+from reverie.errors import UserError
+from reverie.presets import make_config
+from reverie.report.log import read_metrics
+from reverie.run.offline import Offline, for_dataset
+from reverie.run.saved_config import save_config
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that acted: three streams, 240 env_steps."""
+    folder = tmp_path_factory.mktemp("made") / "run"
+    reverie.train(config("toy/catch", env__num_envs=3, run__env_steps=240, run__eval_every=0), folder)
+    return folder
+
+
+def offline(made: Path, **changes: Any) -> Config:
+    return for_dataset(config("toy/catch", dataset__path=str(made / "replay"), **changes))
+
+
+def begin(settings: Config, run_dir: Path) -> Offline:
+    run_dir.mkdir(parents=True)
+    save_config(settings, run_dir)
+    return Offline(settings, run_dir)
+
+
+def rows_of(run_dir: Path) -> list[Rows]:
+    data = open_dataset(run_dir / "replay")
+    return [data.rows(stream) for stream in data.streams]
+
+
+def test_a_finished_run_is_a_whole_dataset(made: Path) -> None:
+    assert sum(int((~rows["is_last"]).sum()) for rows in rows_of(made)) == 240
+
+
+def test_it_learns_from_all_rows_of_the_dataset_and_from_no_other(made: Path, tmp_path: Path) -> None:
+    run = begin(offline(made), tmp_path / "run")
+    assert run.config.env.num_envs == 3
+    run.train(Never())
+    for theirs, ours in zip(rows_of(made), rows_of(tmp_path / "run"), strict=True):
+        assert theirs.keys() >= ours.keys() >= {"obs.image", "action", "reward", "is_last"}
+        for name, value in ours.items():
+            np.testing.assert_array_equal(value, theirs[name])
+
+
+def test_it_makes_as_many_learner_steps_as_a_run_that_acts(made: Path, tmp_path: Path) -> None:
+    """And logs, evaluates and ends at the same counts."""
+    acting = config("toy/catch")
+    reverie.train(acting, tmp_path / "acting")
+    run = begin(offline(made), tmp_path / "run")
+    run.train(Never())
+    one, other = read_metrics(tmp_path / "acting"), read_metrics(tmp_path / "run")
+    evaluations = [[record["env_steps"] for record in each if "eval/score" in record] for each in (one, other)]
+    assert len(evaluations[0]) == len(evaluations[1]) == 3
+    assert abs(one[-1]["learner_steps"] - other[-1]["learner_steps"]) <= 1
+    assert abs(one[-1]["env_steps"] - other[-1]["env_steps"]) <= 8
+    assert not any(name.startswith("episode/") for record in other for name in record)
+
+
+def test_it_goes_on_exactly_without_the_dataset(made: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(made / "replay", copy / "replay")
+    settings = offline(copy)
+    begin(settings, tmp_path / "alone").train(Never())
+    run = begin(settings, tmp_path / "run")
+    with pytest.raises(Crash):
+        run.train(Stop(run, 90, crash=True))  # type: ignore[arg-type]
+    shutil.rmtree(copy)
+    run = Offline(settings, tmp_path / "run")
+    run.restore()
+    run.train(Never())
+    assert_same_run(tmp_path / "alone", tmp_path / "run")
+
+
+def test_a_value_agent_learns_from_a_dreamers_rows(made: Path, tmp_path: Path) -> None:
+    small = {"run.env_steps": 120, "run.prefill": 20, "run.eval_episodes": 2, "replay.batch": 4, "agent.hidden": 8}
+    base = make_config("dqn", "cpu", "toy/catch")
+    settings = overrides.apply(base, {**small, "dataset.path": str(made / "replay")})
+    summary = reverie.train(settings, tmp_path / "run")
+    assert summary["finished"]
+    assert reverie.evaluate(tmp_path / "run", episodes=2)["env_steps"] == 120
+
+
+def test_a_small_replay_says_what_it_leaves_out(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    budget = offline(made).replay.store.budget
+    assert budget > 240 * 1024
+    begin(offline(made, replay__store__budget=120_000), tmp_path / "run").train(Never())
+    assert "the replay holds the newest" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("agent", "env", "changes", "words"),
+    [
+        ("dreamerv2", "CartPole-v1", {}, "has no obs.vector, which dreamerv2 reads; it has"),
+        (
+            "dreamerv2",
+            "toy/catch",
+            {"env.options": {"size": 16}},
+            r"has obs.image as uint8 \(32, 32, 1\), toy/catch gives",
+        ),
+        ("r2d2", "toy/catch", {}, "say --replay.window.state zero"),
+        ("apex", "toy/catch", {}, r"has no extra\.q, which apex reads"),
+        ("impala", "toy/catch", {}, "learns every row once, as it is acted"),
+        ("dreamerv2", "toy/catch", {"ray.actors": 1}, "ray.actors must be 0, got 1"),
+        ("dreamerv2", "toy/catch", {"replay.window.learn": 150}, "its .* rows have no window of 150 rows"),
+        ("dreamerv2", "toy/catch", {"dataset.path": "nowhere"}, "nowhere has no chunk files"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(
+    made: Path, tmp_path: Path, agent: str, env: str, changes: dict[str, Any], words: str
+) -> None:
+    settings = {"dataset.path": str(made / "replay"), "run.env_steps": 2000, **changes}
+    with pytest.raises(UserError, match=words):
+        reverie.train(overrides.apply(make_config(agent, "cpu", env), settings), tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists() or not read_metrics(tmp_path / "run")
+
+
+def test_the_command_line(made: Path, tmp_path: Path) -> None:
+    line = ["train", "dreamerv2", "--env", "toy/catch", "--dataset", str(tmp_path / "none"), "--logdir"]
+    result = CliRunner().invoke(cli, [*line, str(tmp_path / "run")])
+    assert result.exit_code == 2
+    assert "none has no chunk files" in result.output
