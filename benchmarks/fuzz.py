@@ -62,9 +62,8 @@ def main() -> None:
             print(f"plan {number} {plan}\n{failure}", flush=True)
         good += not failures
         refused += not failures and line is not None
-    print(
-        f"{good} of {len(numbered)}: {good - refused} played rightly, {refused} with a fault refused; {asked.train} trained"
-    )
+    played = f"{good - refused} played rightly, {refused} with a fault refused"
+    print(f"{good} of {len(numbered)}: {played}; {asked.train} trained")
     sys.exit(good < len(numbered))
 
 
