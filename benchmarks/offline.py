@@ -1,9 +1,10 @@
 """Learning from a dataset: a run that acts, then one that learns from its rows alone, over seeds.
 
-    python benchmarks/offline.py --agent dreamerv2 --env toy/catch --seeds 100 101 102 --out results/offline/dreamerv2-catch
+    python benchmarks/offline.py --agent dreamerv2 --env toy/catch --seeds 100 101 102 --out results/offline/catch
 
 The second run has the first one's preset, length and seed, and so as many learner_steps. Scores are means of 100 greedy
-episodes. Runs are in --work [runs/offline]; those that are complete are not repeated. Writes <out>.json after every seed.
+episodes. Runs are in --work [runs/offline]; those that are complete are not repeated. Writes <out>.json after every
+seed.
 """
 
 from __future__ import annotations
