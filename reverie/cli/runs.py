@@ -123,7 +123,9 @@ def branch(run_dir: Path, to: Path, checkpoint: str, overrides: tuple[str, ...],
 @click.option("--video", is_flag=True, help="Also write a video, with score and actions.")
 @click.option("--video-episodes", type=click.IntRange(1), default=1, show_default=True, help="Episodes in the video.")
 @click.option("--render", type=click.Choice(["human"]), help="human: watch in a window.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of evaluation.json and videos [DIR].")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder of evaluation.json and videos [DIR; of zoo/NAME: zoo-NAME]."
+)
 @click.option("--in-dream", is_flag=True, help="Also play in the agent's own world model, and say what it earns there.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @AS_JSON
