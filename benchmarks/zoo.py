@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from reverie.envs.env import shut
+from reverie.play.card import as_markdown, model_card
 from reverie.play.envs import make_env
 from reverie.play.evaluate import evaluate
 from reverie.report.record import FILE, encode, read_metrics
@@ -93,8 +94,32 @@ def make(name: str, work: Path, folder: Path = FOLDER) -> Path:
         "best": best,
     }
     (entry / "entry.json").write_text(json.dumps(about, indent=2) + "\n")
+    write_card(entry, about, result["score"])
     print(f"{name}: {result['score']:.3f}, random {random:.3f}, best {best:.3f}")
     return entry
+
+
+def write_card(entry: Path, about: dict[str, Any], score: float) -> None:
+    """Write the model card, as JSON and for people, with where the model comes from and what to compare it with."""
+    card = model_card(entry)
+    card["licence"]["networks"] = "MIT, as the library's"
+    card["zoo"] = about
+    (entry / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    head, _, rest = as_markdown(card).partition("## Scores\n")
+    made = f"""## Where it comes from
+
+{about["about"]}
+
+    {about["command"]}
+
+took {about["minutes"]:g} minutes on {about["machine"]}, with other work beside it, and the networks of its last
+checkpoint are here, in float32. `python benchmarks/zoo.py {entry.name}` does both.
+
+"""
+    beside = f"""
+Random actions score {about["random"]:.4g}, the best possible is {about["best"]:.4g}; this one scores {score:.4g}.
+"""
+    (entry / "README.md").write_text(f"{head}{made}## Scores\n{beside}{rest}")
 
 
 def trained(model: Model, run_dir: Path) -> None:
