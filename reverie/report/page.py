@@ -49,12 +49,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture of our own making: SVG as text for a wide and for a narrow page. legend: (label, number of colour)."""
+    """A picture of our own making: SVG as text for a wide and for a narrow page.
+
+    legend: (label, number of its colour, number of its dash).
+    """
 
     wide: str
     narrow: str
     caption: str
-    legend: Sequence[tuple[str, int]] = ()
+    legend: Sequence[tuple[str, int, int]] = ()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from reverie.report.curves import Curve, Points
+from reverie.report.curves import DASHES, Curve, Points
 from reverie.report.page import Figure
 
 WIDE, NARROW = (8.6, 3.5), (4.3, 3.1)
@@ -94,8 +95,11 @@ def curves(
             )
         _labelled(axes, xlabel, ylabel)
 
-    legend = [(f"{curve.label}: {curve.statistic}" if curve.label else curve.statistic) for curve in drawn]
-    return _both(draw, caption, legend)
+    statistics = {curve.statistic for curve in drawn}
+    if len(statistics) == 1:
+        (statistic,) = statistics
+        return _both(draw, f"{caption} {statistic[0].upper()}{statistic[1:]}.", [curve.label for curve in drawn])
+    return _both(draw, caption, [f"{curve.label}: {curve.statistic}" for curve in drawn])
 
 
 def lines(series: Mapping[str, Points], xlabel: str, ylabel: str, caption: str, zero: bool = False) -> Figure:
@@ -131,14 +135,23 @@ def small(
 
     def whole(columns: int, width: float) -> str:
         rows = -(-len(titles) // columns)
-        drawing = Drawing(figsize=(width, 1.75 * rows + 0.25), layout="constrained")
+        height = 1.75 * rows + 0.25
+        drawing = Drawing(figsize=(width, height))
         FigureCanvasSVG(drawing)
+        # In inches, as all panels have the same room for their labels; to measure each takes twice as long.
+        across, down = (
+            (width - 0.5 - 0.1 - 0.55 * (columns - 1)) / columns,
+            (height - 0.3 - 0.45 - 0.5 * (rows - 1)) / rows,
+        )
+        drawing.subplots_adjust(
+            0.5 / width, 0.45 / height, 1 - 0.1 / width, 1 - 0.3 / height, 0.55 / across, 0.5 / down
+        )
         grid = np.atleast_1d(drawing.subplots(rows, columns, squeeze=False)).ravel()
         for axes, title in zip(grid, titles, strict=False):
             panel(axes, title)
         for axes in grid[len(titles) :]:
             axes.set_visible(False)
-        drawing.supxlabel(xlabel, fontsize=9)
+        drawing.supxlabel(xlabel, fontsize=9, y=0.04 / height)
         return _text(drawing, f"{caption} {width}")
 
     with mpl.rc_context(_SETTINGS):
@@ -158,12 +171,15 @@ def dots(rows: Sequence[Dot], xlabel: str, caption: str, references: Mapping[str
             axes.plot([row.middle], [place], "o", color=colour)
         for level in (references or {}).values():
             axes.axvline(level, color=REFERENCE, linewidth=1, linestyle=(0, (5, 4)))
-        axes.set_yticks([])
+        axes.set_yticks(
+            range(len(rows)), [textwrap.shorten(row.label, 26, placeholder=" ...") for row in reversed(rows)]
+        )
+        axes.tick_params("y", length=0)
         axes.set_ylim(-0.7, len(rows) - 0.3)
         _labelled(axes, xlabel, "")
         axes.spines["left"].set_visible(False)
 
-    return _both(draw, caption, [row.label for row in rows], height=0.9 + 0.3 * len(rows))
+    return _both(draw, caption, [], height=0.9 + 0.3 * len(rows))
 
 
 def _negative(series: Mapping[str, Points]) -> bool:
@@ -182,12 +198,12 @@ def _both(draw: Callable[[Axes], None], caption: str, labels: Sequence[str], hei
     return Figure(texts[0], texts[1], caption, _legend(labels))
 
 
-def _legend(labels: Sequence[str]) -> list[tuple[str, int]]:
-    return [(label, number % COLOURS) for number, label in enumerate(labels)]
+def _legend(labels: Sequence[str]) -> list[tuple[str, int, int]]:
+    return [(label, number % COLOURS, number // COLOURS % len(DASHES)) for number, label in enumerate(labels)]
 
 
 def _style(number: int) -> tuple[str, str]:
-    return LINES[number % COLOURS], ("-", "--", ":")[number // COLOURS % 3]
+    return LINES[number % COLOURS], DASHES[number // COLOURS % len(DASHES)]
 
 
 def _labelled(axes: Axes, xlabel: str, ylabel: str) -> None:

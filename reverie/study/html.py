@@ -29,6 +29,8 @@ from reverie.study.foreseen import foresee
 from reverie.study.met import met_by_comparison, met_by_run
 
 COMPARISON = "comparison.json"
+MEASURED = 6
+"""Columns of a comparison's table before those of its predictions."""
 MOST = 40
 """Runs in one document."""
 MOST_DREAMS = 3
@@ -116,7 +118,7 @@ def _page(
     specs = _specs(together)
     levels = {group.env: _levels(group, specs) for group in together}
     budget = Budget()
-    made: list[Section | None] = [_compared(path, document) for path, document in comparisons]
+    made: list[Section | None] = [_compared(place, *each) for place, each in enumerate(comparisons)]
     if runs:
         made.append(sections.what_was_run(runs))
         made.append(sections.learning(together, levels))
@@ -266,7 +268,7 @@ def _seeds(document: Mapping[str, Any]) -> str:
     return f"{' or '.join(map(str, counts))} seed{'s' * (counts != [1])}"
 
 
-def _compared(path: Path, document: Mapping[str, Any]) -> Section:
+def _compared(place: int, path: Path, document: Mapping[str, Any]) -> Section:
     """What `reverie compare` measured: training curves, evaluations, its table and its command."""
     names = sorted(document["runs"], key=lambda name: -document["summary"][name]["iqm"])
     env = document["env"]
@@ -299,15 +301,20 @@ def _compared(path: Path, document: Mapping[str, Any]) -> Section:
     )
     blocks.append(svg.dots(dots, Y_LABELS["eval/score"], caption))
     head, rows = _cells(markdown(document))
-    blocks.append(Table(head, rows))
+    blocks.append(Table(head[:MEASURED], [row[:MEASURED] for row in rows]))
+    if len(head) > MEASURED:
+        foreseen = [[row[0], *row[MEASURED:]] for row in rows]
+        blocks.append(Table([head[0], *head[MEASURED:]], foreseen, "What their models foresee"))
     settings = [[name, " ".join(document.get("variants", {}).get(name, [])) or "as the preset"] for name in names]
     blocks.append(Table(["variant", "what was set"], settings))
-    about = f"Preset {document.get('preset')}, on {document.get('machine', 'a machine that is not recorded')}"
+    about = (
+        f"In {path}: preset {document.get('preset')}, on {document.get('machine', 'a machine that is not recorded')}"
+    )
     alike = " ".join(document.get("overrides", []))
     blocks.append(Text(f"{about}{f', all with {alike}' if alike else ''}."))
     if document.get("command"):
         blocks.append(Code(str(document["command"])))
-    return Section("comparison", f"Comparison in {path}", blocks)
+    return Section(f"comparison-{place}", "Comparison", blocks)
 
 
 def _cells(lines: Sequence[str]) -> tuple[list[str], list[list[str]]]:

@@ -101,17 +101,11 @@ def learning(groups: Sequence[Group], levels: Mapping[str, Mapping[str, float]])
             if not found:
                 continue
             words = "Scores of training episodes" if metric == "episode/score" else "Evaluations during training"
-            caption = f"{words} on {env}, {_band(found)}."
+            caption = f"{words} on {env}."
             blocks.append(svg.curves(found, X_LABELS["frames"], Y_LABELS[metric], caption, levels.get(env)))
             head = ["frames", *(each.label for each in found)]
             blocks.append(Folded(f"{words}, as numbers", [Table(head, table(found))]))
     return Section("learning", "How it learned", blocks) if blocks else None
-
-
-def _band(curves: Sequence[Any]) -> str:
-    if any(each.low is not None for each in curves):
-        return f"interquartile means with {LEVEL * 100:g} % bootstrap intervals over seeds"
-    return "means of runs, each of them thin" if any(len(each.runs) > 1 for each in curves) else "one run"
 
 
 def evaluations(groups: Sequence[Group], levels: Mapping[str, Mapping[str, float]]) -> Section | None:
@@ -128,6 +122,7 @@ def evaluations(groups: Sequence[Group], levels: Mapping[str, Mapping[str, float
             over_seeds.append((group, svg.Dot(group.label, scores, middle, low_high), told))
         for about in group.runs:
             rows += [_evaluation(about, name, each) for name, each in about.evaluations.items()]
+            rows += _by_training(about)
     for env in dict.fromkeys(group.env for group, _, _ in over_seeds):
         here = [each for each in over_seeds if each[0].env == env]
         caption = f"Scores at the end on {env}: each seed, their interquartile mean and its {LEVEL * 100:g} % interval."
@@ -150,6 +145,16 @@ def _interval(scores: Sequence[float]) -> list[float] | None:
         return None
     low, high = bootstrap_interval(np.array(scores)[:, None], iqm, level=LEVEL)
     return [float(low), float(high)]
+
+
+def _by_training(about: About) -> list[list[Any]]:
+    """A line on the last evaluation in the log of a run, if there is one."""
+    for record in reversed(about.records):
+        if "eval/score" in record:
+            told = [int(record["env_steps"]), int(record.get("eval/episodes", 0)), "greedy"]
+            lowest = record.get("eval/score_min", "-")
+            return [[f"{about.name}, by its training", *told, float(record["eval/score"]), "-", lowest, "-", "-"]]
+    return []
 
 
 def _evaluation(about: About, name: str, each: Mapping[str, Any]) -> list[Any]:
