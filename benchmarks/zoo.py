@@ -27,7 +27,7 @@ from reverie.play.envs import make_env
 from reverie.play.evaluate import evaluate
 from reverie.report.record import FILE, encode, read_metrics
 from reverie.run.checkpoint import Checkpoints, load_tree
-from reverie.run.configure import configure
+from reverie.run.configure import check_same, configure
 from reverie.run.init import LEARNER
 from reverie.run.train import resume, train
 from reverie.run.zoo import FOLDER
@@ -65,8 +65,7 @@ MODELS = {
         "HarmonyDream on Catch before a moving background: what a dream keeps, and what it leaves out.",
     ),
     "tmaze": Model(
-        "r2d2 --preset cpu --env toy/tmaze --env.options.pixels true --env.options.reverse true --agent.feed false "
-        "--seed 0",
+        "r2d2 --preset cpu --env toy/tmaze --env.options.pixels true --agent.feed false --seed 0",
         "R2D2 in a T-maze in pictures: the cue of the first row is remembered until the junction, 10 env_steps later.",
     ),
     "cartpole": Model(
@@ -129,7 +128,9 @@ def trained(model: Model, run_dir: Path) -> None:
     config = configure(agent, named["--preset"], named["--env"], _keys(words[4:]), {})
     if not (run_dir / "config.json").exists():
         train(config, run_dir)
-    elif not finished(run_dir):
+        return
+    check_same(config, run_dir)
+    if not finished(run_dir):
         resume(run_dir)
 
 
