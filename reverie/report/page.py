@@ -32,6 +32,13 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Heading:
+    """A title within a section."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Facts:
     """Names with their values, one below the other."""
 

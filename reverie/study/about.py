@@ -129,9 +129,11 @@ class About:
     def points(self, metric: str, since_training: bool = False) -> Points | None:
         """Points (frames, value) of the lines with a finite number under `metric`; None if there are none.
 
-        since_training: without those of the random actions before it.
+        since_training: without those of the random actions before it, and the first after it, which is about both.
         """
-        lines = [r for r in self.records if r.get("learner_steps") or not since_training]
+        lines = self.records
+        if since_training:
+            lines = [r for r in lines if r.get("learner_steps") and metric in r][1:]
         pairs = [(r["frames"], r[metric]) for r in lines if np.isfinite(r.get(metric, np.nan))]
         if not pairs:
             return None

@@ -146,15 +146,15 @@ def _rewards(prediction: Mapping[str, Any]) -> list[Any]:
     if rates is None:
         return [Text("No reward was seen in these sequences, so that none could be called made up.")]
 
-    def share(name: str, of: int) -> str:
+    def share(name: str, of: int, which: str) -> str:
         rate = rates.get(name)
-        return "no such rows" if rate is None else f"{100 * rate:.3g} % of {of:,} rows"
+        return f"there were no rows {which}" if rate is None else f"{100 * rate:.3g} % of {of:,} rows {which}"
 
     facts = {
-        "rewards made up": f"{share('hallucinated_rate', rates['rewardless'])} without a reward",
-        "rewards missed": f"{share('missed_rate', rates['rewarded'])} with one",
-        "of the other sign": f"{share('reversed_rate', rates['rewarded'])} with one",
-        "false among those foreseen": share("false_rate", rates["predicted"]),
+        "rewards made up": share("hallucinated_rate", rates["rewardless"], "without a reward"),
+        "rewards missed": share("missed_rate", rates["rewarded"], "with one"),
+        "of the other sign": share("reversed_rate", rates["rewarded"], "with one"),
+        "false among those foreseen": share("false_rate", rates["predicted"], "of which one was foreseen"),
         "a reward counts from": f"{number(rates['threshold'])} in size on",
     }
     continuation = prediction.get("continuation")

@@ -17,7 +17,7 @@ from reverie.report import svg
 from reverie.report.comparison import markdown
 from reverie.report.curves import LEVEL, X_LABELS, Y_LABELS, aggregate
 from reverie.report.document import check_folder, write_whole
-from reverie.report.page import Budget, Code, Page, Section, Table, Text, duration, number, render
+from reverie.report.page import Budget, Code, Heading, Page, Section, Table, Text, duration, number, render
 from reverie.report.runs import find_runs
 from reverie.run.build import build_env
 from reverie.run.zoo import resolve
@@ -245,8 +245,8 @@ def _dreams(
         found = foresee(about, known, context=context, horizon=horizon, seed=seed, make=make, budget=budget)
         made += found.made
         told = foreseen_blocks(about, found)
-        if told and len(together) > 1:
-            blocks.append(Text(f"{group.label}: {about.name}"))
+        if found.numbers is not None and len(together) > 1:
+            blocks.append(Heading(f"{group.label}: {about.name}"))
         blocks += told
     return Section("dreams", "What its model foresees", blocks) if blocks else None
 

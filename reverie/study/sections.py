@@ -125,6 +125,8 @@ def evaluations(groups: Sequence[Group], levels: Mapping[str, Mapping[str, float
             rows += _by_training(about)
     for env in dict.fromkeys(group.env for group, _, _ in over_seeds):
         here = [each for each in over_seeds if each[0].env == env]
+        if len(here) == 1 and len(here[0][1].values) == 1:
+            continue
         caption = f"Scores at the end on {env}: each seed, their interquartile mean and its {LEVEL * 100:g} % interval."
         blocks.append(svg.dots([dot for _, dot, _ in here], Y_LABELS["eval/score"], caption, levels.get(env)))
         head = ["what", "runs", "interquartile mean", f"{LEVEL * 100:g} % interval", "each seed"]
@@ -134,9 +136,10 @@ def evaluations(groups: Sequence[Group], levels: Mapping[str, Mapping[str, float
         head = ["evaluation", "env_steps", "episodes", "play", "mean", "deviation", "lowest", "highest", "in dreams"]
         columns = len(head) - all(row[-1] == "-" for row in rows)
         blocks.append(Table(head[:columns], [row[:columns] for row in rows]))
-    known = ", ".join(f"{name} {number(level)}" for each in levels.values() for name, level in each.items())
-    if blocks and known:
-        blocks.append(Text(f"To compare with: {known}."))
+    for env, known in levels.items():
+        if blocks and known:
+            told = ", ".join(f"{name} {number(level)}" for name, level in known.items())
+            blocks.append(Text(f"To compare with{f' on {env}' if len(levels) > 1 else ''}: {told}."))
     return Section("evaluations", "Evaluations", blocks) if blocks else None
 
 

@@ -15,6 +15,7 @@ from reverie.report.page import (
     Facts,
     Folded,
     Gallery,
+    Heading,
     Media,
     Page,
     Section,
@@ -27,13 +28,14 @@ from reverie.report.page import (
 )
 from tests.report.html_check import check
 
-HOSTILE = '</td><script>alert("1")</script><img src=x onerror=alert(2)>&amp;$x$\'"'
+HOSTILE = '</td><script>alert("1")</script><img src=x onerror=alert(2)>&amp;$\\frac{$\'"'
 
 
 def test_everything_from_outside_is_text() -> None:
     curve = aggregate(HOSTILE, [(np.arange(3.0), np.arange(3.0))], ["a"])
     blocks = [
         Text(HOSTILE),
+        Heading(HOSTILE),
         Facts({HOSTILE: HOSTILE}),
         Table([HOSTILE], [[HOSTILE]], HOSTILE),
         Code(HOSTILE),
