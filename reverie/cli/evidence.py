@@ -10,12 +10,12 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from reverie.cli.root import cli, folder_name
+from reverie.cli.root import RunDir, cli, folder_name
 from reverie.errors import UserError
 
 
 @cli.command("plot")
-@click.argument("paths", nargs=-1, metavar="RUN_OR_DIR...", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, metavar="RUN_OR_DIR...", type=RunDir())
 @click.option("--out", type=click.Path(path_type=Path), help="The picture [curves.png, or weights.png].")
 @click.option("--x", type=click.Choice(["frames", "env_steps", "minutes"]), default="frames", show_default=True)
 @click.option("--metric", default="episode/score", show_default=True, help="A name in metrics.jsonl.")

@@ -68,14 +68,16 @@ def config_(
     from reverie.run.config_file import as_json, as_yaml
     from reverie.run.configure import configure
     from reverie.run.saved_config import load_chain
+    from reverie.run.zoo import resolve
 
     before: list[str] = []
-    if (Path(what) / "config.json").exists():
+    run_dir = resolve(what)
+    if (run_dir / "config.json").exists():
         if preset or env or file or overrides:
             raise UserError(
                 f"{what} is a run, which has its configuration; change it by: reverie resume {what} --key value"
             )
-        chain = load_chain(Path(what))
+        chain = load_chain(run_dir)
         config, before = chain.config, chain.lines()
     else:
         config = configure(what, preset, env, overrides, {}, file)

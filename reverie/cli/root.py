@@ -70,7 +70,20 @@ def cli(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-RUN_DIR = click.argument("run_dir", metavar="DIR", type=click.Path(path_type=Path))
+class RunDir(click.Path):
+    """Type of a run's directory on the command line: a path, or ``zoo/<name>``, see `reverie.run.zoo`."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The directory. Raises UserError for a name that the zoo has not."""
+        from reverie.run.zoo import resolve
+
+        return resolve(Path(os.fsdecode(super().convert(value, param, ctx))))
+
+
+RUN_DIR = click.argument("run_dir", metavar="DIR", type=RunDir())
 _OUT = f"{__name__}.out"
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from reverie.cli.keys import WithKeys
-from reverie.cli.root import AS_JSON, RUN_DIR, cli, folder_name, require_run, show
+from reverie.cli.root import AS_JSON, RUN_DIR, RunDir, cli, folder_name, require_run, show
 from reverie.errors import UserError
 
 if TYPE_CHECKING:
@@ -126,7 +127,9 @@ def branch(run_dir: Path, to: Path, checkpoint: str, overrides: tuple[str, ...],
 @click.option("--video", is_flag=True, help="Also write a video, with score and actions.")
 @click.option("--video-episodes", type=click.IntRange(1), default=1, show_default=True, help="Episodes in the video.")
 @click.option("--render", type=click.Choice(["human"]), help="human: watch in a window.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of evaluation.json and videos [DIR].")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder of evaluation.json and videos [DIR; of zoo/NAME: zoo-NAME]."
+)
 @click.option("--in-dream", is_flag=True, help="Also play in the agent's own world model, and say what it earns there.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @AS_JSON
@@ -159,7 +162,8 @@ def dream(run_dir: Path, context: int, horizon: int, episodes: int, out: Path | 
 
 
 @cli.command()
-@RUN_DIR
+@click.argument("run_dirs", nargs=-1, required=True, metavar="DIR...", type=RunDir())
+@click.option("--html", type=click.Path(path_type=Path), help="Write a document on all of them, one file.")
 @click.option("--context", type=click.IntRange(1), default=5, show_default=True, help="Rows that are seen.")
 @click.option("--horizon", type=click.IntRange(1), default=45, show_default=True, help="env_steps dreamed after them.")
 @click.option("--sequences", type=click.IntRange(1), default=100, show_default=True, help="Held-out sequences.")
@@ -168,14 +172,47 @@ def dream(run_dir: Path, context: int, horizon: int, episodes: int, out: Path | 
 @click.option("--gif", is_flag=True, help="Also a GIF of the sequences with the most false reward.")
 @click.option("--episodes", type=click.IntRange(1), default=3, show_default=True, help="Sequences in the GIF.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where it goes [DIR/report].")
+@click.option("--no-dreams", is_flag=True, help="Make no dreams for the document; those that are there are shown.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @AS_JSON
-def report(run_dir: Path, as_json: bool, **options: Any) -> None:
-    """Measure what the world model of the run in DIR foresees: errors, calibration, rewards that are not there."""
-    require_run(run_dir)
-    from reverie.play.foresight import report as measure
+@click.pass_context
+def report(
+    ctx: click.Context,
+    run_dirs: tuple[Path, ...],
+    html: Path | None,
+    no_dreams: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Measure what the world model of the run in DIR foresees: errors, calibration, rewards that are not there.
 
-    show(measure(run_dir, **options), as_json)
+    With --html, or of several runs or a folder of `reverie compare`: a document on all that they tell, one HTML file
+    [report.html]: what was run, curves, evaluations, dreams, time, changes, configuration, claims.
+    """
+    given = [name for name in (*options, "no_dreams") if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT]
+    if html is None and len(run_dirs) == 1 and not (run_dirs[0] / "comparison.json").exists():
+        if "no_dreams" in given:
+            raise UserError("--no-dreams is of the document; add --html FILE")
+        require_run(run_dirs[0])
+        from reverie.play.foresight import report as measure
+
+        show(measure(run_dirs[0], **options), as_json)
+        return
+    for name in given:
+        if name not in ("context", "horizon", "seed", "no_dreams"):
+            raise UserError(f"--{name.replace('_', '-')} is of one run's numbers; leave it or --html out")
+    from reverie.study.html import html_report
+
+    context = options["context"] if "context" in given else None
+    result = html_report(
+        run_dirs,
+        html or Path("report.html"),
+        context=context,
+        horizon=options["horizon"],
+        seed=options["seed"],
+        make_dreams=not no_dreams,
+    )
+    show(result, as_json)
 
 
 def _run_name(config: Config) -> str:

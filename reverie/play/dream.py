@@ -22,6 +22,7 @@ from reverie.report.document import check_folder, write_whole
 from reverie.report.prediction import Outcomes
 from reverie.report.record import to_json
 from reverie.report.video import enlarge, side_by_side, strip, write_image, write_video
+from reverie.run.zoo import as_named, resolve, results_folder
 
 
 @dataclass(frozen=True)
@@ -82,18 +83,18 @@ def dream(
     sequences: held-out sequences that the error is a mean over. Returns what the JSON holds.
     Raises UserError if the agent has no world model or the environment no images.
     """
-    run_dir = Path(run_dir)
-    out = Path(out) if out else run_dir / "videos"
+    run_dir = resolve(run_dir)
+    out = Path(out) if out else results_folder(run_dir) / "videos"
     loaded = load_model(run_dir, device, seed)
     config, images = loaded.config, loaded.images
     if not loaded.model.objective.tells:
         raise UserError(
             f"the model of {config.name} says nothing about observations, so there is no dream to look at; "
-            f"`reverie report {run_dir}` has numbers"
+            f"`reverie report {as_named(run_dir)}` has numbers"
         )
     if not images:
         raise UserError(
-            f"{config.env.id} has no image observations to dream of; `reverie report {run_dir}` has numbers"
+            f"{config.env.id} has no image observations to dream of; `reverie report {as_named(run_dir)}` has numbers"
         )
     check_folder(out)
     held_sequences = held_out(loaded, max(sequences, episodes), context, horizon, seed)

@@ -14,22 +14,24 @@ from reverie.envs.single import single
 from reverie.run.build import build_env
 from reverie.run.checkpoint import Checkpoints, load_tree
 from reverie.run.saved_config import load_config
+from reverie.run.zoo import resolve
 
 
 def make_env(id: str | Path, *, num_envs: int = 1, protocol: str = "auto", **options: Any) -> VectorEnv:
     """Make `num_envs` streams of an environment, with running means of its wrappers as at the end of the run.
 
-    id: a run directory, for its environment with the protocol and the options that it was trained with, or what
-    `reverie.envs.make.make_env` takes. protocol, options: count before those of the run.
+    id: a run directory or ``zoo/<name>``, for its environment with the protocol and the options that it was trained
+    with, or what `reverie.envs.make.make_env` takes. protocol, options: count before those of the run.
 
     Raises UserError as that does, and for a run directory that cannot be read.
     """
-    if not (Path(id) / "config.json").is_file():
+    run_dir = resolve(id)
+    if not (run_dir / "config.json").is_file():
         return make.make_env(str(id), num_envs=num_envs, protocol=protocol, **options)
-    env = load_config(Path(id)).env
+    env = load_config(run_dir).env
     protocol = env.protocol if protocol == "auto" else protocol
     world = make.make_env(env.id, num_envs=num_envs, protocol=protocol, **{**env.options, **options})
-    return as_trained(world, Path(id))
+    return as_trained(world, run_dir)
 
 
 def build_world(

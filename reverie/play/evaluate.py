@@ -26,6 +26,7 @@ from reverie.report.video import VideoWriter
 from reverie.run.build import derive
 from reverie.run.roles import Evaluator, cut_line
 from reverie.run.saved_config import load_config
+from reverie.run.zoo import resolve, results_folder
 
 
 def evaluate(
@@ -50,12 +51,14 @@ def evaluate(
     settings: dotted keys of its protocol and options. play: ``greedy``, ``explore`` as in training then, or ``random``.
     video: of the first `video_episodes` episodes of the first stream, see `reverie.play.show`. window: watch it live.
     in_dream: play as many in the agent's own world model too, see `reverie.play.dream_score`, as ``in_dream``.
-    out: folder of the file and of the video [the run's]. The file is ``evaluation.json``; that of anything but a greedy
-    evaluation of the latest policy on its own environment has a name that says what it is.
+    out: folder of the file and of the video [the run's; of ``zoo/<name>``: ``zoo-<name>``]. The file is
+    ``evaluation.json``; that of anything but a greedy evaluation of the latest policy on its own environment has a name
+    that says what it is.
     Raises UserError if there is no such checkpoint, the environment does not fit, there is nothing to show, or in_dream
     is asked of an agent that has no world model that can be played in. What cannot be written takes no score down.
     """
-    run_dir, folder = Path(run_dir), Path(out or run_dir)
+    run_dir = resolve(run_dir)
+    folder = Path(out) if out else results_folder(run_dir)
     config = load_config(run_dir)
     where = _environment(config.env, env, settings or {})
     if in_dream and where != config.env:

@@ -17,6 +17,7 @@ from reverie.report.prediction_figure import draw_prediction
 from reverie.report.record import to_json
 from reverie.report.reward_video import Episode, reward_video
 from reverie.run.saved_config import load_chain
+from reverie.run.zoo import resolve, results_folder
 
 BATCH = 16
 """Sequences dreamed at once."""
@@ -65,8 +66,8 @@ def report(
 
     Raises UserError if the agent has no world model, episodes are not longer than `context`, or `gif` has no images.
     """
-    run_dir = Path(run_dir)
-    out = Path(out) if out else run_dir / "report"
+    run_dir = resolve(run_dir)
+    out = Path(out) if out else results_folder(run_dir) / "report"
     check_threshold(threshold)
     loaded = load_model(run_dir, device, seed)
     if gif and not loaded.images:

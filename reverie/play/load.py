@@ -19,6 +19,7 @@ from reverie.errors import UserError
 from reverie.run.build import build_agent, build_env, pick_device
 from reverie.run.checkpoint import Checkpoints, load_tree, misfit
 from reverie.run.saved_config import load_config
+from reverie.run.zoo import resolve
 
 
 class LoadedPolicy:
@@ -107,8 +108,11 @@ class LoadedPolicy:
 
 
 def load(run_dir: str | Path, device: str = "cpu", *, checkpoint: str = "latest") -> LoadedPolicy:
-    """The policy of a run's checkpoint: ``latest``, ``best`` or env_steps. Raises UserError if there is none."""
-    run_dir = Path(run_dir)
+    """The policy of a run's checkpoint: ``latest``, ``best`` or env_steps. Raises UserError if there is none.
+
+    run_dir: or ``zoo/<name>``, see `reverie.run.zoo`, here and wherever a run is named.
+    """
+    run_dir = resolve(run_dir)
     config = load_config(run_dir)
     env = build_env(config, 1)
     shut(env)

@@ -21,6 +21,7 @@ from reverie.play.load import load_parts
 from reverie.run.build import build_agent, derive, pick_device
 from reverie.run.roles import Actor
 from reverie.run.saved_config import load_config
+from reverie.run.zoo import as_named, resolve
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,14 @@ def load_model(run_dir: Path, device: str, seed: int, checkpoint: str = "latest"
 
     Raises UserError if the agent has no world model.
     """
+    run_dir = resolve(run_dir)
     config = load_config(run_dir)
     env = build_world(config, run_dir, 4, checkpoint)
     agent = build_agent(config, env.spec)
     if not isinstance(agent, HasWorldModel):
         raise UserError(
-            f"{config.name} has no world model to dream with; `reverie config {run_dir}` shows its configuration and "
-            "what changed, `reverie plot` its curve"
+            f"{config.name} has no world model to dream with; `reverie config {as_named(run_dir)}` shows its "
+            "configuration and what changed, `reverie plot` its curve"
         )
     policy = agent.policy()
     model = agent.model(policy)

@@ -91,14 +91,15 @@ def read_runs(directories: Sequence[tuple[Path, bool]], metric: str, x: XAxis) -
                 raise
             notes.append(f"left out: {error}")
             continue
-        runs.append(_run(path, points, x))
+        runs.append(described(path, points, x))
     if not runs:
         first = notes[0].removeprefix("left out: ")
         raise UserError(f"none of {len(directories)} runs has {metric!r}; the first: {first}")
     return runs, notes
 
 
-def _run(path: Path, points: Points, x: XAxis) -> Run:
+def described(path: Path, points: Points, x: XAxis) -> Run:
+    """The run in a directory with these points. Raises UserError if its ``config.json`` is damaged."""
     try:
         config = json.loads((path / CONFIG).read_text())["config"]
         agent, env = str(config.pop("name")), str(config["env"].pop("id"))

@@ -20,6 +20,7 @@ from reverie.run.fixed import check_change
 from reverie.run.lock import alone, check_new, check_platform, interruptible
 from reverie.run.saved_config import load_chain, save_chain, versions
 from reverie.run.train import runner
+from reverie.run.zoo import check_whole, resolve
 
 SEALED = "store/record/sealed"
 """path, in a checkpoint, of the list of chunk files"""
@@ -36,7 +37,8 @@ def branch(
     Raises UserError if `to` is not new, or the run cannot go on so; nothing is left in `to` then.
     """
     check_platform()
-    run_dir, to = Path(run_dir), Path(to)
+    run_dir, to = resolve(run_dir), Path(to)
+    check_whole(run_dir)
     check_new(to)
     if to.exists() and any(to.iterdir()):
         raise UserError(f"{to} is not empty; name a new directory")

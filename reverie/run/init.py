@@ -7,7 +7,6 @@ its last names: ``encoder`` is ``policy.encoder``, ``torso`` is in ``policy.netw
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from reverie.agents.learner import tensors_of
 from reverie.config import InitConfig
 from reverie.errors import UserError, suggest
 from reverie.run.checkpoint import Checkpoints, load_tree
+from reverie.run.zoo import resolve
 
 LEARNER = "trainer/learner/tensors/"
 """path of a learner's tensors in a checkpoint"""
@@ -27,7 +27,7 @@ def init_networks(learner: nn.Module, init: InitConfig) -> str:
     Raises UserError if there is no such checkpoint, an unknown part is named, or something that is named is not in both
     or has another shape; nothing is copied then.
     """
-    folder = Checkpoints(Path(init.run)).find(init.checkpoint)
+    folder = Checkpoints(resolve(init.run)).find(init.checkpoint)
     tree = load_tree(folder, (LEARNER,))
     saved: dict[str, Tensor] = tree["trainer"]["learner"]["tensors"]
     own = {name: tensor for name, tensor in tensors_of(learner).items() if not _is_count(name)}

@@ -11,7 +11,10 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +33,38 @@ FORMAT = 3
 
 
 def versions() -> dict[str, str]:
-    """Versions of what a run depends on, here and now."""
+    """Versions of what a run depends on, here and now, and the machine.
+
+    commit: of a copy of the repository, ``-dirty`` if files differ from it; an installed package has none.
+    """
     return {
         "reverie": reverie.__version__,
+        **({"commit": commit} if (commit := _commit()) else {}),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
+        "machine": machine(),
     }
+
+
+def machine() -> str:
+    """This machine in words: processors, their kind, the system, and the GPU if there is one."""
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{os.cpu_count()} x {platform.machine()}, {platform.system()}{gpu}"
+
+
+@cache
+def _commit() -> str | None:
+    """The commit of the repository that the package is used from; None if there is none, or no git."""
+    root = Path(reverie.__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
 
 
 def save_config(config: Config, run_dir: Path) -> None:

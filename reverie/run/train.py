@@ -18,6 +18,7 @@ from reverie.run.lock import alone, check_new, check_platform, interruptible
 from reverie.run.offline import Offline, for_dataset
 from reverie.run.runner import Runner
 from reverie.run.saved_config import load_chain, save_chain, save_config, versions
+from reverie.run.zoo import check_whole, resolve
 
 
 @contextmanager
@@ -84,7 +85,8 @@ def resume(
     writers, callbacks: as in `train`.
     """
     check_platform()
-    run_dir = Path(run_dir)
+    run_dir = resolve(run_dir)
+    check_whole(run_dir)
     with interruptible() as stop:
         saved = load_chain(run_dir)
         chain = changed(saved, changes, run_dir) if changes else saved

@@ -1,0 +1,158 @@
+"""Claims of this repository that a run or a comparison is about, and whether its numbers lie where they say.
+
+A run is about a claim if one of the claim's commands trains the same agent in the same environment with the same
+settings, but for seed, length, and what is logged, kept or evaluated.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from reverie.config import Config
+from reverie.errors import UserError
+from reverie.report.runs import MACHINE, NOT_LEARNING
+from reverie.run.chain import differences, is_below
+from reverie.run.configure import configure
+from reverie.study.reproduce import Check, Claim, claims, claims_folder
+
+OTHERWISE = ("run.seed", *NOT_LEARNING, *MACHINE)
+"""keys in which a run may differ from a claim's"""
+_OF_SCORES = re.compile(r"(?:median_score\.(?P<whole>.+)|summary\.(?P<variant>.+)\.(?:min|max|iqm|median|mean))")
+"""paths of checks whose interval is one of scores of a variant"""
+
+
+@dataclass(frozen=True)
+class Met:
+    """A claim that something is about. verdicts: (what is checked, the number here, whether it lies in the interval).
+
+    settings: keys that are different there; a number is only held against the claim if there are none.
+    """
+
+    claim: Claim
+    settings: tuple[str, ...]
+    verdicts: tuple[tuple[str, str, bool], ...]
+
+
+def known_claims() -> list[Claim]:
+    """The claims that come with the package or the repository; none where there are none."""
+    try:
+        return list(claims(claims_folder()).values())
+    except UserError:
+        return []
+
+
+def met_by_run(config: Config, score: float | None) -> list[Met]:
+    """Claims on the agent of a configuration in its environment, those with its settings first.
+
+    score: of the run, held against the intervals of scores of single variants.
+    """
+    found = []
+    for claim in known_claims():
+        if config.env.id not in _environments(claim):
+            continue
+        variants = [(name, other) for name, other in _trained(claim) if other.name == config.name]
+        variants = [(name, other) for name, other in variants if other.env.id == config.env.id]
+        if not variants:
+            continue
+        name, nearest = min(variants, key=lambda variant: len(_different(variant[1], config)))
+        different = _different(nearest, config)
+        checks = [check for check in claim.full.checks if _variant(check) == name and check.minus is None]
+        held = () if different or score is None else tuple(_held(check, score) for check in checks)
+        found.append(Met(claim, different, held))
+    return sorted(found, key=lambda met: len(met.settings))
+
+
+def met_by_comparison(document: Mapping[str, Any]) -> list[Met]:
+    """Claims whose checks find all their numbers in a comparison, of variants with the same settings."""
+    found = []
+    for claim in known_claims():
+        if claim.full.result != "comparison.json" or document.get("env") not in _environments(claim):
+            continue
+        here = _compared(document)
+        if any(name in here and _different(there, here[name]) for name, there in _trained(claim)):
+            continue
+        try:
+            values = [check.measure(document, Path("comparison.json")) for check in claim.full.checks]
+        except UserError:
+            continue
+        verdicts = tuple(
+            (check.describe(), _span(numbers), check.holds(numbers))
+            for check, numbers in zip(claim.full.checks, values, strict=True)
+        )
+        found.append(Met(claim, (), verdicts))
+    return found
+
+
+def _held(check: Check, score: float) -> tuple[str, str, bool]:
+    return check.describe(), f"{score:.4g}", check.holds([score])
+
+
+def _span(numbers: list[float]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+
+
+def _variant(check: Check) -> str | None:
+    found = _OF_SCORES.fullmatch(check.value)
+    return None if found is None else found["whole"] or found["variant"]
+
+
+def _different(one: Config, other: Config) -> tuple[str, ...]:
+    return tuple(key for key in differences(one, other) if not is_below(key, (*OTHERWISE, "preset", "log")))
+
+
+def _trained(claim: Claim) -> Iterator[tuple[str, Config]]:
+    """(variant, configuration) of what the commands of a claim train, as far as they are `reverie` commands."""
+    for command in claim.full.commands:
+        words = shlex.split(command)
+        if words[:2] not in (["reverie", "train"], ["reverie", "compare"]):
+            continue
+        options, rest = _options(words[2:])
+        common = [*options.get("--set", []), *(word for word in rest if "=" in word)]
+        variants: list[tuple[str, str, list[str]]]
+        variants = [(name, name, []) for name in ",".join(options.get("--agents", [])).split(",") if name]
+        variants += [(v[0], v[1], v[2:]) for v in map(shlex.split, options.get("--variant", []))]
+        if words[1] == "train":
+            variants = [(words[2], words[2], [])]
+        for name, agent, own in variants:
+            preset, env = (options.get(key, [None])[-1] for key in ("--preset", "--env"))
+            try:
+                yield name, configure(agent, preset, env, [*common, *own], {})
+            except UserError:  # what it needs is not installed here
+                continue
+
+
+def _compared(document: Mapping[str, Any]) -> dict[str, Config]:
+    """Configurations of the variants of a comparison, as far as they can be made here."""
+    configs = {}
+    for name, agent in document.get("agents", {}).items():
+        words = [*document.get("overrides", []), *document.get("variants", {}).get(name, [])]
+        try:
+            configs[name] = configure(agent, document.get("preset"), document["env"], words, {})
+        except UserError:
+            continue
+    return configs
+
+
+def _environments(claim: Claim) -> set[str]:
+    words = [word for command in claim.full.commands for word in shlex.split(command)]
+    return {env for option, env in pairwise(words) if option == "--env"}
+
+
+def _options(words: list[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Words after their options, by option, and the words that are none's."""
+    options: dict[str, list[str]] = {}
+    rest = []
+    left = iter(words)
+    for word in left:
+        if word.startswith("--") and "=" not in word:
+            options.setdefault(word, []).append(next(left, ""))
+        else:
+            rest.append(word)
+    return options, rest

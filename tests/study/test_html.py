@@ -1,0 +1,270 @@
+"""`reverie report --html`: what a document on runs says, and that no run is so broken that it says nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from tiny_runs import Never, begin, config, files
+
+from reverie import overrides
+from reverie.cli import cli
+from reverie.presets import make_config
+from reverie.report.record import FILE, read_metrics
+from reverie.run.lock import alone
+from reverie.run.saved_config import versions
+from reverie.run.train import resume
+from reverie.study.html import html_report
+from reverie.study.met import met_by_comparison, met_by_run
+from tests.report.html_check import Checked, check
+from tests.report.run_dirs import make_run
+
+RESULTS = Path(__file__).parents[2] / "results"
+HOSTILE = "<script>alert(1)<img src=x onerror=alert(2)>$x$\"'"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that dreams, which was then made longer with another discount."""
+    settings = config("toy/catch", run__env_steps=60, run__eval_every=20, agent__entropy=0.2)
+    begin(settings, tmp_path_factory.mktemp("runs") / "dreaming").train(Never())
+    run_dir = next(tmp_path_factory.getbasetemp().glob("runs*/dreaming"))
+    resume(run_dir, {"run.env_steps": 70, "agent.gamma": 0.5})
+    return run_dir
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def page(out: Path) -> Checked:
+    return check(out.read_text())
+
+
+def report(*words: str | Path) -> Result:
+    return CliRunner().invoke(cli, ["report", *map(str, words)])
+
+
+def test_a_document_on_one_run(run: Path, tmp_path: Path) -> None:
+    before = files(run)
+    result = report(run, "--html", tmp_path / "out.html", "--horizon", "3")
+    assert result.exit_code == 0, result.output
+    assert files(run) == before  # the dream was made elsewhere
+    found = page(tmp_path / "out.html")
+    sections = ["run", "learning", "evaluations", "dreams", "losses", "time", "changes", "environment"]
+    assert [name for name in found.ids if name in sections] == sections
+    assert found.tags["img"] == 2
+    text = " ".join(found.text.split())
+    for words in (
+        "dreamerv2 on toy/catch",
+        "preset cpu, seed 0. All 70 env_steps were made, and the last evaluation was played.",
+        f"torch {versions()['torch']}",
+        versions()["machine"],
+        "To compare with: random -0.75, best possible 1.",
+        "This was made for this page.",
+        "at 60 env_steps: agent.gamma 0.97 -> 0.5, run.env_steps 60 -> 70",
+        "image, uint8 [32, 32, 1] in [0, 255]",
+        "agent.entropy 0.2 0.1",
+        "catch-dreamerv2: DreamerV2 (preset cpu) learns toy/catch",
+        "and says nothing on it",
+        "reverie train dreamerv2 --preset cpu --env toy/catch --seed 0 ",
+        "--agent.entropy=0.2",
+    ):
+        assert words in text, words
+    assert "Evaluations during training" in text
+
+
+def test_what_is_there_is_shown_and_not_made_again(run: Path, tmp_path: Path) -> None:
+    for words in (
+        ["dream", "--episodes", "2", "--horizon", "3", "--context", "2"],
+        ["eval", "--episodes", "2", "--video"],
+    ):
+        assert CliRunner().invoke(cli, [words[0], str(run), *words[1:]]).exit_code == 0
+    html_report([run], tmp_path / "out.html", make_dreams=False)
+    found = page(tmp_path / "out.html")
+    assert "This was made for this page." not in found.text
+    assert "rewards made up" in found.text
+    assert found.tags["video"] == 1
+    assert found.tags["img"] == 2
+    assert "evaluation.json" in found.text
+    html_report([run], tmp_path / "again.html", make_dreams=False)
+    assert (tmp_path / "again.html").read_text().replace("again.html", "out.html").split("<footer>")[0] == (
+        tmp_path / "out.html"
+    ).read_text().split("<footer>")[0]
+
+
+def test_seeds_are_one_curve_with_an_interval(tmp_path: Path) -> None:
+    for seed in range(3):
+        make_run(tmp_path / f"a{seed}", [seed, seed + 1.0], seed=seed)
+        make_run(tmp_path / f"b{seed}", [9.0], seed=seed, core={"size": 16})
+    html_report([tmp_path], tmp_path / "out.html")
+    found = page(tmp_path / "out.html")
+    text = " ".join(found.text.split())
+    assert "IQM of 3 runs, 95 % interval" in text
+    assert "r2d2 on toy/catch" in text
+    assert "6 runs, of 2 kinds" in text
+    assert "Where they differ" in text
+    assert "agent.core.size 8 16" in text
+    # The mean of three seeds at the second record, between the least and the greatest of them.
+    assert "80 2 (1 to 3)" in text
+
+
+def test_names_are_text(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path / HOSTILE, agent=HOSTILE, env=HOSTILE, **{HOSTILE: HOSTILE}),
+        make_run(tmp_path / "other", env=HOSTILE, preset_of="<b>"),
+    ]
+    html_report(runs, tmp_path / "out.html")
+    found = page(tmp_path / "out.html")
+    assert found.text.count(HOSTILE) >= 6
+    assert found.tags["img"] == 0
+
+
+def test_a_run_that_is_trained_now(run: Path, tmp_path: Path) -> None:
+    with alone(run):
+        html_report([run], tmp_path / "out.html", make_dreams=False)
+    assert "It is being trained now: 70 of 70 env_steps are in its log." in page(tmp_path / "out.html").text
+
+
+def test_a_run_without_a_checkpoint_or_evaluation(tmp_path: Path) -> None:
+    settings = overrides.apply(make_config("dqn", "cpu", "CartPole-v1"), {"run.env_steps": 50, "run.prefill": 10})
+    begin(settings, tmp_path / "run")
+    html_report([tmp_path / "run"], tmp_path / "out.html")
+    text = page(tmp_path / "out.html").text
+    assert "It has no checkpoint; its log ends after 0 of 50 env_steps." in text
+    assert "nothing to draw" in text or "empty so far" in text
+    assert "Nothing was dreamed" in text
+
+
+def test_an_agent_without_a_world_model(tmp_path: Path) -> None:
+    html_report(["zoo/cartpole"], tmp_path / "out.html")
+    text = page(tmp_path / "out.html").text
+    assert "dqn has no world model, so there is no dream of it." in text
+    assert "A model of the zoo" in text
+    assert "reverie train dqn --preset cpu --env CartPole-v1 --seed 0\n" in text
+
+
+def test_damaged_lines_and_files_are_sentences(run: Path, tmp_path: Path) -> None:
+    lines = (run / FILE).read_text().splitlines()
+    lines[1:1] = ["{", "[]", '{"env_steps": 1}', '{"env_steps": "x", "frames": 2}', '{"env_steps": 1, "frames": null}']
+    (run / FILE).write_text("\n".join(lines) + "\n" + '{"cut')
+    (run / "evaluation.json").write_text("{}")
+    (run / "evaluation_5.json").write_text('{"score": "high"}')
+    (run / "videos").mkdir()
+    (run / "videos" / "dream.json").write_text("no JSON")
+    (run / "config.json").write_text((run / "config.json").read_text().replace('"gamma"', '"gama"'))
+    html_report([run], tmp_path / "out.html")
+    text = page(tmp_path / "out.html").text
+    for words in (
+        f"5 damaged lines of {FILE} are left out (2, 3, 4, 5, 6).",
+        "evaluation.json has no score, and is left out.",
+        "evaluation_5.json is not what `reverie eval` writes",
+        "dream.json cannot be read",
+        "Its configuration cannot be read by this version",
+    ):
+        assert words in text, words
+
+
+def test_the_newest_checkpoint_is_damaged(run: Path, tmp_path: Path) -> None:
+    newest = run / "checkpoints" / (run / "checkpoints" / "latest").read_text()
+    (newest / "state.json").write_text("{")
+    html_report([run], tmp_path / "out.html")
+    assert "Its newest checkpoint cannot be read" in page(tmp_path / "out.html").text
+
+
+def test_pauses_are_told(run: Path, tmp_path: Path) -> None:
+    records = read_metrics(run)
+    for record in records[5:]:
+        record["time/unix_s"] += 7200
+    (run / FILE).write_text("".join(json.dumps(record) + "\n" for record in records))
+    html_report([run], tmp_path / "out.html", make_dreams=False)
+    text = page(tmp_path / "out.html").text
+    assert f"before {records[5]['env_steps']} env_steps it was away for 2.0 h" in text
+    assert text.count("it was away") == 1
+
+
+def test_an_environment_that_cannot_be_made_is_a_sentence(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise OSError("no display\nat all")
+
+    monkeypatch.setattr("reverie.study.html.build_env", broken)
+    html_report([run], tmp_path / "out.html")
+    text = " ".join(page(tmp_path / "out.html").text.split())
+    assert "toy/catch could not be made here: OSError: no display at all" in text
+
+
+def test_a_comparison(tmp_path: Path) -> None:
+    html_report([RESULTS / "harmony" / "balancers"], tmp_path / "out.html")
+    text = " ".join(page(tmp_path / "out.html").text.split())
+    assert "Comparison on toy/noisy-catch" in text
+    assert "harmony-closed 3 18.314 18.1 to 18.6 18.11, 18.62, 18.21" in text
+    assert "noisy-catch-harmony: " in text
+    assert "summary.harmony.min in [15.0, 19.5] 17.06 supports it" in text
+    assert text.count("supports it") == 3
+
+
+def test_claims_hold_for_the_same_settings_only() -> None:
+    same = make_config("dqn", "cpu", "CartPole-v1")
+    met = {each.claim.name: each for each in met_by_run(same, 480.0)}
+    assert met["cartpole-dqn"].settings == ()
+    assert met["cartpole-dqn"].verdicts[0][1:] == ("480", True)
+    assert met["masked-cartpole-dqn"].settings
+    assert met["masked-cartpole-dqn"].verdicts == ()
+    (bad,) = (each for each in met_by_run(same, 470.0) if each.claim.name == "cartpole-dqn")
+    assert [holds for *_, holds in bad.verdicts] == [False] * len(bad.verdicts)
+    other = overrides.apply(same, {"agent.gamma": 0.5, "run.seed": 4, "run.eval_every": 7})
+    (otherwise,) = (each for each in met_by_run(other, 480.0) if each.claim.name == "cartpole-dqn")
+    assert (otherwise.settings, otherwise.verdicts) == (("agent.gamma",), ())
+    assert met_by_run(make_config("dqn", "cpu", "toy/tmaze"), 1.0) == []
+    document = json.loads((RESULTS / "learning" / "dqn-cartpole.json").read_text())
+    assert [each.claim.name for each in met_by_comparison(document)] == ["cartpole-dqn"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (lambda folder: ["nowhere", "--html", folder / "o.html"], "is not a directory"),
+        (lambda folder: [folder, "--html", folder / "o.html"], "has no run in it"),
+        (lambda folder: ["zoo/cath", "--html", folder / "o.html"], "the zoo has no model 'cath'; did you mean catch"),
+        (lambda folder: ["zoo/cartpole", "--html", folder / "file" / "o.html"], "cannot write in"),
+        (lambda folder: ["zoo/cartpole", "--html", folder], "is a folder; name a file"),
+        (lambda folder: ["zoo/cartpole", "--html", folder / "o.html", "--gif"], "--gif is of one run's numbers"),
+        (lambda folder: ["zoo/cartpole", "zoo/catch", "--random-play"], "--random-play is of one run's numbers"),
+        (lambda folder: ["zoo/cartpole", "--no-dreams"], "--no-dreams is of the document; add --html FILE"),
+        (lambda folder: [folder / "damaged", "--html", folder / "o.html"], "is damaged"),
+        (lambda folder: [folder / "compared", "--html", folder / "o.html"], "comparison.json is damaged"),
+        (lambda folder: [], "Missing argument 'DIR...'"),
+    ],
+)
+def test_slips_are_one_line(words: Callable[[Path], list[Any]], says: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    if says == "is damaged":
+        make_run(tmp_path / "damaged")
+        (tmp_path / "damaged" / "config.json").write_text('{"config": {"env": 3}}')
+    if "comparison" in says:
+        (tmp_path / "compared").mkdir()
+        (tmp_path / "compared" / "comparison.json").write_text('{"summary": {"a": {}}}')
+    result = report(*words(tmp_path))
+    assert result.exit_code == 2, result.output
+    assert says in result.output
+    assert len(result.output.strip().splitlines()) == 1
+    assert not (tmp_path / "o.html").exists()
+
+
+def test_several_runs_need_no_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "b", seed=1)
+    result = report("a", "b", "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told == {"html": "report.html", "bytes": (tmp_path / "report.html").stat().st_size, "runs": ["a", "b"]}
