@@ -51,7 +51,6 @@ def train(
     """
     from reverie.agents import find
     from reverie.run.configure import check_same, configure
-    from reverie.run.offline import for_dataset
 
     if agent is not None and agent.startswith("-"):
         raise UserError(f"the agent comes first: reverie train AGENT {agent} ...")
@@ -59,7 +58,11 @@ def train(
         find(agent)
     shorter = {"init.run": init, "ray.actors": actors, "dataset.path": dataset}
     overrides = (*(f"--{key}={value}" for key, value in shorter.items() if value is not None), *overrides)
-    config = for_dataset(configure(agent, preset, env, overrides, short, file))
+    config = configure(agent, preset, env, overrides, short, file)
+    if config.dataset.path:
+        from reverie.run.offline import for_dataset
+
+        config = for_dataset(config)
     run_dir = logdir or Path("runs") / _run_name(config)
     if (run_dir / "config.json").exists():
         from reverie.run.train import resume as go_on
