@@ -46,12 +46,18 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Dataset:
+    path: str = ""
+
+
+@dataclass(frozen=True)
 class Config:
     name: str = "dreamerv2"
     preset: str = "cpu"
     agent: Agent = field(default_factory=Agent)
     env: Env = field(default_factory=Env)
     run: Run = field(default_factory=Run)
+    dataset: Dataset = field(default_factory=Dataset)
 
 
 class Calls(list[tuple[str, Any]]):

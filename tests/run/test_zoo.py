@@ -186,3 +186,10 @@ def test_damaged_files_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     result = command("zoo")
     assert result.exit_code == 2
     assert result.output.startswith("reverie: error: the zoo's broken is damaged")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_configurations_have_all_keys_of_today(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A key that is new must be added to the models here: whoever opens one is told nothing."""
+    load_config(zoo.FOLDER / name)
+    assert capsys.readouterr().err == ""
