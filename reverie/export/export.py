@@ -13,7 +13,7 @@ import torch
 
 from reverie.errors import UserError, notice
 from reverie.export.graphs import Graph, Parts, load_for_export
-from reverie.export.page import write_page
+from reverie.export.page import start_states, write_page
 from reverie.export.runtime import find_runtime
 from reverie.export.trace import OPSET, Session, Traced, examples, need, trace
 from reverie.play.card import as_markdown, model_card
@@ -67,7 +67,7 @@ def export(
         }
         if package is not None:
             card["runtime"] = package.described()
-            write_page(folder, run_dir, checkpoint, parts, traced, package, starts, seed)
+            write_page(folder, parts, traced, package, start_states(run_dir, checkpoint, starts, seed))
         (folder / "model_card.json").write_text(to_json(card, 2) + "\n")
         (folder / "model_card.md").write_text(as_markdown(card))
     result = {"out": str(out), "env_steps": parts.env_steps}

@@ -38,21 +38,14 @@ LONGEST = 10
 """rows of an episode that a start is taken from"""
 
 
-def write_page(
-    folder: Path,
-    run_dir: Path,
-    checkpoint: str,
-    parts: Parts,
-    traced: Mapping[str, Traced],
-    runtime: Runtime,
-    starts: int,
-    seed: int,
-) -> None:
-    """Write all files of the page but the graphs into `folder`. Raises UserError for actions that no page has."""
+def write_page(folder: Path, parts: Parts, traced: Mapping[str, Traced], runtime: Runtime, states: State) -> None:
+    """Write all files of the page but the graphs into `folder`. states: to begin from, name -> float32 [S, ...].
+
+    Raises UserError for actions that no page has.
+    """
     for source in sorted(SOURCES.iterdir()):
         shutil.copyfile(source, folder / source.name)
     runtime.copy(folder / "runtime")
-    states = start_states(run_dir, checkpoint, starts, seed)
     count = len(next(iter(states.values())))
     flat = np.concatenate([value.numpy().reshape(count, -1) for value in states.values()], 1)
     (folder / "starts.bin").write_bytes(flat.astype("<f4").tobytes())

@@ -144,8 +144,8 @@ class Page {
   constructor(dream) {
     this.dream = dream;
     this.playing = false;
-    this.busy = false;
-    this.held = [];
+    this.waiting = 0;
+    this.last = Promise.resolve();
     this.seed = 0;
     const { about } = dream;
     document.title = about.name;
@@ -197,14 +197,27 @@ class Page {
     window.addEventListener("blur", () => this.wheel.release());
   }
 
-  async reset() {
+  get busy() {
+    return this.waiting > 0;
+  }
+
+  // One thing after another: a model computes one at a time.
+  alone(task) {
+    this.waiting += 1;
+    const done = this.last.then(task).finally(() => { this.waiting -= 1; });
+    this.last = done.catch(() => {});
+    return done;
+  }
+
+  reset() {
     this.play(false);
-    while (this.busy) await new Promise((done) => setTimeout(done, 5));
-    this.seed += 1;
-    this.dream.reset(Number(element("start").value), this.seed);
-    await this.dream.look();
-    this.show();
-    this.say("Space plays, the keys below act.");
+    return this.alone(async () => {
+      this.seed += 1;
+      this.dream.reset(Number(element("start").value), this.seed);
+      await this.dream.look();
+      this.show();
+      this.say("Space plays, the keys below act.");
+    });
   }
 
   play(on) {
@@ -224,10 +237,9 @@ class Page {
   }
 
   async step() {
-    if (this.busy) return;
-    this.busy = true;
+    if (this.waiting > 1) return; // a key that is held asks more often than can be answered
     try {
-      await this.dream.step(this.wheel.action(), element("chance").checked);
+      await this.alone(() => this.dream.step(this.wheel.action(), element("chance").checked));
       this.show();
       const over = this.dream.told("continuation") < GOING_ON;
       this.say(over ? "Here the episode ends, says the model. Backspace begins again." : "");
@@ -236,8 +248,6 @@ class Page {
       this.play(false);
       this.say(`The dream broke off: ${error.message}`);
       throw error;
-    } finally {
-      this.busy = false;
     }
   }
 
