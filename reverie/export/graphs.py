@@ -15,7 +15,7 @@ numbers, the same outcome.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -175,19 +175,24 @@ class Parts:
         }
 
 
-def load_for_export(run_dir: Path, checkpoint: str = "latest") -> Parts:
-    """Networks of a run's checkpoint (``latest``, ``best`` or env_steps). Raises UserError if there is none."""
-    config = load_config(run_dir)
+def fresh(config: Config) -> Parts:
+    """Networks of a configuration as they are before any training; the environment is made once, for its spaces."""
     env = build_env(config, 1)
     shut(env)
     agent = build_agent(config, env.spec)
     policy = agent.policy()
     model = agent.model(policy) if isinstance(agent, HasWorldModel) else None
-    parts: dict[str, nn.Module] = {"policy": policy} | ({} if model is None else {"model": model})
-    env_steps = load_parts(run_dir, checkpoint, **parts)
-    for part in parts.values():
-        part.eval().requires_grad_(False)
-    return Parts(config, env.spec, env.adapter, policy, model, env_steps)
+    for part in (policy, model):
+        if part is not None:
+            part.eval().requires_grad_(False)
+    return Parts(config, env.spec, env.adapter, policy, model, 0)
+
+
+def load_for_export(run_dir: Path, checkpoint: str = "latest") -> Parts:
+    """Networks of a run's checkpoint (``latest``, ``best`` or env_steps). Raises UserError if there is none."""
+    parts = fresh(load_config(run_dir))
+    networks: dict[str, nn.Module] = {"policy": parts.policy} | ({} if parts.model is None else {"model": parts.model})
+    return replace(parts, env_steps=load_parts(run_dir, checkpoint, **networks))
 
 
 def steady(policy: Policy) -> Tensor:

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.export.graph_signature import InputKind
 
 from reverie.errors import UserError
 from reverie.export.graphs import Graph
@@ -48,8 +49,14 @@ class Traced:
 
     def save_torch(self, path: Path) -> None:
         """Write a ``.pt2`` file: ``torch.export.load(path).module()`` maps a dict of tensors to a dict of tensors."""
+        program = self.program
+        read = {node.name for node in program.graph.nodes if node.op == "placeholder" and node.users}
+        for each in program.graph_signature.input_specs:
+            # Parts of a world model that this graph does not compute with would only make the file larger.
+            if each.kind == InputKind.PARAMETER and each.arg.name not in read:
+                program.state_dict[str(each.target)] = nn.Parameter(torch.empty(0), requires_grad=False)
         with _quiet():
-            torch.export.save(self.program, path)
+            torch.export.save(program, path)
 
     def save_onnx(self, path: Path) -> None:
         """Write an ONNX file, with all its numbers in it. Raises UserError if ONNX lacks an operation of it."""

@@ -23,8 +23,8 @@ EACH: dict[str, tuple[str, dict[str, Any]]] = {
     "rainbow": ("CartPole-v1", {"agent__torso__standardise": True, **DICE}),
     "iqn": ("toy/catch", DICE),
     "apex": ("toy/catch", DICE),
-    "drqn": ("toy/tmaze", {"agent__core": "gru", **DICE}),
-    "r2d2": ("toy/catch", {"agent__stack": 2, **DICE}),
+    "drqn": ("toy/catch", {"agent__core": "gru", "agent__stack": 2, **DICE}),
+    "r2d2": ("CartPole-v1", DICE),
     "a2c": ("Pendulum-v1", {}),
     "impala": ("toy/catch", {"agent__core": "lstm", "agent__evaluation": "sample"}),
     "planet": ("Pendulum-v1", {}),
@@ -34,7 +34,7 @@ EACH: dict[str, tuple[str, dict[str, Any]]] = {
     "dreamerv3": ("Pendulum-v1", {}),
     "harmonydream": ("toy/catch", {"spread": 0.5}),
 }
-"""An environment and settings for each agent, so that stacks, memories, normalisers and actions of all kinds occur."""
+"""An environment and settings for each agent: stacks, memories, normalisers, fed rewards and actions of all kinds."""
 
 
 def differences(

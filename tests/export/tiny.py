@@ -10,12 +10,10 @@ import torch
 from torch import nn
 
 from reverie import overrides
-from reverie.agents.worldmodel import HasWorldModel
-from reverie.envs.env import shut
 from reverie.envs.single import single
-from reverie.export.graphs import Parts
+from reverie.export.graphs import Parts, fresh
 from reverie.presets import make_config
-from reverie.run.build import build_agent, build_env
+from reverie.run.build import build_env
 
 SIZES: dict[str, Any] = {
     **{
@@ -57,22 +55,18 @@ def tiny(agent: str, env: str, options: dict[str, Any] | None = None, spread: fl
     keys = overrides.flatten(config)
     given = {key: value for key, value in SIZES.items() if key in keys}
     config = overrides.apply(config, given | {key.replace("__", "."): value for key, value in changes.items()})
-    made = build_env(config, 1)
-    shut(made)
     torch.manual_seed(0)
-    recipe = build_agent(config, made.spec)
-    policy = recipe.policy().eval()
-    model = recipe.model(policy).eval() if isinstance(recipe, HasWorldModel) else None
-    for part in (policy, model):
+    parts = fresh(config)
+    for part in (parts.policy, parts.model):
         if part is not None:
             shake(part, spread)
-    return Parts(config, made.spec, made.adapter, policy, model, 1000)
+    return parts
 
 
 def shake(part: nn.Module, spread: float) -> None:
     """Give a network weights that make it do various things, and normalisers other statistics than at first."""
     generator = torch.Generator().manual_seed(2)
-    for parameter in part.requires_grad_(False).parameters():
+    for parameter in part.parameters():
         if parameter.dim() > 1:
             parameter.add_(torch.randn(parameter.shape, generator=generator) * spread)
     for name, buffer in part.named_buffers():
