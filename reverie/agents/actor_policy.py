@@ -83,7 +83,7 @@ class ActorCriticPolicy(Policy):
 
     def step(self, state: State, rows: Mapping[str, Tensor], noise: Noise, seat: Seat) -> Decision:
         """One decision per stream; random play is uniform, and its log-probability that of uniform actions."""
-        u = noise.uniform(len(rows["is_first"]), self.noise)
+        u = noise.uniform(rows["is_first"].shape[0], self.noise)
         obs, frames = self.stacks.step(state, rows)
         x, core = self.body.core.step(core_state(state), self.body.inputs(obs, rows), rows["is_first"])
         mask = self.mask(rows)

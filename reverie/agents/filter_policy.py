@@ -35,7 +35,7 @@ class FilterPolicy(Policy):
 
     def step(self, state: State, rows: Mapping[str, Tensor], noise: Noise, seat: Seat) -> Decision:
         """One decision per stream. Latents are sampled in evaluation too."""
-        u = noise.uniform(len(rows["is_first"]), self.noise)
+        u = noise.uniform(rows["is_first"].shape[0], self.noise)
         action = self.actions.encode(rows["prev_action"])
         u_latent, embed = u[..., : self.rssm.latent.noise], self.embed(rows, u)
         state, _ = self.rssm.observe_step(state, action, rows["is_first"], embed, u_latent)

@@ -103,7 +103,7 @@ class Rewards:
 
     def value(self, state: State) -> Tensor:
         """Zeros [N]."""
-        return state["deter"].new_zeros(len(state["deter"]))
+        return state["deter"].new_zeros(state["deter"].shape[0])
 
 
 class PlaNetPolicy(FilterPolicy):

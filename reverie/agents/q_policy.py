@@ -97,7 +97,7 @@ class QPolicy(Policy):
 
     def step(self, state: State, rows: Mapping[str, Tensor], noise: Noise, seat: Seat) -> Decision:
         """One decision per stream. The state advances and the values are told also where the action is random."""
-        u = noise.uniform(len(rows["is_first"]), self.noise)
+        u = noise.uniform(rows["is_first"].shape[0], self.noise)
         obs, frames = self.stacks.step(state, rows)
         x = self.network.features(obs, rows)
         x, core = self.network.core.step(core_state(state), x, rows["is_first"])

@@ -13,13 +13,13 @@ where the others are equal; otherwise ``layout`` must say where it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
+from reverie.envs.conversions import Codes, Convert, Numbers, Picture, Planes, called, channels_last
 from reverie.envs.reading import Layout, Said, option
 from reverie.errors import UserError
 
@@ -29,8 +29,6 @@ PLANES = 128
 """Most planes of one-hot codes that a grid may have in all."""
 SMALL = 255
 """Largest integer by which vectors are scaled; of larger bounds nobody knows what is usual."""
-
-Convert = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def adapt_box(space: spaces.Box, name: str, said: Said) -> Adapted:
         raise UserError(_question(space, name))
     if kind == "vector":
         if said.layout or said.codes:
-            raise UserError(f"{_what(name)} is a vector, which has no {'layout' if said.layout else 'codes'}")
+            raise UserError(f"{called(name)} is a vector, which has no {'layout' if said.layout else 'codes'}")
         return Adapted("vector", *_vector(space))
     if kind == "grid" and len(space.shape) == 1:
         return _list_of_codes(space, name, said)
@@ -60,7 +58,7 @@ def adapt_box(space: spaces.Box, name: str, said: Said) -> Adapted:
     if kind == "grid":
         return Adapted("grid", *_grid(space, name, layout, said.codes))
     if said.codes:
-        raise UserError(f"{_what(name)} is an image, which has no codes; say {option('kind', name, 'grid')}")
+        raise UserError(f"{called(name)} is an image, which has no codes; say {option('kind', name, 'grid')}")
     return Adapted("image", *_image(space, name, layout))
 
 
@@ -76,7 +74,7 @@ def _certain(space: spaces.Box) -> str | None:
 
 
 def _question(space: spaces.Box, name: str) -> str:
-    shown = f"{_what(name)} is {space.dtype} {space.shape} from {np.min(space.low):g} to {np.max(space.high):g}"
+    shown = f"{called(name)} is {space.dtype} {space.shape} from {np.min(space.low):g} to {np.max(space.high):g}"
     if len(space.shape) > 3:
         return (
             f"{shown}, which is no picture; return one frame, agents stack frames themselves, or have it read as "
@@ -93,17 +91,13 @@ def _question(space: spaces.Box, name: str) -> str:
     )
 
 
-def _what(name: str) -> str:
-    return f"observation {name!r}" if name else "the observation"
-
-
 def _layout(space: spaces.Box, name: str, said: Layout | None) -> Layout:
     axes = len(space.shape)
     if axes not in (2, 3):
-        raise UserError(f"{_what(name)} has the shape {space.shape}; a picture or a grid has two axes or three")
+        raise UserError(f"{called(name)} has the shape {space.shape}; a picture or a grid has two axes or three")
     if said is not None:
         if len(said) != axes:
-            raise UserError(f"{option('layout', name, said)} has {len(said)} axes, {_what(name)} is {space.shape}")
+            raise UserError(f"{option('layout', name, said)} has {len(said)} axes, {called(name)} is {space.shape}")
         return said
     if axes == 2:
         return "hw"
@@ -116,34 +110,17 @@ def _layout(space: spaces.Box, name: str, said: Layout | None) -> Layout:
     if found == [0]:
         return "chw"
     raise UserError(
-        f"{_what(name)} has the shape {sides}; say where its channels are: {option('layout', name, 'hwc')} or "
+        f"{called(name)} has the shape {sides}; say where its channels are: {option('layout', name, 'hwc')} or "
         f"{option('layout', name, 'chw')}"
     )
-
-
-def _channels_last(x: np.ndarray, layout: Layout) -> np.ndarray:
-    """[..., H, W, C] of an array in another layout; a view."""
-    if layout == "hw":
-        return x[..., None]
-    return np.moveaxis(x, -3, -1) if layout == "chw" else x
 
 
 def _bounds(space: spaces.Box, name: str, layout: Layout | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Finite bounds in float64, channels last."""
     low, high = (np.asarray(bound, np.float64) for bound in (space.low, space.high))
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        raise UserError(f"{_what(name)} has no finite bounds to scale it by: give its Box a low and a high")
-    return (low, high) if layout is None else (_channels_last(low, layout), _channels_last(high, layout))
-
-
-def _checked(x: np.ndarray, low: np.ndarray, high: np.ndarray, name: str) -> np.ndarray:
-    """x itself. Raises UserError for numbers outside the bounds, which bytes and codes cannot hold."""
-    if not ((x >= low) & (x <= high)).all():  # NaN is outside too
-        wrong = x[~((x >= low) & (x <= high))].flat[0]
-        raise UserError(
-            f"{_what(name)} has the value {wrong:g}, outside its bounds {np.min(low):g} to {np.max(high):g}"
-        )
-    return x
+        raise UserError(f"{called(name)} has no finite bounds to scale it by: give its Box a low and a high")
+    return (low, high) if layout is None else (channels_last(low, layout), channels_last(high, layout))
 
 
 def _image(space: spaces.Box, name: str, layout: Layout) -> tuple[spaces.Space, Convert]:
@@ -151,20 +128,19 @@ def _image(space: spaces.Box, name: str, layout: Layout) -> tuple[spaces.Space, 
     low, high = _bounds(space, name, layout)
     box = spaces.Box(0, 255, low.shape, np.uint8)
     if space.dtype == np.uint8 and (low == 0).all() and (high == 255).all():
-        return box, lambda x: np.array(_channels_last(x, layout), np.uint8, order="C")
-    scale = 255 / np.where(high > low, high - low, 1)
-    return box, lambda x: np.rint((_checked(_channels_last(x, layout), low, high, name) - low) * scale).astype(np.uint8)
+        return box, Picture(name, layout)
+    return box, Picture(name, layout, low, high)
 
 
 def _codes(space: spaces.Box, name: str, low: np.ndarray, high: np.ndarray, said: Any, axis: int | None) -> np.ndarray:
     """Number of codes of each plane [C] (of a list: of each entry)."""
     if space.dtype.kind == "f":
-        raise UserError(f"{_what(name)} is {space.dtype}; codes of a grid are integers")
+        raise UserError(f"{called(name)} is {space.dtype}; codes of a grid are integers")
     own = high - low + 1 if axis is None else (high.max((0, 1)) - low.min((0, 1)) + 1)
     if said is None:
         return own.astype(np.int64)
     if len(said) not in (1, len(own)):
-        raise UserError(f"{option('codes', name, str(list(said)))}: {_what(name)} has {len(own)} planes")
+        raise UserError(f"{option('codes', name, str(list(said)))}: {called(name)} has {len(own)} planes")
     return np.broadcast_to(np.array(said, np.int64), own.shape)
 
 
@@ -174,31 +150,20 @@ def _grid(space: spaces.Box, name: str, layout: Layout, said: Any) -> tuple[spac
     counts = _codes(space, name, low, high, said, axis=2)
     if counts.sum() > PLANES:
         raise UserError(
-            f"{_what(name)} would be {counts.sum()} planes, one for each value of its bounds; say how many codes its "
+            f"{called(name)} would be {counts.sum()} planes, one for each value of its bounds; say how many codes its "
             f"{len(counts)} plane{'s have' if len(counts) > 1 else ' has'}: "
             f"{option('codes', name, '[' + ','.join('N' * len(counts)) + ']')}"
         )
-    first = low.min((0, 1))
-    plane = np.repeat(np.arange(len(counts)), counts)
-    code = np.concatenate([np.arange(n) for n in counts]) + first[plane]
-
-    def convert(x: np.ndarray) -> np.ndarray:
-        cells = _checked(_channels_last(x, layout), first, first + counts - 1, name)
-        return np.where(cells[..., plane] == code, np.uint8(255), np.uint8(0))
-
-    return spaces.Box(0, 255, (*low.shape[:2], len(code)), np.uint8), convert
+    convert = Planes(name, layout, low.min((0, 1)), counts)
+    return spaces.Box(0, 255, (*low.shape[:2], int(counts.sum())), np.uint8), convert
 
 
 def _list_of_codes(space: spaces.Box, name: str, said: Said) -> Adapted:
     if said.layout:
-        raise UserError(f"{_what(name)} is a list of codes {space.shape}, which has no layout")
+        raise UserError(f"{called(name)} is a list of codes {space.shape}, which has no layout")
     low, high = _bounds(space, name)
     counts = _codes(space, name, low, high, said.codes, axis=None)
-    return Adapted(
-        "index",
-        spaces.MultiDiscrete(counts),
-        lambda x: (_checked(x, low, low + counts - 1, name) - low).astype(np.int64),
-    )
+    return Adapted("index", spaces.MultiDiscrete(counts), Codes(name, low, counts))
 
 
 def _vector(space: spaces.Box) -> tuple[spaces.Space, Convert]:
@@ -208,10 +173,5 @@ def _vector(space: spaces.Box) -> tuple[spaces.Space, Convert]:
     if space.dtype.kind in "iu" and ((size > 1) & (size <= SMALL)).any():
         scale = np.where((size > 1) & (size <= SMALL), size, 1.0)
         box = spaces.Box((low / scale).astype(np.float32), (high / scale).astype(np.float32), dtype=np.float32)
-        return box, lambda x: (x.reshape(len(x), -1) / scale).astype(np.float32)
-    return spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32), flat
-
-
-def flat(x: np.ndarray) -> np.ndarray:
-    """Numbers [N, K] in float32; a copy."""
-    return cast(np.ndarray, x.reshape(len(x), -1).astype(np.float32))
+        return box, Numbers(scale)
+    return spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32), Numbers()

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from reverie.envs.boxes import Adapted, Convert, adapt_box, flat
+from reverie.envs.boxes import Adapted, adapt_box
+from reverie.envs.conversions import Convert, Counted, Numbers
 from reverie.envs.reading import Reading, Said, option
 from reverie.errors import UserError
 
@@ -156,33 +157,16 @@ def _adapt(space: spaces.Space, name: str, said: Said) -> Adapted:
     if said != Said():
         raise UserError(f"{where} is {space}: kind, layout and codes are of boxes (but anything can be of kind drop)")
     if isinstance(space, spaces.Discrete):
-        return Adapted(
-            "index", spaces.Discrete(int(space.n)), _counted(np.array(space.start), np.array(space.n), where)
-        )
+        return Adapted("index", spaces.Discrete(int(space.n)), Counted(np.array(space.start), np.array(space.n), where))
     if isinstance(space, spaces.MultiDiscrete):
         start, n = np.asarray(space.start).reshape(-1), np.asarray(space.nvec).reshape(-1)
-        return Adapted("index", spaces.MultiDiscrete(n), _counted(start, n, where))
+        return Adapted("index", spaces.MultiDiscrete(n), Counted(start, n, where))
     if isinstance(space, spaces.MultiBinary):
-        return Adapted("vector", spaces.Box(0.0, 1.0, (int(np.prod(space.shape)),), np.float32), flat)
+        return Adapted("vector", spaces.Box(0.0, 1.0, (int(np.prod(space.shape)),), np.float32), Numbers())
     raise UserError(
         f"{where} has space {type(space).__name__}, which has no arrays of fixed shape; drop it with "
         f"{option('kind', name, 'drop')} or encode it as Box, Discrete or MultiDiscrete"
     )
-
-
-def _counted(start: np.ndarray, n: np.ndarray, where: str) -> Convert:
-    """Conversion to indices counted from 0. It raises UserError for one outside, which would have no code."""
-
-    def convert(x: np.ndarray) -> np.ndarray:
-        index = x.reshape(len(x), *start.shape).astype(np.int64) - start
-        if ((index < 0) | (index >= n)).any():
-            raise UserError(
-                f"{where} is {x[((index < 0) | (index >= n)).reshape(len(x), -1).any(1)][0]}, outside its space, "
-                f"which counts from {start.tolist()} to {(start + n - 1).tolist()}"
-            )
-        return np.asarray(index)
-
-    return convert
 
 
 def _array(part: Part, value: Any, lead: int) -> np.ndarray:

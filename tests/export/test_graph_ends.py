@@ -1,0 +1,177 @@
+"""The ends of graphs: observations as environments give them, actions as they take them, masks; and what ONNX lacks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from reverie.envs.adapter import Adapter
+from reverie.envs.make import make_env
+from reverie.envs.spaces import ActionAdapter, ObservationAdapter
+from reverie.errors import UserError
+from reverie.export.adapters import Observations, RowActions
+from reverie.export.graphs import PolicyGraph
+from reverie.export.portable import Portable, normal_quantile, squashed
+from reverie.export.trace import Session, trace
+from tests.export.test_policies import CLOSE, differences
+from tests.export.tiny import tiny
+from tests.play.test_load import ACTIONS, OBSERVATIONS
+from tests.play.test_load import HERE as ANY
+
+HERE = __name__
+MANY: dict[str, spaces.Space] = OBSERVATIONS["nested"][0]  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("see", list(OBSERVATIONS))
+def test_observations_are_converted_as_rows_have_them(see: str) -> None:
+    env = make_env(f"{ANY}:Any_", see=see, do="box", **OBSERVATIONS[see][1])
+    observe, space = Observations(env.adapter), OBSERVATIONS[see][0]
+    space.seed(4)
+    drawn = [space.sample() for _ in range(7)]
+    if see == "grid":
+        drawn = [np.uint8(each % 64) for each in drawn]
+    for each in drawn:
+        expected, _ = env.adapter.observe(each, 1)
+        given = {
+            port.name: torch.from_numpy(np.asarray(at(each, part.path), part.own.dtype)[None])
+            for port, part in zip(observe.ports, env.adapter.observation.parts, strict=True)
+        }
+        assert all(given[port.name].dtype == port.dtype for port in observe.ports)
+        assert all(given[port.name].shape[1:] == port.shape for port in observe.ports)
+        found = observe(given)
+        assert found.keys() == {f"obs.{key}" for key in expected}
+        for key, value in expected.items():
+            np.testing.assert_array_equal(found[f"obs.{key}"].numpy(), value)
+            assert found[f"obs.{key}"].numpy().dtype == value.dtype
+
+
+def at(observation: Any, path: tuple[Any, ...]) -> Any:
+    for name in path:
+        observation = observation[name]
+    return observation
+
+
+@pytest.mark.parametrize("do", list(ACTIONS))
+def test_actions_are_those_of_the_environment_and_come_back(do: str) -> None:
+    adapter = ActionAdapter(ACTIONS[do])
+    act = RowActions(adapter)
+    rows = np.stack([draw(adapter.space, i) for i in range(50)])
+    native = adapter.batch(rows)
+    found = act(torch.from_numpy(rows))
+    np.testing.assert_array_equal(found.numpy(), native)
+    assert found.numpy().dtype == native.dtype
+    back = act.back(found).numpy()
+    assert (back.shape, back.dtype) == (rows.shape, rows.dtype)
+    if do == "integers":  # which were rounded
+        np.testing.assert_array_equal(adapter.batch(back), native)
+    else:
+        np.testing.assert_allclose(back, np.clip(rows, -1, 1) if rows.dtype.kind == "f" else rows, atol=1e-6)
+
+
+def draw(space: spaces.Space, i: int) -> np.ndarray:
+    space.seed(i)
+    drawn = np.asarray(space.sample())
+    return (1.3 * drawn).astype(np.float32) if isinstance(space, spaces.Box) else drawn
+
+
+class Both(gymnasium.Env[Any, Any]):
+    """A channels-first picture, a count from 3 and numbers in a Dict; actions of any kind; a mask if asked for."""
+
+    def __init__(self, do: str = "box", masked: str = "") -> None:
+        self.observation_space = spaces.Dict(
+            {
+                "eye": spaces.Box(0, 255, (1, 16, 17), np.uint8),
+                "hand": spaces.Dict(
+                    {"finger": spaces.Discrete(3, start=3), "palm": spaces.Box(0, 9, (2,), np.float64)}
+                ),
+            }
+        )
+        self.masked = masked
+        self.action_space = ACTIONS[do]
+        if masked == "obs":
+            assert isinstance(self.observation_space, spaces.Dict)
+            self.observation_space["action_mask"] = spaces.Box(0, 1, (3,), np.int8)
+        self.now = 0
+
+    def look(self) -> tuple[Any, dict[str, Any]]:
+        self.observation_space.seed(self.now)
+        seen, mask = self.observation_space.sample(), np.arange(3, dtype=np.int8) == self.now % 3
+        if self.masked == "obs":
+            seen["action_mask"] = mask.astype(np.int8)
+        return seen, {"action_mask": mask.astype(np.int8)} if self.masked == "info" else {}
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.now = 0 if seed is None else seed
+        return self.look()
+
+    def step(self, action: Any) -> Any:
+        if self.masked:
+            assert int(action) - 5 == self.now % 3
+        self.now += 1
+        seen, info = self.look()
+        return seen, float(self.now), self.now % 9 == 0, False, info
+
+
+@pytest.mark.parametrize(
+    ("agent", "do", "masked"),
+    [("a2c", "box", ""), ("dreamerv2", "discrete", "obs"), ("r2d2", "discrete", "info")],
+)
+def test_an_odd_environment_from_end_to_end(agent: str, do: str, masked: str, tmp_path: Path) -> None:
+    """Box(0, 10) and Discrete(start=5) actions, nested observations, masks: in onnxruntime as with the library."""
+    options = {"do": do, "masked": masked} | ({"action_mask": "follow"} if masked == "info" else {})
+    parts = tiny(agent, f"{HERE}:Both", options, **({"agent__explore__evaluation": 0.5} if agent == "r2d2" else {}))
+    graph = PolicyGraph(parts.policy, parts.spec, parts.adapter, parts.env_steps)
+    names = [port.name for port in graph.inputs if port.name.startswith("obs.") or "mask" in port.name]
+    told = {"": [], "obs": ["obs.action_mask"], "info": ["action_mask"]}[masked]
+    assert sorted(names) == sorted(["obs.eye", "obs.hand/finger", "obs.hand/palm", *told])
+    trace("policy", graph).save_onnx(tmp_path / "policy.onnx")
+    worst, done = differences(parts, {"onnx": Session(tmp_path / "policy.onnx")}, 40, length=7)
+    assert worst["onnx"] < CLOSE
+    assert len(done) > 1
+    if do == "box":
+        assert all(0.0 <= value[0] <= 10.0 for value in done)
+    else:
+        assert done <= {(5,), (6,), (7,)}
+
+
+def test_what_has_no_dtype_or_no_known_conversion_is_one_line() -> None:
+    odd = ObservationAdapter(spaces.Box(0, 9, (2,), np.uint16))
+    with pytest.raises(UserError, match="observation 'vector' is uint16, which exports do not have"):
+        Observations(Adapter(odd, ActionAdapter(spaces.Discrete(2))))
+    part = ObservationAdapter(spaces.Discrete(3)).parts[0]
+    object.__setattr__(part, "convert", lambda x: x)
+    odd.parts = (part,)
+    with pytest.raises(UserError, match=r"observation 'index' is converted by .* which is not known to exports"):
+        Observations(Adapter(odd, ActionAdapter(spaces.Discrete(2))))
+
+
+def test_the_normal_quantile_is_that_of_torch() -> None:
+    ends = torch.tensor([2.0**-27, 2.0**-25, 0.075, 0.5, 0.925, 1 - 2.0**-24])
+    p = torch.cat([torch.rand(100_000, generator=torch.Generator().manual_seed(0)).clamp(2.0**-27), ends])
+    expected = torch.special.ndtri(p.double())
+    assert float((normal_quantile(p) - expected).abs().max()) < 3e-6
+    assert torch.equal(Portable().__torch_function__(torch.special.ndtri, (), (p,)), normal_quantile(p))
+
+
+def test_tanh_is_exact_where_it_is_nearly_one() -> None:
+    x = torch.linspace(-9, 9, 100_001)
+    exact = torch.tanh(x.double())
+    assert float((squashed(x) - exact).abs().max()) < 1.2e-7
+    assert float((squashed(x) - exact).abs()[x.abs() > 3].max()) < 4e-8
+
+
+def test_bytes_and_booleans_are_what_they_were() -> None:
+    bytes_, flags = torch.arange(256, dtype=torch.uint8), torch.tensor([[False, True, True], [False, False, False]])
+    with Portable():
+        product, index = bytes_ * torch.ones(256, dtype=torch.uint8), flags.max(-1)
+        quotient = bytes_.div(8, rounding_mode="floor")
+    assert torch.equal(product, bytes_)
+    assert product.dtype == quotient.dtype == torch.uint8
+    assert torch.equal(quotient, bytes_ // 8)
+    assert (index.indices.tolist(), index.values.tolist()) == ([1, 0], [True, False])
