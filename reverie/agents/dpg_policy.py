@@ -104,7 +104,7 @@ class DPGPolicy(Policy):
 
     def step(self, state: State, rows: Mapping[str, Tensor], noise: Noise, seat: Seat) -> Decision:
         """One decision per stream: the actor's, with noise in training, or uniform in [-1, 1]."""
-        u = noise.uniform(len(rows["is_first"]), self.noise)
+        u = noise.uniform(rows["is_first"].shape[0], self.noise)
         obs, frames = self.stacks.step(state, rows)
         best = self.actor(obs)
         action = self.actions.uniform(u) if seat.play == "random" else self.explore.add(best, u, seat, self.actions)

@@ -23,6 +23,7 @@ EACH: dict[str, tuple[str, dict[str, Any]]] = {
     "rainbow": ("CartPole-v1", {"agent__torso__standardise": True, **DICE}),
     "iqn": ("toy/catch", DICE),
     "apex": ("toy/catch", DICE),
+    "apex-dpg": ("Pendulum-v1", {"agent__actor_units": [8], "agent__critic_units": [8]}),
     "drqn": ("toy/catch", {"agent__core": "gru", "agent__stack": 2, **DICE}),
     "r2d2": ("CartPole-v1", DICE),
     "a2c": ("Pendulum-v1", {}),
