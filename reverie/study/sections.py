@@ -288,7 +288,7 @@ def configuration(runs: Sequence[About], groups: Sequence[Group]) -> Section:
             rows = [[key, _text(new), _text(old)] for key, (old, new) in changed.items()]
             blocks.append(Table(["key", "here", f"preset {about.preset}"], rows, f"{name}set by hand" if name else ""))
         else:
-            blocks.append(Text(f"{name}everything is as in the preset {about.preset}."))
+            blocks.append(Text(f"{name or 'Here '}everything is as in the preset {about.preset}."))
     for group in groups:
         about = group.runs[0]
         whole = [[key, _text(value)] for key, value in _leaves(about.settings).items()]
