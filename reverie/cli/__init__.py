@@ -4,7 +4,7 @@ Errors of the user are one line on standard error and exit code 2. Heavy modules
 them, so that help and slips of the keyboard are answered at once. `root` is the group, the other files its commands.
 """
 
-from reverie.cli import evidence, keys, runs, status, tools
+from reverie.cli import evidence, keys, play, runs, status, tools
 from reverie.cli.root import cli, main
 
-__all__ = ["cli", "evidence", "keys", "main", "runs", "status", "tools"]
+__all__ = ["cli", "evidence", "keys", "main", "play", "runs", "status", "tools"]
