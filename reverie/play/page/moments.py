@@ -24,10 +24,10 @@ class Moment:
 
     rows: of the world [1, ...], where it was last seen. place: of these. moved: whether the world came to them with
     this moment; otherwise it waits, or went another way. left: a recording that was left, so that it can no longer
-    follow. thought: of the agent at the row. draws: of the session's noise, so far. action, by: what led here and who chose it,
-    None and "" at a beginning. score: rewards of the world's episode so far. dreams, dreamed: what dreams, and how it
-    stands. apart: whether the dreams have gone where the world did not. false: bool [N], dreamed rewards that the world
-    did not pay.
+    follow. thought: of the agent at the row. draws: of the session's noise, so far. action, by: what led here and who
+    chose it, None and "" at a beginning. score: rewards of the world's episode so far. dreams, dreamed: what dreams,
+    and how it stands. apart: whether the dreams have gone where the world did not. false: bool [N], dreamed rewards
+    that the world did not pay.
     """
 
     rows: Rows

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from reverie.data.rows import ACTION_MASK, OBS, Rows
+from reverie.data.rows import ACTION_MASK, OBS, Rows, State
 from reverie.envs.env import VectorEnv
 from reverie.envs.faults import EnvFault
 from reverie.errors import UserError
@@ -135,11 +135,14 @@ class Session:
             assert now.dreamed is not None
             now.dreams.go(now.dreamed)
             state = now.dreams.state
-        dreams, dreamed = self._dream(state)
+        self._dreams += 1
+        dreams, dreamed = self._dream(state, f"dream on {self._dreams}")
         self.path.replace(replace(now, dreams=dreams, dreamed=dreamed, false=np.zeros(0, bool)))
         self.said = ""
 
-    def _begin(self, world: World, memory: Any = None, draws: int = 0, warmed: list[Rows] | None = None) -> None:
+    def _begin(
+        self, world: World, memory: State | None = None, draws: int = 0, warmed: list[Rows] | None = None
+    ) -> None:
         if self.recorder is not None:
             self.recorder.finish()
         mind = self.subject.mind
@@ -147,7 +150,7 @@ class Session:
         thought = mind.see(memory, world.rows, self._noise(draws), warmed or [])
         self._world, self._script, self.said = world, [], ""
         self._warmed = warmed or []
-        dreams, dreamed = self._dream(thought.memory)
+        dreams, dreamed = self._dream(thought.memory, f"dream {self._starts} {draws}")
         self.path = Path(
             Moment(
                 world.rows,
@@ -166,13 +169,12 @@ class Session:
         )
         self._record()
 
-    def _dream(self, state: Any) -> tuple[Dreams | None, Dreamed | None]:
-        """Dreams of a state, if there can be some."""
+    def _dream(self, state: State, name: str) -> tuple[Dreams | None, Dreamed | None]:
+        """Dreams of a state, if there can be some. name: that the seed follows from."""
         if not self.subject.dreams:
             return None, None
         assert isinstance(self.subject.mind, Dreaming)
-        self._dreams += 1
-        seed = derive(self._seed, f"dream {self._dreams}")
+        seed = derive(self._seed, name)
         dreams = Dreams(self.subject.mind, self.subject.spec, state, self.settings.dreams, seed)
         return dreams, dreams.now
 
@@ -345,7 +347,8 @@ class Session:
         if dreams is None or dreamed is None:
             return None, None
         if moved and (rows["is_first"][0] or now.apart or dreamed.step >= self.settings.horizon):
-            return self._dream(thought.memory)
+            # Going back and on again must lead to the same dream.
+            return self._dream(thought.memory, f"dream {self._starts} {now.draws + 1}")
         assert action is not None
         dreams.go(dreamed)
         dreams.step(action, self.settings.likely)
