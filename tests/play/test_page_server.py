@@ -20,11 +20,28 @@ from websockets.sync.client import ClientConnection, connect
 from reverie.play.page.messages import SIZE, unpack
 from reverie.play.page.server import VISITS
 
+IDLE: list[int] = []
+"""threads of the server while nobody visits"""
+
 
 @pytest.fixture(scope="module")
 def served(catch_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with serving(catch_run, tmp_path_factory.mktemp("served")) as server:
+        with visit(server) as first:
+            answer(first, "hello")
+        time.sleep(1.0)
+        IDLE.append(threads(server))
         yield server
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(served: Served) -> Iterator[None]:
+    """Whatever happened, all visits end and their threads with them."""
+    yield
+    until = time.monotonic() + 10
+    while threads(served) > IDLE[0] and time.monotonic() < until:
+        time.sleep(0.05)
+    assert threads(served) <= IDLE[0]
 
 
 @contextmanager
@@ -59,14 +76,6 @@ def get(served: Served, path: str, host: str | None = None, method: str = "GET")
 
 def threads(served: Served) -> int:
     return len(list(Path(f"/proc/{served.process.pid}/task").iterdir()))
-
-
-def settled(served: Served, most: int) -> bool:
-    """Whether the server comes back to so many threads within ten seconds."""
-    until = time.monotonic() + 10
-    while threads(served) > most and time.monotonic() < until:
-        time.sleep(0.1)
-    return threads(served) <= most
 
 
 # Who may come in
@@ -114,7 +123,7 @@ def test_a_socket_of_another_page_is_refused(served: Served, origin: str | None)
     assert caught.value.response.status_code == 403
 
 
-@pytest.mark.parametrize("key", ["", "x", "' OR 1=1", "%00"])
+@pytest.mark.parametrize("key", ["", "x", "'%20OR%201=1", "%00"])
 def test_a_socket_without_the_key_is_refused(served: Served, key: str) -> None:
     with pytest.raises(InvalidStatus) as caught, visit(served, key):
         pass
@@ -151,8 +160,7 @@ def test_a_huge_message_closes_its_own_visit(served: Served) -> None:
         answer(client, "hello")
         client.send("x" * (SIZE + 1))
         with pytest.raises(ConnectionClosed) as caught:
-            while True:
-                client.recv(timeout=20)
+            answer(client, "nothing of this kind")
         assert caught.value.rcvd is not None
         assert caught.value.rcvd.code == 1009
         answer(other, "hello")
@@ -175,7 +183,6 @@ def test_bytes_that_are_no_http_are_survived(served: Served) -> None:
 
 
 def test_more_visitors_than_there_is_room_for_are_told_so(served: Served) -> None:
-    assert settled(served, threads(served))
     with ExitStack() as stack:
         for _ in range(VISITS):
             answer(stack.enter_context(visit(served)), "hello")
@@ -208,8 +215,7 @@ def test_sockets_that_come_and_go_leave_nothing_behind(served: Served) -> None:
                 answer(client, "hello")
                 play(client, 0.5)
         play(good, 0.5)
-        assert settled(served, threads(served))
-        time.sleep(0.5)
+        time.sleep(1.0)
         before, running = served.memory(), threads(served)
         opened = []
         for _ in range(50):
@@ -223,7 +229,8 @@ def test_sockets_that_come_and_go_leave_nothing_behind(served: Served) -> None:
         assert play(good, 0.5) > 0
         for raw in opened:
             raw.close()
-        assert settled(served, running + 2)  # a pool's own threads may stay
+        time.sleep(1.0)
+        assert threads(served) <= running
         play(good, 0.5)
         assert served.memory() < 1.1 * before
 
@@ -235,7 +242,7 @@ def test_a_client_that_never_reads_costs_no_memory_and_no_time(served: Served) -
         with ExitStack() as stack:
             deaf = []
             for _ in range(3):
-                client = stack.enter_context(visit(served, max_queue=1))
+                client = stack.enter_context(visit(served, max_queue=1, close_timeout=0.2))
                 ask(client, do="set", speed=60.0, wheel="agent", dreams=16)
                 ask(client, do="play")
                 deaf.append(client)
@@ -246,7 +253,7 @@ def test_a_client_that_never_reads_costs_no_memory_and_no_time(served: Served) -
             def pester() -> None:
                 while not stop.is_set():
                     for client in deaf:
-                        client.send('{"do": "back"}' if stop.is_set() else '{"do": "nonsense"}')
+                        client.send('{"do": "nonsense"}')
                     time.sleep(0.002)
 
             thread = threading.Thread(target=pester)
@@ -256,7 +263,6 @@ def test_a_client_that_never_reads_costs_no_memory_and_no_time(served: Served) -
             thread.join()
             assert rate > 2
             assert served.memory() < 1.1 * before
-        assert settled(served, threads(served))
 
 
 def test_two_tabs_do_not_disturb_each_other(served: Served) -> None:
@@ -274,4 +280,5 @@ def test_two_tabs_do_not_disturb_each_other(served: Served) -> None:
         seen = moments(one, 5)
         positions = [json.loads(view)["position"] for view in seen]
         assert positions == [0, 1, 2, 3, 4, 5]
-        assert answer(two, "view")["position"] > 0
+        while answer(two, "view")["position"] < 3:
+            pass

@@ -158,11 +158,20 @@ class Page:
                 outbox.get_nowait()  # only what failed can have filled it: views wait for their acknowledgement
             outbox.put_nowait(message)
 
-        def emit(message: bytes | None) -> None:
+        def emit(message: bytes) -> None:
             with suppress(RuntimeError):  # the server has ended
                 loop.call_soon_threadsafe(put, message)
 
-        visit = Visit(self.subject, next(self._numbers), emit, self.recording, self.begin, lambda: emit(None))
+        def end() -> None:
+            put(None)
+            ended.set()
+
+        def ending() -> None:
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(end)
+
+        ended = asyncio.Event()
+        visit = Visit(self.subject, next(self._numbers), emit, self.recording, self.begin, ending)
         self.visits.add(visit)
         visit.start()
 
@@ -190,7 +199,7 @@ class Page:
             await asyncio.gather(*tasks, return_exceptions=True)
             with suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
                 await asyncio.wait_for(socket.close(1000), 1.0)
-            await loop.run_in_executor(None, visit.join, 30.0)
+            await ended.wait()
             self.visits.discard(visit)
 
 

@@ -13,6 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from reverie.errors import UserError, notice
@@ -73,6 +74,8 @@ class Visit(threading.Thread):
     def close(self) -> None:
         """Ask the thread to end."""
         self._closing.set()
+        with suppress(queue.Full):  # it is awake then
+            self._commands.put_nowait({"do": "pause"})
 
     def run(self) -> None:
         """Play until the visit is closed."""
