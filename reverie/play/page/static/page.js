@@ -286,7 +286,7 @@ function canvasIn(box, key, height, width) {
 
 function paint(canvas, data, colour) {
   // data: a byte or three for each pixel; colour: of a byte, [r, g, b], or null for what is RGB already
-  const context = canvas.getContext("2d");
+  const context = canvas.getContext("2d", { willReadFrequently: true }); // small and changed often: no GPU
   const image = context.createImageData(canvas.width, canvas.height);
   for (let i = 0, n = canvas.width * canvas.height; i < n; i++) {
     const rgb = colour ? colour(data[i]) : [data[3 * i], data[3 * i + 1], data[3 * i + 2]];
