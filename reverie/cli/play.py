@@ -41,6 +41,7 @@ def play(
     A run that is being trained is shown as of its newest checkpoint. Ctrl-C ends it.
     """
     require_run(run_dir)
+    import os
     import webbrowser
 
     try:
@@ -56,6 +57,8 @@ def play(
     from reverie.play.page.subject import Subject
 
     torch.set_num_threads(threads)
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # environments draw for the page, not for a screen
+    os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     opener = None
     if browser is not False:
         try:

@@ -21,6 +21,7 @@ from reverie.data.rows import Rows, State
 from reverie.envs.env import EnvSpec, VectorEnv, shut
 from reverie.errors import UserError
 from reverie.nets.encoders import is_image
+from reverie.nets.latents import Gaussian
 from reverie.ops.transforms import reward_transform
 from reverie.play.load import load_parts
 from reverie.play.page.controls import Controls, controls
@@ -119,6 +120,7 @@ class Subject:
             "controls": self.controls.document(),
             "images": self.images,
             "unit": self.mind.model.reward.unit if isinstance(self.mind, Dreaming) else "reward",
+            "gaussian": isinstance(self.mind, Dreaming) and isinstance(self.mind.model.rssm.latent, Gaussian),
             "remembers": isinstance(self.mind, Valuing) and self.mind.remembers,
             "replay": any((self.run_dir / "replay").glob("*.chunk")),
             "random_score": spec.random_score,

@@ -75,6 +75,7 @@ function begin(message) {
   for (const id of ["dream", "difference", "here"]) $(id).hidden = !hello.dreams;
   $("stage").classList.toggle("alone", !hello.dreams);
   $("stage").classList.toggle("numbers", !hello.images.length);
+  $("settings-title").textContent = hello.dreams ? "Time and dream" : "Time";
   $("replay").disabled = !hello.replay;
   $("replay").title = hello.replay ? "R" : "This run has no replay";
   $("record").hidden = !hello.recordable;
@@ -521,8 +522,10 @@ function live(view) {
   rows.push(row("reward", truth, signed(first(seen.reward)), [dreamt ? signed(first(said.reward)) + (made ? " ✗" : "") : "–", made]));
   if (seen.continuation) rows.push(row("goes on", dream && dream.apart ? "–" : world.terminal ? "0" : "1", fixed(first(seen.continuation)), dreamt ? fixed(first(said.continuation)) : "–"));
   if (seen.value) rows.push(hello.dreams ? row("value", "", fixed(first(seen.value)), dreamt ? fixed(first(said.value)) : "–") : row("value", fixed(first(seen.value))));
-  if (typeof seen.kl === "number") rows.push(row("surprise (KL, nats)", fixed(seen.kl), "", ""));
-  if (typeof seen.entropy === "number") rows.push(row("entropy", fixed(seen.entropy), "", ""));
+  if (typeof seen.kl === "number") rows.push(row("surprise (KL, nats)", "", fixed(seen.kl), ""));
+  if (typeof seen.entropy === "number") {
+    rows.push(hello.dreams ? row("actor's entropy", "", fixed(seen.entropy), dreamt ? fixed(said.entropy) : "–") : row("actor's entropy", fixed(seen.entropy)));
+  }
   if (hello.remembers) rows.push(row("ΔQ after burn-in", seen.delta_q === null || seen.delta_q === undefined ? "–" : fixed(seen.delta_q, 3)));
   $("live").querySelector("tbody").replaceChildren(...rows);
   const hints = [];
@@ -572,7 +575,8 @@ function would(view) {
   $("would-hint").textContent = hint;
 }
 
-const SHOWN = 120;
+const SHOWN = 120; // moments in a curve, at most
+const LEAST = 40;
 
 function curves(view) {
   const { world, dream } = view;
@@ -626,17 +630,18 @@ function plot(canvas, view, one, two) {
   context.clearRect(0, 0, width, height);
   const end = Math.max(view.position, Math.min(view.newest, view.position + 20));
   const start = Math.max(view.oldest, end - SHOWN);
+  const span = Math.max(LEAST, end - start);
   const points = [];
   for (let position = start; position <= end; position++) points.push([position, traces.get(position)]);
   const number = (x) => typeof x === "number";
   const all = points.flatMap(([, t]) => (t ? [one && t[one], two && t[two]].filter(number) : []));
   const [low, high] = [Math.min(0, ...all), Math.max(one === "kl" || two === "error" ? 1e-6 : 0.1, ...all)];
-  const x = (position) => 4 + ((position - start) / Math.max(SHOWN, end - start)) * (width - 8);
+  const x = (position) => 4 + ((position - start) / span) * (width - 40);
   const y = (value) => height - 5 - ((value - low) / (high - low || 1)) * (height - 10);
   context.strokeStyle = css("--line");
   context.beginPath();
   context.moveTo(0, y(0));
-  context.lineTo(width, y(0));
+  context.lineTo(width - 34, y(0));
   context.stroke();
   const line = (name, colour, dash) => {
     context.strokeStyle = colour;
@@ -645,7 +650,8 @@ function plot(canvas, view, one, two) {
     context.beginPath();
     let open = false;
     for (const [position, t] of points) {
-      if (t && number(t[name])) {
+      if (!t) continue; // a moment that was too quick to be looked at
+      if (number(t[name])) {
         if (open) context.lineTo(x(position), y(t[name]));
         else context.moveTo(x(position), y(t[name]));
         open = true;
@@ -666,9 +672,9 @@ function plot(canvas, view, one, two) {
   context.globalAlpha = 1;
   context.font = "10px system-ui, sans-serif";
   context.textAlign = "right";
-  const digits = (v) => (Math.abs(v) >= 1000 || (v !== 0 && Math.abs(v) < 0.01) ? v.toExponential(0) : v.toFixed(Math.abs(v) >= 10 ? 0 : 1));
+  const digits = (v) => (Math.abs(v) >= 1000 || Math.abs(v) < 0.05 ? v.toExponential(0) : v.toFixed(Math.abs(v) >= 10 ? 0 : 1));
   context.fillText(digits(high), width - 2, 10);
-  if (low < 0) context.fillText(digits(low), width - 2, height - 2);
+  if (low < -0.05 * high) context.fillText(digits(low), width - 2, height - 2);
 }
 
 const TITLES = { posterior: "seen: posterior", prior: "expected: prior", dream_prior: "dreamed: prior" };
@@ -695,9 +701,8 @@ function inside() {
     paint(canvas, parts[name].data, (v) => (name.startsWith("memory.") ? signs[v] : heat[v]));
   }
   const latent = names.includes("posterior");
-  const [rows] = latent ? parts.posterior.shape : [0];
   $("inside-hint").textContent = latent
-    ? rows === 2 ? "Gaussian latents: means above, deviations below." : "Each line is a categorical latent, each cell a class: the lighter, the likelier."
+    ? hello.gaussian ? "Gaussian latents: means above, deviations below." : "Each line is a categorical latent, each cell a class: the lighter, the likelier."
     : names.length ? "Blue is below zero, orange above." : "";
 }
 
