@@ -109,7 +109,9 @@ def test_nothing_but_three_files_is_there(served: Served) -> None:
     assert get(served, f"/?key={served.key}", method="POST")[0] == 405
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:80", "", "[::1", "10.0.0.1"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example:80", "", "[::1", "10.0.0.1", "127.0.0.1; script-src *"]
+)
 def test_another_name_for_this_machine_is_refused(served: Served, host: str) -> None:
     assert get(served, f"/?key={served.key}", host=host)[0] in (400, 403)
     with pytest.raises(InvalidStatus), visit(served, additional_headers={"Host": host}):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import itertools
+import re
 import secrets
 import signal
 import socket
@@ -20,7 +21,7 @@ from contextlib import contextmanager, suppress
 from importlib.resources import files
 from types import FrameType
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from reverie.errors import UserError
 from reverie.play.page.messages import SIZE, parse
@@ -45,6 +46,7 @@ FILES = {
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
 }
+HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'{socket}; "
@@ -129,10 +131,9 @@ class Page:
 
     def _is_mine(self, host: str) -> bool:
         """Whether a Host header names this server."""
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
+        if (found := HOST.fullmatch(host)) is None:
             return False
+        name = found[1].strip("[]")
         if self.hosts is not None:
             return name in self.hosts
         with suppress(ValueError):

@@ -50,8 +50,10 @@ function receive(buffer) {
 }
 
 let told = "";
+let wrongUntil = 0; // what went wrong stays for a while
 function say(text, wrong = false) {
-  if (text === told && !wrong) return;
+  if (wrong) wrongUntil = Date.now() + 6000;
+  else if (text === told || (!text && Date.now() < wrongUntil)) return;
   told = text;
   $("status").textContent = text;
   $("status").classList.toggle("error", wrong);
