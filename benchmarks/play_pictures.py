@@ -32,7 +32,7 @@ def prepare(page: Any, steps: int, dreams: int) -> None:
         for position in range(steps + 1, steps + 4):
             page.keyboard.press(".")
             page.wait_for_selector(f'body[data-position="{position}"]')
-    page.evaluate("document.activeElement.blur()")
+    page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
     page.wait_for_timeout(300)
 
 

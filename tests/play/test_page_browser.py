@@ -189,6 +189,18 @@ def test_everything_can_be_reached_with_a_keyboard(visit: Callable[..., Any]) ->
     page.keyboard.press("Enter")
     at(page, 1)
     assert page.inner_text("#world-under").startswith("left (you)")
+    page.focus("#speed")
+    page.keyboard.press("ArrowRight")
+    until(page, "document.querySelector('#speed-text').textContent === '9 a second'")
+    assert page.locator("body").get_attribute("data-position") == "1", "a slider keeps its keys"
+    page.keyboard.press(".")
+    at(page, 2)
+    page.keyboard.press("Space")
+    page.focus("#stage")
+    page.keyboard.press("Space")
+    until(page, "document.querySelector('#play').getAttribute('aria-pressed') === 'true'")
+    page.keyboard.press("p")
+    until(page, "document.querySelector('#play').getAttribute('aria-pressed') === 'false'")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

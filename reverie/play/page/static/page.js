@@ -6,8 +6,8 @@ const $ = (id) => document.getElementById(id);
 const KEYS = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", Space: "Space" };
 const keyName = (code) => KEYS[code] || code.replace(/^(Key|Digit)/, "");
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const fixed = (x, digits = 2) => (typeof x === "number" ? x.toFixed(digits) : x === null || x === undefined ? "–" : String(x));
-const signed = (x) => (typeof x === "number" ? (x > 0 ? "+" : "") + x.toFixed(2) : fixed(x));
+const fixed = (x, digits = 2) => (typeof x === "number" ? x.toFixed(digits).replace(/^-(0\.?0*)$/, "$1") : x === null || x === undefined ? "–" : String(x));
+const signed = (x) => (typeof x === "number" && Number(x.toFixed(2)) > 0 ? "+" : "") + fixed(x);
 
 let socket = null;
 let hello = null;
@@ -206,10 +206,12 @@ function act() {
 }
 
 const isAction = (code) => hello && hello.controls.chords.some((chord) => chord.includes(code));
-const writes = (target) => target.matches("input, select, textarea");
+// Sliders and switches keep the keys that move them; there is nothing to write in.
+const OWN = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown", "Space"];
+const owns = (target, code) => target.matches("input") && OWN.includes(code);
 
 addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || !hello || writes(event.target)) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || !hello || owns(event.target, event.code)) return;
   const onButton = event.target.matches("button, summary") && (event.code === "Space" || event.code === "Enter");
   if (isAction(event.code) && !onButton) {
     event.preventDefault();
