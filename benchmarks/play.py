@@ -182,6 +182,13 @@ def abuse(server: Server) -> Iterator[None]:
             thread.join()
 
 
+def settled(server: Server, client: ClientConnection) -> float:
+    """Memory of the server, when its one visit has begun afresh and keeps no moments to go back to."""
+    ask(client, do="fresh")
+    time.sleep(2.0)
+    return server.memory()
+
+
 def measure(run_dir: Path, seconds: float) -> dict[str, Any]:
     """All numbers of one run."""
     with serving(run_dir) as server, ExitStack() as stack:
@@ -194,12 +201,11 @@ def measure(run_dir: Path, seconds: float) -> dict[str, Any]:
         }
         with abuse(server):  # once, so that what is loaded then is there before
             dreamed(client, 1.0)
-        time.sleep(1.0)
-        before = server.memory()
+        before = settled(server, client)
         with abuse(server):
             rates["abused"] = dreamed(client, seconds)
-        time.sleep(2.0)
-        result |= {"frames_per_second": rates, "pss_bytes": {"before_abuse": before, "after_abuse": server.memory()}}
+        after = settled(server, client)
+        result |= {"frames_per_second": rates, "pss_bytes": {"before_abuse": before, "after_abuse": after}}
     return result
 
 

@@ -446,7 +446,15 @@ def test_an_agent_without_a_model_shows_its_values_and_its_memory(others: dict[s
     assert session.step()
     assert unpack(view(session, 0))[0]["world"]["said"]["delta_q"] > 0, "one row does not bring all back"
     session.replay(5)
-    assert session.step()
+    stored = session.path.now.thought
+    assert session.step(), "as it was recorded"
+    session.back()
+    recorded = int(session.path.now.rows["prev_action"][0])
+    assert stored is session.path.now.thought
+    session.change(wheel="person")
+    went = [session.hold(action) or session.step() for action in (0, 1)]
+    assert sorted(went) == [False, True]
+    assert recorded in (0, 1)
 
 
 def test_an_agent_without_pictures_or_memory(others: dict[str, Subject]) -> None:

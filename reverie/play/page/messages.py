@@ -132,7 +132,7 @@ def view(session: Session, frame: int) -> bytes:
     rows, dreamed, recorder = now.rows, now.dreamed, session.recorder
     parts = {f"world/{key}": picture(rows[OBS + key][0]) for key in session.subject.images}
     if now.picture is not None:
-        parts["world.picture"] = picture(now.picture)
+        parts["world.picture"] = now.picture
     parts |= now.thought.said.pictures
     document: dict[str, Any] = {
         "kind": "view",

@@ -14,7 +14,7 @@ from reverie.play.page.worlds import Place
 
 MOMENTS = 4000
 """moments that a path keeps"""
-BYTES = 96_000_000
+BYTES = 64_000_000
 """and what they may take together; rows that several moments share count in each"""
 
 

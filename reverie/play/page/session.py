@@ -99,10 +99,10 @@ class Session:
 
         Raises UserError if the run has none.
         """
-        self._starts += 1
         if number is None:
-            number = int(np.random.default_rng([self._seed, self._starts]).integers(1 << 40))
+            number = int(np.random.default_rng([self._seed, self._starts + 1]).integers(1 << 40))
         start = self.subject.start(number)
+        self._starts += 1
         mind, draws = self.subject.mind, 0
         memory = mind.initial() if start.memory is None else start.memory
         world = Recorded(start.rows, 0)
@@ -148,7 +148,7 @@ class Session:
         mind = self.subject.mind
         memory = mind.initial() if memory is None else memory
         thought = mind.see(memory, world.rows, self._noise(draws), warmed or [])
-        self._world, self._script, self.said = world, [], ""
+        self._world, self._script, self.said, self.waiting = world, [], "", False
         self._warmed = warmed or []
         dreams, dreamed = self._dream(thought.memory, f"dream {self._starts} {draws}")
         self.path = Path(
@@ -203,6 +203,9 @@ class Session:
                 moved = self._world.step(self._nothing() if action is None else action)
             except EnvFault as fault:
                 raise UserError(f"the environment failed: {fault}; begin a fresh episode") from fault
+            if not moved and now.dreams is None:
+                self.said = "The recording did not go this way, and there is no dream that could."
+                return False
         rows, place, thought, score = now.rows, now.place, now.thought, now.score
         if moved:
             rows, place = self._world.rows, self._world.place
@@ -242,12 +245,12 @@ class Session:
     def to(self, position: int) -> None:
         """Go to a moment that is kept."""
         self.path.to(position)
-        self.said = ""
+        self.said, self.waiting = "", False
 
     def change(self, **chosen: Any) -> None:
         """Change settings. Another number of dreams begins them anew from here."""
         before, self.settings = self.settings, replace(self.settings, **chosen)
-        self.said = ""
+        self.said, self.waiting = "", False
         if self.settings.dreams != before.dreams and self.subject.dreams:
             self.here()
 

@@ -97,7 +97,8 @@ class Subject:
             if k >= 0 and grid[k] - begin >= first:
                 # What the actor had then, with the parameters that it had then.
                 first = at = int(grid[k]) - begin
-                memory = {name: torch.from_numpy(value[k : k + 1]) for name, value in states.items()}
+                device = self.mind.policy.device
+                memory = {name: torch.from_numpy(value[k : k + 1]).to(device) for name, value in states.items()}
         end = _end(rows, at)
         cut = {name: value[first:end] for name, value in rows.items()}
         return Start(cut, at - first, memory)

@@ -110,7 +110,7 @@ class Visit(threading.Thread):
             wait = 0.5 if not (goes and room) else min(max(due - now, 0.0), 0.5)
             if not (self._dirty and room):
                 self._take(session, wait)
-            if session.running and room and time.monotonic() >= due:
+            if session.running and not session.waiting and room and time.monotonic() >= due:
                 due = max(due + 1 / session.settings.speed, time.monotonic() - 0.1)
                 self._step(session)
             if self._dirty and self._frame - self._seen < AHEAD:

@@ -11,10 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from reverie.data.rows import Rows, row_spec
 from reverie.envs.env import VectorEnv
 from reverie.errors import UserError
+from reverie.report.captions import picture
+
+PICTURE = 320
+"""pixels a side of what an environment draws, at most: as many as the page shows"""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class Live(World):
         self.env, self.seed = env, seed
         self.fields = row_spec(env.spec.observation, env.spec.action)
         self.picture: np.ndarray | None = None
-        """of the environment, if it draws"""
+        """uint8 [H, W, 3] of the environment, if it draws; large ones are reduced by a whole factor"""
         self._next: Rows | None = None
         self._enter(env.reset(seed), self._no_action(), 0)
 
@@ -115,7 +120,7 @@ class Live(World):
         if any(not np.array_equal(value, rows[name]) for name, value in found.items()):
             raise UserError(f"{self.env.spec.id} did not come back to where it was: its episodes are not repeatable")
         self.rows = rows
-        self.picture = self.env.render()
+        self.picture = _reduced(self.env.render())
 
     def close(self) -> None:
         """Close the environment."""
@@ -130,7 +135,7 @@ class Live(World):
     def _see(self, rows: Rows, action: np.ndarray) -> None:
         first = rows["is_first"].reshape(-1, *[1] * (action.ndim - 1))
         self.rows = rows | {"prev_action": np.where(first, np.zeros_like(action), action)}
-        self.picture = self.env.render()
+        self.picture = _reduced(self.env.render())
 
     def _cut(self, following: Rows) -> None:
         """The environment raised and was made anew: the row that was seen last closes its episode."""
@@ -140,6 +145,15 @@ class Live(World):
     def _no_action(self) -> np.ndarray:
         field = self.fields["action"]
         return np.zeros((1, *field.shape), field.dtype)
+
+
+def _reduced(drawn: np.ndarray | None) -> np.ndarray | None:
+    """A picture of at most `PICTURE` pixels a side, each the mean of a square of those that were drawn."""
+    if drawn is None:
+        return None
+    image = Image.fromarray(picture(drawn))
+    factor = -(-max(image.size) // PICTURE)
+    return np.asarray(image.reduce(factor) if factor > 1 else image)
 
 
 class Recorded(World):

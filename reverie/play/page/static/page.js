@@ -207,8 +207,9 @@ function act() {
 
 const isAction = (code) => hello && hello.controls.chords.some((chord) => chord.includes(code));
 // Sliders and switches keep the keys that move them; there is nothing to write in.
-const OWN = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown", "Space"];
-const owns = (target, code) => target.matches("input") && OWN.includes(code);
+const ARROWS = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"];
+const OWN = { range: [...ARROWS, "Home", "End", "PageUp", "PageDown"], radio: [...ARROWS, "Space"], checkbox: ["Space"] };
+const owns = (target, code) => target.matches("input") && OWN[target.type].includes(code);
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || !hello || owns(event.target, event.code)) return;
@@ -270,9 +271,9 @@ for (const id of ["speed", "horizon", "dreams"]) $(id).oninput = () => send({ do
 for (const id of ["along", "likely", "patient"]) $(id).onchange = () => send({ do: "set", [id]: $(id).checked });
 for (const radio of document.querySelectorAll("input[name=wheel]")) radio.onchange = () => send({ do: "set", wheel: radio.value });
 // A mouse or a finger leaves no focus behind on what the arrow keys would move.
+addEventListener("click", (event) => event.detail && event.target.matches("input") && event.target.blur());
 addEventListener("pointerup", (event) => {
-  if (event.target.matches("input")) setTimeout(() => event.target.blur());
-  else if (event.target.closest("label")) setTimeout(() => document.activeElement.matches("input") && document.activeElement.blur());
+  if (event.target.closest("label")) setTimeout(() => document.activeElement.matches("input") && document.activeElement.blur());
 });
 
 // Pictures
