@@ -234,14 +234,14 @@ def test_what_was_recorded_is_a_dataset(visit: Callable[..., Any], served: Serve
     assert [0, 0, 2, 0] in [episode["action"].tolist() for episode in episodes]
 
 
-def test_a_visitor_is_told_when_the_server_has_gone(visit: Callable[..., Any], catch_run: Path, tmp_path: Path) -> None:
-    with serving(catch_run, tmp_path) as other:
-        page = visit(other.url)
-        page.keyboard.press("r")
-        until(page, "document.querySelector('input[value=recorded]').checked")
-        page.keyboard.press("t")
-        until(page, "document.querySelector('input[value=person]').checked")
-    page.wait_for_selector("#gone:not([hidden])")
+def test_the_replay_and_the_wheel_have_keys(visit: Callable[..., Any]) -> None:
+    page = visit()
+    page.keyboard.press("r")
+    until(page, "document.querySelector('input[value=recorded]').checked")
+    page.keyboard.press("t")
+    until(page, "document.querySelector('input[value=person]').checked")
+    page.keyboard.press("f")
+    until(page, "document.querySelector('#world-mark').textContent === 'an episode begins'")
 
 
 def test_an_agent_without_a_dream_says_so(visit: Callable[..., Any], tmp_path: Path) -> None:
@@ -257,4 +257,5 @@ def test_an_agent_without_a_dream_says_so(visit: Callable[..., Any], tmp_path: P
         assert page.locator("#pictures canvas").count() == 2
         assert "Action values" in page.inner_text("#would-hint")
         assert "ΔQ after burn-in" in page.inner_text("#live")
-        page.close()
+    page.wait_for_selector("#gone:not([hidden])")
+    assert page.inner_text("#gone-text"), "a visitor is told when the server has gone"
