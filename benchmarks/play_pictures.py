@@ -3,8 +3,8 @@
     python -m benchmarks.play_pictures runs/catch --out results/play
 
 Drives the page in Chromium, like a visitor: the agent plays for a while, then eight dreams of one state are dreamed on
-while the world goes along. Writes page-<width>-<scheme>.png, of the first screen, and page-<width>-<scheme>-whole.png
-of all of it. Raises an error if the page complains.
+while the world goes along. Writes page-<width>-<scheme>.png, of the first screen, or with `--whole` of all of it. Ends
+with an error if the page complains.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--steps", type=int, default=40, help="moments before the dreams")
     parser.add_argument("--dreams", type=int, default=8)
+    parser.add_argument("--whole", action="store_true", help="the whole page, not its first screen")
     parser.add_argument("--out", type=Path, default=Path("results/play"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -60,10 +61,9 @@ def main() -> None:
                 page.on("pageerror", lambda error: said.append(str(error)))
                 page.goto(url)
                 prepare(page, args.steps, args.dreams)
-                for name, whole in (("", False), ("-whole", True)):
-                    path = args.out / f"page-{width}-{scheme}{name}.png"
-                    page.screenshot(path=path, full_page=whole)
-                    print(path)
+                path = args.out / f"page-{width}-{scheme}.png"
+                page.screenshot(path=path, full_page=args.whole)
+                print(path)
                 context.close()
         browser.close()
     if said:

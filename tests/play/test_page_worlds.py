@@ -59,6 +59,14 @@ def test_a_world_comes_back_to_every_row_and_goes_on_from_there_the_same() -> No
             world.step(actions[ahead])
             for name, value in visited[ahead + 1][1].items():
                 np.testing.assert_array_equal(world.rows[name], value)
+    # Another way from an earlier row, and both ways can still be gone.
+    first = next(i for i, (_, rows) in enumerate(visited) if rows["is_first"][0] and i > 5)
+    world.go(*visited[first + 2])
+    world.step((actions[first + 2] + 1) % 3)
+    branch = (world.place, world.rows)
+    for place, rows in (visited[first + 4], branch, visited[first + 3], branch):
+        world.go(place, rows)
+        assert world.place is place
     world.close()
 
 
