@@ -172,6 +172,7 @@ def test_a_dream_that_is_over_stays_as_it_is(catch: Subject, monkeypatch: pytest
     np.testing.assert_array_equal(first.saved["state"]["deter"][1], second.saved["state"]["deter"][1])
     assert (first.saved["state"]["deter"][0] != second.saved["state"]["deter"][0]).any()
     assert second.returns[1] == first.returns[1]
+    assert (first.done.tolist(), second.done.tolist()) == ([False] * 3, [False, True, False])
 
 
 def test_dreams_of_one_state_differ_and_the_likeliest_do_not(catch: Subject) -> None:
@@ -217,12 +218,9 @@ def test_surprise_by_hand(catch: Subject, monkeypatch: pytest.MonkeyPatch) -> No
     assert (said.pictures["prior"] == round(255 / 6)).all()
 
 
-@pytest.mark.parametrize(
-    ("predicted", "marked"),
-    [(0.9, [False, False, True]), (0.4, [False, False, False]), (-0.9, [False, False, True])],
-)
+@pytest.mark.parametrize(("predicted", "marked"), [(0.9, True), (0.4, False), (-0.9, True)])
 def test_rewards_that_were_not_paid_are_marked(
-    catch: Subject, monkeypatch: pytest.MonkeyPatch, predicted: float, marked: list[bool]
+    catch: Subject, monkeypatch: pytest.MonkeyPatch, predicted: float, marked: bool
 ) -> None:
     """The smallest reward of Catch is 1, so that half of it counts as one. The ball falls for three rows."""
     assert catch.threshold == 0.5
@@ -236,7 +234,13 @@ def test_rewards_that_were_not_paid_are_marked(
     assert session.path.now.false.tolist() == []
     steps(session, 1)
     assert session.path.now.rows["reward"][0] == 0.0
-    assert session.path.now.false.tolist() == [marked[2]] * 2
+    assert session.path.now.false.tolist() == [marked] * 2
+    monkeypatch.setattr(catch.mind.model.discount, "mean", lambda features: torch.zeros(features.shape[:-1]))  # type: ignore[attr-defined]
+    steps(session, 1)
+    assert session.path.now.dreamed.over.all()  # type: ignore[union-attr]
+    assert session.path.now.false.tolist() == [marked] * 2, "the last reward of a dream counts"
+    monkeypatch.undo()
+    session.fresh()
     session.change(along=False)
     steps(session, 1)
     assert session.path.now.false.tolist() == [], "nobody knows what the world would have paid"

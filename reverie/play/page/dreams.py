@@ -19,7 +19,8 @@ ENDS = Ends(threshold=0.5)
 
 @dataclass(frozen=True)
 class Dreamed:
-    """N dreams at one moment. saved: of the environment. rows: [N, ...] told. over: bool [N], which have ended.
+    """N dreams at one moment. saved: of the environment. rows: [N, ...] told. over: bool [N], which have ended, with
+    this moment or before; done: before, so that nothing of them is new.
 
     step: env_steps dreamed since the beginning. said: by the mind, of these states. returns: sums of rewards [N].
     """
@@ -27,6 +28,7 @@ class Dreamed:
     saved: dict[str, Any]
     rows: Rows
     over: np.ndarray
+    done: np.ndarray
     step: int
     said: Said
     returns: np.ndarray
@@ -41,7 +43,8 @@ class Dreams:
         one = {name: value[:1] for name, value in state.items()}
         self.env = DreamEnv(mind.model, spec, one, count, ENDS)
         rows = self.env.reset(seed)
-        self.now = self._dreamed(rows, np.zeros(count, bool), 0, np.zeros(count))
+        awake = np.zeros(count, bool)
+        self.now = self._dreamed(rows, awake, awake, 0, np.zeros(count))
 
     @property
     def state(self) -> State:
@@ -67,7 +70,7 @@ class Dreams:
             rows["reward"][now.over] = 0.0
         ended = terminal & ~now.over
         rows["is_last"] = rows["is_terminal"] = ended | now.over
-        self.now = self._dreamed(rows, ended | now.over, now.step + 1, now.returns + rows["reward"])
+        self.now = self._dreamed(rows, ended | now.over, now.over, now.step + 1, now.returns + rows["reward"])
 
     def go(self, dreamed: Dreamed) -> None:
         """Return to a moment of these dreams, bit for bit."""
@@ -75,10 +78,10 @@ class Dreams:
             self.env.load_state_dict(dreamed.saved)
             self.now = dreamed
 
-    def _dreamed(self, rows: Rows, over: np.ndarray, step: int, returns: np.ndarray) -> Dreamed:
+    def _dreamed(self, rows: Rows, over: np.ndarray, done: np.ndarray, step: int, returns: np.ndarray) -> Dreamed:
         pictures = {"dream_prior": self.mind.prior(self.state)} if step else {}
         said = self.mind.tell(self.state)
-        return Dreamed(self.env.state_dict(), rows, over, step, said, returns, pictures)
+        return Dreamed(self.env.state_dict(), rows, over, done, step, said, returns, pictures)
 
 
 def spread(rows: Rows, spec: EnvSpec) -> tuple[float | None, Picture | None]:

@@ -176,6 +176,7 @@ def view(session: Session, frame: int) -> bytes:
             "step": dreamed.step,
             "apart": now.apart,
             "over": dreamed.over.tolist(),
+            "done": dreamed.done.tolist(),
             "returns": dreamed.returns.tolist(),
             "false": now.false.tolist(),
             "spread": apart,

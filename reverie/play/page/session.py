@@ -363,7 +363,7 @@ class Session:
         if true != 0.0:
             self.threshold = min(abs(true) / 2, self.threshold or np.inf)
         predicted = np.array(dreamed.said.numbers["learned_reward"])
-        return false_reward(predicted, np.full_like(predicted, true), self.threshold) & ~dreamed.over
+        return false_reward(predicted, np.full_like(predicted, true), self.threshold) & ~dreamed.done
 
     # What it stands on
 

@@ -476,7 +476,7 @@ function grid(view) {
       paint(canvas, main.data.subarray(i * height * width * 3, (i + 1) * height * width * 3), null);
     }
     const caption = figure.querySelector("figcaption");
-    caption.textContent = `${signed(dream.said.reward[i])}${over ? " · the end" : ""}`;
+    caption.textContent = dream.done[i] ? "over" : `${signed(dream.said.reward[i])}${over ? " · the end" : ""}`;
     caption.classList.toggle("false", Boolean(dream.false[i]));
   });
   if (parts.spread) {
@@ -520,7 +520,7 @@ function live(view) {
   const seen = world.said;
   const said = dream ? dream.said : {};
   const first = (x) => (Array.isArray(x) ? x[0] : x);
-  const dreamt = dream && dream.step > 0;
+  const dreamt = dream && dream.step > 0 && !dream.done[0];
   const made = Boolean(dream && dream.false[0]);
   const truth = dream && dream.apart ? "–" : signed(world.reward);
   const rows = [];
@@ -542,7 +542,7 @@ function live(view) {
 
 function would(view) {
   const seen = view.world.said;
-  const dreamed = view.dream && view.dream.step ? view.dream.said : {};
+  const dreamed = view.dream && view.dream.step && !view.dream.done[0] ? view.dream.said : {};
   const flat = (lists) => (lists || []).flat();
   let values = [], other = [], names = [], centred = false, hint = "";
   if (seen.probabilities) {
@@ -587,7 +587,7 @@ function curves(view) {
   const { world, dream } = view;
   for (const position of traces.keys()) if (position > view.newest || position < view.oldest) traces.delete(position);
   const first = (x) => (Array.isArray(x) ? x[0] : x);
-  const dreamt = dream && dream.step > 0;
+  const dreamt = dream && dream.step > 0 && !dream.done[0];
   if (view.position === 0 && view.newest === 0) traces.clear();
   traces.set(view.position, {
     reward: dream && dream.apart ? null : world.reward,
