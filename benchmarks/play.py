@@ -8,8 +8,9 @@ run of a few env_steps (untrained networks are as fast as trained ones), served 
 own, and a client that asks for 60 moments a second and acknowledges each at once, as the page does. Counted are moments
 whose dream went on, of a quiet server (`along`: the agent at the wheel, the world beside; `alone`: the world waits;
 `sixteen`: 16 dreams at once) and of one under abuse (`abused`: like `along`, while three clients that never read have
-16 dreams each played for them and send garbage, and 50 sockets open and close). Also how long the command takes until
-the page can be opened, and the server's memory before and after the abuse (proportional set size).
+16 dreams each played for them and send garbage, and 50 sockets open and close). Also the server's processor time for
+each (which does not depend on who else is on the machine, as the rate does), how long the command takes until the page
+can be opened, and the server's memory before and after the abuse (proportional set size).
 """
 
 from __future__ import annotations
@@ -77,6 +78,11 @@ class Server:
         origin = f"http://{self.host}"
         options = {"compression": None, "max_size": None, "close_timeout": 0.2, **more}
         return connect(f"ws://{self.host}/play?key={self.key}", origin=origin, **options)  # type: ignore[arg-type]
+
+    def processor(self) -> float:
+        """Processor seconds so far, of all its threads."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def memory(self) -> float:
         """Proportional set size in bytes."""
@@ -194,18 +200,20 @@ def measure(run_dir: Path, seconds: float) -> dict[str, Any]:
     with serving(run_dir) as server, ExitStack() as stack:
         client = stack.enter_context(server.visit())
         result: dict[str, Any] = {"seconds_until_open": server.seconds}
-        rates = {
-            "along": dreamed(client, seconds),
-            "alone": dreamed(client, seconds, along=False),
-            "sixteen": dreamed(client, seconds, dreams=16),
-        }
+        rates, spent = {}, {}
+        for name, settings in {"along": {}, "alone": {"along": False}, "sixteen": {"dreams": 16}}.items():
+            began, clock = server.processor(), time.perf_counter()
+            rates[name] = dreamed(client, seconds, **settings)
+            moments = rates[name] * (time.perf_counter() - clock)
+            spent[name] = 1e3 * (server.processor() - began) / max(moments, 1.0)
         with abuse(server):  # once, so that what is loaded then is there before
             dreamed(client, 1.0)
         before = settled(server, client)
         with abuse(server):
             rates["abused"] = dreamed(client, seconds)
         after = settled(server, client)
-        result |= {"frames_per_second": rates, "pss_bytes": {"before_abuse": before, "after_abuse": after}}
+        result |= {"frames_per_second": rates, "processor_ms_per_frame": spent}
+        result |= {"pss_bytes": {"before_abuse": before, "after_abuse": after}}
     return result
 
 

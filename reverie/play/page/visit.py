@@ -120,18 +120,16 @@ class Visit(threading.Thread):
 
     def _take(self, session: Session, wait: float) -> None:
         """Do what was asked for, waiting for that so many seconds at most."""
-        try:
-            command = self._commands.get(timeout=wait) if wait > 0 else self._commands.get_nowait()
-            while True:
+        with suppress(queue.Empty):
+            for number in range(QUEUE):  # and not for ever, however fast they come
+                waits = number == 0 and wait > 0
+                command = self._commands.get(timeout=wait) if waits else self._commands.get_nowait()
                 try:
                     self._do(session, command)
                 except UserError as error:
                     session.running = False
                     self._dirty = True
                     self.fail(str(error))
-                command = self._commands.get_nowait()
-        except queue.Empty:
-            pass
 
     def _step(self, session: Session) -> None:
         try:
