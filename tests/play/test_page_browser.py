@@ -195,7 +195,6 @@ def test_everything_can_be_reached_with_a_keyboard(visit: Callable[..., Any]) ->
     assert page.locator("body").get_attribute("data-position") == "1", "a slider keeps its keys"
     page.keyboard.press(".")
     at(page, 2)
-    page.keyboard.press("Space")
     page.focus("#stage")
     page.keyboard.press("Space")
     until(page, "document.querySelector('#play').getAttribute('aria-pressed') === 'true'")
