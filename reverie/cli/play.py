@@ -21,7 +21,12 @@ from reverie.errors import UserError
 @click.option("--device", default="cpu", show_default=True, help="auto, cpu or cuda.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of episodes and dreams.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads of torch.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; others can reach others.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Another one can be reached from elsewhere.",
+)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="Port; 0: a free one.")
 @click.option("--browser/--no-browser", default=None, help="Open a browser [if there is one].")
 def play(
@@ -42,7 +47,9 @@ def play(
     """
     require_run(run_dir)
     import os
+    import threading
     import webbrowser
+    from contextlib import suppress
 
     try:
         import starlette  # noqa: F401
@@ -61,11 +68,13 @@ def play(
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
     opener = None
     if browser is not False:
-        try:
+        with suppress(webbrowser.Error):
             opener = webbrowser.get()
-        except webbrowser.Error:
-            if browser:
-                raise UserError("there is no browser to open here; leave --browser out and open the address") from None
+        # One in the terminal cannot show the page; what $BROWSER names is what the user wants.
+        if type(opener) is webbrowser.GenericBrowser and "BROWSER" not in os.environ:
+            opener = None
+        if opener is None and browser:
+            raise UserError("there is no browser to open here; leave --browser out and open the address")
     subject = Subject(run_dir, checkpoint, device, seed)
     if start == "replay" and not subject.describe()["replay"]:
         raise UserError(f"{run_dir} has no replay to start from; leave --start out")
@@ -87,9 +96,9 @@ def play(
         click.echo(f"{subject.config.name} on {subject.spec.id}, after {subject.env_steps} env_steps")
         click.echo(f"open {where}")
         if not is_local(host):
-            click.echo(f"note: others can reach {host} too, and play if they have this address", err=True)
+            click.echo(f"note: {host} is reached from elsewhere too: whoever has this address can play", err=True)
         click.echo("Ctrl-C ends it")
         if opener is not None:
-            opener.open(where)
+            threading.Thread(target=opener.open, args=(where,), daemon=True).start()
 
     serve(Page(subject, key, hosts, recording, start), listening, ready)

@@ -87,7 +87,9 @@ def once(folder: Path, agent: str, env: str, settings: dict[str, Any]) -> Path:
     try:
         folder.mkdir()
     except FileExistsError:
+        until = time.monotonic() + 300
         while not (folder / "done").exists():
+            assert time.monotonic() < until, "the process that trains this run has not come to an end"
             time.sleep(0.2)
     else:
         made(agent, env, folder / "run", settings)

@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 import webbrowser
 from pathlib import Path
 
@@ -87,8 +88,16 @@ def test_a_run_that_is_trained_meanwhile_is_played_from_its_newest_checkpoint(ru
     assert Subject(run_dir).threshold == 0.5
 
 
-def test_ctrl_c_ends_it_and_frees_its_port(run_dir: Path, tmp_path: Path) -> None:
-    with serving(run_dir, tmp_path, "--start", "replay") as served:
+def test_a_browser_is_opened_and_ctrl_c_ends_it(run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script, opened = tmp_path / "browse", tmp_path / "opened"
+    script.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("BROWSER", str(script))
+    with serving(run_dir, tmp_path, "--start", "replay", "--browser") as served:
+        until = time.monotonic() + 20
+        while not (opened.exists() and opened.read_text()) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert opened.read_text().strip() == served.url
         served.process.send_signal(signal.SIGINT)
         assert served.process.wait(20) == 0
         with socket.socket() as again:
