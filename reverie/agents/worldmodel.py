@@ -178,9 +178,12 @@ class WorldModel(nn.Module):
         prior = self.rssm.prior(states["deter"])
         return Seen(states, posterior, prior, self.rssm.feature(states), embed, prepared, action, last)
 
-    def imagine(self, state: State, action: Tensor, u: Tensor) -> State:
-        """One step without an observation. action: encoded [B, A]; u: uniform [B, `latent_noise`]."""
-        return self.rssm.imagine_step(state, action, u)
+    def imagine(self, state: State, action: Tensor, u: Tensor | None) -> State:
+        """One step without an observation. action: encoded [B, A]; u: uniform [B, `latent_noise`].
+
+        None: no noise, but the most likely latent of each step.
+        """
+        return self.rssm.likely_step(state, action) if u is None else self.rssm.imagine_step(state, action, u)
 
     def losses(self, seen: Seen, rows: Mapping[str, Tensor], metrics: dict[str, Tensor]) -> Losses:
         """All losses of the rows that were seen, each a mean over rows. Fills `metrics` with what is not a loss."""

@@ -4,7 +4,7 @@ Errors of the user are one line on standard error and exit code 2. Heavy modules
 them, so that help and slips of the keyboard are answered at once. `root` is the group, the other files its commands.
 """
 
-from reverie.cli import evidence, export, keys, runs, status, tools, zoo
+from reverie.cli import evidence, export, keys, play, runs, status, tools, zoo
 from reverie.cli.root import cli, main
 
-__all__ = ["cli", "evidence", "export", "keys", "main", "runs", "status", "tools", "zoo"]
+__all__ = ["cli", "evidence", "export", "keys", "main", "play", "runs", "status", "tools", "zoo"]

@@ -38,6 +38,30 @@ class Dataset:
         """Rows in all streams."""
         return sum(length for files in self._files.values() for _, length, _ in files)
 
+    def begin(self, stream: int) -> int:
+        """Absolute index of the oldest row of a stream that is there."""
+        return self._files[stream][0][0]
+
+    def place(self, number: int) -> tuple[int, int]:
+        """Stream and absolute index of the row `number`, counted through all streams one after another.
+
+        Raises IndexError unless 0 <= number < len(self).
+        """
+        rest = number
+        for stream in self.streams:
+            for start, length, _ in self._files[stream]:
+                if 0 <= rest < length:
+                    return stream, start + rest
+                rest -= length
+        raise IndexError(f"there are {len(self)} rows, got {number}")
+
+    def chunk(self, stream: int, index: int) -> Chunk:
+        """The chunk that has a row of a stream, by its absolute index. Raises IndexError if none has it."""
+        for start, length, path in self._files.get(stream, []):
+            if start <= index < start + length:
+                return read_chunk(path)
+        raise IndexError(f"there is no row {index} of stream {stream}")
+
     def chunks(self, stream: int | None = None) -> Iterator[Chunk]:
         """Chunks of one stream, or of all streams one after another."""
         for name in self.streams if stream is None else [stream]:

@@ -90,6 +90,7 @@ class AtariVector(VectorEnv):
             flags=asdict(flags),
             resume="replay",
         )
+        self.action_names = [action.name for action in self._env.ale.get_action_set()]
         self._life_loss, self._max_frames = flags.life_loss, flags.max_frames
         self._seed: int | None = None
         self._game = np.zeros(num_envs, np.int64)

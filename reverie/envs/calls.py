@@ -48,6 +48,19 @@ def step(id: object, env: gymnasium.Env, action: Any) -> tuple[Any, float, bool,
     return observation, value, bool(terminated), bool(truncated), info
 
 
+def action_names(env: gymnasium.Env) -> tuple[str, ...]:
+    """What its discrete actions are called: its ``action_names``, or its ``get_action_meanings()``; () if it is silent.
+
+    Names of another number than its actions are no help and are left out.
+    """
+    inner, count = env.unwrapped, getattr(env.action_space, "n", None)
+    said = getattr(inner, "action_names", None)
+    if said is None and callable(meanings := getattr(inner, "get_action_meanings", None)):
+        said = meanings()
+    names = tuple(str(name) for name in said or ())
+    return names if len(names) == count else ()
+
+
 def number(reward: Any) -> float | None:
     """A reward as a number, one in an array too; None if it is none."""
     array = np.asarray(reward)

@@ -27,6 +27,8 @@ class Catch(gymnasium.Env[np.ndarray, np.int64]):
     Source: rules as the "catch" experiment of bsuite (Osband et al. 2020), on a square board.
     """
 
+    action_names = ("left", "stay", "right")
+
     def __init__(self, size: int = 32, cells: int = 8, ball: int | None = None) -> None:
         if cells < 3 or size < cells:
             raise UserError(f"cells {cells} and size {size} must satisfy 3 <= cells <= size")

@@ -34,6 +34,7 @@ class Crafter(gymnasium.Env[np.ndarray, np.int64]):
         import crafter
 
         self._game = crafter.Env(size=(size, size), reward=reward, length=length, seed=0)
+        self.action_names = tuple(self._game.action_names)
         self.observation_space = spaces.Box(0, 255, (size, size, 3), np.uint8)
         self.action_space = spaces.Discrete(int(self._game.action_space.n))
         _order_chunks(self._game._world)

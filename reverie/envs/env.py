@@ -11,7 +11,7 @@ and extras. A source may end an episode in one of two ways, and both are exact::
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -81,6 +81,8 @@ class VectorEnv(ABC):
     num_envs: int
     render_fps: float | None = None
     """pictures a second at which `render` is to be seen, where the source says so"""
+    action_names: Sequence[str] = ()
+    """what discrete actions are called, one name each, where the source says so"""
 
     @property
     def adapter(self) -> Adapter:

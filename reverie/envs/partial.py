@@ -47,7 +47,7 @@ class Partial(VectorEnv):
 
     def __init__(self, env: VectorEnv, flicker: float = 0.0, mask: Mask = ()) -> None:
         self.env = env
-        self.num_envs, self.render_fps = env.num_envs, env.render_fps
+        self.num_envs, self.render_fps, self.action_names = env.num_envs, env.render_fps, env.action_names
         self._flicker = _checked_flicker(env, flicker)
         self._entries = _masked_entries(env, mask)
         flags = {**env.spec.flags, "flicker": self._flicker, "mask": {k: list(v) for k, v in self._entries.items()}}

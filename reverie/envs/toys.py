@@ -94,6 +94,8 @@ class TMaze(gymnasium.Env[np.ndarray, np.int64]):
     (Ni et al. 2023, "When do transformers shine in RL?", section 5.1).
     """
 
+    action_names = ("up", "down")
+
     def __init__(
         self,
         length: int = 10,

@@ -63,6 +63,7 @@ class SyncVector(Streams):
         )
         super().__init__(described, len(envs))
         self.render_fps = (first.metadata or {}).get("render_fps")
+        self.action_names = calls.action_names(first)
         claim(self, id, envs)
         spaces = (first.observation_space, first.action_space)
         self._make = make and partial(_made_anew, id, make, spaces)

@@ -106,3 +106,8 @@ class StateSpace(nn.Module, ABC):
         """State after one step of the prior. action: [B, action], u: [B, noise]."""
         deter = self.advance(state, action)
         return {"deter": deter, "stoch": self.latent.sample(self.prior(deter), u)}
+
+    def likely_step(self, state: State, action: Tensor) -> State:
+        """State after one step of the prior, with its most likely latent in place of a sample."""
+        deter = self.advance(state, action)
+        return {"deter": deter, "stoch": self.latent.mode(self.prior(deter))}

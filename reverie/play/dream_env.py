@@ -103,14 +103,15 @@ class DreamEnv(VectorEnv):
             rows[name][streams] = value
         return Step(rows, closing, streams)
 
-    def advance(self, action: np.ndarray, u: np.ndarray) -> tuple[Rows, np.ndarray]:
+    def advance(self, action: np.ndarray, u: np.ndarray, likely: bool = False) -> tuple[Rows, np.ndarray]:
         """Rows [N] of every stream one step on, none of them begun anew, and whether they are terminal.
 
-        u: uniform [N, latent_noise + 1], the last number of which decides drawn ends.
+        u: uniform [N, latent_noise + 1], the last number of which decides drawn ends. likely: take the most likely
+        latents instead of sampling them.
         """
         model = self.model
         with torch.inference_mode():
-            noise = torch.from_numpy(u[:, :-1].astype(np.float32)).to(model.device)
+            noise = None if likely else torch.from_numpy(u[:, :-1].astype(np.float32)).to(model.device)
             encoded = model.actions.encode(torch.from_numpy(np.asarray(action)).to(model.device))
             self.state = model.imagine(self.state, encoded, noise)
             predicted = model.tell(self.state)
