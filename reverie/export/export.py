@@ -19,6 +19,7 @@ from reverie.export.trace import OPSET, Session, Traced, examples, need, trace
 from reverie.play.card import as_markdown, model_card
 from reverie.report.record import to_json
 from reverie.run.saved_config import versions
+from reverie.run.zoo import resolve
 
 To = Literal["onnx", "torch", "web"]
 CLOSE = 1e-4
@@ -50,7 +51,7 @@ def export(
     Raises UserError if there is no such run or checkpoint, `out` is not empty, a package is missing, or the agent
     cannot be exported; nothing is left behind then.
     """
-    run_dir, out = Path(run_dir), Path(out)
+    run_dir, out = resolve(run_dir), Path(out)
     _check_free(out)
     package = find_runtime(runtime) if to == "web" else None
     for name in ("onnx", "onnxscript", "onnxruntime") if to != "torch" else ():

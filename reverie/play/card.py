@@ -16,6 +16,7 @@ from reverie.report.record import read_metrics
 from reverie.run.build import build_env
 from reverie.run.checkpoint import Checkpoints, load_tree
 from reverie.run.saved_config import load_chain, versions
+from reverie.run.zoo import resolve
 
 FORMAT = 1
 """of the document"""
@@ -36,7 +37,7 @@ def model_card(run_dir: str | Path, checkpoint: str = "latest", spec: EnvSpec | 
     is made once. What exports a run adds ``files``: name -> {what, bytes, inputs, outputs}.
     Raises UserError if there is no such run or checkpoint, or its environment cannot be made.
     """
-    run_dir = Path(run_dir)
+    run_dir = resolve(run_dir)
     chain = load_chain(run_dir)
     config, entry = chain.config, find(chain.config.name)
     made = load_tree(Checkpoints(run_dir).find(checkpoint), ())

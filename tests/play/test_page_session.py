@@ -48,6 +48,7 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Subject]:
         "dqn": Subject(made("dqn", "CartPole-v1", base / "dqn", {**VALUES, "agent.hidden": 8})),
         "a2c": Subject(made("a2c", "toy/catch", base / "a2c", {**VALUES, "run.env_steps": 40})),
         "vectors": Subject(dreamer("Pendulum-v1", base / "vectors")),
+        "apex-dpg": Subject(made("apex-dpg", "Pendulum-v1", base / "dpg", {**VALUES, "run.env_steps": 40})),
     }
 
 
@@ -476,6 +477,16 @@ def test_an_actor_critic_tells_probabilities_and_value(others: dict[str, Subject
     said = unpack(view(session, 0))[0]["world"]["said"]
     assert sum(said["probabilities"][0]) == pytest.approx(1.0, abs=1e-5)
     assert len(said["value"]) == 1
+
+
+def test_a_deterministic_actor_tells_its_action_and_what_it_is_worth(others: dict[str, Subject]) -> None:
+    subject = others["apex-dpg"]
+    session = Session(subject)
+    session.change(wheel="agent")
+    assert session.step()
+    said = unpack(view(session, 0))[0]["world"]["said"]
+    assert len(said["value"]) == len(said["mean"]) == 1
+    assert -1 < said["mean"][0] < 1
 
 
 def test_continuous_actions_and_numbers_are_dreamed(others: dict[str, Subject]) -> None:

@@ -5,6 +5,7 @@
 | `Dreaming` | with a world model | action, value, predicted reward and continuation, latents, surprise |
 | `Valuing` | value-based ones | action values, memory, what the memory changes |
 | `Critical` | actor-critics | probabilities of actions, value, memory |
+| `Steering` | deterministic actors | action, its value |
 | `Mind` | all others | the action |
 
 Minds belong to the networks and keep nothing: memories are passed in and returned. Noise is passed in too.
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from reverie.agents.actor_policy import ActorCriticPolicy
 from reverie.agents.agent import Policy, Seat
+from reverie.agents.dpg_policy import DPGPolicy
 from reverie.agents.dreamer_policy import DreamerPolicy
 from reverie.agents.filter_policy import FilterPolicy
 from reverie.agents.inputs import core_state
@@ -227,6 +229,19 @@ class Critical(Mind):
         (params, value), after = policy.unroll(memory, {name: x.unsqueeze(0) for name, x in rows.items()}, tape)
         numbers = {"value": [float(value[0, 0])], **distribution(policy.actions, params[0])}
         return Said(numbers, memory_pictures(after))
+
+
+class Steering(Mind):
+    """Mind of a deterministic actor with a critic of its actions."""
+
+    policy: DPGPolicy
+    lacks = ("It has no world model, so there is no dream.", "Its actions have no probabilities: it takes one.")
+
+    def say(self, memory: State, rows: Mapping[str, Tensor], tape: Tape, before: Sequence[Rows]) -> Said:
+        """Mean of the exploring policy, which is the action, and its value."""
+        obs, _ = self.policy.stacks.step(memory, rows)
+        action = self.policy.actor(obs)
+        return Said({"value": [float(self.policy.critic(obs, action)[0])], "mean": action[0].tolist()})
 
 
 def delta_q(burnt: Tensor, carried: Tensor) -> float:

@@ -11,6 +11,7 @@ import torch
 
 from reverie.agents.actor_policy import ActorCriticPolicy
 from reverie.agents.agent import Agent, placed
+from reverie.agents.dpg_policy import DPGPolicy
 from reverie.agents.dreamer import Dreamer
 from reverie.agents.filter_policy import FilterPolicy
 from reverie.agents.q_policy import QPolicy
@@ -23,12 +24,14 @@ from reverie.errors import UserError
 from reverie.nets.encoders import is_image
 from reverie.nets.latents import Gaussian
 from reverie.ops.transforms import reward_transform
+from reverie.play.envs import build_world
 from reverie.play.load import load_parts
 from reverie.play.page.controls import Controls, controls
-from reverie.play.page.minds import Critical, Dreaming, Mind, Valuing
+from reverie.play.page.minds import Critical, Dreaming, Mind, Steering, Valuing
 from reverie.report.prediction import reward_threshold
 from reverie.run.build import build_agent, build_env, pick_device
 from reverie.run.saved_config import load_config
+from reverie.run.zoo import resolve
 
 BURN_IN = 40
 """rows of a burn-in where the run has none of its own (R2D2's)"""
@@ -49,7 +52,7 @@ class Subject:
     """A run to play with. Raises UserError if it has no checkpoint, or actions that nobody can steer."""
 
     def __init__(self, run_dir: Path, checkpoint: str = "latest", device: str = "cpu", seed: int = 0) -> None:
-        self.run_dir, self.seed = Path(run_dir), seed
+        self.run_dir, self.checkpoint, self.seed = resolve(run_dir), checkpoint, seed
         self.config: Config = load_config(self.run_dir)
         env = build_env(self.config, 1)
         shut(env)
@@ -68,7 +71,7 @@ class Subject:
 
     def environment(self) -> VectorEnv:
         """A fresh environment of one stream; where nothing of its observations is a picture, one that draws itself."""
-        return build_env(self.config, 1, drawn=not self.images)
+        return build_world(self.config, self.run_dir, 1, self.checkpoint, drawn=not self.images)
 
     def learned(self, reward: float) -> float:
         """A reward as the model learns it."""
@@ -168,6 +171,8 @@ def _mind(run_dir: Path, checkpoint: str, agent: Agent, config: Config, device: 
         return Valuing(policy, config.replay.window.context or BURN_IN), env_steps
     if isinstance(policy, ActorCriticPolicy):
         return Critical(policy), env_steps
+    if isinstance(policy, DPGPolicy):
+        return Steering(policy), env_steps
     return Mind(policy), env_steps
 
 
