@@ -15,6 +15,7 @@ from gymnasium import spaces
 from page_runs import VALUES, dreamer, made
 
 import reverie
+from reverie import overrides
 from reverie.agents.agent import Seat
 from reverie.agents.noise import Tape
 from reverie.data.rows import OBS, row_spec
@@ -539,6 +540,20 @@ def test_what_was_played_is_a_dataset(catch: Subject, tmp_path: Path) -> None:
     assert said["run"] == "catch"
     assert said["streams"]["0"]["by"] == {"person": 7}
     assert said["streams"]["0"]["scores"] == [float(e["reward"].sum()) for e in episodes[:2]]
+
+
+def test_an_agent_learns_from_what_was_played(catch: Subject, tmp_path: Path) -> None:
+    session = Session(catch, 1, Recorder(Recording(tmp_path / "played", catch.spec, {})))
+    session.record(True)
+    for k in range(4):
+        play_one(session, k % 3, 1, 2)
+    session.close()
+    keys = {"dataset.path": str(tmp_path / "played"), "run.env_steps": 30, "run.prefill": 0, "run.pretrain": 1}
+    keys |= {"run.train_ratio": 4.0, "replay.batch": 4}
+    config = overrides.apply(catch.config, {**keys, "run.eval_episodes": 2})
+    assert reverie.train(config, tmp_path / "run")["finished"]
+    (ours,) = (reverie.open_dataset(tmp_path / "run" / "replay").rows(0),)
+    np.testing.assert_array_equal(ours["action"], reverie.open_dataset(tmp_path / "played").rows(0)["action"])
 
 
 def test_going_back_behind_what_is_written(catch: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
