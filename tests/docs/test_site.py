@@ -16,7 +16,7 @@ def test_the_site_has_no_broken_link(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     first = (tmp_path / "index.html").read_text()
-    assert 'src="results/catch/dream.png"' in first
-    assert (tmp_path / "results" / "catch" / "dream.png").exists()
+    assert 'src="results/play/page-1280-light.png"' in first
+    assert (tmp_path / "results" / "play" / "page-1280-light.png").exists()
     equations = (tmp_path / "reference" / "equations.html").read_text()
     assert 'id="reverie.ops.returns.lambda_returns"' in equations
