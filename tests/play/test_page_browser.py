@@ -77,7 +77,8 @@ def until(page: Any, expression: str) -> None:
         if page.evaluate(expression):
             return
         page.wait_for_timeout(50)
-    raise AssertionError(expression)
+    shown = page.evaluate("[...document.querySelectorAll('[id$=-under], #play-text, .held')].map((e) => e.textContent)")
+    raise AssertionError(f"{expression}; the page shows {shown}")
 
 
 def column(picture: np.ndarray) -> int:

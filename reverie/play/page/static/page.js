@@ -137,7 +137,7 @@ function makeActions(controls) {
         finger = i;
         act();
       };
-      button.onpointerup = button.onpointercancel = () => {
+      button.onpointerup = button.onpointercancel = button.onlostpointercapture = () => {
         finger = null;
         act();
       };
