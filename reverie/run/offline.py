@@ -115,11 +115,18 @@ class Offline(Runner):
         self.save()  # from here on the dataset is not needed
 
     def fill(self, dataset: Dataset) -> None:
-        """Put all rows of the dataset into the store; stream k of the run is the k-th stream of the dataset."""
+        """Put all rows of the dataset into the store; stream k of the run is the k-th stream of the dataset.
+
+        Raises UserError where rows or states are not such as the store takes.
+        """
         for stream, name in enumerate(dataset.streams):
             start = 0
             for chunk in dataset.chunks(name):
-                self.store.add_chunk(self._ours(chunk, stream, start))
+                ours = self._ours(chunk, stream, start)
+                try:
+                    self.store.add_chunk(ours)
+                except ValueError as error:  # states of other networks, or an episode that was left in its middle
+                    raise UserError(f"{dataset.folder}: rows of stream {name} cannot be taken: {error}") from error
                 start += len(chunk)
 
     def _ours(self, chunk: Chunk, stream: int, start: int) -> Chunk:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import reverie
 from reverie import overrides
 from reverie.cli import cli
 from reverie.config import Config
+from reverie.data.chunks import chunk_path, write_chunk
 from reverie.data.dataset import open_dataset
 from reverie.data.rows import Rows
 from reverie.errors import UserError
@@ -138,3 +140,14 @@ def test_the_command_line(made: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, [*line, str(tmp_path / "run")])
     assert result.exit_code == 2
     assert "none has no chunk files" in result.output
+
+
+def test_an_episode_that_was_left_in_its_middle_is_one_line(made: Path, tmp_path: Path) -> None:
+    chunk = next(open_dataset(made / "replay").chunks())
+    rows = {name: value.copy() for name, value in chunk.rows.items()}
+    rows["is_first"][1:] = True
+    (tmp_path / "cut").mkdir()
+    write_chunk(chunk_path(tmp_path / "cut", 0, 0), replace(chunk, stream=0, start=0, rows=rows))
+    settings = config("toy/catch", dataset__path=str(tmp_path / "cut"))
+    with pytest.raises(UserError, match=r"cut: rows of stream 0 cannot be taken: .* an episode begins with is_first"):
+        reverie.train(settings, tmp_path / "run")
