@@ -37,9 +37,14 @@ from reverie.agents.plan_search import Spread, make_search
 from reverie.data.rows import State
 from reverie.nets.actions import Actions
 from reverie.ops.categorical import sample_categorical
+from reverie.ops.loop import Tensors, loop
 
 Policy = Callable[[State, Tensor], Tensor]
 """States of N rows and uniform noise [N, actions.noise] -> encoded actions [N, A]."""
+
+
+_TOTAL, _WEIGHT = "return so far", "discount so far"
+"""beside the names of the state, while a sequence is imagined"""
 
 
 class Imagines(Protocol):
@@ -145,7 +150,6 @@ def _noise_sizes(config: PlanConfig, actions: Actions, noise: int) -> list[int]:
     ]
 
 
-@torch.no_grad()
 def plan(
     model: Imagines,
     state: State,
@@ -165,6 +169,9 @@ def plan(
     No gradient. A candidate whose return is NaN ranks last; where too few are left, the value and the action are NaN.
     Raises ValueError if shapes do not fit, or if a policy is missing or has nothing to propose.
     """
+    if torch.is_grad_enabled():  # Switched only where it must be: exported programs hold no switches around a scan.
+        with torch.no_grad():
+            return plan(model, state, actions, config, u, before, first, policy)
     streams, noise = u.shape[0], model.noise
     sizes = _noise_sizes(config, actions, noise)
     if u.dim() != 2 or u.shape[1] != sum(sizes):
@@ -184,17 +191,25 @@ def plan(
 
     search = make_search(actions, config)
     mean, std = search.start(streams, config.horizon, u.device, None if before is None else before.mean, first)
-    for i in range(config.iterations):
-        candidates = search.draw(mean, std, u_draws[:, i])
+
+    def refit(spread: Tensors, given: Tensors) -> tuple[Tensors, Tensors]:
+        """Mean and std of the elites; and the elites, with their returns and weights."""
+        candidates = search.draw(spread["mean"], spread["std"], given["draws"])
         if proposals is not None:
             candidates = torch.cat([proposals, candidates], 1)
-        returns = imagined_returns(model, state, candidates, u_model[:, i])
+        returns = imagined_returns(model, state, candidates, given["model"])
         returns = torch.where(returns.isnan(), -torch.inf, returns)
         best, index = returns.topk(config.elites, -1)
         elites = candidates.gather(1, index[..., None, None].expand(-1, -1, *candidates.shape[2:]))
         # With temperature 0 all are the same, and NaN if one of them is -inf.
         weights = (config.temperature * best).softmax(-1)
-        mean, std = search.refit(elites, weights, mean)
+        mean, std = search.refit(elites, weights, spread["mean"])
+        return {"mean": mean, "std": std}, {"elites": elites, "best": best, "weights": weights}
+
+    given = {"draws": u_draws.transpose(0, 1), "model": u_model.transpose(0, 1)}
+    spread, last = loop(refit, {"mean": mean, "std": std}, given)
+    mean, std = spread["mean"], spread["std"]
+    elites, best, weights = last["elites"], last["best"], last["weights"]
     # An elite without a return weighs nothing, but 0 * -inf is NaN.
     value = torch.where(weights == 0.0, 0.0, weights * best).sum(-1)
     if config.method == "cem":
@@ -210,14 +225,20 @@ def imagined_returns(model: Imagines, state: State, candidates: Tensor, noise: T
 
     state: name -> [B, ...]. candidates: encoded [B, N, H, A]. noise: uniform [B, N, H, model.noise].
     """
-    streams, count, horizon, _ = candidates.shape
+    streams, count = candidates.shape[:2]
     state = _repeated(state, count)
     total: Tensor = candidates.new_zeros(streams * count)
-    weight = torch.ones_like(total)
-    for t in range(horizon):
-        state, reward, discount = _imagine(model, state, candidates[:, :, t].flatten(0, 1), noise[:, :, t])
-        total, weight = total + weight * reward, weight * discount
-    return (total + weight * model.value(state)).view(streams, count)
+
+    def step(carry: Tensors, given: Tensors) -> tuple[Tensors, Tensors]:
+        before = {name: carry[name] for name in state}
+        after, reward, discount = _imagine(model, before, given["action"].flatten(0, 1), given["noise"])
+        total, weight = carry[_TOTAL], carry[_WEIGHT]
+        return {**after, _TOTAL: total + weight * reward, _WEIGHT: weight * discount}, {}
+
+    given = {"action": candidates.movedim(2, 0), "noise": noise.movedim(2, 0)}
+    end, _ = loop(step, {**state, _TOTAL: total, _WEIGHT: torch.ones_like(total)}, given)
+    value = model.value({name: end[name] for name in state})
+    return (end[_TOTAL] + end[_WEIGHT] * value).view(streams, count)
 
 
 def _follow(model: Imagines, policy: Policy, state: State, u: Tensor, noise: Tensor) -> Tensor:

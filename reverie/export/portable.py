@@ -2,46 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.export import ExportedProgram
 
 # Wichura 1988, algorithm AS 241, PPND7: numerators and denominators of the rational functions, lowest power first.
 _MIDDLE = ((3.3871327179, 50.434271938, 159.29113202, 59.109374720), (1.0, 17.895169469, 78.757757664, 67.187563600))
 _TAIL = ((1.4234372777, 2.7568153900, 1.3067284816, 0.17023821103), (1.0, 0.73700164250, 0.12021132975))
 
 
-class Portable(TorchFunctionMode):
-    """Context in which a trace takes operations that ONNX runtimes have, for those that they do not have.
+def portable(program: ExportedProgram) -> ExportedProgram:
+    """The program with operations that ONNX runtimes have, for those that they do not have; in its loops, too.
 
     Phi^-1 by rational functions; tanh by exp, because runtimes' own is off by some 2e-7, which near 1 is all that the
     density of a squashed normal depends on; the first of the largest booleans, products and quotients of bytes in
     int32.
     """
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
-    ) -> Any:
-        """The operation, or what stands for it."""
-        kwargs = kwargs or {}
-        if func is torch.special.ndtri:
-            return normal_quantile(*args, **kwargs)
-        if func in (torch.tanh, torch.Tensor.tanh):
-            return squashed(*args, **kwargs)
-        first = args[0] if args and isinstance(args[0], Tensor) else None
-        if func is torch.Tensor.max and first is not None and first.dtype == torch.bool and len(args) == 2:
-            x = first.to(torch.int32)
-            return torch.return_types.max((x.amax(args[1]).to(torch.bool), x.argmax(args[1])))
-        if func in _BYTES and first is not None and all(_is_byte(x) for x in args):
-            wide = [x.to(torch.int32) if isinstance(x, Tensor) else x for x in args]
-            return func(*wide, **kwargs).to(torch.uint8)
-        return func(*args, **kwargs)
+    return program.run_decompositions(dict(_WRITTEN))
 
 
-_BYTES = {torch.Tensor.mul, torch.Tensor.__mul__, torch.mul, torch.Tensor.__rmul__, torch.Tensor.div, torch.div}
+def first_largest(x: Tensor, dim: int, keepdim: bool = False) -> Any:
+    """Largest of booleans along an axis and the place of the first of them, as `Tensor.max`; other dtypes as torch."""
+    if x.dtype != torch.bool:
+        return NotImplemented
+    numbers = x.to(torch.int32)
+    return numbers.amax(dim, keepdim).to(torch.bool), numbers.argmax(dim, keepdim)
+
+
+def multiplied(x: Tensor, y: Tensor | int) -> Any:
+    """x y modulo 256 of bytes; other dtypes as torch."""
+    return torch.mul(_wide(x), _wide(y)).to(torch.uint8) if _is_byte(x) and _is_byte(y) else NotImplemented
+
+
+def divided(x: Tensor, y: Tensor | int, *, rounding_mode: str | None) -> Any:
+    """Whole quotient of bytes; other dtypes, and quotients that are not rounded, as torch."""
+    if rounding_mode is None or not (_is_byte(x) and _is_byte(y)):
+        return NotImplemented
+    return torch.div(_wide(x), _wide(y), rounding_mode=rounding_mode).to(torch.uint8)
+
+
+def _wide(x: Tensor | int) -> Tensor | int:
+    return x.to(torch.int32) if isinstance(x, Tensor) else x
 
 
 def _is_byte(x: Any) -> bool:
@@ -77,3 +80,14 @@ def _polynomial(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
     for c in reversed(coefficients[:-1]):
         value = value * x + c
     return value
+
+
+_ATEN = torch.ops.aten
+_WRITTEN = {
+    _ATEN.special_ndtri.default: normal_quantile,
+    _ATEN.tanh.default: squashed,
+    _ATEN.max.dim: first_largest,
+    _ATEN.mul.Tensor: multiplied,
+    _ATEN.div.Tensor_mode: divided,
+}
+"""operation -> what it is written as"""

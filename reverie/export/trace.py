@@ -19,7 +19,7 @@ from torch.export.graph_signature import InputKind
 from reverie.errors import UserError
 from reverie.export.graphs import Graph
 from reverie.export.port import Port
-from reverie.export.portable import Portable
+from reverie.export.portable import portable
 
 OPSET = 20
 """of ONNX's default operators that files are written in"""
@@ -64,7 +64,7 @@ class Traced:
         with _quiet():
             try:
                 written = torch.onnx.export(
-                    self.program,
+                    portable(self.program),
                     (self.example,),
                     input_names=[port.name for port in self.graph.inputs],
                     output_names=[port.name for port in self.outputs],
@@ -95,7 +95,7 @@ def trace(name: str, graph: Graph, example: Mapping[str, Tensor] | None = None) 
         }
         if wrong:
             raise UserError(f"{name} cannot be exported: outputs without a leading axis of streams: {wrong}")
-        with _quiet(), Portable():
+        with _quiet():
             try:
                 shapes = {key: {0: Dim.DYNAMIC} for key in given}
                 program = torch.export.export(graph, (given,), dynamic_shapes=(shapes,), strict=False)

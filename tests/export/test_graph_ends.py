@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from torch import Tensor
 
 from reverie.envs.adapter import Adapter
 from reverie.envs.make import make_env
@@ -17,8 +18,9 @@ from reverie.envs.spaces import ActionAdapter, ObservationAdapter
 from reverie.errors import UserError
 from reverie.export.adapters import Observations, RowActions
 from reverie.export.graphs import PolicyGraph
-from reverie.export.portable import Portable, normal_quantile, squashed
+from reverie.export.portable import normal_quantile, portable, squashed
 from reverie.export.trace import Session, trace
+from reverie.ops.loop import loop
 from tests.export.test_policies import CLOSE, differences
 from tests.export.tiny import tiny
 from tests.play.test_load import ACTIONS, OBSERVATIONS
@@ -156,7 +158,6 @@ def test_the_normal_quantile_is_that_of_torch() -> None:
     p = torch.cat([torch.rand(100_000, generator=torch.Generator().manual_seed(0)).clamp(2.0**-27), ends])
     expected = torch.special.ndtri(p.double())
     assert float((normal_quantile(p) - expected).abs().max()) < 3e-6
-    assert torch.equal(Portable().__torch_function__(torch.special.ndtri, (), (p,)), normal_quantile(p))
 
 
 def test_tanh_is_exact_where_it_is_nearly_one() -> None:
@@ -166,12 +167,37 @@ def test_tanh_is_exact_where_it_is_nearly_one() -> None:
     assert float((squashed(x) - exact).abs()[x.abs() > 3].max()) < 4e-8
 
 
-def test_bytes_and_booleans_are_what_they_were() -> None:
+class Odd(torch.nn.Module):
+    """One of each operation that is written otherwise, the quantile in the body of a loop too."""
+
+    def forward(self, bytes_: Tensor, flags: Tensor, p: Tensor) -> dict[str, Tensor]:
+        def turn(carry: dict[str, Tensor], given: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+            return {"sum": carry["sum"] + torch.special.ndtri(given["p"])}, {"tanh": torch.tanh(given["p"])}
+
+        end, told = loop(turn, {"sum": torch.zeros_like(p[0])}, {"p": p})
+        first = flags.max(-1)
+        return {
+            "product": bytes_ * torch.ones_like(bytes_),
+            "quotient": bytes_.div(8, rounding_mode="floor"),
+            "largest": first.values,
+            "index": first.indices,
+            "quantile": torch.special.ndtri(p[0]),
+            **end,
+            **told,
+        }
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch's own
+def test_bytes_booleans_and_loops_are_what_they_were() -> None:
     bytes_, flags = torch.arange(256, dtype=torch.uint8), torch.tensor([[False, True, True], [False, False, False]])
-    with Portable():
-        product, index = bytes_ * torch.ones(256, dtype=torch.uint8), flags.max(-1)
-        quotient = bytes_.div(8, rounding_mode="floor")
-    assert torch.equal(product, bytes_)
-    assert product.dtype == quotient.dtype == torch.uint8
-    assert torch.equal(quotient, bytes_ // 8)
-    assert (index.indices.tolist(), index.values.tolist()) == ([1, 0], [True, False])
+    given = (bytes_, flags, torch.rand(3, 2, generator=torch.Generator().manual_seed(0)))
+    with torch.no_grad():
+        program = portable(torch.export.export(Odd(), given, strict=False))
+        answer, expected = program.module()(*given), Odd()(*given)
+    for name, value in expected.items():
+        assert answer[name].dtype == value.dtype, name
+        assert torch.allclose(answer[name].double(), value.double(), rtol=0, atol=1e-6), name
+    assert (expected["index"].tolist(), expected["largest"].tolist()) == ([1, 0], [True, False])
+    left = {str(node.target) for graph in program.graph_module.modules() for node in graph.graph.nodes}
+    assert not left & {"aten.special_ndtri.default", "prims.ndtri.default", "aten.tanh.default", "aten.max.dim"}
+    assert any("scan" in str(node.target) for node in program.graph.nodes)
