@@ -50,7 +50,7 @@ NAMES = {
     "run.device": "cuda gpu use_gpu use_cuda",
     "run.precision": "mixed_precision amp fp16 bf16 half",
     "run.threads": "num_threads n_threads",
-    "--logdir": "log_dir save_dir output_dir run_dir out_dir save_path",
+    "--logdir": "log_dir save_dir output_dir run_dir out_dir save_path out output dir directory folder workdir",
     "--init": "load load_path checkpoint_path load_checkpoint pretrained model_path",
     "atoms": "num_atoms n_atoms",
     "levels": "num_quantiles n_quantiles",

@@ -10,6 +10,10 @@ from collections.abc import Iterable
 from reverie.elsewhere import called_here
 
 
+LISTED = 30
+"""names at most in one line; of more, the groups that they are in"""
+
+
 class UserError(Exception):
     """A value from outside (key, preset, space, checkpoint, disk) that cannot be used; the message says the fix."""
 
@@ -24,13 +28,19 @@ def notice(text: str) -> None:
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Hint '; did you mean a, b?' with the known names nearest to `name`, or the list of them if none is near.
+    """Hint '; did you mean a, b?' with the known names nearest to `name`, or the list of them if none is near: of
+    more than `LISTED`, of the groups that they are in.
 
     What people call it elsewhere counts as near (`reverie.elsewhere`).
     """
     names = sorted(known)
     meant = called_here(name, names) or near(name, names)
-    return f"; did you mean {', '.join(meant)}?" if meant else f"; known: {', '.join(names[:30])}"
+    if meant:
+        return f"; did you mean {', '.join(meant)}?"
+    if len(names) > LISTED:
+        groups = dict.fromkeys(name.partition(".")[0] + "." * ("." in name) for name in names)
+        return f"; known: {', '.join(groups)} and what is in them, see reverie config"
+    return f"; known: {', '.join(names)}"
 
 
 def near(name: str, known: Iterable[str]) -> list[str]:

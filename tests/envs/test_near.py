@@ -86,6 +86,7 @@ def test_emulators_without_a_protocol_are_in_no_list() -> None:
         ("rainbow", "n_atoms", "agent.atoms"),
         ("dqn", "frame_skip", "env.options.frame_skip"),
         ("dqn", "log_dir", "--logdir"),
+        ("dqn", "out", "--logdir"),
     ],
 )
 def test_keys_from_elsewhere_get_the_name_that_they_have_here(agent: str, typed: str, meant: str) -> None:
@@ -93,6 +94,14 @@ def test_keys_from_elsewhere_get_the_name_that_they_have_here(agent: str, typed:
         apply(make_config(agent, "atari"), {typed: "1"})
     first = str(caught.value).partition("did you mean ")[2].replace("?", ",").split(",")[0]
     assert first == meant, str(caught.value)
+
+
+def test_of_many_keys_that_are_nowhere_near_the_groups_are_told() -> None:
+    with pytest.raises(UserError) as caught:
+        apply(make_config("dreamerv2", "atari"), {"zzz": "1"})
+    told = str(caught.value)
+    assert told.startswith("unknown key 'zzz'; known: agent., ")
+    assert " replay., run." in told and told.endswith("see reverie config") and len(told) < 200
 
 
 def test_every_name_here_is_a_key_of_some_agent() -> None:
