@@ -22,13 +22,22 @@ FIXED = {
     "replay.store.chunk": "the files on disk have that length",
 }
 """Keys, or groups of keys, that a run keeps, and why."""
+_COUNTED = "its env_steps are counted by it, because nobody acts"
+FIXED_OFFLINE = {
+    "run.train_ratio": _COUNTED,
+    "run.prefill": _COUNTED,
+    "run.pretrain": _COUNTED,
+    "replay.batch": _COUNTED,
+}
+"""Those that a run which learns from a dataset keeps, too: see `reverie.run.offline.OfflineClock`."""
 
 
 def check_change(old: Config, new: Config) -> None:
     """Raise UserError, naming the first key and the way out, if a run cannot go on with `new` after `old`."""
     kinds = [f"agent.{path}" for path in _optimisers(old.agent)]
+    kept = FIXED | (FIXED_OFFLINE if old.dataset.path else {})
     for key in differences(old, new):
-        why = next((FIXED[fixed] for fixed in FIXED if is_below(key, [fixed])), None)
+        why = next((kept[fixed] for fixed in kept if is_below(key, [fixed])), None)
         if key.rpartition(".")[0] in kinds and key.endswith(".kind"):
             why = "each rule keeps moments of its own"
         if why is not None:

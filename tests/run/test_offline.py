@@ -22,6 +22,7 @@ from reverie.data.rows import Rows
 from reverie.errors import UserError
 from reverie.presets import make_config
 from reverie.report.log import read_metrics
+from reverie.run.fixed import check_change
 from reverie.run.offline import Offline, for_dataset
 from reverie.run.saved_config import save_config
 
@@ -90,6 +91,15 @@ def test_it_goes_on_exactly_without_the_dataset(made: Path, tmp_path: Path) -> N
     run.restore()
     run.train(Never())
     assert_same_run(tmp_path / "alone", tmp_path / "run")
+
+
+@pytest.mark.parametrize("key", ["run.train_ratio", "run.prefill", "run.pretrain", "replay.batch"])
+def test_what_its_env_steps_are_counted_by_cannot_change(key: str, made: Path) -> None:
+    settings, acting = offline(made), config("toy/catch")
+    changes = {key: 3}
+    with pytest.raises(UserError, match=rf"{key} cannot change in the middle of a run: its env_steps are counted by"):
+        check_change(settings, overrides.apply(settings, changes))
+    check_change(acting, overrides.apply(acting, changes))
 
 
 def test_a_value_agent_learns_from_a_dreamers_rows(made: Path, tmp_path: Path) -> None:
