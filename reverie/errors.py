@@ -9,7 +9,6 @@ from collections.abc import Iterable
 
 from reverie.elsewhere import called_here
 
-
 LISTED = 30
 """names at most in one line; of more, the groups that they are in"""
 
