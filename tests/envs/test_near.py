@@ -101,7 +101,9 @@ def test_of_many_keys_that_are_nowhere_near_the_groups_are_told() -> None:
         apply(make_config("dreamerv2", "atari"), {"zzz": "1"})
     told = str(caught.value)
     assert told.startswith("unknown key 'zzz'; known: agent., ")
-    assert " replay., run." in told and told.endswith("see reverie config") and len(told) < 200
+    assert " replay., run." in told
+    assert told.endswith("see reverie config")
+    assert len(told) < 200
 
 
 def test_every_name_here_is_a_key_of_some_agent() -> None:
