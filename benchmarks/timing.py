@@ -84,8 +84,12 @@ def surroundings() -> dict[str, Any]:
 
 def write(document: dict[str, Any], out: Path | None) -> None:
     """Print the document and, if asked, keep it."""
-    text = json.dumps(document, indent=2)
-    print(text)
+    print(json.dumps(document, indent=2))
     if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text + "\n")
+        keep(document, out)
+
+
+def keep(document: dict[str, Any], out: Path) -> None:
+    """Write the document to a file."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(document, indent=2) + "\n")
