@@ -64,5 +64,5 @@ def copy_if_due(pairs: Iterable[tuple[Tensor, Tensor]], version: Tensor, every: 
     version: learner_steps before this update, int64 []. Shapes are static and nothing waits for the device.
     """
     due = torch.eq((version + 1) % every, 0).float()
-    for older, newer in pairs:
-        older.lerp_(newer, due)
+    older, newer = (list(column) for column in zip(*pairs, strict=True))
+    torch._foreach_lerp_(older, newer, [due] * len(older))

@@ -109,7 +109,7 @@ class Optimiser:
 
     def step(self) -> Tensor:
         """Norm (0-d) of the gradients before clipping; they are used for one step, then cleared."""
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip, foreach=True)
+        norm = clip_by_norm_([p.grad for p in self.parameters if p.grad is not None], self.config.clip)
         if self.config.agc:
             clip_adaptively_(self.parameters, self.config.agc)
         if self.config.shrink:
@@ -137,3 +137,17 @@ class Optimiser:
                 # Moments must have their parameter's memory layout: the fused kernel walks them together.
                 like = parameter if value.shape == parameter.shape else torch.empty_like(value, device=parameter.device)
                 self.rule.state[parameter][moment] = torch.empty_like(like, dtype=value.dtype).copy_(value)
+
+
+@torch.no_grad()
+def clip_by_norm_(grads: list[Tensor], most: float) -> Tensor:
+    """Norm [] of all gradients together; where it is above `most` they are scaled to it.
+
+    The numbers of `torch.nn.utils.clip_grad_norm_`, g <- g min(most / (norm + 1e-6), 1), for tensors of one device and
+    dtype, without looking at each.
+    """
+    if not grads:
+        return torch.zeros(())
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    torch._foreach_mul_(grads, (most / (norm + 1e-6)).clamp(max=1.0))
+    return norm

@@ -15,7 +15,7 @@ from reverie.nets.decoders import Decoder, ImageDecoder, UpConv
 from reverie.nets.encoders import Encoder, EncoderConfig, ImageEncoder, pixels
 from reverie.nets.heads import Head, HeadConfig
 from reverie.nets.layers import MLP, ChannelNorm, glorot_
-from reverie.nets.optim import OptimConfig, Optimiser
+from reverie.nets.optim import OptimConfig, Optimiser, clip_by_norm_
 
 Moments = dict[str, dict[str, torch.Tensor]]
 
@@ -378,3 +378,25 @@ def test_normal_actions_are_bounded_for_the_environment_only() -> None:
     assert torch.allclose(actions.log_prob(x, sample), normal.log_prob(sample[0]).sum(), atol=1e-4)
     assert torch.allclose(actions.entropy(x), normal.entropy().sum(), atol=1e-5)
     assert torch.allclose(actions.mode(x)[0], mean)
+
+
+@pytest.mark.parametrize("most", [0.5, 4.0, 1e9, float("inf")])
+def test_clipping_is_torchs_to_the_bit(most: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(3, 4), (5,), (), (2, 2, 2)]
+    ours = [nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+    for parameter in ours:
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    theirs = copy.deepcopy(ours)
+    for mine, other in zip(ours, theirs, strict=True):
+        other.grad = mine.grad.clone()  # type: ignore[union-attr]
+    norm = clip_by_norm_([p.grad for p in ours if p.grad is not None], most)
+    assert torch.equal(norm, nn.utils.clip_grad_norm_(theirs, most, foreach=True))
+    for mine, other in zip(ours, theirs, strict=True):
+        assert torch.equal(mine.grad, other.grad)  # type: ignore[arg-type]
+
+
+def test_a_norm_that_is_no_number_spoils_all_gradients_as_torchs_does() -> None:
+    grads = [torch.tensor([1.0, float("nan")]), torch.tensor([2.0])]
+    assert clip_by_norm_(grads, 1.0).isnan()
+    assert grads[1].isnan().all()
