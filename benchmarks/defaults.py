@@ -100,7 +100,7 @@ def table(out: Path) -> None:
         "Median and all seeds (100, 101, 102) of the mean return of 100 greedy episodes after the last env_step. The",
         "presets choose by spaces; none of them was made for these environments, bad scores are here too. Made by",
         "`python benchmarks/defaults.py`; stable-baselines3's DQN has the defaults of its constructor (MlpPolicy on",
-        "flat numbers) and as many env_steps as `dqn`. Minutes in the files are of a machine that did other work beside.",
+        "flat numbers) and as many env_steps as `dqn`. Minutes in the files are of a machine that did other work, too.",
         "",
         "| environment | " + " | ".join(titles.get(name, f"`{name}`") for name in names) + " |",
         "|---" * (1 + len(names)) + "|",
