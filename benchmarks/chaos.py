@@ -39,7 +39,6 @@ from ray.cluster_utils import Cluster
 each = {"num_cpus": 2, "object_store_memory": 150_000_000}
 cluster = Cluster(initialize_head=True, head_node_args={**each, "include_dashboard": False})
 second = cluster.add_node(**each)
-answers = sys.__stdout__
 print("ADDRESS", cluster.address, flush=True)
 for line in sys.stdin:
     if line.strip() == "remove":
