@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @cli.command(cls=WithKeys, context_settings={"ignore_unknown_options": True})
 @click.argument("agent", required=False)
 @click.option("--preset", help="Sizes and settings; see `reverie list presets`.")
-@click.option("--env", help="Environment; see `reverie list envs`.")
+@click.option("--env", help="Environment; see `reverie list envs`. Several for one network: A,B.")
 @click.option(
     "--logdir", type=click.Path(path_type=Path), help="Run directory [runs/<agent>-<env>-<preset>-seed<seed>]."
 )

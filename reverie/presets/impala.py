@@ -129,7 +129,8 @@ def atari_multitask(task: Task) -> Config:
     agent = replace(base.agent, reward="identity", popart=True)
     env = replace(base.env, options={**base.env.options, "full_actions": True})
     run = replace(base.run, frames=base.run.frames * max(1, len(tasks_of(env.id))))
-    return replace(base, preset="atari-multitask", agent=agent, env=env, run=run)
+    replay = replace(base.replay, batch=env.num_envs)
+    return replace(base, preset="atari-multitask", agent=agent, env=env, replay=replay, run=run)
 
 
 PRESETS: dict[str, Preset] = {
