@@ -47,7 +47,7 @@ def check_platform() -> None:
 
 def check_new(run_dir: Path) -> None:
     """Raise UserError if a directory holds a run, or what is left of one."""
-    if (run_dir / "config.json").exists():
+    if any((run_dir / name).exists() for name in ("config.json", "population.json")):
         raise UserError(
             f"{run_dir} already holds a run; go on with `reverie resume {run_dir}` or name another --logdir"
         )
