@@ -90,6 +90,8 @@ def played(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
         result = reverie.resume(run_dir)
     else:
         result = reverie.train(config, run_dir)
+    if not result["finished"]:
+        raise SystemExit(f"{run_dir} was stopped; the same command goes on with it")
     return {
         "scores": {task: score / TASKS[task] for task, score in by_task(result, tasks).items()},
         "on_the_way": [

@@ -19,22 +19,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+
+import numpy as np
 
 from reverie.config import PopulationConfig
 
+Draws = np.random.Generator
 Values = Mapping[str, float]
 """Dotted key -> value of a hyper-parameter."""
-
-
-class Draws(Protocol):
-    """What is drawn: a `numpy.random.Generator`."""
-
-    def random(self) -> float:
-        """Uniform in [0, 1)."""
-
-    def integers(self, high: int) -> int:
-        """Uniform among 0 .. high - 1."""
 
 
 @dataclass(frozen=True)
