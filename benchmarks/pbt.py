@@ -19,8 +19,9 @@ from typing import Any
 import reverie
 from benchmarks.timing import surroundings, write
 from reverie import overrides
+from reverie.config import POPULATION
 from reverie.run.population import DECISIONS, read_decisions
-from reverie.run.saved_config import POPULATION, load_config
+from reverie.run.saved_config import load_config
 
 VARY = {"agent.opt.lr": [1e-6, 1e-4], "agent.entropy": [1e-4, 1e-1]}
 

@@ -250,6 +250,10 @@ class DatasetConfig:
     path: str = ""
 
 
+POPULATION = "population.json"
+"""takes the place of ``config.json`` in the directory of a population, whose members are run directories below it"""
+
+
 @dataclass(frozen=True)
 class PopulationConfig:
     """Population-based training, see `reverie.run.population` and docs/population.md.

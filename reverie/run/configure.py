@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from reverie import overrides
-from reverie.config import Config, EnvConfig, with_settings
+from reverie.config import POPULATION, Config, EnvConfig, with_settings
 from reverie.errors import UserError
 from reverie.presets import make_config
 from reverie.run.chain import differences
 from reverie.run.config_file import read_config_file
 from reverie.run.fixed import check_change
-from reverie.run.saved_config import POPULATION, load_config
+from reverie.run.saved_config import load_config
 
 
 def configure(
@@ -85,7 +85,7 @@ class _PresetView:
 def check_same(config: Config, run_dir: Path) -> None:
     """Raise UserError if the run in `run_dir` has another configuration: what differs, and the command that goes on."""
     population = config.population.size > 0
-    saved = load_config(run_dir, POPULATION if population else "config.json")
+    saved = load_config(run_dir, POPULATION) if population else load_config(run_dir)
     if saved == config:
         return
     there = shlex.quote(str(run_dir))

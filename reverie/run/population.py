@@ -36,7 +36,7 @@ import numpy as np
 
 from reverie import overrides
 from reverie.agents.learner import Learner
-from reverie.config import Config, PopulationConfig, with_settings
+from reverie.config import POPULATION, Config, PopulationConfig, with_settings
 from reverie.envs.env import shut
 from reverie.errors import UserError, notice
 from reverie.nets.schedule import resolve
@@ -51,7 +51,7 @@ from reverie.run.fitness import fitness
 from reverie.run.length import run_length
 from reverie.run.lock import Stop, alone, interruptible
 from reverie.run.runner import Runner
-from reverie.run.saved_config import POPULATION, load_chain, load_config, save_chain, save_config
+from reverie.run.saved_config import load_chain, load_config, save_chain, save_config
 from reverie.run.status import StatusFile
 from reverie.run.train import changed, runner
 

@@ -24,12 +24,10 @@ import torch
 import reverie
 from reverie import overrides
 from reverie.agents import find
-from reverie.config import Config
+from reverie.config import POPULATION, Config
 from reverie.errors import UserError, notice
 from reverie.run.chain import Chain, Past
 
-POPULATION = "population.json"
-"""takes the place of ``config.json`` in the directory of a population, whose members are run directories below it"""
 FORMAT = 3
 """of ``config.json``; those before it had none"""
 

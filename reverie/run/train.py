@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reverie.config import Config, with_settings
+from reverie.config import POPULATION, Config, with_settings
 from reverie.errors import UserError
 from reverie.report.writer import Writer
 from reverie.run.callback import Callback
@@ -17,7 +17,7 @@ from reverie.run.fixed import check_change, way_out
 from reverie.run.lock import alone, check_new, check_platform, interruptible
 from reverie.run.offline import Offline, for_dataset
 from reverie.run.runner import Runner
-from reverie.run.saved_config import POPULATION, load_chain, save_chain, save_config, versions
+from reverie.run.saved_config import load_chain, save_chain, save_config, versions
 from reverie.run.zoo import check_whole, resolve
 
 

@@ -19,7 +19,7 @@ import reverie
 from reverie import overrides
 from reverie.agents.learner import tensors_of
 from reverie.cli import cli
-from reverie.config import Config
+from reverie.config import POPULATION, Config
 from reverie.errors import UserError
 from reverie.presets import make_config
 from reverie.report.log import read_metrics
@@ -27,7 +27,7 @@ from reverie.run import cluster, population
 from reverie.run.checkpoint import Checkpoints
 from reverie.run.local import Local
 from reverie.run.lock import Stop
-from reverie.run.saved_config import POPULATION, load_chain, load_config
+from reverie.run.saved_config import load_chain, load_config
 
 VARY = {"agent.opt.lr": [1e-4, 1e-1], "agent.entropy": [1e-3, 1e-2, 1e-1]}
 RUN: dict[str, Any] = {
