@@ -156,10 +156,22 @@ def _has(data: Any, path: Sequence[str]) -> bool:
 
 def choices_of(cls: type) -> dict[str, Choice]:
     """Choices of groups by the names of their fields."""
-    hints = typing.get_type_hints(cls, include_extras=True)
     return {
-        name: part for name, hint in hints.items() for part in getattr(hint, "__metadata__", ()) if type(part) is Choice
+        name: part
+        for name, hint in _hints(cls).items()
+        for part in getattr(hint, "__metadata__", ())
+        if type(part) is Choice
     }
+
+
+def _hints(cls: type) -> Mapping[str, Any]:
+    """Annotations of a class, read once: that takes long, and configurations are read often."""
+    if cls not in _HINTS:
+        _HINTS[cls] = typing.get_type_hints(cls, include_extras=True)
+    return _HINTS[cls]
+
+
+_HINTS: dict[type, Mapping[str, Any]] = {}
 
 
 def _is_choice(config: Any, path: Sequence[str]) -> bool:
@@ -202,7 +214,7 @@ class _Nest(dict[str, Any]):
 
 def _rebuild(config: Any, tree: Mapping[str, Any], prefix: str, keys: list[str], *, text: bool) -> Any:
     """`config` with the values of `tree`, built bottom up with one ``replace`` (one ``__post_init__``) per group."""
-    hints = typing.get_type_hints(type(config), include_extras=True)
+    hints = _hints(type(config))
     names = {field.name for field in _fields(config)}
     changes: dict[str, Any] = {}
     for name, value in tree.items():

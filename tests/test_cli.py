@@ -51,6 +51,11 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class Population:
+    size: int = 0
+
+
+@dataclass(frozen=True)
 class Config:
     name: str = "dreamerv2"
     preset: str = "cpu"
@@ -58,6 +63,7 @@ class Config:
     env: Env = field(default_factory=Env)
     run: Run = field(default_factory=Run)
     dataset: Dataset = field(default_factory=Dataset)
+    population: Population = field(default_factory=Population)
 
 
 class Calls(list[tuple[str, Any]]):

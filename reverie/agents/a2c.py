@@ -32,7 +32,7 @@ from reverie.agents.agent import Agent, Learner, placed
 from reverie.agents.inputs import Stacks
 from reverie.agents.noise import Tape
 from reverie.agents.recurrent import start_state
-from reverie.data.rows import observations
+from reverie.data.rows import TASK, observations
 from reverie.data.sequences import Batch, SequenceSpec
 from reverie.nets.actions import ContinuousKind, make_actions
 from reverie.nets.cores import GRU, LSTM, Core, Identity
@@ -134,20 +134,21 @@ class A2CLearner(Learner):
         with self.autocast():
             x, _ = self.policy.remember(state, rows)
         x, acted = x.float(), ~rows["is_last"][:-1]
-        mask = self.policy.mask(rows)
+        mask, task = self.policy.mask(rows), self.policy.task(rows)
+        of = None if task is None else task[:-1]
         params = self.policy.distribution(x[:-1], None if mask is None else mask[:-1])
         action = rows["action"][:-1]
         action = torch.where(acted.view(*acted.shape, *[1] * (action.dim() - 2)), action, 0)
         log_prob = actions.log_prob(params, actions.encode(action))
         behaviour = rows["extra.log_prob"][:-1]
         with torch.no_grad():
-            value = critic(x)
+            value = critic(x, task)
             target, advantage = self.estimate(rows, value, behaviour, log_prob.detach(), metrics)
-            critic.adapt(target, acted)
-            advantage = advantage / critic.scale()
+            critic.adapt(target, acted, of)
+            advantage = advantage / critic.scale(of)
         losses = {
             "policy": self.policy_term(log_prob, advantage),
-            "value": critic.loss(x[:-1], target),
+            "value": critic.loss(x[:-1], target, of),
             "entropy": actions.entropy(params),
         }
         for name, term in losses.items():
@@ -198,6 +199,7 @@ class A2C(Agent):
     Config: ClassVar[type] = A2CConfig
     Learner: ClassVar[type[A2CLearner]] = A2CLearner
     masks: ClassVar[bool] = True
+    tasks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         make_actions(self.env.action)
@@ -221,7 +223,8 @@ class A2C(Agent):
         """Policy that acts with fresh networks."""
         config = self.config
         actions = make_actions(self.env.action, continuous=config.continuous)
-        torso = Torso(self.env.observation, config.torso, config.stack)
+        seen = {key: space for key, space in self.env.observation.items() if not (self.env.tasks and key == TASK)}
+        torso = Torso(seen, config.torso, config.stack)
         core = self.core(torso.outputs + (actions.size + 1 if config.feed else 0))
         body = Body(torso, core, actions, config.feed_reward if config.feed else None)
         actor, critic = nn.Linear(body.outputs, actions.params), self.critic(body.outputs)
@@ -239,8 +242,8 @@ class A2C(Agent):
         return LSTM(inputs, self.config.units, self.config.forget_bias)
 
     def critic(self, inputs: int) -> Critic:
-        """A linear value."""
-        return Critic(inputs)
+        """A linear value, one for each task."""
+        return Critic(inputs, max(1, len(self.env.tasks)))
 
     def learner(
         self,

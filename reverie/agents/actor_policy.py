@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from reverie.agents.inputs import Stacks, core_state, named, previous
 from reverie.agents.noise import Noise
 from reverie.agents.policy import Decision, Policy, Seat
-from reverie.data.rows import ACTION_MASK, OBS, Field, State
+from reverie.data.rows import ACTION_MASK, OBS, TASK, Field, State
 from reverie.nets.actions import Actions
 from reverie.nets.cores import Core
 from reverie.nets.critics import Critic
@@ -108,11 +108,15 @@ class ActorCriticPolicy(Policy):
     def unroll(self, state: State, rows: Mapping[str, Tensor], noise: Noise) -> tuple[tuple[Tensor, Tensor], State]:
         """Parameters of the actions' distribution [T, B, params] and values [T, B], and the last state."""
         x, state = self.remember(state, rows)
-        return (self.distribution(x, self.mask(rows)), self.critic(x)), state
+        return (self.distribution(x, self.mask(rows)), self.critic(x, self.task(rows))), state
 
     def mask(self, rows: Mapping[str, Tensor]) -> Tensor | None:
         """What may be done at rows [*lead, ...], [*lead, params], or None where that is everything."""
         return rows[OBS + ACTION_MASK] if self.masked else None
+
+    def task(self, rows: Mapping[str, Tensor]) -> Tensor | None:
+        """Tasks int64 [*lead] of rows, each with a value of its own; None where there is one. Acting asks for none."""
+        return rows[OBS + TASK] if self.critic.out.out_features > 1 else None
 
     def distribution(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Parameters float32 [*lead, params] of the actions' distribution, at features [*lead, F] and under a mask."""

@@ -39,6 +39,8 @@ class Agent(ABC):
     """the frozen dataclass of this agent's settings; every field has a default"""
     masks: ClassVar[bool] = False
     """whether its policies take only actions that an action mask allows; others are refused where there are masks"""
+    tasks: ClassVar[bool] = False
+    """whether its learner tells tasks apart where streams are of several environments; others are refused there"""
     presets: ClassVar[Mapping[str, Any]] = {}
     """presets of agents from other packages, the default first: name -> function of a `reverie.presets.task.Task` that
     returns a whole configuration. Ours are in `reverie.presets`."""

@@ -120,5 +120,7 @@ class IMPALA(A2C):
     Learner: ClassVar[type[A2CLearner]] = IMPALALearner
 
     def critic(self, inputs: int) -> Critic:
-        """A linear value, normalised if asked for."""
-        return PopArt(inputs, step=self.config.popart_step) if self.config.popart else Critic(inputs)
+        """A linear value for each task, normalised if asked for."""
+        if not self.config.popart:
+            return super().critic(inputs)
+        return PopArt(inputs, max(1, len(self.env.tasks)), step=self.config.popart_step)

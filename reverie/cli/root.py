@@ -123,8 +123,8 @@ AS_JSON = click.option(
 
 
 def require_run(run_dir: Path) -> None:
-    """Raise UserError unless it is a run directory."""
-    if not (run_dir / "config.json").exists():
+    """Raise UserError unless it is a run directory, or a population's."""
+    if not any((run_dir / name).exists() for name in ("config.json", "population.json")):
         raise UserError(f"{run_dir} is not a run directory: it has no config.json")
 
 

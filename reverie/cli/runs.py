@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @cli.command(cls=WithKeys, context_settings={"ignore_unknown_options": True})
 @click.argument("agent", required=False)
 @click.option("--preset", help="Sizes and settings; see `reverie list presets`.")
-@click.option("--env", help="Environment; see `reverie list envs`.")
+@click.option("--env", help="Environment; see `reverie list envs`. Several for one network: A,B.")
 @click.option(
     "--logdir", type=click.Path(path_type=Path), help="Run directory [runs/<agent>-<env>-<preset>-seed<seed>]."
 )
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--device", help="auto, cpu or cuda.")
 @click.option("--config", "file", type=click.Path(path_type=Path), help="YAML or JSON with keys, some or all.")
 @click.option("--actors", help="Processes that act, on Ray; 0: beside the learner. See docs/distributed.md.")
+@click.option("--population", help="Members of a population that learns its rates too; see docs/population.md.")
 @click.option("--init", metavar="RUN", help="Begin with the networks of another run; --init.parts encoder: with some.")
 @click.option("--dataset", metavar="DIR", help="Learn from chunk files, such as another run's replay/, without acting.")
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--key value]...")
@@ -39,6 +40,7 @@ def train(
     logdir: Path | None,
     file: Path | None,
     actors: str | None,
+    population: str | None,
     init: str | None,
     dataset: str | None,
     overrides: tuple[str, ...],
@@ -57,6 +59,7 @@ def train(
     if agent is not None:
         find(agent)
     shorter = {"init.run": init, "ray.actors": actors, "dataset.path": dataset}
+    shorter |= {"population.size": population}
     overrides = (*(f"--{key}={value}" for key, value in shorter.items() if value is not None), *overrides)
     config = configure(agent, preset, env, overrides, short, file)
     if config.dataset.path:
@@ -64,7 +67,7 @@ def train(
 
         config = for_dataset(config)
     run_dir = logdir or Path("runs") / _run_name(config)
-    if (run_dir / "config.json").exists():
+    if (run_dir / ("population.json" if config.population.size else "config.json")).exists():
         from reverie.run.train import resume as go_on
 
         check_same(config, run_dir)
@@ -219,4 +222,5 @@ def report(
 
 
 def _run_name(config: Config) -> str:
-    return folder_name(f"{config.name}-{config.env.id}-{config.preset}-seed{config.run.seed}")
+    population = f"-population{config.population.size}" if config.population.size else ""
+    return folder_name(f"{config.name}-{config.env.id}-{config.preset}{population}-seed{config.run.seed}")

@@ -16,7 +16,7 @@ from reverie.cli.root import AS_JSON, RUN_DIR, cli, require_run, show
 @click.option("--watch", is_flag=True, help="Show it anew every two seconds, until Ctrl-C.")
 @AS_JSON
 def status(run_dir: Path, watch: bool, as_json: bool) -> None:
-    """Show how the run in DIR stands: clocks, speeds, what it waits for, and each of its actors."""
+    """Show how the run in DIR stands: clocks, speeds, what it waits for, and each of its actors, or of its members."""
     from reverie.run.status import EVERY, read_status
 
     require_run(run_dir)
@@ -24,21 +24,21 @@ def status(run_dir: Path, watch: bool, as_json: bool) -> None:
         state = read_status(run_dir)
         if watch:
             click.clear()
-        actors = [] if as_json else state.pop("actors", [])
+        tables = [] if as_json else [state.pop(name, []) for name in ("actors", "members")]
         show(state, as_json)
-        if actors:
-            _table(actors)
+        for lines in filter(None, tables):
+            _table(lines)
         if not watch:
             return
         time.sleep(EVERY)
 
 
-def _table(actors: list[dict[str, Any]]) -> None:
+def _table(lines: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*(name.replace("_", " ") for name in actors[0]))
-    for actor in actors:
-        values = actor | {"memory": f"{actor['memory'] / 1e6:.0f} MB"}
+    table = Table(*(name.replace("_", " ") for name in lines[0]))
+    for line in lines:
+        values = line | ({"memory": f"{line['memory'] / 1e6:.0f} MB"} if "memory" in line else {})
         table.add_row(*("-" if value is None else str(value) for value in values.values()))
     Console().print(table)

@@ -30,6 +30,9 @@ OBS = "obs."
 EXTRA = "extra."
 ACTION_MASK = "action_mask"
 """The observation that says which actions may be taken, where `EnvSpec.action_mask` is true."""
+TASK = "task"
+"""The observation that says which of several environments a row is of, where `EnvSpec.tasks` names them; for learners:
+policies do not see it."""
 FLAGS = ("is_first", "is_last", "is_terminal")
 
 Rows = dict[str, np.ndarray]

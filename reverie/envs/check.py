@@ -21,6 +21,7 @@ from reverie.envs.masks import UNSAID, Masks
 from reverie.envs.partial import RESERVED
 from reverie.envs.reading import Reading, taken
 from reverie.envs.spaces import ActionAdapter, ObservationAdapter
+from reverie.envs.tasks import tasks_of
 from reverie.envs.vector import SyncVector
 from reverie.errors import UserError
 
@@ -124,7 +125,8 @@ def check_env(id: str | Callable[[], gymnasium.Env], env_steps: int = 1000, seed
 
 def _source(id: str, options: Mapping[str, Any]) -> gymnasium.Env | VectorEnv:
     """The environment as its author wrote it, where there is a single one beneath; else its rows."""
-    if family_of(id) == GYM and not any(name in options for name in ("native", "protocol", *RESERVED)):
+    plain = not any(name in options for name in ("native", "protocol", *RESERVED))
+    if plain and not tasks_of(id) and family_of(id) == GYM:
         return make_single(id, options)
     env = make_env(id, num_envs=1, **options)
     return env.envs[0] if isinstance(env, SyncVector) else env

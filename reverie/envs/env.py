@@ -37,6 +37,7 @@ class EnvSpec:
     resume: how an interrupted stream goes on: its state is restored (``state``), it is simulated again from its
         episode seed and actions (``replay``), or its open episode is closed as truncated (``truncate``).
     action_mask: whether the observation ``action_mask`` says which actions may be taken, see `reverie.envs.masks`.
+    tasks: ids of the environments that these streams are of, where they are of several, see `reverie.envs.tasks`.
     random_score, optimal_score: reference episode returns where they are known exactly.
     """
 
@@ -48,6 +49,7 @@ class EnvSpec:
     flags: Mapping[str, Any] = field(default_factory=dict)
     resume: Resume = "truncate"
     action_mask: bool = False
+    tasks: tuple[str, ...] = ()
     random_score: float | None = None
     optimal_score: float | None = None
 

@@ -23,6 +23,7 @@ from reverie.envs.native import NativeVector
 from reverie.envs.options import check_options, check_protocol
 from reverie.envs.partial import Mask, Partial
 from reverie.envs.stepping import Stepping
+from reverie.envs.tasks import Tasks, ids
 from reverie.envs.vector import SyncVector
 from reverie.envs.workers import open_workers
 from reverie.errors import UserError
@@ -53,7 +54,8 @@ def make_env(
     """Make `num_envs` streams of the environment `id`.
 
     id: ``toy/catch``, ``ALE/Pong-v5``, ``dmc/walker-walk``, ``crafter/reward``, ``package.module:factory`` (a callable
-    that returns a gymnasium.Env, a Gymnasium vector environment, or a `VectorEnv`), or any Gymnasium id.
+    that returns a gymnasium.Env, a Gymnasium vector environment, or a `VectorEnv`), or any Gymnasium id. Several
+    with commas between them share the streams (`reverie.envs.tasks.Tasks`); what else is said here is then for each.
     protocol: one of `protocols(id)`, or ``auto`` for the first of them.
     flicker, mask: hide whole observations at random, or entries of a vector; see `reverie.envs.partial.Partial`.
     stepping: how streams are stepped: held to their spaces, made anew if they fail, in how many processes.
@@ -95,6 +97,10 @@ def _make(
     check_options(id, {"flicker": flicker, "mask": mask}, {"flicker": float, "mask": Mask})
     if num_envs < 1:
         raise UserError(f"num_envs is {num_envs}; it must be at least 1")
+    if len(named := ids(id)) > 1:
+        if stepping is not None and stepping.workers:
+            raise UserError(f"{id}: the streams of several environments are stepped here: env.workers must be 0")
+        return Tasks(named, num_envs, lambda one, n: _make(one, n, protocol, flicker, mask, stepping, options, maker))
     family = _family(id)
     known = family.protocols(id)
     if protocol == "auto":
@@ -114,9 +120,9 @@ def _make(
 
 
 def protocols(id: str) -> tuple[str, ...]:
-    """The named protocols of an environment, the default first."""
-    known: tuple[str, ...] = _family(id).protocols(id)
-    return known
+    """The named protocols of an environment, the default first; of several, those that all of them have."""
+    each: list[tuple[str, ...]] = [_family(one).protocols(one) for one in ids(id)]
+    return tuple(name for name in each[0] if all(name in known for known in each))
 
 
 def env_names() -> dict[str, list[str]]:

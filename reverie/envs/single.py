@@ -12,6 +12,7 @@ from reverie.data.rows import Rows, observations
 from reverie.envs.env import VectorEnv
 from reverie.envs.native import NativeVector
 from reverie.envs.partial import Partial
+from reverie.envs.tasks import Tasks
 from reverie.envs.vector import SyncVector
 from reverie.errors import UserError
 
@@ -25,6 +26,8 @@ def single(env: VectorEnv) -> gymnasium.Env:
         if env.flickers:
             raise UserError(f"{env.spec.id} flickers by rows: play it as make_env gives it, or without flicker")
         return single(env.env)  # entries that are masked are hidden by the adapter
+    if isinstance(env, Tasks):
+        raise UserError(f"{env.spec.id} is several environments: name one of them")
     if isinstance(env, SyncVector):
         return env.envs[0]
     if isinstance(env, NativeVector):

@@ -117,5 +117,9 @@ class PopArt(Critic):
         return self._of_task(self.sigma(), task).float()
 
     def metrics(self) -> dict[str, Tensor]:
-        """Mean over tasks of mu and of sigma."""
-        return {"popart_mean": self.mean.mean(), "popart_sigma": self.sigma().mean()}
+        """Mean over tasks of mu and of sigma; of several tasks also those of each, by its number."""
+        means, sigmas = self.mean.clone(), self.sigma()
+        metrics = {"popart_mean": means.mean(), "popart_sigma": sigmas.mean()}
+        for k in range(means.shape[0] if means.shape[0] > 1 else 0):
+            metrics |= {f"popart_mean_{k}": means[k], f"popart_sigma_{k}": sigmas[k]}
+        return metrics

@@ -23,7 +23,7 @@ from reverie.play.window import Window
 from reverie.report.document import beside, write_whole
 from reverie.report.record import to_json
 from reverie.report.video import VideoWriter
-from reverie.run.build import derive
+from reverie.run.build import derive, evaluation_streams
 from reverie.run.roles import Evaluator, cut_line
 from reverie.run.saved_config import load_config
 from reverie.run.zoo import resolve, results_folder
@@ -47,6 +47,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Scores, lengths (env_steps) and means of `episodes` episodes, also written to a file.
 
+    Of several environments that many are played of each; ``tasks`` has their scores by environment.
+
     checkpoint: ``latest``, ``best`` or env_steps. env: another environment, with spaces that the networks fit.
     settings: dotted keys of its protocol and options. play: ``greedy``, ``explore`` as in training then, or ``random``.
     video: of the first `video_episodes` episodes of the first stream, see `reverie.play.show`. window: watch it live.
@@ -66,7 +68,7 @@ def evaluate(
     dreams = {"episodes": episodes, "seed": seed, "device": device, "checkpoint": checkpoint}
     dreamed = score_in_dream(run_dir, **dreams) if in_dream else None  # type: ignore[arg-type]
     loaded = load(run_dir, device, checkpoint=checkpoint)
-    limit, streams = config.run.eval_limit, min(config.run.eval_envs, episodes)
+    limit, streams = config.run.eval_limit, evaluation_streams(config, episodes, where.id)
     world = build_world(replace(config, env=where), run_dir, streams, checkpoint, drawn=video or window)
     try:
         check_fits(loaded.spec, world.spec)
@@ -99,6 +101,8 @@ def evaluate(
         "info": results["info"],
         "seed": seed,
     }
+    tasks = {task: {"score": float(np.mean(each)), "scores": each} for task, each in results.get("tasks", {}).items()}
+    result |= {"tasks": tasks} if tasks else {}
     result |= {"checkpoint": checkpoint} if checkpoint != "latest" else {}
     result |= {"play": play} if play != "greedy" else {}
     if where != config.env:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from reverie.agents.impala import IMPALAConfig
 from reverie.config import Config, RunConfig
+from reverie.envs.tasks import tasks_of
 from reverie.nets.optim import OptimConfig
 from reverie.nets.torsos import TorsoConfig
 from reverie.presets import a2c
@@ -116,6 +117,22 @@ def atari_replay(task: Task) -> Config:
     return replace(base, preset="atari-replay", replay=replace(base.replay, selector=selector, store=store))
 
 
+def atari_multitask(task: Task) -> Config:
+    """One IMPALA for several games of Atari, 200M frames of each, its values normalised by game (PopArt).
+
+    All 18 actions in every game and nothing that tells the games apart but their pictures; rewards as the games pay
+    them, of which the core reads those clipped to [-1, 1]; PopArt with a step of 3e-4 and a value for each game.
+    Everything else as `atari`, but for streams, of which each game has as many. Hessel et al. 2019, section 5, on 57
+    games; its rates and entropy cost come from a population (``--population``), here they are IMPALA's.
+    """
+    base = atari(task.default("ALE/Pong-v5,ALE/Breakout-v5"))
+    agent = replace(base.agent, reward="identity", popart=True)
+    env = replace(base.env, options={**base.env.options, "full_actions": True})
+    run = replace(base.run, frames=base.run.frames * max(1, len(tasks_of(env.id))))
+    replay = replace(base.replay, batch=env.num_envs)
+    return replace(base, preset="atari-multitask", agent=agent, env=env, replay=replay, run=run)
+
+
 PRESETS: dict[str, Preset] = {
     "cpu": cpu,
     "cpu-vectors": vectors,
@@ -124,4 +141,5 @@ PRESETS: dict[str, Preset] = {
     "atari": atari,
     "atari-shallow": atari_shallow,
     "atari-replay": atari_replay,
+    "atari-multitask": atari_multitask,
 }

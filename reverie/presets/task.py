@@ -11,6 +11,7 @@ from gymnasium import spaces
 from reverie.config import Config, EnvConfig
 from reverie.envs.env import EnvSpec, shut
 from reverie.envs.make import make_env, protocols
+from reverie.envs.tasks import tasks_of
 
 Preset = Callable[["Task"], Config]
 """A whole configuration for a task."""
@@ -61,6 +62,11 @@ class Task:
         return protocol in protocols(self.id)
 
     def env(self, num_envs: int, protocol: str = "auto", options: Mapping[str, Any] | None = None) -> EnvConfig:
-        """The environment for a run: with that protocol and these options of it, if it has that protocol."""
+        """The environment for a run: with that protocol and these options of it, if it has that protocol.
+
+        num_envs: streams; of several tasks the next number that they can share equally.
+        """
+        tasks = max(1, len(tasks_of(self.id)))
+        num_envs = -(-num_envs // tasks) * tasks
         has_it = protocol == "auto" or self.has(protocol)
         return EnvConfig(self.id, num_envs, protocol if has_it else "auto", dict(options or {}) if has_it else {})

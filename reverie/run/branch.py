@@ -77,12 +77,12 @@ def _copy(run_dir: Path, folder: Path, made: Mapping[str, Any], chain: Chain, to
     (partial / "replay").mkdir()
     try:
         for path in folder.iterdir():
-            _link(path, own / path.name)
+            link(path, own / path.name)
         (partial / "checkpoints" / "latest").write_text(own.name)
         for stream, start, _ in np.asarray(made["store"]["record"]["sealed"], np.int64).tolist():
             chunk = chunk_path(run_dir / "replay", stream, start)
             if chunk.exists():  # the oldest may have been evicted since, see `reverie.data.record`
-                _link(chunk, partial / "replay" / chunk.name)
+                link(chunk, partial / "replay" / chunk.name)
         with (run_dir / FILE).open("rb") as log:
             (partial / FILE).write_bytes(log.read(int(made["offset"])))
     except FileNotFoundError as error:
@@ -94,7 +94,8 @@ def _copy(run_dir: Path, folder: Path, made: Mapping[str, Any], chain: Chain, to
     partial.rename(to)
 
 
-def _link(path: Path, to: Path) -> None:
+def link(path: Path, to: Path) -> None:
+    """Have a file that never changes at another place too."""
     try:
         os.link(path, to)
     except OSError:  # another file system, or one without links

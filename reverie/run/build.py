@@ -22,6 +22,7 @@ from reverie.data.store import Store
 from reverie.envs.env import EnvSpec, VectorEnv
 from reverie.envs.make import make_drawn, make_env
 from reverie.envs.stepping import Stepping
+from reverie.envs.tasks import tasks_of
 from reverie.errors import UserError, notice
 from reverie.machine import gpu_memory, in_words, memory
 from reverie.nets.schedule import Length, resolve
@@ -67,6 +68,11 @@ def build_env(config: Config, num_envs: int | None = None, drawn: bool = False) 
     return make(env.id, num_envs=streams, protocol=env.protocol, stepping=stepping, **env.options)
 
 
+def evaluation_streams(config: Config, episodes: int, id: str | None = None) -> int:
+    """Streams of an evaluation of so many episodes, of each task where there are several. id: another environment."""
+    return min(config.run.eval_envs, episodes) * max(1, len(tasks_of(config.env.id if id is None else id)))
+
+
 def build_agent(config: Config, env: EnvSpec, since: Length | None = None) -> Agent:
     """The recipe of the run's agent, its schedules in counts. Raises UserError if it cannot work here.
 
@@ -76,6 +82,10 @@ def build_agent(config: Config, env: EnvSpec, since: Length | None = None) -> Ag
         raise UserError(
             f"{config.name} does not heed action masks, which {env.id} gives: take another agent, or say "
             "--env.options.action_mask ignore"
+        )
+    if env.tasks and not find(config.name).load().tasks:
+        raise UserError(
+            f"{config.name} learns one environment at a time, not {env.id}: take impala or a2c, or name one of them"
         )
     try:
         return find(config.name).load()(resolve(config.agent, run_length(config, env.action_repeat, since)), env)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reverie import overrides
-from reverie.config import Config, EnvConfig, with_settings
+from reverie.config import POPULATION, Config, EnvConfig, with_settings
 from reverie.errors import UserError
 from reverie.presets import make_config
 from reverie.run.chain import differences
@@ -84,7 +84,8 @@ class _PresetView:
 
 def check_same(config: Config, run_dir: Path) -> None:
     """Raise UserError if the run in `run_dir` has another configuration: what differs, and the command that goes on."""
-    saved = load_config(run_dir)
+    population = config.population.size > 0
+    saved = load_config(run_dir, POPULATION) if population else load_config(run_dir)
     if saved == config:
         return
     there = shlex.quote(str(run_dir))
@@ -92,9 +93,12 @@ def check_same(config: Config, run_dir: Path) -> None:
     named = [f"{key} is {old!r} there, {new!r} here" for key, (old, new) in changed.items()]
     more = f" and {len(named) - 3} more" if len(named) > 3 else ""
     try:
+        if population:
+            raise UserError("a population goes on as it is")
         check_change(saved, config)
         words = shlex.join(f"--{key}={overrides.text(overrides.flatten(config)[key])}" for key in changed)
         ways = f"go on with it as you say here by: reverie resume {there} {words}, as it is by: reverie resume {there}"
     except (UserError, KeyError):
-        ways = f"go on with it as it is by: reverie resume {there}, or begin with its networks by: --init {there}"
+        ways = f"go on with it as it is by: reverie resume {there}"
+        ways += "" if population else f", or begin with its networks by: --init {there}"
     raise UserError(f"{run_dir} holds another run ({', '.join(named[:3])}{more}); {ways}, or name another --logdir")

@@ -109,8 +109,8 @@ class Distributed(Runner):
         """Take the rows of a rollout, and write down the episodes that ended with them."""
         new = report.delivery is not None and self.inbox.take(report.delivery)
         if new and isinstance(report, Report):
-            info = dict(enumerate(report.info))
-            self.run.episodes([(at, score, length) for at, (_, score, length) in enumerate(report.ended)], info)
+            for ended, said in zip(report.ended, report.info, strict=True):
+                self.run.episodes([ended], {ended[0]: said})
             self.acting = report.metrics
 
     def learn(self) -> None:

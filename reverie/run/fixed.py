@@ -11,6 +11,7 @@ FIXED = {
     "name": "another agent has other networks",
     "preset": "a preset only names where the values came from",
     "init": "a run begins once",
+    "population": "a population keeps its members and its rules",
     "dataset": "a run keeps the rows that it began with",
     "env.id": "another environment is another task",
     "ray.actors": "the replay and the open episodes have places for their streams",

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from types import FrameType
 
+from reverie.config import POPULATION
 from reverie.errors import UserError, notice
 
 try:
@@ -47,7 +48,7 @@ def check_platform() -> None:
 
 def check_new(run_dir: Path) -> None:
     """Raise UserError if a directory holds a run, or what is left of one."""
-    if (run_dir / "config.json").exists():
+    if any((run_dir / name).exists() for name in ("config.json", POPULATION)):
         raise UserError(
             f"{run_dir} already holds a run; go on with `reverie resume {run_dir}` or name another --logdir"
         )

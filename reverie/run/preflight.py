@@ -5,6 +5,7 @@ from __future__ import annotations
 from reverie.agents.agent import Agent
 from reverie.config import Config
 from reverie.data.store import Store
+from reverie.envs.tasks import check_shares
 from reverie.errors import UserError
 from reverie.machine import in_words, memory_of
 from reverie.run.build import build_windows
@@ -15,10 +16,11 @@ MINUTE = 60.0
 
 
 def check_trains(config: Config, agent: Agent) -> None:
-    """Raise UserError if a run of that length cannot come to a single learner_step.
+    """Raise UserError if a run of that length cannot come to a single learner_step, or leaves tasks out.
 
     What depends on how episodes go is not known yet: a run that came to none says so when it is over, see `Run.finish`.
     """
+    check_shares(config.env.id, config.env.num_envs, config.ray.actors)
     windows, replay, streams = build_windows(config, agent), config.replay, config.env.num_envs
     total = run_length(config, agent.env.action_repeat).env_steps
     longer = "make the run longer (--env_steps, --frames)"

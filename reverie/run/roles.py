@@ -262,7 +262,8 @@ class Stopped(Exception):
 class Evaluator:
     """Role that plays whole episodes greedily, on a fresh environment; each stream plays its share of them.
 
-    Equal shares, not the first to finish: otherwise short episodes would count too often.
+    Equal shares, not the first to finish: otherwise short episodes would count too often. Where streams are of several
+    tasks, as many episodes are played of each.
     limit: env_steps after which an episode is cut, with the score that it has (0: never). A stream whose episode was
     cut waits until the others have played, then all are reset, for what is missing of its share.
     """
@@ -272,8 +273,9 @@ class Evaluator:
     ) -> None:
         self.actor = Actor(env, policy, None, seed, Finite(nonfinite, env.spec.id, "evaluation: "))
         self.seat = Seat.alone(env.num_envs, "greedy")
-        self.share = -(-episodes // env.num_envs)
-        self.count, self.limit = episodes, limit
+        self.tasks, self.limit = env.spec.tasks, limit
+        self.count = episodes * max(1, len(self.tasks))
+        self.share = -(-self.count // env.num_envs)
         self.cut: list[list[bool]] = [[] for _ in range(env.num_envs)]
         self.scores: list[list[float]] = [[] for _ in range(env.num_envs)]
         self.lengths: list[list[int]] = [[] for _ in range(env.num_envs)]
@@ -283,6 +285,8 @@ class Evaluator:
         self, watch: Callable[[Rows], None] | None = None, stop: Callable[[], bool] | None = None
     ) -> dict[str, Any]:
         """Scores and lengths of `episodes` episodes, how many were cut, and means of what the environment says (info).
+
+        Of several tasks also ``tasks``: task -> scores.
 
         watch: sees the rows before each decision. stop: asked before each decision; raises Stopped when it says so.
         """
@@ -309,7 +313,13 @@ class Evaluator:
         infos, cut = self._in_turn(self.info), self._in_turn(self.cut)
         names = dict.fromkeys(name for info in infos for name in info)
         info = {name: float(np.mean([each[name] for each in infos if name in each])) for name in names}
-        return {"scores": scores, "lengths": lengths, "info": info, "cut": sum(cut)}
+        results = {"scores": scores, "lengths": lengths, "info": info, "cut": sum(cut)}
+        each: dict[str, list[float]] = {task: [] for task in self.tasks}
+        if self.tasks:
+            streams = self._in_turn([[stream] * len(played) for stream, played in enumerate(self.scores)])
+            for stream, score in zip(streams, scores, strict=True):
+                each[self.tasks[stream % len(self.tasks)]].append(score)
+        return results | ({"tasks": each} if each else {})
 
     def _in_turn(self, of_streams: Sequence[list[Any]]) -> list[Any]:
         """Of the first episodes of all streams, then of their second ones, and so on: those that were asked for."""

@@ -21,13 +21,14 @@ from reverie.config import Config
 from reverie.data.store import Store
 from reverie.envs.env import VectorEnv, shut
 from reverie.envs.faults import EnvFault
+from reverie.envs.tasks import label, tasks_of
 from reverie.envs.wrappers import Carried
 from reverie.errors import UserError, notice
 from reverie.nets.schedule import Length
 from reverie.report.console import Console
 from reverie.report.log import Logger
 from reverie.report.writer import Opening
-from reverie.run.build import build_env, derive
+from reverie.run.build import build_env, derive, evaluation_streams
 from reverie.run.callback import Callback
 from reverie.run.checkpoint import Checkpoints, misfit
 from reverie.run.companions import Companions, flat_settings, gather
@@ -96,6 +97,7 @@ class Run:
         companions: Companions | None = None,
     ) -> None:
         self.config, self.run_dir, self.clock, self.since = config, run_dir, clock, since
+        self.tasks = tasks_of(config.env.id)
         self.companions = companions or gather(config.log)
         self.total = run_length(config, clock.repeat).env_steps
         self.checkpoints = Checkpoints(run_dir, config.run.keep_checkpoints)
@@ -222,6 +224,8 @@ class Run:
         """Write a line for each episode that ended. info: what the environment says of it, by stream."""
         for stream, score, length in ended:
             more = {f"episode/{name}": value for name, value in info.get(stream, {}).items()}
+            if self.tasks:
+                more[f"task/{label(self.tasks[stream % len(self.tasks)])}/score"] = score
             self.record({"episode/score": score, "episode/length": length, **more})
 
     def log(self, **metrics: Mapping[str, float]) -> None:
@@ -258,7 +262,7 @@ class Run:
     def _environments(self) -> VectorEnv:
         options = self.config.run
         try:
-            env = build_env(self.config, min(options.eval_envs, options.eval_episodes))
+            env = build_env(self.config, evaluation_streams(self.config, options.eval_episodes))
             if (told := self.carried()) is not None:
                 env.adopt(told)
             return env
@@ -290,6 +294,9 @@ class Run:
             shut(env)
         scores, cut = results["scores"], results["cut"]
         self.summary = {"eval_score": float(np.mean(scores)), "eval_scores": scores}
+        by_task = {task: float(np.mean(each)) for task, each in results.get("tasks", {}).items()}
+        if by_task:
+            self.summary["eval_tasks"] = by_task
         if cut:
             self.summary["eval_cut"] = cut
             notice(cut_line(cut, len(scores), options.eval_limit))
@@ -301,6 +308,7 @@ class Run:
                 "eval/episodes": len(scores),
             }
             | ({"eval/cut": cut} if cut else {})
+            | {f"task/{label(task)}/eval_score": score for task, score in by_task.items()}
         )
         self._keep_best(learner)
 

@@ -76,14 +76,20 @@ class Runner(ABC):
         """Clock of the run. repeat: frames of an env_step."""
         return Clock(store, learner, repeat)
 
-    def train(self, stop: Stop) -> dict[str, Any]:
-        """Summary of the run, trained until its end or until stopped, with checkpoints on the way and at the end."""
+    def train(self, stop: Stop, until: int | None = None) -> dict[str, Any]:
+        """Summary of the run, trained until its end or until stopped, with checkpoints on the way and at the end.
+
+        until: env_steps at which it pauses, once the evaluation that is due then has been played; None: it does not.
+        """
         with self.run.heeding(stop) as run, self._saving():
             try:
                 self.start()
                 if run.resumed is None and self.config.init.run:
                     self.save()  # from here on the other run is not needed
                 while not run.finished and not stop():
+                    if until is not None and run.clock.env_steps >= until and not run.owed:
+                        run.saved_at = -1  # an evaluation may have come after what is saved
+                        break
                     if run.owed:
                         run.evaluate(self.learner)
                         continue

@@ -24,7 +24,7 @@ import torch
 import reverie
 from reverie import overrides
 from reverie.agents import find
-from reverie.config import Config
+from reverie.config import POPULATION, Config
 from reverie.errors import UserError, notice
 from reverie.run.chain import Chain, Past
 
@@ -73,7 +73,11 @@ def save_config(config: Config, run_dir: Path) -> None:
 
 
 def save_chain(chain: Chain, run_dir: Path) -> None:
-    """Write ``config.json``: the configuration in force and those before it. Raises UserError if it cannot."""
+    """Write ``config.json``: the configuration in force and those before it. Raises UserError if it cannot.
+
+    Of a population ``population.json``.
+    """
+    name = POPULATION if chain.config.population.size else "config.json"
     document = {"format": FORMAT, "config": overrides.to_dict(chain.config), "versions": dict(chain.versions)}
     if chain.past:
         document["before"] = [
@@ -90,23 +94,27 @@ def save_chain(chain: Chain, run_dir: Path) -> None:
     partial = run_dir / ".config.json"
     try:
         partial.write_text(json.dumps(document, indent=2) + "\n")
-        partial.rename(run_dir / "config.json")
+        partial.rename(run_dir / name)
     except OSError as error:
-        raise UserError(f"cannot write {run_dir}/config.json: {error.strerror}") from error
+        raise UserError(f"cannot write {run_dir}/{name}: {error.strerror}") from error
 
 
-def load_config(run_dir: Path) -> Config:
+def load_config(run_dir: Path, name: str = "config.json") -> Config:
     """The configuration in force in ``config.json``, see `load_chain`."""
-    return load_chain(run_dir).config
+    return load_chain(run_dir, name).config
 
 
-def load_chain(run_dir: Path) -> Chain:
+def load_chain(run_dir: Path, name: str = "config.json") -> Chain:
     """The configurations in ``config.json``, built from the classes of their agent; no preset is asked.
 
-    Keys that the one in force lacks take the defaults of their classes, which is said in one line on standard error.
+    name: of another file of that kind. Keys that the one in force lacks take the defaults of their classes, which is
+    said in one line on standard error.
     Raises UserError if there is no such file, it is damaged, of another format, or has keys or values that do not fit.
     """
-    path = run_dir / "config.json"
+    path = run_dir / name
+    if not path.exists() and (run_dir / POPULATION).exists():
+        members = sorted(each.parent.name for each in run_dir.glob("*/config.json"))
+        raise UserError(f"{run_dir} is a population: name one of its members, {', '.join(members) or 'none yet'}")
     if not path.exists():
         raise UserError(f"{run_dir} is not a run directory: it has no config.json")
     try:

@@ -43,7 +43,7 @@ def read_status(run_dir: Path) -> dict[str, Any]:
     if not lines and not (run_dir / STATUS).exists():
         raise UserError(f"{run_dir} has neither a log nor a status yet")
     for line in lines:
-        status |= {name: line[name] for name in NAMES if name in line}
+        status |= {name: value for name, value in line.items() if name in NAMES or name.startswith("task/")}
     if (run_dir / STATUS).exists():
         status |= json.loads((run_dir / STATUS).read_text())
     return status
@@ -61,4 +61,4 @@ NAMES = (
     "replay/ratio",
     "replay/rows",
 )
-"""metrics of which the latest are shown"""
+"""metrics of which the latest are shown, beside those of single tasks"""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reverie.config import Config, with_settings
+from reverie.config import POPULATION, Config, with_settings
 from reverie.errors import UserError
 from reverie.report.writer import Writer
 from reverie.run.callback import Callback
@@ -59,6 +59,10 @@ def train(
     check_platform()
     run_dir = Path(run_dir)
     check_new(run_dir)
+    if config.population.size:
+        from reverie.run import population
+
+        return population.begin(config, run_dir, writers=writers, callbacks=callbacks)
     config = for_dataset(config)
     with interruptible() as stop, runner(config, run_dir, None, writers, callbacks) as new, alone(run_dir):
         try:
@@ -86,6 +90,14 @@ def resume(
     """
     check_platform()
     run_dir = resolve(run_dir)
+    if (run_dir / POPULATION).exists():
+        from reverie.run import population
+
+        return population.go_on(run_dir, changes, writers=writers, callbacks=callbacks)
+    if (run_dir.parent / POPULATION).exists():
+        raise UserError(
+            f"{run_dir} is a member of the population {run_dir.parent}; go on with all: reverie resume {run_dir.parent}"
+        )
     check_whole(run_dir)
     with interruptible() as stop:
         saved = load_chain(run_dir)

@@ -37,7 +37,9 @@ FURTHER: dict[str, tuple[str, dict[str, Any]]] = {
         {"replay.selector": "fifo", "run.train_ratio": None, "run.prefill": 0, "replay.store.budget": 13_000},
     ),
 }
-ELSEWHERE = {"planet": "toy_control:Point", "apex-dpg": "toy_control:Point"}
+TWO_TASKS = "impala on two tasks"
+FURTHER[TWO_TASKS] = ("impala", {"agent.popart": True, "replay.window.period": SMALL["replay.window.learn"]})
+ELSEWHERE = {TWO_TASKS: "toy/catch,odd_tasks:Hundred", "planet": "toy_control:Point", "apex-dpg": "toy_control:Point"}
 """Where agents run that cannot play Catch."""
 END_TO_END = {"replay.window.period": SMALL["replay.window.learn"]}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -57,7 +59,7 @@ def pattern(entry: str) -> re.Pattern[str]:
 def logged(run: str, folder: Path) -> set[str]:
     """Names in the log of a tiny run."""
     agent, changes = RUNS[run]
-    config = reverie.make_config(agent, None, ELSEWHERE.get(agent, "toy/catch"))
+    config = reverie.make_config(agent, None, ELSEWHERE.get(run, ELSEWHERE.get(agent, "toy/catch")))
     keys = overrides.flatten(config)
     small = {key: value for key, value in {**SMALL, **SHORT}.items() if key in keys}
     run_dir = folder / re.sub(r"\W", "_", run)

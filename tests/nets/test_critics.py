@@ -92,6 +92,24 @@ def test_tasks_have_statistics_of_their_own() -> None:
     assert torch.allclose(critic.scale(task), torch.stack([critic.scale(torch.tensor(k)) for k in (0, 1)]).expand(2, 2))
 
 
+def test_two_tasks_by_hand() -> None:
+    """Targets 4 and 8 of task 1 with a step of 0.5, none of task 0: what it has stays to the last bit."""
+    critic = PopArt(1, tasks=2, step=0.5)
+    with torch.no_grad():
+        critic.out.weight.copy_(torch.tensor([[3.0], [2.0]]))
+        critic.out.bias.copy_(torch.tensor([-1.0, 1.0]))
+    target, mask = torch.tensor([4.0, 1e9, 8.0]), torch.tensor([True, False, True])
+    critic.adapt(target, mask, torch.tensor([1, 0, 1]))
+    mean, square = 0.75 * 6.0, 0.25 * 1.0 + 0.75 * (16 + 64) / 2
+    sigma = math.sqrt(square - mean**2)
+    assert (critic.mean.tolist(), critic.square.tolist()) == ([0.0, pytest.approx(mean)], [1.0, pytest.approx(square)])
+    assert critic.out.weight.tolist() == [[3.0], [pytest.approx(2.0 / sigma)]]
+    assert critic.out.bias.tolist() == [-1.0, pytest.approx((1.0 - mean) / sigma)]
+    x = torch.full((2, 1), 3.0)
+    assert critic(x, torch.tensor([0, 1])).tolist() == [8.0, pytest.approx(7.0)]  # 3 * 3 - 1 and 2 * 3 + 1, as before
+    assert critic.scale(torch.tensor([0, 1])).tolist() == [1.0, pytest.approx(sigma)]
+
+
 def test_a_spread_far_smaller_than_the_mean_is_found() -> None:
     """A mean of a million and a deviation of one: float32 could not hold the difference of the squares."""
     critic = PopArt(1, step=0.5)

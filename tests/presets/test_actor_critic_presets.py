@@ -53,6 +53,14 @@ PUBLISHED: dict[tuple[str, str], dict[str, Any]] = {
     },
     ("impala", "atari-shallow"): {"agent.torso.cnn": "nature", "agent.torso.channels": (32, 64, 64)},
     ("impala", "atari-replay"): {"agent.torso.cnn": "residual", "replay.selector": FifoConfig(0.5)},
+    ("impala", "atari-multitask"): {
+        "agent.popart": True,
+        "agent.popart_step": 3e-4,
+        "agent.reward": "identity",
+        "agent.feed_reward": "clip",
+        "agent.torso.cnn": "residual",
+        "env.options": {"max_frames": 108_000, "full_actions": True},
+    },
     # OpenAI Baselines, a2c
     ("a2c", "atari"): {
         "agent.gamma": 0.99,

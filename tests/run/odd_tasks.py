@@ -1,0 +1,77 @@
+"""Environments that look alike, for runs on several at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from reverie.envs.catch import Catch
+
+
+class Small(gymnasium.Env[np.ndarray, np.int64]):
+    """Counts env_steps, pays the count; two actions; ends after 5 (and a draw of 0 to 2, so that streams differ)."""
+
+    high, actions, pays, more = 100.0, 2, 1.0, 0
+
+    def __init__(self) -> None:
+        self.observation_space: spaces.Space[Any] = spaces.Box(0, self.high, (1,), np.float32)
+        self.action_space = spaces.Discrete(self.actions)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.count, self.length = 0, 5 + int(self.np_random.integers(self.more + 1))
+        return self.see(), {}
+
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        assert 0 <= action < self.actions
+        self.count += 1
+        return self.see(), self.pays * self.count, self.count == self.length, False, {}
+
+    def see(self) -> np.ndarray:
+        return np.array([self.count], np.float32)
+
+
+class Loud(Small):
+    """The same for a hundred times as much, with a third action."""
+
+    high, actions, pays, more = 200.0, 3, 100.0, 2
+
+
+class Breaks(Small):
+    """Raises at its second step."""
+
+    def step(self, action: np.int64) -> Any:
+        if self.count == 1:
+            raise RuntimeError("the simulator lost its licence")
+        return super().step(action)
+
+
+class Turns(gymnasium.Env[np.ndarray, np.ndarray]):
+    """Looks like Pendulum, and has two continuous actions."""
+
+    observation_space = spaces.Box(-8, 8, (3,), np.float32)
+    action_space = spaces.Box(-1, 1, (2,), np.float32)
+
+
+def doubled() -> gymnasium.Env:
+    """Small, whose rewards a wrapper doubles."""
+    return gymnasium.wrappers.TransformReward(Small(), lambda reward: 2.0 * float(reward))
+
+
+class Hundred(Catch):
+    """Catch for a hundred times as much."""
+
+    def _reward(self, over: bool) -> float:
+        return 100.0 * super()._reward(over)
+
+
+class Thousand(Catch):
+    """Catch for a thousand times as much."""
+
+    def _reward(self, over: bool) -> float:
+        return 1000.0 * super()._reward(over)
