@@ -119,6 +119,11 @@ AGENTS: dict[str, Entry] = {
         paper="Ma et al. 2024, arXiv 2310.00344",
         summary="a Dreamer (agent.base) whose observation, reward and dynamics losses are balanced by learned scales",
     ),
+    "plan2explore": Entry(
+        path="reverie.agents.plan2explore:Plan2Explore",
+        paper="Sekar et al. 2020, arXiv 2005.05960",
+        summary="a Dreamer (agent.base) that explores where an ensemble disagrees; rewards do not shape its model",
+    ),
 }
 
 
