@@ -5,8 +5,8 @@
 Plan2Explore runs with its preset `cpu` on `toy/maze` (its reward is never met at random); random play has as many
 streams, env_steps and the same seeds of its episodes. At each of ten times: the share of all places that were visited
 so far, and the share of the rows that are beyond the middle of the corridor. At the end: the score of the task's
-behaviour, which has never acted in training. Runs are in --work [runs/explore]; those that are complete are not repeated. Writes
-<out>.json after every seed. Further words are settings: --agent.members 3.
+behaviour, which has never acted in training. Runs are in --work [runs/explore]; those that are complete are not
+repeated. Writes <out>.json after every seed. Further words are settings: --agent.members 3.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ EACH: dict[str, tuple[str, dict[str, Any]]] = {
     "dreamerv3-2023": ("toy/catch", {}),
     "dreamerv3": ("Pendulum-v1", {}),
     "harmonydream": ("toy/catch", {"spread": 0.5}),
+    "plan2explore": ("toy/catch", {"spread": 0.5, "agent__ensemble__units": 8}),
 }
 """An environment and settings for each agent: stacks, memories, normalisers, fed rewards and actions of all kinds."""
 
