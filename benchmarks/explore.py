@@ -6,7 +6,7 @@ Plan2Explore runs with its preset `cpu` on `toy/maze` (its reward is never met a
 streams, env_steps and the same seeds of its episodes. At each of ten times: the share of all places that were visited
 so far, and the share of the rows that are beyond the middle of the corridor. At the end: the score of the task's
 behaviour, which has never acted in training. Runs are in --work [runs/explore]; those that are complete are not
-repeated. Writes <out>.json after every seed. Further words are settings: --agent.members 3.
+repeated. Writes <out>.json after every seed. Further words are settings: --env.options.cells 5.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,9 +47,9 @@ def explored(run_dir: Path, maze: Maze) -> np.ndarray:
     return np.stack([stream[:least] for stream in streams], -1).flatten()
 
 
-def at_random(seed: int, env_steps: int, streams: int, maze: Maze) -> np.ndarray:
+def at_random(seed: int, env_steps: int, streams: int, maze: Maze, options: Mapping[str, Any]) -> np.ndarray:
     """Places of uniformly random play, [env_steps]."""
-    env, generator = reverie.make_env(ENV, num_envs=streams), np.random.default_rng(seed)
+    env, generator = reverie.make_env(ENV, num_envs=streams, **options), np.random.default_rng(seed)
     rows, places = env.reset(seed), []
     for _ in range(env_steps // streams):
         places.append(maze.places(rows["obs.image"]))
@@ -62,16 +64,17 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/explore"))
     parser.add_argument("--out", type=Path, required=True)
     options, words = parser.parse_known_args()
-    maze, rows = Maze(), []
+    rows = []
     for seed in options.seeds:
         began, run_dir = time.monotonic(), options.work / f"maze-{seed}"
         given = {"seed": str(seed), "env_steps": str(options.env_steps)}
         config = configure("plan2explore", "cpu", ENV, ["--run.threads", "1", *words], given)
+        maze = Maze(**config.env.options)
         if not (run_dir / "finished").exists():
             reverie.train(config, run_dir) if Checkpoints(run_dir).latest() is None else reverie.resume(run_dir)
             (run_dir / "finished").touch()
         explorer = curve(explored(run_dir, maze), len(maze.path))
-        play = at_random(seed, options.env_steps, config.env.num_envs, maze)
+        play = at_random(seed, options.env_steps, config.env.num_envs, maze, config.env.options)
         score = float(reverie.evaluate(run_dir, episodes=EPISODES)["score"])
         minutes = (time.monotonic() - began) / 60
         row = {"seed": seed, "plan2explore": explorer, "random": curve(play, len(maze.path))}
@@ -80,6 +83,7 @@ def main() -> None:
         document = {
             "command": shlex.join(["python", "benchmarks/explore.py", *sys.argv[1:]]),
             "env": ENV,
+            "options": dict(config.env.options),
             "places": len(maze.path),
             "env_steps": options.env_steps,
             "random_score": maze.random_score,

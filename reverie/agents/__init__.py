@@ -114,6 +114,11 @@ AGENTS: dict[str, Entry] = {
         paper="Hafner et al. 2025, Nature 640",
         summary="DreamerV3 as it is now: block GRU, one LaProp, replayed values, states written back",
     ),
+    "dreamerpro": Entry(
+        path="reverie.agents.dreamerpro:DreamerPro",
+        paper="Deng et al. 2022, arXiv 2110.14565",
+        summary="DreamerV2 without a decoder: prototypes, Sinkhorn, a slow encoder, pictures moved by a few pixels",
+    ),
     "harmonydream": Entry(
         path="reverie.agents.harmonydream:HarmonyDream",
         paper="Ma et al. 2024, arXiv 2310.00344",

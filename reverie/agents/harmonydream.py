@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from reverie.agents.based import Base, BasedAgent
+from reverie.agents.dreamerpro import DreamerPro, DreamerProConfig
 from reverie.agents.dreamerv2 import DreamerV2, DreamerV2Config
 from reverie.agents.dreamerv3 import DreamerV3, DreamerV3Config
 from reverie.agents.dreamerv3_2023 import DreamerV3Of2023, DreamerV3Of2023Config
@@ -58,10 +59,19 @@ class HarmonyDreamV3Config(DreamerV3Config):
     base: Literal["dreamerv3"] = "dreamerv3"
 
 
+@dataclass(frozen=True)
+class HarmonyDreamProConfig(DreamerProConfig):
+    """The same over DreamerPro, whose observation group is all of its objective. base: see `HarmonyDreamConfig`."""
+
+    balance: BalanceKind = "harmony"
+    base: Literal["dreamerpro"] = "dreamerpro"
+
+
 BASES: dict[str, Base] = {
     "dreamerv2": Base(DreamerV2, HarmonyDreamConfig),
     "dreamerv3-2023": Base(DreamerV3Of2023, HarmonyDreamV3Of2023Config),
     "dreamerv3": Base(DreamerV3, HarmonyDreamV3Config),
+    "dreamerpro": Base(DreamerPro, HarmonyDreamProConfig),
 }
 """what ``agent.base`` may be, the default first"""
 
