@@ -119,6 +119,11 @@ AGENTS: dict[str, Entry] = {
         paper="Deng et al. 2022, arXiv 2110.14565",
         summary="DreamerV2 without a decoder: prototypes, Sinkhorn, a slow encoder, pictures moved by a few pixels",
     ),
+    "r2dreamer": Entry(
+        path="reverie.agents.r2dreamer:R2Dreamer",
+        paper="R2-Dreamer, ICLR 2026",
+        summary="DreamerV3 without a decoder: states correlate with what is seen, entry by entry, and not otherwise",
+    ),
     "harmonydream": Entry(
         path="reverie.agents.harmonydream:HarmonyDream",
         paper="Ma et al. 2024, arXiv 2310.00344",

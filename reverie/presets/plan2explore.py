@@ -29,7 +29,8 @@ TABLES: Mapping[str, Mapping[str, Preset]] = {
 def small(agent: Any) -> dict[str, Any]:
     """Settings of an explorer for the small sizes."""
     heads = getattr(agent, "reward", None) or HeadConfig(2, agent.size.units, "silu")
-    ensemble: dict[str, Any] = {"ensemble": replace(heads, layers=2), "members": 5, "intrinsic_momentum": 0.99}
+    ensemble: dict[str, Any] = {"ensemble": replace(heads, layers=2), "members": 5}
+    ensemble |= {"intrinsic_momentum": 0.95, "intrinsic_scale": 0.1}
     return ensemble | ({"ensemble_opt": agent.model_opt} if hasattr(agent, "model_opt") else {})
 
 
