@@ -245,9 +245,12 @@ class DatasetConfig:
     """Rows that a run learns from in place of its own, see `reverie.run.offline`.
 
     path: folder of chunk files, such as the ``replay`` of another run; empty: the run acts.
+    rewards: of the rows: as they are ``stored``, or as this run's environment pays them when the same episodes are
+    ``played`` again (`reverie.run.relabel`).
     """
 
     path: str = ""
+    rewards: Literal["stored", "played"] = "stored"
 
 
 POPULATION = "population.json"

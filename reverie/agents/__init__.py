@@ -114,10 +114,25 @@ AGENTS: dict[str, Entry] = {
         paper="Hafner et al. 2025, Nature 640",
         summary="DreamerV3 as it is now: block GRU, one LaProp, replayed values, states written back",
     ),
+    "dreamerpro": Entry(
+        path="reverie.agents.dreamerpro:DreamerPro",
+        paper="Deng et al. 2022, arXiv 2110.14565",
+        summary="DreamerV2 without a decoder: prototypes, Sinkhorn, a slow encoder, pictures moved by a few pixels",
+    ),
+    "r2dreamer": Entry(
+        path="reverie.agents.r2dreamer:R2Dreamer",
+        paper="R2-Dreamer, ICLR 2026",
+        summary="DreamerV3 without a decoder: states correlate with what is seen, entry by entry, and not otherwise",
+    ),
     "harmonydream": Entry(
         path="reverie.agents.harmonydream:HarmonyDream",
         paper="Ma et al. 2024, arXiv 2310.00344",
         summary="a Dreamer (agent.base) whose observation, reward and dynamics losses are balanced by learned scales",
+    ),
+    "plan2explore": Entry(
+        path="reverie.agents.plan2explore:Plan2Explore",
+        paper="Sekar et al. 2020, arXiv 2005.05960",
+        summary="a Dreamer (agent.base) that explores where an ensemble disagrees; rewards do not shape its model",
     ),
 }
 

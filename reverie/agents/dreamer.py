@@ -2,39 +2,38 @@
 
 ::
 
-    losses         world_model_loss      see a batch, weigh what the model must say of it
-                   imagine               from every state seen, `dream` on with the actor
+    learner        world_model_loss      see a batch, weigh what the model must say of it
+    behaviour      imagine               from every state seen, `dream` on with the actor
                    actor_loss            make the actor's dreams worth more
                    critic_loss           make the critic say what they are worth
                    update_slow_critic    a target that follows
 
 A sibling writes these five in this order with its paper's equations, so that `diff` between two siblings reads as the
 later paper's list of changes. What its model is made of is said by its recipe (`objective`, `reward`, `discount`).
-How a model is learned from batches is in `reverie.agents.model_learner`, which agents that plan share.
+How a model is learned from batches is in `reverie.agents.model_learner`, which agents that plan share; what behaviours
+have in common is in `reverie.agents.behaviour`.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from reverie.agents.behaviour import Behaviour
 from reverie.agents.dreamer_policy import DreamerPolicy
 from reverie.agents.model_learner import ModelAgent, ModelLearner, ModelLearnerConfig
 from reverie.agents.predictors import Estimator
 from reverie.agents.seen import Seen
 from reverie.agents.worldmodel import ModelLossConfig
-from reverie.data.rows import State
 from reverie.data.sequences import Batch
 from reverie.nets.actions import Actions, ContinuousKind, make_actions
 from reverie.nets.encoders import Encoder
 from reverie.nets.heads import Head, HeadConfig
-from reverie.nets.layers import frozen, glorot_
+from reverie.nets.layers import glorot_
 from reverie.nets.optim import OptimConfig, Optimiser
 from reverie.nets.rssm import RSSM
 from reverie.nets.state_space import StateSpace
@@ -69,56 +68,53 @@ class DreamerConfig(BehaviourOptConfig, ModelLearnerConfig, DreamingConfig):
     continuous: ContinuousKind = "trunc_normal"
 
 
-@dataclass(frozen=True)
-class Dream:
-    """N imagined trajectories. features, reward, discount, value: [H+1, N(, F)]; actions a_1..a_H: [H, N, A].
-
-    policy: outputs of the actor's head that drew those actions, [H, N, P], with gradients to the actor.
-    """
-
-    features: Tensor
-    actions: Tensor
-    policy: Tensor
-    reward: Tensor
-    discount: Tensor
-    value: Tensor
-
-
 class DreamerLearner(ModelLearner):
-    """World model, actor, critic and, if `slow`, a slow critic, with one optimiser for each of the first three."""
+    """World model and the task's behaviour, with one optimiser for each of model, actor and critic."""
 
     policy: DreamerPolicy
     config: DreamingConfig
-    pathwise: bool
-    """whether gradients of dreamed returns flow through the dream into its actions"""
-    slow: ClassVar[bool] = True
-    """whether there is a slow critic, which begins as a copy of the critic"""
+    behaviour: Behaviour
+    critic: Estimator
     slow_critic: Estimator
 
     def build(self, agent: ModelAgent) -> None:
-        """Make the critics."""
+        """Make the behaviour."""
         assert isinstance(agent, Dreamer)
-        features = self.model.rssm.features
         self.actor = self.policy.actor
-        self.critic = agent.critic(features)
-        if self.slow:
-            self.slow_critic = agent.critic(features).requires_grad_(False)
+        self.behaviour = agent.Behaviour(agent, self, self.actor)
+        for name, network in self.behaviour.networks().items():
+            self.add_module(name, network)
+
+    def behaviours(self) -> list[Behaviour]:
+        """All behaviours that learn in the model, that of the task first."""
+        return [self.behaviour]
+
+    def draw(self, part: nn.Module) -> None:
+        """Draw the first parameters of a part from torch's global generator: Glorot's, with biases of zero."""
+        glorot_(part)
 
     def initialise(self) -> None:
-        """First parameters of all networks, from torch's global generator: Glorot's, with biases of zero."""
-        for part in (self.model, self.actor, self.critic, *([self.slow_critic] if self.slow else [])):
-            glorot_(part)
+        """First parameters of all networks: what is drawn of each, then what is not."""
+        for part in (self.model, *(part for behaviour in self.behaviours() for part in behaviour.drawn())):
+            self.draw(part)
         self.model.rssm.reset_parameters()
-        if self.slow:
-            self.slow_critic.load_state_dict(self.critic.state_dict())
+        for behaviour in self.behaviours():
+            behaviour.begin()
+
+    def trained(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters of each group of losses."""
+        return {"model": self.model.trained_parameters()} | self.behaviour.trained()
+
+    def optimiser_of(self, group: str) -> OptimConfig:
+        """Settings of the optimiser of a group."""
+        settings: OptimConfig = getattr(self.config, f"{group}_opt")
+        return settings
 
     def make_optimisers(self) -> dict[str, Optimiser]:
         """One for each group of losses that `losses` yields."""
-        config = self.config
-        assert isinstance(config, BehaviourOptConfig)
-        return super().make_optimisers() | {
-            "actor": Optimiser(self.actor.parameters(), config.actor_opt),
-            "critic": Optimiser(self.critic.parameters(), config.critic_opt),
+        return {
+            group: Optimiser(parameters, self.optimiser_of(group), self.model.rates if group == "model" else None)
+            for group, parameters in self.trained().items()
         }
 
     def losses(self, batch: Batch, metrics: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
@@ -127,65 +123,16 @@ class DreamerLearner(ModelLearner):
         yield {"model": model_loss}
         self.model.objective.after_update()
         yield self.behaviour_losses(seen, rows, metrics)
-        self.update_slow_critic()
+        self.update_slow_critics()
 
     def behaviour_losses(self, seen: Seen, rows: dict[str, Tensor], metrics: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses of actor and critic, in dreams from all states that were seen."""
-        dream = self.imagine(seen.starts(), rows["is_terminal"].flatten())
-        returns = self.returns(dream)
-        return {
-            "actor": self.actor_loss(dream, returns, metrics),
-            "critic": self.critic_loss(dream, returns, metrics),
-        }
+        """Losses of all that learns in dreams: the one hook of those who want something else there."""
+        return self.behaviour.losses(seen, rows, metrics)
 
-    @abstractmethod
-    def imagine(self, start: State, is_terminal: Tensor) -> Dream:
-        """Dreams from N states; is_terminal: bool [N], of the rows they came from. Made of `dreaming` and `dream`."""
-
-    @abstractmethod
-    def returns(self, dream: Dream) -> Tensor:
-        """Returns of a dream, what its states are worth."""
-
-    @abstractmethod
-    def actor_loss(self, dream: Dream, returns: Tensor, metrics: dict[str, Tensor]) -> Tensor:
-        """Loss that makes dreams worth more."""
-
-    @abstractmethod
-    def critic_loss(self, dream: Dream, returns: Tensor, metrics: dict[str, Tensor]) -> Tensor:
-        """Loss that makes the critic say what dreams are worth."""
-
-    def update_slow_critic(self) -> None:
-        """Move the slow critic after an update; here it stays as it is."""
-
-    @contextmanager
-    def dreaming(self) -> Iterator[None]:
-        """Context for dreams, in which the model's parameters get no gradient, and nothing does unless `pathwise`."""
-        with torch.set_grad_enabled(self.pathwise), frozen(self.model), self.autocast():
-            yield
-
-    def dream(self, start: State) -> tuple[Tensor, Tensor, Tensor]:
-        """Roll the model forward for H steps with the actor, inside `dreaming`.
-
-        start: N states. Returns features [H+1, N, F] with those of the start, actions [H, N, A], and the outputs of the
-        actor's head that drew them [H, N, P]. The actor reads detached features; only its outputs need a gradient where
-        dreams are not pathwise. Where the environment masks actions, so does the dream, as the model tells the mask of
-        each state: what nobody ever did there, the model cannot know.
-        """
-        model, horizon = self.model, self.config.horizon
-        state, count = start, len(next(iter(start.values())))
-        u = self.noise.uniform(horizon, count, model.latent_noise + self.actions.noise)
-        features, actions, policy = [model.rssm.feature(state)], [], []
-        for i in range(horizon):
-            u_latent, u_action = u[i].split([model.latent_noise, self.actions.noise], -1)
-            mask = model.action_mask(features[-1]) if self.policy.masked else None
-            with torch.enable_grad():
-                policy.append(self.policy.decide(features[-1].detach(), mask))
-            actions.append(self.actions.sample(policy[-1] if self.pathwise else policy[-1].detach(), u_action))
-            state = model.imagine(state, actions[-1], u_latent)
-            features.append(model.rssm.feature(state))
-        with torch.enable_grad():
-            outputs = torch.stack(policy)
-        return torch.stack(features), torch.stack(actions), outputs
+    def update_slow_critics(self) -> None:
+        """Move the slow critics after an update."""
+        for behaviour in self.behaviours():
+            behaviour.update_slow_critic()
 
 
 class Dreamer(ModelAgent):
@@ -195,6 +142,8 @@ class Dreamer(ModelAgent):
     """
 
     masks: ClassVar[bool] = True
+    Learner: ClassVar[type[DreamerLearner]]
+    Behaviour: ClassVar[type[Behaviour]]
 
     def actions(self) -> Actions:
         """Actions as the model and the actor see them. Raises ValueError for a space that they cannot be made of."""

@@ -24,10 +24,14 @@ class DreamerPolicy(FilterPolicy):
         """The encoded action [B, A] at a state, of those that the mask allows."""
         if seat.play == "random":
             return self.actions.uniform(u, mask)
-        out = self.decide(self.rssm.feature(state), mask)
+        out = self.decide(self.rssm.feature(state), mask, self.actor_of(seat))
         return self.actions.sample(out, u) if seat.play == "explore" else self.actions.mode(out)
 
-    def decide(self, features: Tensor, mask: Tensor | None) -> Tensor:
-        """Outputs of the actor [..., P] for features [..., F], without what the mask forbids."""
-        out: Tensor = self.actor(features)
+    def actor_of(self, seat: Seat) -> Head:
+        """The actor that decides from a seat."""
+        return self.actor
+
+    def decide(self, features: Tensor, mask: Tensor | None, actor: Head) -> Tensor:
+        """Outputs of an actor [..., P] for features [..., F], without what the mask forbids."""
+        out: Tensor = actor(features)
         return out if mask is None else self.actions.masked(out, mask)

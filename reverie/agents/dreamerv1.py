@@ -21,14 +21,15 @@ ended begin no dream), Adam's eps is added after bias correction. See docs/dream
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from reverie.agents.dreamer import Dream, Dreamer, DreamerConfig, DreamerLearner
+from reverie.agents.behaviour import Behaviour, Dream
+from reverie.agents.dreamer import Dreamer, DreamerConfig, DreamerLearner
 from reverie.agents.dreamer_policy import DreamerPolicy
 from reverie.agents.exploration import ActionNoise
 from reverie.agents.objective import Objective, Reconstruction
@@ -122,7 +123,7 @@ class DreamerV1Policy(DreamerPolicy):
         sizes = [self.actions.noise, self.explore.numbers(self.actions), self.samples * self.actions.noise]
         u_action, u_explore, u_mode = u.split(sizes, -1)
         if seat.play == "greedy" and isinstance(self.actions, ContinuousActions):
-            out = self.actor(self.rssm.feature(state))
+            out = self.actor_of(seat)(self.rssm.feature(state))
             return likeliest(self.actions, out, u_mode.unflatten(-1, (self.samples, -1)))
         action = super().act(state, u_action, seat, mask)
         return self.explore.add(action, u_explore, seat, self.actions, mask) if seat.play == "explore" else action
@@ -146,8 +147,6 @@ class DreamerV1Learner(DreamerLearner):
     """Learner of the paper's equations."""
 
     config: DreamerV1Config
-    pathwise = True
-    slow = False
 
     def losses(self, batch: Batch, metrics: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
         """All losses at once: the behaviour dreams in the model as it was before this update."""
@@ -165,14 +164,22 @@ class DreamerV1Learner(DreamerLearner):
             losses = self.model.losses(seen, rows, metrics)
             return self.weigh(losses, metrics), seen, rows
 
-    def imagine(self, start: State, is_terminal: Tensor) -> Dream:
+
+class DreamerV1Behaviour(Behaviour):
+    """Actor and critic of the paper's equations."""
+
+    pathwise = True
+    slow = False
+
+    def imagine(self, start: State, rows: Mapping[str, Tensor]) -> Dream:
         """Dreams of algorithm 1, with rewards, discounts and values of all states, that of the start included."""
+        model, is_terminal = self.learner.model, rows["is_terminal"]
         with self.dreaming(), frozen(self.critic):
             features, actions, policy = self.dream(start)
-            reward = self.model.reward.mean(features)
-            discount = self.model.discounts(features)
+            reward = self.rewards(features, actions, rows["reward"])
+            discount = model.discounts(features)
             # The start is no state that is learned from: what its place holds is the weight of all that follow.
-            ended = is_terminal if self.model.discount is not None else torch.zeros_like(is_terminal)
+            ended = is_terminal if model.discount is not None else torch.zeros_like(is_terminal)
             discount = torch.cat([(~ended).float().unsqueeze(0), discount[1:]])
             value = self.critic.mean(features)
         return Dream(features, actions, policy, reward, discount, value)
@@ -194,7 +201,7 @@ class DreamerV1Learner(DreamerLearner):
 
     def critic_loss(self, dream: Dream, returns: Tensor, metrics: dict[str, Tensor]) -> Tensor:
         """Loss of equation 8, the negative log-likelihood of N(V(s_i), 1), i = 1..H-1."""
-        with self.autocast():
+        with self.learner.autocast():
             x = self.critic.head(dream.features[1:-1].detach())
         metrics["imagined_reward"] = dream.reward[1:].mean().detach()
         metrics["imagined_return"] = returns.mean().detach()
@@ -208,6 +215,7 @@ class DreamerV1(Dreamer):
     config: DreamerV1Config
     Config: ClassVar[type] = DreamerV1Config
     Learner: ClassVar[type[DreamerLearner]] = DreamerV1Learner
+    Behaviour: ClassVar[type[Behaviour]] = DreamerV1Behaviour
 
     def actions(self) -> Actions:
         """A tanh normal that begins wide, or one-hot categoricals with straight-through gradients."""

@@ -20,13 +20,15 @@ correction. See docs/dreamerv2.md.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from reverie.agents.dreamer import Dream, Dreamer, DreamerConfig, DreamerLearner
+from reverie.agents.behaviour import Behaviour, Dream
+from reverie.agents.dreamer import Dreamer, DreamerConfig, DreamerLearner
 from reverie.agents.objective import Objective, Reconstruction
 from reverie.agents.predictors import Discount, Estimator, Reward
 from reverie.agents.seen import Seen
@@ -62,12 +64,6 @@ class DreamerV2Learner(DreamerLearner):
 
     config: DreamerV2Config
 
-    def __init__(self, agent: DreamerV2, *arguments: Any) -> None:
-        super().__init__(agent, *arguments)
-        auto = "reinforce" if self.actions.discrete else "dynamics"
-        self.actor_grad = auto if self.config.actor_grad == "auto" else self.config.actor_grad
-        self.pathwise = self.actor_grad != "reinforce"
-
     def world_model_loss(self, batch: Batch, metrics: dict[str, Tensor]) -> tuple[Tensor, Seen, dict[str, Tensor]]:
         """Loss of the model, and the rows that it saw.
 
@@ -78,15 +74,26 @@ class DreamerV2Learner(DreamerLearner):
             losses = self.model.losses(seen, rows, metrics)
             return self.weigh(losses, metrics), seen, rows
 
-    def imagine(self, start: State, is_terminal: Tensor) -> Dream:
+
+class DreamerV2Behaviour(Behaviour):
+    """Actor and critics of the paper's equations."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        auto = "reinforce" if self.actions.discrete else "dynamics"
+        self.actor_grad = auto if self.config.actor_grad == "auto" else self.config.actor_grad
+        self.pathwise = self.actor_grad != "reinforce"
+
+    def imagine(self, start: State, rows: Mapping[str, Tensor]) -> Dream:
         """Dreams of section 2.2, with rewards, discounts and slow values of all states, that of the start included."""
+        model = self.learner.model
         with self.dreaming():
             features, actions, policy = self.dream(start)
-            reward = self.model.reward.mean(features)
-            discount = self.model.discounts(features)
-            if self.model.discount is not None:
+            reward = self.rewards(features, actions, rows["reward"])
+            discount = model.discounts(features)
+            if model.discount is not None:
                 # The first state is real: whether the episode ended there is known.
-                first = self.config.gamma * (~is_terminal).float()
+                first = self.config.gamma * (~rows["is_terminal"]).float()
                 discount = torch.cat([first.unsqueeze(0), discount[1:]])
             value = self.slow_critic.mean(features)
         return Dream(features, actions, policy, reward, discount, value)
@@ -120,7 +127,7 @@ class DreamerV2Learner(DreamerLearner):
 
     def critic_loss(self, dream: Dream, returns: Tensor, metrics: dict[str, Tensor]) -> Tensor:
         """Loss of equation 5, the negative log-likelihood of N(V(s_i), 1), i = 0..H-1."""
-        with self.autocast():
+        with self.learner.autocast():
             x = self.critic.head(dream.features[:-1].detach())
         metrics["imagined_reward"] = dream.reward.mean().detach()
         metrics["imagined_return"] = returns.mean().detach()
@@ -129,10 +136,10 @@ class DreamerV2Learner(DreamerLearner):
 
     def update_slow_critic(self) -> None:
         """Copy the critic after update 0, target_every, ...; a lerp by 0 otherwise, so that shapes are static."""
-        fraction = torch.eq(self.policy.version % self.config.target_every, 0).float() * self.config.target_fraction
+        due = torch.eq(self.learner.policy.version % self.config.target_every, 0).float()
         with torch.no_grad():
             for slow, fast in zip(self.slow_critic.parameters(), self.critic.parameters(), strict=True):
-                slow.lerp_(fast, fraction)
+                slow.lerp_(fast, due * self.config.target_fraction)
 
 
 class DreamerV2(Dreamer):
@@ -141,6 +148,7 @@ class DreamerV2(Dreamer):
     config: DreamerV2Config
     Config: ClassVar[type] = DreamerV2Config
     Learner: ClassVar[type[DreamerLearner]] = DreamerV2Learner
+    Behaviour: ClassVar[type[Behaviour]] = DreamerV2Behaviour
 
     def objective(self, features: int) -> Objective:
         """Reconstruction of every observation."""

@@ -22,18 +22,18 @@ Differs from the paper in: nothing that is not named in a preset. See docs/dream
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from reverie.agents.dreamer import Dream, Dreamer, DreamerLearner, DreamingConfig
+from reverie.agents.behaviour import Behaviour, Dream
+from reverie.agents.dreamer import Dreamer, DreamerLearner, DreamingConfig
 from reverie.agents.dreamer_policy import DreamerPolicy
 from reverie.agents.dreamer_sizes import M200, SIZES, Size
-from reverie.agents.model_learner import ModelAgent
 from reverie.agents.objective import Objective, Reconstruction
 from reverie.agents.predictors import Discount, Estimator, Reward
 from reverie.agents.recurrent import written_back
@@ -94,33 +94,25 @@ class DreamerV3Learner(DreamerLearner):
     """Learner of the paper's equations, with one optimiser."""
 
     config: DreamerV3Config
-    pathwise = False
 
-    def build(self, agent: ModelAgent) -> None:
-        """Make the critics and the range of returns."""
-        super().build(agent)
-        self.range = PercentileScale(self.config.momentum)
+    def draw(self, part: nn.Module) -> None:
+        """Draw the first parameters of a part: truncated normals."""
+        truncated_(part, "in")
 
     def initialise(self) -> None:
-        """First parameters: truncated normals; rewards and values begin at exactly 0, the actor near uniform."""
-        for part in (self.model, self.actor, self.critic):
-            truncated_(part, "in")
-        self.model.rssm.reset_parameters()
+        """First parameters; rewards begin at exactly 0."""
+        super().initialise()
         self.model.reward.head.scale_output(0.0)
-        self.critic.head.scale_output(0.0)
-        self.actor.scale_output(0.01)
-        self.slow_critic.load_state_dict(self.critic.state_dict())
 
     def make_optimisers(self) -> dict[str, Optimiser]:
-        """One, of model, actor and critic."""
-        parts = (self.model.trained_parameters(), self.actor.parameters(), self.critic.parameters())
-        learned = [parameter for part in parts for parameter in part]
+        """One, of all that learns."""
+        learned = [parameter for part in self.trained().values() for parameter in part]
         return {"agent": Optimiser(learned, self.config.opt, self.model.rates)}
 
     @property
     def reserved(self) -> tuple[str, ...]:
         """Losses beside the model's parts that a log has."""
-        return (*self.optimisers, "model", "actor", "critic", "replay_critic")
+        return (*self.optimisers, *self.trained(), "replay_critic")
 
     def losses(self, batch: Batch, metrics: dict[str, Tensor]) -> Together:
         """Loss of model and behaviour together, and what becomes of the stored states."""
@@ -129,7 +121,7 @@ class DreamerV3Learner(DreamerLearner):
         metrics.update({f"{name}_loss": loss.detach() for name, loss in parts.items()})
         yield {"agent": torch.stack(list(parts.values())).sum()}
         self.model.objective.after_update()
-        self.update_slow_critic()
+        self.update_slow_critics()
         return self.feedback(batch, seen)
 
     def world_model_loss(self, batch: Batch, metrics: dict[str, Tensor]) -> tuple[Tensor, Seen, dict[str, Tensor]]:
@@ -142,9 +134,37 @@ class DreamerV3Learner(DreamerLearner):
             losses = self.model.losses(seen, rows, metrics)
             return self.weigh(losses, metrics), seen, rows
 
-    def behaviour_losses(self, seen: Seen, rows: dict[str, Tensor], metrics: dict[str, Tensor]) -> dict[str, Tensor]:
+    def feedback(self, batch: Batch, seen: Seen) -> Feedback | None:
+        """The states of this update, for the replay, if windows begin from stored ones."""
+        return written_back(batch, self.windows, seen.states)
+
+
+class DreamerV3Behaviour(Behaviour):
+    """Actor and critics of the paper's equations."""
+
+    pathwise = False
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.range = PercentileScale(self.config.momentum)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The critics and the range of returns."""
+        return super().networks() | {"range": self.range}
+
+    def drawn(self) -> list[nn.Module]:
+        """Actor and critic."""
+        return [self.actor, self.critic]
+
+    def begin(self) -> None:
+        """Values begin at exactly 0, the actor near uniform."""
+        self.critic.head.scale_output(0.0)
+        self.actor.scale_output(0.01)
+        super().begin()
+
+    def losses(self, seen: Seen, rows: Mapping[str, Tensor], metrics: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses of actor and critic, in dreams from all states that were seen, and of the critic on the rows."""
-        dream = self.imagine(seen.starts(), rows["is_terminal"].flatten())
+        dream = self.imagine(seen.starts(), {name: rows[name].flatten() for name in ("reward", "is_terminal")})
         returns = self.returns(dream)
         return {
             "actor": self.actor_loss(dream, returns, metrics),
@@ -152,12 +172,12 @@ class DreamerV3Learner(DreamerLearner):
             "replay_critic": self.config.replay_scale * self.replay_critic_loss(seen, rows, returns),
         }
 
-    def imagine(self, start: State, is_terminal: Tensor) -> Dream:
+    def imagine(self, start: State, rows: Mapping[str, Tensor]) -> Dream:
         """Dreams with rewards, discounts and values of all states, that of the start included."""
         with self.dreaming():
             features, actions, policy = self.dream(start)
-            reward = self.model.reward.mean(features)
-            discount = self.model.discounts(features)
+            reward = self.rewards(features, actions, rows["reward"])
+            discount = self.learner.model.discounts(features)
             value = self.critic.mean(features)
         return Dream(features, actions, policy, reward, discount, value)
 
@@ -190,7 +210,7 @@ class DreamerV3Learner(DreamerLearner):
         metrics["value"] = dream.value.mean().detach()
         return (self.weights(dream)[:-1] * self.value_loss(dream.features[:-1], returns)).mean()
 
-    def replay_critic_loss(self, seen: Seen, rows: dict[str, Tensor], returns: Tensor) -> Tensor:
+    def replay_critic_loss(self, seen: Seen, rows: Mapping[str, Tensor], returns: Tensor) -> Tensor:
         """The same towards lambda-returns of the rows themselves, which bootstrap from the dreams that begin there.
 
         Its gradient reaches the memory. Rows that end an episode have no return, the last row of a window neither.
@@ -203,7 +223,7 @@ class DreamerV3Learner(DreamerLearner):
     def value_loss(self, features: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy of the critic at features [..., F] to a target and to the slow critic, [...]."""
         output = self.critic.output
-        with self.autocast():
+        with self.learner.autocast():
             x, slow = self.critic.head(features), self.slow_critic.mean(features.detach())
         return output.loss(x, target) + self.config.slow_scale * output.loss(x, slow)
 
@@ -213,10 +233,6 @@ class DreamerV3Learner(DreamerLearner):
             for slow, fast in zip(self.slow_critic.parameters(), self.critic.parameters(), strict=True):
                 slow.lerp_(fast, self.config.slow_fraction)
 
-    def feedback(self, batch: Batch, seen: Seen) -> Feedback | None:
-        """The states of this update, for the replay, if windows begin from stored ones."""
-        return written_back(batch, self.windows, seen.states)
-
 
 class DreamerV3(Dreamer):
     """Recipe of DreamerV3: RMSNorm and SiLU everywhere, a block GRU, bins in the space of rewards and values."""
@@ -224,6 +240,7 @@ class DreamerV3(Dreamer):
     config: DreamerV3Config
     Config: ClassVar[type] = DreamerV3Config
     Learner: ClassVar[type[DreamerLearner]] = DreamerV3Learner
+    Behaviour: ClassVar[type[Behaviour]] = DreamerV3Behaviour
 
     def actions(self) -> Actions:
         """Discrete actors without any uniform, and normal continuous ones."""

@@ -21,16 +21,18 @@ Differs from the paper in: nothing that is not named in a preset. See docs/dream
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from reverie.agents.dreamer import BehaviourOptConfig, Dream, Dreamer, DreamerLearner, DreamingConfig
+from reverie.agents.behaviour import Behaviour, Dream
+from reverie.agents.dreamer import BehaviourOptConfig, Dreamer, DreamerLearner, DreamingConfig
 from reverie.agents.dreamer_policy import DreamerPolicy
 from reverie.agents.dreamer_sizes import SIZES_2023, XL, Size2023
-from reverie.agents.model_learner import ModelAgent, ModelOptConfig
+from reverie.agents.model_learner import ModelOptConfig
 from reverie.agents.objective import Objective, Reconstruction
 from reverie.agents.predictors import Continuation, Discount, Estimator, Reward
 from reverie.agents.sampling_policy import SamplingPolicy
@@ -79,24 +81,18 @@ class DreamerV3Of2023Config(BehaviourOptConfig, ModelOptConfig, DreamingConfig):
 
 
 class DreamerV3Of2023Learner(DreamerLearner):
-    """Learner of the paper's equations. Actors of continuous actions learn through the dream, others by REINFORCE."""
+    """Learner of the paper's equations."""
 
     config: DreamerV3Of2023Config
 
-    def build(self, agent: ModelAgent) -> None:
-        """Make the critics and the range of returns."""
-        super().build(agent)
-        self.pathwise = not self.actions.discrete
-        self.range = PercentileScale(self.config.momentum)
+    def draw(self, part: nn.Module) -> None:
+        """Draw the first parameters of a part: truncated normals."""
+        truncated_(part, "avg")
 
     def initialise(self) -> None:
-        """First parameters: truncated normals; rewards and values begin at exactly 0."""
-        for part in (self.model, self.actor, self.critic):
-            truncated_(part, "avg")
-        self.model.rssm.reset_parameters()
+        """First parameters; rewards begin at exactly 0."""
+        super().initialise()
         self.model.reward.head.scale_output(0.0)
-        self.critic.head.scale_output(0.0)
-        self.slow_critic.load_state_dict(self.critic.state_dict())
 
     def world_model_loss(self, batch: Batch, metrics: dict[str, Tensor]) -> tuple[Tensor, Seen, dict[str, Tensor]]:
         """Loss of the model, and the rows that it saw.
@@ -108,14 +104,36 @@ class DreamerV3Of2023Learner(DreamerLearner):
             losses = self.model.losses(seen, rows, metrics)
             return self.weigh(losses, metrics), seen, rows
 
-    def imagine(self, start: State, is_terminal: Tensor) -> Dream:
+
+class DreamerV3Of2023Behaviour(Behaviour):
+    """Actor and critics of the paper's equations. Continuous actors learn through the dream, others by REINFORCE."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.pathwise = not self.actions.discrete
+        self.range = PercentileScale(self.config.momentum)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The critics and the range of returns."""
+        return super().networks() | {"range": self.range}
+
+    def drawn(self) -> list[nn.Module]:
+        """Actor and critic."""
+        return [self.actor, self.critic]
+
+    def begin(self) -> None:
+        """Values begin at exactly 0."""
+        self.critic.head.scale_output(0.0)
+        super().begin()
+
+    def imagine(self, start: State, rows: Mapping[str, Tensor]) -> Dream:
         """Dreams with rewards, discounts and values of all states, that of the start included."""
         with self.dreaming(), frozen(self.critic):
             features, actions, policy = self.dream(start)
-            reward = self.model.reward.mean(features)
+            reward = self.rewards(features, actions, rows["reward"])
             # The first state is real: whether the episode ended there is known.
-            first = self.config.gamma * (~is_terminal).float()
-            discount = torch.cat([first.unsqueeze(0), self.model.discounts(features)[1:]])
+            first = self.config.gamma * (~rows["is_terminal"]).float()
+            discount = torch.cat([first.unsqueeze(0), self.learner.model.discounts(features)[1:]])
             value = self.critic.mean(features)
         return Dream(features, actions, policy, reward, discount, value)
 
@@ -146,7 +164,7 @@ class DreamerV3Of2023Learner(DreamerLearner):
     def critic_loss(self, dream: Dream, returns: Tensor, metrics: dict[str, Tensor]) -> Tensor:
         """Loss of equation 8 and its regulariser: cross-entropy to R_i, and to what the slow critic says."""
         features, output = dream.features[:-1].detach(), self.critic.output
-        with self.autocast():
+        with self.learner.autocast():
             x, slow = self.critic.head(features), self.slow_critic.mean(features)
         metrics["imagined_reward"] = dream.reward[1:].mean().detach()
         metrics["imagined_return"] = returns.mean().detach()
@@ -157,7 +175,7 @@ class DreamerV3Of2023Learner(DreamerLearner):
 
     def update_slow_critic(self) -> None:
         """Follow the critic by a fraction after each update, wholly after the first."""
-        fraction = torch.where(self.policy.version == 0, 1.0, self.config.slow_fraction)
+        fraction = torch.where(self.learner.policy.version == 0, 1.0, self.config.slow_fraction)
         with torch.no_grad():
             for slow, fast in zip(self.slow_critic.parameters(), self.critic.parameters(), strict=True):
                 slow.lerp_(fast, fraction)
@@ -169,6 +187,7 @@ class DreamerV3Of2023(Dreamer):
     config: DreamerV3Of2023Config
     Config: ClassVar[type] = DreamerV3Of2023Config
     Learner: ClassVar[type[DreamerLearner]] = DreamerV3Of2023Learner
+    Behaviour: ClassVar[type[Behaviour]] = DreamerV3Of2023Behaviour
 
     def actions(self) -> Actions:
         """Actions with some uniform in discrete actors, and normal continuous ones."""

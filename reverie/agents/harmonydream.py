@@ -22,20 +22,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import torch
-
-from reverie.agents.agent import Agent
-from reverie.agents.dreamer import Dreamer, DreamingConfig
-from reverie.agents.dreamer_policy import DreamerPolicy
+from reverie.agents.based import Base, BasedAgent
+from reverie.agents.dreamerpro import DreamerPro, DreamerProConfig
 from reverie.agents.dreamerv2 import DreamerV2, DreamerV2Config
 from reverie.agents.dreamerv3 import DreamerV3, DreamerV3Config
 from reverie.agents.dreamerv3_2023 import DreamerV3Of2023, DreamerV3Of2023Config
-from reverie.agents.model_learner import ModelLearner
-from reverie.agents.worldmodel import WorldModel
-from reverie.data.sequences import SequenceSpec
-from reverie.errors import UserError, suggest
 from reverie.nets.balance import BalanceKind
 
 
@@ -67,67 +60,25 @@ class HarmonyDreamV3Config(DreamerV3Config):
 
 
 @dataclass(frozen=True)
-class Base:
-    """An agent that can be harmonised: its recipe, and the class of its settings with a balance of harmony."""
+class HarmonyDreamProConfig(DreamerProConfig):
+    """The same over DreamerPro, whose observation group is all of its objective. base: see `HarmonyDreamConfig`."""
 
-    recipe: type[Dreamer]
-    config: type[DreamingConfig]
+    balance: BalanceKind = "harmony"
+    base: Literal["dreamerpro"] = "dreamerpro"
 
 
 BASES: dict[str, Base] = {
     "dreamerv2": Base(DreamerV2, HarmonyDreamConfig),
     "dreamerv3-2023": Base(DreamerV3Of2023, HarmonyDreamV3Of2023Config),
     "dreamerv3": Base(DreamerV3, HarmonyDreamV3Config),
+    "dreamerpro": Base(DreamerPro, HarmonyDreamProConfig),
 }
 """what ``agent.base`` may be, the default first"""
 
 
-def base_of(name: str) -> Base:
-    """The base of that name. Raises UserError for another one."""
-    if name not in BASES:
-        raise UserError(f"agent.base = {name!r} cannot be harmonised{suggest(name, BASES)}")
-    return BASES[name]
-
-
-class HarmonyDream(Agent):
+class HarmonyDream(BasedAgent):
     """Recipe of a Dreamer whose world model balances itself."""
 
     Config: ClassVar[type] = HarmonyDreamConfig
-    masks: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where the base cannot work."""
-        self.base  # noqa: B018
-
-    @classmethod
-    def defaults(cls, given: Mapping[str, Any]) -> DreamingConfig:
-        """Default settings over the base that is named among those that are given."""
-        return base_of(str(given.get("base", next(iter(BASES))))).config()
-
-    @property
-    def base(self) -> Dreamer:
-        """The recipe that is harmonised, with these settings."""
-        return base_of(self.config.base).recipe(self.config, self.env)
-
-    def windows(self, asked: SequenceSpec) -> SequenceSpec:
-        """The base's windows."""
-        return self.base.windows(asked)
-
-    def policy(self) -> DreamerPolicy:
-        """The base's policy."""
-        return self.base.policy()
-
-    def model(self, policy: DreamerPolicy) -> WorldModel:
-        """The base's model; it has the balancer."""
-        return self.base.model(policy)
-
-    def learner(
-        self,
-        policy: DreamerPolicy,  # type: ignore[override]
-        windows: SequenceSpec,
-        seed: int = 0,
-        device: torch.device | None = None,
-        precision: torch.dtype = torch.float32,
-    ) -> ModelLearner:
-        """The base's learner."""
-        return self.base.learner(policy, windows, seed, device, precision)
+    bases: ClassVar[Mapping[str, Base]] = BASES
+    refusal: ClassVar[str] = "cannot be harmonised"

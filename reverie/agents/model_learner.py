@@ -173,7 +173,7 @@ class ModelAgent(Agent):
             policy.encoder,
             policy.rssm,
             policy.actions,
-            self.objective(features),
+            self.objective_of(policy),
             self.reward_of(policy),
             self.discount(features),
             self.gamma,
@@ -182,6 +182,10 @@ class ModelAgent(Agent):
     @abstractmethod
     def objective(self, features: int) -> Objective:
         """Objective of the model: what it must say about observations."""
+
+    def objective_of(self, policy: FilterPolicy) -> Objective:
+        """Objective of a model around this policy: by default one that needs no more than the size of its features."""
+        return self.objective(policy.rssm.features)
 
     @abstractmethod
     def reward(self, features: int) -> Reward:

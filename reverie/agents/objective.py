@@ -4,10 +4,12 @@
 |---|---|---|---|
 | `Reconstruction` | what they were (PlaNet, Dreamer V1-V3, HarmonyDream) | a decoder | yes |
 | `Nothing` | nothing: reward, continuation and dynamics are all there is | none | no |
+| `Prototypes` (`prototypes.py`) | to which prototypes they belong (DreamerPro) | projections, a slow encoder | no |
+| `Redundancy` (`redundancy.py`) | their embeddings, entry by entry (R2-Dreamer) | a projection | no |
 
 An objective owns all that belongs to it: its networks (slowly following copies of others too), its losses and their
-weights among each other, its augmentation. Other objectives (prototypes, redundancy reduction, consistency) are
-children of `Objective`, here or in another package; nothing else of an agent has to know.
+weights among each other, its augmentation. Others are children of `Objective`, here or in another package; nothing else
+of an agent has to know.
 """
 
 from __future__ import annotations

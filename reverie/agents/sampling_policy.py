@@ -16,4 +16,4 @@ class SamplingPolicy(DreamerPolicy):
         """The encoded action [B, A] at a state, of those that the mask allows."""
         if seat.play == "random":
             return self.actions.uniform(u, mask)
-        return self.actions.sample(self.decide(self.rssm.feature(state), mask), u)
+        return self.actions.sample(self.decide(self.rssm.feature(state), mask, self.actor_of(seat)), u)

@@ -35,6 +35,19 @@ class Seen:
         """The posterior states of all rows, [T B, ...], without a gradient: where dreams begin."""
         return {name: value.detach().flatten(0, 1) for name, value in self.states.items()}
 
+    def since(self, row: int) -> Seen:
+        """Copy without the rows before this one."""
+        return replace(
+            self,
+            states={name: value[row:] for name, value in self.states.items()},
+            posterior=tuple(value[row:] for value in self.posterior),
+            prior=tuple(value[row:] for value in self.prior),
+            features=self.features[row:],
+            embed=self.embed[row:],
+            observations={key: value[row:] for key, value in self.observations.items()},
+            action=self.action[row:],
+        )
+
     def apart(self) -> Seen:
         """Copy with features that carry no gradient: for what must not shape the model's memory."""
         return replace(self, features=self.features.detach())

@@ -15,6 +15,7 @@ from gymnasium import spaces
 
 from reverie.envs.catch import Catch, NoisyCatch
 from reverie.envs.env import VectorEnv
+from reverie.envs.maze import Maze
 from reverie.envs.options import annotated, check_options, parameters
 from reverie.envs.reading import PICTURE
 from reverie.envs.vector import SyncVector
@@ -162,6 +163,7 @@ class TMaze(gymnasium.Env[np.ndarray, np.int64]):
 TOYS: dict[str, Callable[..., gymnasium.Env]] = {
     "toy/count": Count,
     "toy/catch": Catch,
+    "toy/maze": Maze,
     "toy/noisy-catch": NoisyCatch,
     "toy/tmaze": TMaze,
 }

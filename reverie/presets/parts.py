@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -35,6 +35,25 @@ def short_run(env_steps: int, prefill: int, train_ratio: float) -> RunConfig:
 def inherited(config: Any, *but: str) -> dict[str, Any]:
     """The settings of a parent's configuration (a dataclass) by name, but for these: arguments for its child's."""
     return {field.name: getattr(config, field.name) for field in fields(config) if field.name not in but}
+
+
+def built_on(
+    table: Mapping[str, Preset], name: str, title: str, settings: Callable[[str, Config], Any]
+) -> dict[str, Preset]:
+    """The presets of a base, for an agent that is built on it.
+
+    name: of the agent; title: of it in sentences. settings: its own, from a preset's name and configuration.
+    """
+
+    def over(preset: str, make_base: Preset) -> Preset:
+        def make(task: Task) -> Config:
+            config = make_base(task)
+            return replace(config, name=name, agent=settings(preset, config))
+
+        make.__doc__ = f"{title}, otherwise as: {(make_base.__doc__ or '').strip().splitlines()[0]}"
+        return make
+
+    return {preset: over(preset, make) for preset, make in table.items()}
 
 
 def prioritised(base: Config) -> Config:

@@ -32,6 +32,7 @@ from reverie.report.writer import Writer
 from reverie.run.build import build_env
 from reverie.run.callback import Callback
 from reverie.run.chain import Chain
+from reverie.run.relabel import played_rewards
 from reverie.run.run import Clock
 from reverie.run.runner import Runner
 
@@ -119,9 +120,13 @@ class Offline(Runner):
 
         Raises UserError where rows or states are not such as the store takes.
         """
+        again = played_rewards(dataset, self.config) if self.config.dataset.rewards == "played" else None
         for stream, name in enumerate(dataset.streams):
             start = 0
             for chunk in dataset.chunks(name):
+                if again is not None:
+                    paid = again[stream][start : start + len(chunk)]
+                    chunk = replace(chunk, rows={**chunk.rows, "reward": paid})
                 ours = self._ours(chunk, stream, start)
                 try:
                     self.store.add_chunk(ours)
@@ -133,6 +138,11 @@ class Offline(Runner):
         """A chunk of the dataset as the store takes it: fields that the agent reads, at its place in the stream."""
         windows, states = self.learner.windows, None
         if windows.keeps_states:
+            if self.config.dataset.rewards == "played":
+                raise UserError(
+                    "states in a dataset are of the rewards that were seen: with dataset.rewards = played say "
+                    "--replay.window.state zero and --replay.window.drift false"
+                )
             if chunk.states is None or (chunk.start - start) % windows.period:
                 raise UserError(
                     f"{self.config.dataset.path} has no states of {self.config.name} at every {windows.period} rows: "

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from reverie.agents.agent import Seat, Tape
-from reverie.agents.dreamer import Dream
+from reverie.agents.behaviour import Dream
 from reverie.agents.dreamerv1 import DreamerV1, DreamerV1Config, DreamerV1Learner, likeliest
-from reverie.agents.dreamerv2 import DreamerV2Learner
+from reverie.agents.dreamerv2 import DreamerV2
 from reverie.agents.exploration import ActionNoise
 from reverie.data.sequences import SequenceSpec
 from reverie.nets.actions import ContinuousActions
 from reverie.nets.balance import BalanceKind
 from reverie.nets.rssm import RSSMConfig
-from tests.agents.test_dreamerv2 import CODE, CONTINUOUS, DISCRETE, HEAD, batch
+from tests.agents.test_dreamerv2 import CODE, CONTINUOUS, DISCRETE, HEAD, batch, starting
 from tests.agents.test_static import WAITING, Watch
 
 RSSM = RSSMConfig(6, 6, "gaussian", 3, std="softplus", cell="reset_after")
@@ -123,9 +123,9 @@ def test_actor_and_critic_losses_are_the_slow_sums(scale: float) -> None:
             prediction = float(agent.critic.mean(d.features[i + 1, n]).detach())
             critic += weight * (0.5 * (returns[i] - prediction) ** 2 + LOG)
             weight *= discount[i]
-    found = agent.returns(d)
-    assert agent.actor_loss(d, found, {}).item() == pytest.approx(actor / (count * (horizon - 1)), rel=1e-5)
-    assert agent.critic_loss(d, found, {}).item() == pytest.approx(critic / (count * (horizon - 1)), rel=1e-5)
+    found = agent.behaviour.returns(d)
+    assert agent.behaviour.actor_loss(d, found, {}).item() == pytest.approx(actor / (count * (horizon - 1)), rel=1e-5)
+    assert agent.behaviour.critic_loss(d, found, {}).item() == pytest.approx(critic / (count * (horizon - 1)), rel=1e-5)
 
 
 @pytest.mark.parametrize(("config", "expected"), [(CONFIG, [1.0, 1.0]), (ENDS, [0.0, 1.0])])
@@ -134,8 +134,8 @@ def test_rows_that_ended_begin_no_dream_where_ends_are_predicted(
 ) -> None:
     agent = learner(config)
     start = {"deter": torch.zeros(2, 6), "stoch": torch.zeros(2, 3)}
-    d = agent.imagine(start, torch.tensor([True, False]))
-    weights = agent.weights(d)[1:]
+    d = agent.behaviour.imagine(start, starting(torch.tensor([True, False])))
+    weights = agent.behaviour.weights(d)[1:]
     assert weights[0].tolist() == expected
     assert torch.allclose(weights[1], weights[0] * d.discount[1])
     assert torch.allclose(weights[2], weights[1] * d.discount[2])
@@ -172,8 +172,8 @@ def test_the_actors_gradient_is_the_derivative_of_the_returns() -> None:
 
     def loss() -> Tensor:
         agent.noise.generator.manual_seed(7)
-        d = agent.imagine(start, torch.zeros(256, dtype=torch.bool))
-        return agent.actor_loss(d, agent.returns(d), {})
+        d = agent.behaviour.imagine(start, starting(torch.zeros(256, dtype=torch.bool)))
+        return agent.behaviour.actor_loss(d, agent.behaviour.returns(d), {})
 
     with torch.no_grad():
         agent.actor.out.weight.zero_()
@@ -207,8 +207,9 @@ def test_behaviour_dreams_in_the_model_as_it_was_before_the_update() -> None:
 def test_v1_and_v2_read_in_the_same_order() -> None:
     """So that a diff of the two files is the second paper's list of changes."""
     hooks = ["world_model_loss", "imagine", "returns", "weights", "actor_loss", "critic_loss"]
-    for each in (DreamerV1Learner, DreamerV2Learner):
-        defined = [name for name, value in vars(each).items() if inspect.isfunction(value)]
+    for recipe in (DreamerV1, DreamerV2):
+        both = [*vars(recipe.Learner).items(), *vars(recipe.Behaviour).items()]
+        defined = [name for name, value in both if inspect.isfunction(value)]
         assert [name for name in defined if name in hooks] == hooks
 
 

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from reverie.agents.agent import Seat, Tape
-from reverie.agents.dreamer import Dream
+from reverie.agents.behaviour import Dream
 from reverie.agents.dreamerv2 import DreamerV2, DreamerV2Config, DreamerV2Learner
 from reverie.agents.recurrent import start_state
 from reverie.data.sequences import Batch, SequenceSpec
@@ -57,6 +57,11 @@ def batch(env: EnvSpec = DISCRETE, time: int = 5, width: int = 3, seed: int = 0)
     rows["is_terminal"] = rows["is_last"] & (torch.rand(time, width, generator=g) < 0.5)
     rows["is_first"] = torch.cat([torch.zeros(1, width, dtype=torch.bool), rows["is_last"][:-1]])
     return Batch(rows, None, torch.arange(width), torch.ones(width), torch.zeros(width, dtype=torch.int64))
+
+
+def starting(ended: Tensor) -> dict[str, Tensor]:
+    """Rows that dreams begin from, which pay nothing."""
+    return {"reward": torch.zeros(len(ended)), "is_terminal": ended}
 
 
 def test_world_model_loss_is_the_slow_sum() -> None:
@@ -131,8 +136,8 @@ def test_actor_and_critic_losses_are_the_slow_sums() -> None:
                 advantage = float(returns[i + 1, n]) - float(d.value[i, n])
                 actor -= weight * (log_prob * advantage + 1e-3 * entropy)
             weight *= float(d.discount[i, n])
-    assert agent.actor_loss(d, returns, {}).item() == pytest.approx(actor / (count * (horizon - 1)), rel=1e-5)
-    assert agent.critic_loss(d, returns, {}).item() == pytest.approx(critic / (count * horizon), rel=1e-5)
+    assert agent.behaviour.actor_loss(d, returns, {}).item() == pytest.approx(actor / (count * (horizon - 1)), rel=1e-5)
+    assert agent.behaviour.critic_loss(d, returns, {}).item() == pytest.approx(critic / (count * horizon), rel=1e-5)
 
 
 def gradients(agent: DreamerV2Learner, group: str) -> set[str]:
@@ -161,14 +166,14 @@ def test_dynamics_gradient_is_the_derivative_of_the_return() -> None:
     """Finite differences through the whole dream: shift one actor parameter, the mean weighted return must follow."""
     config = replace(CONFIG, entropy=0.0, rssm=replace(RSSM, latent="gaussian"), predict_discount=False)
     agent = learner(config, CONTINUOUS)
-    agent.actor_grad = "dynamics"
+    agent.behaviour.actor_grad = "dynamics"
     start = {"deter": torch.randn(64, 6), "stoch": torch.randn(64, 3)}
     ended = torch.zeros(64, dtype=torch.bool)
 
     def loss() -> Tensor:
         agent.noise.generator.manual_seed(7)
-        d = agent.imagine(start, ended)
-        return agent.actor_loss(d, imagined_returns(d.reward, d.discount, d.value, config.lam), {})
+        d = agent.behaviour.imagine(start, starting(ended))
+        return agent.behaviour.actor_loss(d, imagined_returns(d.reward, d.discount, d.value, config.lam), {})
 
     # The actor reads detached features: the derivative is exact only for the last action that is trained.
     agent.config = replace(config, horizon=2)
@@ -189,9 +194,9 @@ def test_terminal_starts_are_worth_their_reward_only() -> None:
     """The first discount comes from the data, gamma (1 - is_terminal), not from the head."""
     agent = learner()
     start = {"deter": torch.zeros(2, 6), "stoch": torch.zeros(2, 12)}
-    d = agent.imagine(start, torch.tensor([True, False]))
+    d = agent.behaviour.imagine(start, starting(torch.tensor([True, False])))
     assert d.discount[0].tolist() == pytest.approx([0.0, 0.999])
-    assert agent.weights(d)[:, 0].tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
+    assert agent.behaviour.weights(d)[:, 0].tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
     assert d.features.shape == (5, 2, 18)
     assert d.actions.shape == (4, 2, 3)
 
@@ -199,10 +204,10 @@ def test_terminal_starts_are_worth_their_reward_only() -> None:
 def test_reinforce_dreams_need_no_gradient_and_both_dreams_have_one() -> None:
     start = {"deter": torch.zeros(2, 6), "stoch": torch.zeros(2, 12)}
     ended = torch.tensor([False, False])
-    assert not learner().imagine(start, ended).reward.requires_grad
-    assert learner(replace(CONFIG, actor_grad="both")).imagine(start, ended).reward.requires_grad
+    assert not learner().behaviour.imagine(start, starting(ended)).reward.requires_grad
+    assert learner(replace(CONFIG, actor_grad="both")).behaviour.imagine(start, starting(ended)).reward.requires_grad
     agent = learner(replace(CONFIG, actor_grad="both"))
-    agent.imagine(start, ended)
+    agent.behaviour.imagine(start, starting(ended))
     assert all(p.requires_grad for p in agent.model.parameters())
 
 

@@ -13,14 +13,15 @@ from torch import Tensor
 
 from reverie.agents import find
 from reverie.agents.agent import Seat, Tape
-from reverie.agents.dreamer import Dream, DreamerLearner
+from reverie.agents.behaviour import Dream
+from reverie.agents.dreamer import DreamerLearner
 from reverie.agents.dreamerv3 import DreamerV3, DreamerV3Config
 from reverie.agents.dreamerv3_2023 import DreamerV3Of2023, DreamerV3Of2023Config
 from reverie.data.sequences import Batch
 from reverie.envs.env import EnvSpec
 from reverie.nets.balance import BalanceKind
 from reverie.nets.outputs import TwoHot
-from tests.agents.test_dreamerv2 import CONTINUOUS, DISCRETE, batch
+from tests.agents.test_dreamerv2 import CONTINUOUS, DISCRETE, batch, starting
 from tests.agents.test_harmonydream import KINDS
 from tests.agents.v3 import MIXED, NOW, THEN, now, shuffle_outputs, then, versions, warm
 
@@ -151,7 +152,7 @@ def test_actor_and_critic_losses_are_the_slow_sums(make: Any) -> None:
     shuffle_outputs(agent)
     d = dream(agent)
     horizon, count, lam = 4, 6, 0.95
-    returns = agent.returns(d)
+    returns = agent.behaviour.returns(d)
     bins, squashed = bins_of(agent)
     flat = sorted(float(x) for x in returns.flatten())
     low, high = (flat[int(q)] + (q - int(q)) * (flat[int(q) + 1] - flat[int(q)]) for q in (0.05 * 23, 0.95 * 23))
@@ -177,9 +178,9 @@ def test_actor_and_critic_losses_are_the_slow_sums(make: Any) -> None:
             for target in (slow[i], value_of(agent, followed)):
                 critic += w * cross_entropy(x, symlog(target) if squashed else target, bins)
     metrics: dict[str, Tensor] = {}
-    assert agent.actor_loss(d, returns, metrics).item() == pytest.approx(actor / (count * horizon), rel=1e-4)
+    assert agent.behaviour.actor_loss(d, returns, metrics).item() == pytest.approx(actor / (count * horizon), rel=1e-4)
     assert metrics["return_range"].item() == pytest.approx(scale, rel=1e-5)
-    assert agent.critic_loss(d, returns, {}).item() == pytest.approx(critic / (count * horizon), rel=1e-4)
+    assert agent.behaviour.critic_loss(d, returns, {}).item() == pytest.approx(critic / (count * horizon), rel=1e-4)
 
 
 def test_the_critic_learns_returns_of_replayed_rows() -> None:
@@ -206,7 +207,7 @@ def test_the_critic_learns_returns_of_replayed_rows() -> None:
                 x, followed = agent.critic.head(seen.features[t, b]), agent.slow_critic.head(seen.features[t, b])
                 total += cross_entropy(x, target, bins) + cross_entropy(x, value_of(agent, followed), bins)
     returns = torch.cat([boot.flatten()[None], torch.full((3, 15), math.nan)])
-    loss = agent.replay_critic_loss(seen, seen_rows, returns)
+    loss = agent.behaviour.replay_critic_loss(seen, seen_rows, returns)
     assert loss.item() == pytest.approx(total / 12, rel=1e-4)
     agent.zero_grad()
     loss.backward()
@@ -253,31 +254,35 @@ def test_continuous_actors_learn_through_the_dream_in_2023_and_by_reinforce_sinc
     ended = torch.zeros(2, dtype=torch.bool)
     agent = then(CONTINUOUS)
     shuffle_outputs(agent)
-    assert agent.imagine(start, ended).reward.requires_grad
-    assert agent.imagine(start, ended).value.requires_grad
+    assert agent.behaviour.imagine(start, starting(ended)).reward.requires_grad
+    assert agent.behaviour.imagine(start, starting(ended)).value.requires_grad
     assert all(p.requires_grad for p in agent.critic.parameters())
-    assert not then(DISCRETE).imagine(then(DISCRETE).policy.initial_state(2), ended).reward.requires_grad
+    assert (
+        not then(DISCRETE)
+        .behaviour.imagine(then(DISCRETE).policy.initial_state(2), starting(ended))
+        .reward.requires_grad
+    )
     for env in (DISCRETE, CONTINUOUS):
-        assert not now(env).imagine(now(env).policy.initial_state(2), ended).reward.requires_grad
+        assert not now(env).behaviour.imagine(now(env).policy.initial_state(2), starting(ended)).reward.requires_grad
 
 
 def test_terminal_starts_weigh_nothing_in_2023_and_what_the_model_says_since() -> None:
     ended = torch.tensor([True, False])
     agent = then(DISCRETE)
     agent.model.discount.head.out.bias.data.fill_(5.0)  # going on is likelier everywhere
-    d = agent.imagine(agent.policy.initial_state(2), ended)
+    d = agent.behaviour.imagine(agent.policy.initial_state(2), starting(ended))
     assert d.discount[0].tolist() == pytest.approx([0.0, GAMMA])
     assert d.discount[1:].flatten().tolist() == pytest.approx([GAMMA] * 8)
-    weights = agent.weights(d)
+    weights = agent.behaviour.weights(d)
     assert weights[:, 0].tolist() == [0.0] * 5
     assert weights[:, 1].tolist() == pytest.approx([GAMMA**i for i in range(5)])
     agent.model.discount.head.out.bias.data.fill_(-5.0)
-    assert agent.imagine(agent.policy.initial_state(2), ended).discount[1:].abs().max() == 0.0
+    assert agent.behaviour.imagine(agent.policy.initial_state(2), starting(ended)).discount[1:].abs().max() == 0.0
     current = now(DISCRETE)
-    d = current.imagine(current.policy.initial_state(2), ended)
+    d = current.behaviour.imagine(current.policy.initial_state(2), starting(ended))
     p = torch.sigmoid(current.model.discount.head(d.features))
     assert torch.allclose(d.discount, p, atol=1e-6)
-    assert torch.allclose(current.weights(d)[1], p[0] * p[1], atol=1e-6)
+    assert torch.allclose(current.behaviour.weights(d)[1], p[0] * p[1], atol=1e-6)
 
 
 @EACH
@@ -444,13 +449,12 @@ def test_settings_are_the_published_ones() -> None:
     assert (NOW.replay_scale, NOW.opt.agc, NOW.opt.warmup, NOW.opt.lr) == (0.3, 0.3, 1000, 4e-5)
 
 
-ORDER = [
-    "build",
-    "initialise",
-    "make_optimisers",
+LEARNER = ["draw", "initialise", "make_optimisers", "losses", "world_model_loss", "feedback"]
+BEHAVIOUR = [
+    "networks",
+    "drawn",
+    "begin",
     "losses",
-    "world_model_loss",
-    "behaviour_losses",
     "imagine",
     "returns",
     "weights",
@@ -465,7 +469,8 @@ RECIPE = ["actions", "encoder", "rssm", "actor", "policy_of", "objective", "rewa
 def test_siblings_have_their_methods_in_one_order(agent: str) -> None:
     """So that `diff` between two of them reads as the later paper's list of changes."""
     recipe = find(agent).load()
-    for cls, order in ((recipe.Learner, ORDER), (recipe, RECIPE)):  # type: ignore[attr-defined]
+    classes = (recipe.Learner, LEARNER, 1), (recipe.Behaviour, BEHAVIOUR, 5), (recipe, RECIPE, 4)  # type: ignore[attr-defined]
+    for cls, order, least in classes:
         own = [name for name in vars(cls) if name in order]
         assert own == sorted(own, key=order.index)
-        assert len(own) >= 3
+        assert len(own) >= least

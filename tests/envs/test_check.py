@@ -211,7 +211,7 @@ def test_a_constructor_that_raises_is_a_problem() -> None:
 
 
 @pytest.mark.parametrize(
-    "id", ["toy/catch", "toy/count", "toy/tmaze", "CartPole-v1", "Pendulum-v1", f"{__name__}:Good"]
+    "id", ["toy/catch", "toy/count", "toy/maze", "toy/tmaze", "CartPole-v1", "Pendulum-v1", f"{__name__}:Good"]
 )
 def test_known_environments_have_no_problems(id: str) -> None:
     report = check_env(id, env_steps=300)

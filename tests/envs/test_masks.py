@@ -355,8 +355,8 @@ def test_dreams_keep_to_the_mask_that_the_model_tells(actor_grad: str) -> None:
         head.weight.zero_()
         head.bias.copy_(torch.tensor([0.1, 0.4, 0.9, 0.0]))
     start = learner.policy.initial_state(6)
-    with learner.dreaming():
-        _, actions, outputs = learner.dream(start)
+    with learner.behaviour.dreaming():
+        _, actions, outputs = learner.behaviour.dream(start)
     assert (actions.argmax(-1) == 2).all()
     assert torch.isfinite(learner.actions.entropy(outputs)).all()
     assert torch.isfinite(learner.actions.log_prob(outputs, actions)).all()

@@ -14,6 +14,7 @@ from reverie.envs.background import Plaids
 from reverie.envs.catch import Catch, NoisyCatch
 from reverie.envs.env import ResumeError
 from reverie.envs.make import env_names, make_env, protocols
+from reverie.envs.maze import Maze
 from reverie.envs.resume import ActionLog, compact_dtype, episode_seed
 from reverie.envs.toys import Count, TMaze
 from reverie.envs.vector import SyncVector
@@ -233,12 +234,49 @@ def test_catch_of_eleven_cells_has_any_size_from_eleven_on(size: int) -> None:
         assert reward == 1.0
 
 
+def test_the_maze_is_a_corridor_that_can_be_read_from_its_pictures() -> None:
+    env = Maze(size=11, cells=5, length=20, goal=-2)
+    assert [env.path[i] for i in (0, 4, 5, 6, 10, 11, 12, 16)] == [
+        (0, 0), (0, 4), (1, 4), (2, 4), (2, 0), (3, 0), (4, 0), (4, 4),
+    ]  # fmt: skip
+    assert (len(env.path), env.goal) == (17, 15)
+    image, _ = env.reset(seed=0)
+    assert (image[0:2, 0:2] == 255).all()
+    assert (image[2:4, 0:8] == 96).all()  # the wall below the first line, as far as the opening
+    assert (image == 0).sum() == 11 * 11 - 4 - (image == 96).sum()
+    right, down, left, up = 3, 1, 2, 0
+    plan = [up, left, *[right] * 4, *[down] * 2, *[left] * 4, *[down] * 2, *[right] * 3, *[down] * 3]
+    walked, rewards = [], []
+    for action in plan:
+        image, reward, terminated, truncated, info = env.step(action)
+        walked.append(int(env.places(image)))
+        rewards.append(reward)
+        assert not terminated
+    assert walked == [0, 0, *range(1, 16), 15, 15, 15]
+    assert rewards == [0.0] * 16 + [1.0] * 4
+    assert truncated
+    assert info["episode_info"]["coverage"] == 16 / 17
+    assert env.places(np.stack([image, image])[None]).tolist() == [[15, 15]]
+    assert env.optimal_score == 20 - 15 + 1
+    assert Maze(length=5).optimal_score == 0.0  # out of reach
+
+
+def test_random_mazes_score_exactly_what_they_say() -> None:
+    """Every play of a short episode."""
+    env, total = Maze(size=3, cells=3, length=4, goal=2), 0.0
+    for actions in itertools.product(range(4), repeat=4):
+        env.reset(seed=0)
+        total += sum(env.step(np.int64(action))[1] for action in actions)
+    assert env.random_score == pytest.approx(total / 4**4)
+    assert Maze(length=7, goal=0).optimal_score == 7.0
+
+
 def test_count_scores() -> None:
     assert Count(length=4).optimal_score == 10.0
     assert Count(length=2, max_length=3).random_score == (3 + 6) / 2
 
 
-@pytest.mark.parametrize("id", ["toy/catch", "toy/count", "toy/tmaze", "toy/noisy-catch"])
+@pytest.mark.parametrize("id", ["toy/catch", "toy/count", "toy/maze", "toy/tmaze", "toy/noisy-catch"])
 def test_specs_carry_the_scores_that_random_play_has(id: str) -> None:
     env = make_env(id, num_envs=8)
     env.reset(0)
@@ -320,6 +358,8 @@ def test_a_vector_of_another_size_is_refused() -> None:
         ("toy/tmaze", {"noise": -1}, "noise -1"),
         ("toy/tmaze", {"wait": -1}, "wait -1"),
         ("toy/tmaze", {"noise": 1, "pixels": True}, "noise 1"),
+        ("toy/maze", {"cells": 4}, "cells 4"),
+        ("toy/maze", {"goal": 31}, "goal 31"),
         ("toy/noisy-catch", {"strength": 1.0}, "strength 1.0"),
         ("toy/catch", {"ball": 5}, "ball 5"),
         ("toy/noisy-catch", {"dense": -1.0}, "dense -1"),
@@ -334,6 +374,6 @@ def test_mistakes_are_named_in_one_line(id: str, options: dict[str, Any], words:
 
 def test_listing() -> None:
     names = env_names()
-    assert names["toy"] == ["toy/catch", "toy/count", "toy/noisy-catch", "toy/tmaze"]
+    assert names["toy"] == ["toy/catch", "toy/count", "toy/maze", "toy/noisy-catch", "toy/tmaze"]
     assert "CartPole-v1" in names["gymnasium"]
     assert protocols("toy/catch") == ("default",)

@@ -33,7 +33,10 @@ EACH: dict[str, tuple[str, dict[str, Any]]] = {
     "dreamerv2": ("toy/catch", {"agent__encoder__standardise": True, "spread": 0.5}),
     "dreamerv3-2023": ("toy/catch", {}),
     "dreamerv3": ("Pendulum-v1", {}),
+    "dreamerpro": ("toy/catch", {"spread": 0.5}),
+    "r2dreamer": ("toy/catch", {}),
     "harmonydream": ("toy/catch", {"spread": 0.5}),
+    "plan2explore": ("toy/catch", {"spread": 0.5, "agent__ensemble__units": 8}),
 }
 """An environment and settings for each agent: stacks, memories, normalisers, fed rewards and actions of all kinds."""
 

@@ -164,7 +164,7 @@ class Dreaming(Mind):
             if isinstance(policy, DreamerPolicy):
                 if mask is None and policy.masked:
                     mask = model.action_mask(features[:1])
-                said |= distribution(policy.actions, policy.decide(features[:1], mask))
+                said |= distribution(policy.actions, policy.decide(features[:1], mask, policy.actor_of(SEAT)))
         return Said(said)
 
     def prior(self, state: State) -> Picture:

@@ -11,6 +11,7 @@ import torch
 
 from reverie.agents.actor_policy import ActorCriticPolicy
 from reverie.agents.agent import Agent, placed
+from reverie.agents.based import BasedAgent
 from reverie.agents.dpg_policy import DPGPolicy
 from reverie.agents.dreamer import Dreamer
 from reverie.agents.filter_policy import FilterPolicy
@@ -159,7 +160,7 @@ def _mind(run_dir: Path, checkpoint: str, agent: Agent, config: Config, device: 
     policy = agent.policy()
     if isinstance(agent, HasWorldModel) and isinstance(policy, FilterPolicy):
         model = agent.model(policy)
-        critic = agent.critic(model.rssm.features) if isinstance(agent, Dreamer) else None
+        critic = agent.critic(model.rssm.features) if isinstance(agent, Dreamer | BasedAgent) else None
         parts = {"policy": policy, "model": model, **({} if critic is None else {"critic": critic})}
         env_steps = load_parts(run_dir, checkpoint, **parts)
         for part in parts.values():
