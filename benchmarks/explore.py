@@ -71,7 +71,10 @@ def main() -> None:
         config = configure("plan2explore", "cpu", ENV, ["--run.threads", "1", *words], given)
         maze = Maze(**config.env.options)
         if not (run_dir / "finished").exists():
-            reverie.train(config, run_dir) if Checkpoints(run_dir).latest() is None else reverie.resume(run_dir)
+            begun = Checkpoints(run_dir).latest() is not None
+            summary = reverie.resume(run_dir) if begun else reverie.train(config, run_dir)
+            if not summary["finished"]:
+                sys.exit(f"{run_dir} was interrupted: the same command goes on with it")
             (run_dir / "finished").touch()
         explorer = curve(explored(run_dir, maze), len(maze.path))
         play = at_random(seed, options.env_steps, config.env.num_envs, maze, config.env.options)

@@ -61,8 +61,7 @@ def with_gradient(agent: ExploringLearner, loss: Tensor) -> set[str]:
     return {k for k, m in parts.items() if any(p.grad is not None and bool(p.grad.any()) for p in m.parameters())}
 
 
-@EACH
-@pytest.mark.parametrize("predicts", ["stoch", "deter", "embed"])
+@pytest.mark.parametrize(("base", "predicts"), zip(SETTINGS, ["embed", "deter", "stoch"], strict=True))
 def test_the_ensembles_loss_and_rewards_are_the_slow_loop(base: str, predicts: str) -> None:
     """In float64: (features of t, action that led to t + 1) -> what row t + 1 has; steps into first rows are none."""
     agent = learner(base, predicts=predicts, intrinsic_scale=2.0, intrinsic_momentum=0.9)

@@ -59,11 +59,7 @@ def test_what_needs_no_decoder_works_and_what_does_is_one_line(tmp_path: Path, a
     done = command("report", path, "--context", "2", "--horizon", "3", "--sequences", "4", "--out", str(tmp_path / "r"))
     assert done.exit_code == 0, done.output
     assert np.isfinite(json.loads((tmp_path / "r" / "prediction.json").read_text())["reward"]["mean_error"])
-    for words in (
-        ("dream", path),
-        ("eval", path, "--in-dream"),
-        ("export", path, str(tmp_path / "out"), "--to", "web"),
-    ):
+    for words in (("dream", path), ("eval", path, "--in-dream")):
         refused = command(*words)
         assert refused.exit_code == 2, refused.output
         assert refused.stderr.count("\n") == 1

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from kills import kill_and_finish
 from tiny_runs import SMALL, Crash, Never, Stop, again, assert_same_run, begin
 
 import reverie
@@ -36,13 +35,6 @@ def changes(base: str) -> dict[str, Any]:
 def settings(base: str) -> Config:
     options = {key.rpartition(".")[2]: value for key, value in MAZE.items()}
     return overrides.apply(make_config("plan2explore", "cpu", "toy/maze", options=options, base=base), changes(base))
-
-
-def words(base: str, logdir: Path) -> list[str]:
-    given = {"agent.base": base} | changes(base) | MAZE
-    return [
-        "train", "plan2explore", "--env", "toy/maze", "--logdir", str(logdir), *(f"--{k}={v}" for k, v in given.items())
-    ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +67,6 @@ def test_what_is_lost_of_the_explorer_would_be_seen(tmp_path: Path, alone: dict[
     run.train(Never())
     with pytest.raises(AssertionError):
         assert_same_run(alone["dreamerv2"], tmp_path / "run")
-
-
-def test_a_killed_run_goes_on_exactly(tmp_path: Path, alone: dict[str, Path]) -> None:
-    place = tmp_path / "run"
-    kill_and_finish(words("dreamerv2", place), place, ["later"], np.random.default_rng(1), alone["dreamerv2"])
 
 
 @EACH
