@@ -36,7 +36,7 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.nn import functional as F
 
-from reverie.agents.agent import Agent, Learner, placed
+from reverie.agents.agent import Agent, Learner
 from reverie.agents.inputs import Stacks
 from reverie.agents.noise import Tape
 from reverie.agents.plan import PlanConfig
@@ -301,7 +301,9 @@ class TDMPC2(Agent):
         )
         model = LatentModel(encoder.outputs, actions.size, size, config)
         stacks, search = Stacks(observation, config.stack), config.search(actions.size)
-        return TDMPC2Policy(placed(encoder), model, actions, stacks, search, config.gamma)
+        # Images are channels last in memory, as convolutions are fastest.
+        encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return TDMPC2Policy(encoder, model, actions, stacks, search, config.gamma)
 
     def learner(
         self,

@@ -109,7 +109,7 @@ class Ensemble(nn.Module):
             h = torch.where(u < self.dropout, 0.0, h / (1.0 - self.dropout))
         h = self._normed(h, scales[0], shifts[0])
         h = self._normed(h @ w2 + b2, scales[1], shifts[1])
-        return (h @ w3 + b3).unflatten(1, x.shape[:-1])
+        return (h @ w3 + b3).view(h.shape[0], *x.shape[:-1], -1)
 
     def _normed(self, h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         return F.mish(F.layer_norm(h, (self.units,)) * scale + shift)

@@ -105,9 +105,9 @@ class PercentileScale(nn.Module):
 class RunningScale(nn.Module):
     """x / S, where S follows the range of two percentiles of the batches, each range at least the floor.
 
-        S <- (1 - rate) S + rate max(p_high - p_low, floor),      S = 1 at first
+        S <- (1 - rate) S + rate max(p_high - p_low, floor),      S = floor at first
 
-    Unlike in `PercentileScale` it is the range that is averaged, floor included, not its two ends.
+    Unlike `PercentileScale` it begins at the floor and averages ranges that are each at least the floor.
 
     rate: share of the new range, in [0, 1]. low, high: quantile levels in [0, 1]. floor: least range, positive.
     Raises ValueError for values out of range.
@@ -125,7 +125,7 @@ class RunningScale(nn.Module):
                 f"got {rate}, {low}, {high} and {floor}"
             )
         self.rate, self.levels, self.floor = rate, (low, high), floor
-        self.register_buffer("value", torch.ones(()))
+        self.register_buffer("value", torch.tensor(float(floor)))
 
     @torch.no_grad()
     def update(self, x: Tensor) -> None:

@@ -37,11 +37,19 @@ FURTHER: dict[str, tuple[str, dict[str, Any]]] = {
         {"replay.selector": "fifo", "run.train_ratio": None, "run.prefill": 0, "replay.store.budget": 13_000},
     ),
 }
-ELSEWHERE = {"planet": "toy_control:Point", "apex-dpg": "toy_control:Point"}
+ELSEWHERE = {"planet": "toy_control:Point", "apex-dpg": "toy_control:Point", "tdmpc2": "Pendulum-v1"}
 """Where agents run that cannot play Catch."""
 END_TO_END = {"replay.window.period": SMALL["replay.window.learn"]}
 SETTINGS: dict[str, dict[str, Any]] = {
     "planet": {"agent.overshooting": 1, "agent.plan.iterations": 1, "agent.plan.candidates": 4, "agent.plan.elites": 2},
+    "tdmpc2": {
+        "replay.selector": "uniform",
+        "agent.episodic": True,
+        "agent.plan.iterations": 1,
+        "agent.plan.candidates": 6,
+        "agent.plan.elites": 2,
+        "agent.plan.policy_candidates": 2,
+    },
     "a2c": END_TO_END,
     "impala": {**END_TO_END, "agent.popart": True},
 }
