@@ -21,9 +21,9 @@ UNKNOWN = 500
 """env_steps of an episode that nothing is known of: those of the control suite with actions repeated twice"""
 
 
-def windows_of_episodes() -> EpisodeEndsConfig:
-    """Uniform over finished episodes, then over starts within one, as the official code draws."""
-    return EpisodeEndsConfig(favour_ends=False)
+def windows_of_episodes(ongoing: bool = False) -> EpisodeEndsConfig:
+    """Uniform over finished episodes, then over starts within one, as the official code; ongoing: open ones too."""
+    return EpisodeEndsConfig(favour_ends=False, ongoing=ongoing)
 
 
 def episode_length(id: str, action_repeat: int = 2) -> int:
@@ -36,13 +36,16 @@ def episode_length(id: str, action_repeat: int = 2) -> int:
 
 
 def cpu(task: Task) -> Config:
-    """TD-MPC2 with small networks and a short search for two CPU cores, four streams planned at once."""
+    """TD-MPC2 with small networks and a short search for two CPU cores, four streams planned at once.
+
+    Open episodes are drawn from too: of four streams a run has few, and late.
+    """
     task = task.default("Pendulum-v1")
     batch, length = 64, episode_length(task.id)
     lr = 1e-3
     agent = TDMPC2Config(
         size=Tiny(),
-        plan=PlanConfig(horizon=HORIZON, iterations=3, candidates=64, elites=12, policy_candidates=8),
+        plan=PlanConfig(horizon=HORIZON, iterations=2, candidates=64, elites=12, policy_candidates=8),
         episode_length=length,
         opt=OptimConfig(lr=lr, eps=1e-8, clip=20.0, shrink=0.0),
         actor_opt=OptimConfig(lr=lr, eps=1e-5, clip=20.0, shrink=0.0),
@@ -53,7 +56,9 @@ def cpu(task: Task) -> Config:
         preset="cpu",
         agent=agent,
         env=task.env(4),
-        replay=ReplayConfig(batch, WindowConfig(learn=HORIZON), windows_of_episodes(), StoreConfig(500_000_000)),
+        replay=ReplayConfig(
+            batch, WindowConfig(learn=HORIZON), windows_of_episodes(ongoing=True), StoreConfig(500_000_000)
+        ),
         run=run,
     )
 

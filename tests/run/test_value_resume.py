@@ -102,7 +102,7 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
             "agent.plan.candidates": 10,
             "agent.plan.elites": 4,
             "agent.plan.policy_candidates": 2,
-            "replay.selector.ongoing": True,
+            "run.eval_limit": 12,
             "run.train_ratio": 4.0,
         },
     ),
