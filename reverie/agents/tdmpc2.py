@@ -62,9 +62,9 @@ WIDE = 20
 class TDMPC2Config(ModelConfig):
     """Settings; defaults are the official code's. size: of all networks, by name (`reverie.agents.tdmpc2_sizes`).
 
-    plan: the search. wide_iterations: of it, added for 20 action dimensions or more.
-    episode_length: env_steps of an episode, from which the discount follows, see `gamma`. gamma_share, gamma_min,
-        gamma_max: of that rule.
+    plan: the search. wide_iterations: iterations that it has beyond these with 20 action dimensions or more.
+    episode_length: env_steps of an episode, from which the discount follows, see `gamma`.
+    gamma_share, gamma_min, gamma_max: of the rule that makes the discount of it.
     rho: weight of each further step of the rollout, relative to the one before.
     consistency_scale, reward_scale, value_scale, end_scale: weights of the model's losses.
     entropy: scale of the prior's entropy. tau: by which the slow critics, and the range of Q, follow per learner_step.

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Size:
-    """encoder_units, encoder_layers: of the encoder of vectors, the layer that makes the latent included.
-
+    """encoder_units: of the hidden layers of the encoder of vectors.
+    encoder_layers: of that encoder; the last one makes the latent, at least one more is hidden.
     units: of dynamics, reward, prior and critics, two hidden layers each. latent: numbers in a latent of vectors.
-    critics: in the ensemble. channels: of each convolution of the encoder of images.
+    critics: how many there are. channels: of each convolution of the encoder of images.
 
     Source: github.com/nicklashansen/tdmpc2, common/__init__.py (MODEL_SIZE) and config.yaml: 1, 5, 19, 48, 317.
     """

@@ -101,7 +101,8 @@ def dmc_proprio(task: Task) -> Config:
 def dmc_vision(task: Task) -> Config:
     """TD-MPC2 on the control suite from 64x64 pixels, three frames at a time, as released.
 
-    As `dmc_proprio` but for the encoder; a replay of a million frames of 12 kB. The published curves have 1M frames.
+    As `dmc_proprio` but for the encoder; the replay holds a million decisions of 12 kB, twice those of the run. The
+    published curves have 1M frames.
     """
     env = task.default("dmc/walker-walk").env(1, "dmc-vision")
     return _published("dmc-vision", env, TDMPC2Config(), 1_000_000, 13_000_000_000)

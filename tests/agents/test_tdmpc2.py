@@ -13,12 +13,14 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from reverie.agents.capture import EAGER, CapturedUpdate
 from reverie.agents.tdmpc2 import TDMPC2, TDMPC2Config, TDMPC2Learner
 from reverie.agents.tdmpc2_sizes import SIZES, Size, Tiny
 from reverie.data.sequences import Batch, SequenceSpec
 from reverie.envs.env import EnvSpec
 from reverie.nets.normed import NormedLinear
 from reverie.nets.outputs import TwoHot
+from tests.agents.test_capture import on_gpu, outcome, same
 from tests.agents.test_static import WAITING, Watch
 
 ACTION = spaces.Box(-1, 1, (2,), np.float32)
@@ -28,10 +30,12 @@ SMALL = Size(encoder_units=5, encoder_layers=2, units=6, latent=8, critics=3, ch
 CONFIG = TDMPC2Config(size=SMALL, group=4, bins=7, limit=2.0, dropout=0.3, episode_length=100, stack=2)
 
 
-def make(config: TDMPC2Config = CONFIG, env: EnvSpec = VECTOR, learn: int = 3, seed: int = 3) -> TDMPC2Learner:
+def make(
+    config: TDMPC2Config = CONFIG, env: EnvSpec = VECTOR, learn: int = 3, seed: int = 3, device: Any = None
+) -> TDMPC2Learner:
     torch.manual_seed(0)
     agent = TDMPC2(config, env)
-    return agent.learner(agent.policy(), agent.windows(SequenceSpec(learn=learn)), seed)
+    return agent.learner(agent.policy(), agent.windows(SequenceSpec(learn=learn)), seed, device)
 
 
 def disturb(learner: TDMPC2Learner) -> TDMPC2Learner:
@@ -369,6 +373,17 @@ def test_save_and_restore_go_on_bit_for_bit(env: EnvSpec) -> None:
         assert one.keys() == two.keys()
         assert all(torch.equal(one[k], two[k]) for k in one)
     assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+@on_gpu
+@pytest.mark.parametrize("env", [VECTOR, IMAGE], ids=["vector", "image"])
+def test_a_recorded_update_is_the_update(env: EnvSpec) -> None:
+    outcomes = []
+    for captured in (False, True):
+        learner = make(replace(CONFIG, episodic=True), env, device=torch.device("cuda"))
+        update = CapturedUpdate(learner) if captured else learner.update
+        outcomes.append(outcome(learner, update, [batch(learner, seed=seed) for seed in range(EAGER + 4)]))
+    same(*outcomes)
 
 
 # Sizes
