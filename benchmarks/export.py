@@ -25,7 +25,13 @@ from reverie.export.graphs import fresh
 from reverie.export.trace import OPSET, Session, examples, trace
 from reverie.presets import make_config
 
-ENVS = {"planet": "Pendulum-v1", "dreamerv1": "Pendulum-v1", "apex-dpg": "Pendulum-v1", "drqn": "toy/tmaze"}
+ENVS = {
+    "planet": "Pendulum-v1",
+    "dreamerv1": "Pendulum-v1",
+    "apex-dpg": "Pendulum-v1",
+    "tdmpc2": "Pendulum-v1",
+    "drqn": "toy/tmaze",
+}
 """where it is not Catch"""
 
 

@@ -94,6 +94,11 @@ AGENTS: dict[str, Entry] = {
         paper="Hafner et al. 2019, arXiv 1811.04551",
         summary="world model with Gaussian latents, planned in at every decision; no actor, no critic",
     ),
+    "tdmpc2": Entry(
+        path="reverie.agents.tdmpc2:TDMPC2",
+        paper="Hansen et al. 2024, arXiv 2310.16828",
+        summary="latent model without pictures, planned in by MPPI at every decision, with values after the horizon",
+    ),
     "dreamerv1": Entry(
         path="reverie.agents.dreamerv1:DreamerV1",
         paper="Hafner et al. 2020, arXiv 1912.01603",

@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -62,6 +62,31 @@ class Imagines(Protocol):
 
     def value(self, state: State) -> Tensor:
         """Value of what follows after the last state, float32 [N]; zeros of a model without a critic."""
+
+
+@runtime_checkable
+class DrawsValues(Protocol):
+    """Model that can be planned in and whose values are drawn, with fresh numbers in every iteration.
+
+    It has `Imagines.noise` and `Imagines.imagine`, and `drawn_value` in place of `Imagines.value`.
+    """
+
+    @property
+    def noise(self) -> int:
+        """As `Imagines.noise`."""
+
+    @property
+    def value_noise(self) -> tuple[int, int]:
+        """Uniform numbers that a value takes: each candidate its own, and those that a stream's candidates share."""
+
+    def imagine(self, state: State, action: Tensor, noise: Tensor | None) -> tuple[State, Tensor, Tensor]:
+        """As `Imagines.imagine`."""
+
+    def drawn_value(self, state: State, own: Tensor, shared: Tensor) -> Tensor:
+        """Value of what follows, float32 [N]. own, shared: uniform [N, n], the latter equal within a stream."""
+
+
+Model = Imagines | DrawsValues
 
 
 @dataclass(frozen=True)
@@ -133,25 +158,31 @@ class Plan:
     value: Tensor
 
 
-def plan_noise(config: PlanConfig, actions: Actions, noise: int = 0) -> int:
-    """Number of uniform numbers that the planning of one stream takes. noise: of the model, `Imagines.noise`."""
-    return sum(_noise_sizes(config, actions, noise))
+def plan_noise(config: PlanConfig, actions: Actions, noise: int = 0, value_noise: tuple[int, int] = (0, 0)) -> int:
+    """Number of uniform numbers that the planning of one stream takes.
+
+    noise, value_noise: of the model, `Imagines.noise` and `DrawsValues.value_noise`.
+    """
+    return sum(_noise_sizes(config, actions, noise, value_noise))
 
 
-def _noise_sizes(config: PlanConfig, actions: Actions, noise: int) -> list[int]:
-    """Numbers of the drawn candidates, the policy, the model with candidates, the model with the policy, the choice."""
+def _noise_sizes(config: PlanConfig, actions: Actions, noise: int, value_noise: tuple[int, int]) -> list[int]:
+    """Numbers of the drawn candidates, the policy, the model with candidates, the model with the policy, the values,
+    what values share, the choice."""
     draws, proposals = config.candidates - config.policy_candidates, config.policy_candidates
     return [
         config.iterations * draws * config.horizon * actions.noise,
         proposals * config.horizon * actions.noise,
         config.iterations * config.candidates * config.horizon * noise,
         proposals * config.horizon * noise,
+        config.iterations * config.candidates * value_noise[0],
+        config.iterations * value_noise[1],
         1,
     ]
 
 
 def plan(
-    model: Imagines,
+    model: Model,
     state: State,
     actions: Actions,
     config: PlanConfig,
@@ -163,7 +194,7 @@ def plan(
     """The encoded action [B, A] to take now in each of B streams, and the plan that it begins.
 
     state: name -> [B, ...], what the streams are in. actions: encoding of the space, Box in [-1, 1] or discrete.
-    u: uniform in [0, 1), [B, plan_noise(config, actions, model.noise)].
+    u: uniform in [0, 1), [B, plan_noise(config, actions, model.noise, model.value_noise)], the last of `DrawsValues`.
     before: the plan of the last decision, to begin with its mean; None begins anew. first: bool [B], where an episode
     begins, so that `before` is another one's. policy: proposes `config.policy_candidates` of the candidates.
     No gradient. A candidate whose return is NaN ranks last; where too few are left, the value and the action are NaN.
@@ -173,7 +204,8 @@ def plan(
         with torch.no_grad():
             return plan(model, state, actions, config, u, before, first, policy)
     streams, noise = u.shape[0], model.noise
-    sizes = _noise_sizes(config, actions, noise)
+    own, shared = model.value_noise if isinstance(model, DrawsValues) else (0, 0)
+    sizes = _noise_sizes(config, actions, noise, (own, shared))
     if u.dim() != 2 or u.shape[1] != sum(sizes):
         raise ValueError(f"u must be [B, {sum(sizes)}] uniform numbers, got {tuple(u.shape)}")
     if wrong := {name: tuple(x.shape) for name, x in state.items() if x.shape[:1] != (streams,)}:
@@ -181,7 +213,7 @@ def plan(
     if (policy is not None) != (config.policy_candidates > 0):
         article = "no" if policy is None else "a"
         raise ValueError(f"got {article} policy with policy_candidates {config.policy_candidates}")
-    u_draws, u_policy, u_model, u_followed, u_choice = u.split(sizes, -1)
+    u_draws, u_policy, u_model, u_followed, u_own, u_shared, u_choice = u.split(sizes, -1)
     u_draws = u_draws.view(streams, config.iterations, -1, config.horizon, actions.noise)
     u_model = u_model.view(streams, config.iterations, config.candidates, config.horizon, noise)
     proposals = None
@@ -197,7 +229,7 @@ def plan(
         candidates = search.draw(spread["mean"], spread["std"], given["draws"])
         if proposals is not None:
             candidates = torch.cat([proposals, candidates], 1)
-        returns = imagined_returns(model, state, candidates, given["model"])
+        returns = imagined_returns(model, state, candidates, given.get("model"), given.get("own"), given.get("shared"))
         returns = torch.where(returns.isnan(), -torch.inf, returns)
         best, index = returns.topk(config.elites, -1)
         elites = candidates.gather(1, index[..., None, None].expand(-1, -1, *candidates.shape[2:]))
@@ -206,7 +238,12 @@ def plan(
         mean, std = search.refit(elites, weights, spread["mean"])
         return {"mean": mean, "std": std}, {"elites": elites, "best": best, "weights": weights}
 
-    given = {"draws": u_draws.transpose(0, 1), "model": u_model.transpose(0, 1)}
+    given = {"draws": u_draws.transpose(0, 1)}
+    if noise:
+        given["model"] = u_model.transpose(0, 1)
+    if isinstance(model, DrawsValues):
+        given["own"] = u_own.view(streams, config.iterations, config.candidates, own).transpose(0, 1)
+        given["shared"] = u_shared.view(streams, config.iterations, shared).transpose(0, 1)
     spread, last = loop(refit, {"mean": mean, "std": std}, given)
     mean, std = spread["mean"], spread["std"]
     elites, best, weights = last["elites"], last["best"], last["weights"]
@@ -220,10 +257,18 @@ def plan(
     return torch.where(value.isnan()[:, None], torch.nan, action), Plan(mean, std, value)
 
 
-def imagined_returns(model: Imagines, state: State, candidates: Tensor, noise: Tensor) -> Tensor:
+def imagined_returns(
+    model: Model,
+    state: State,
+    candidates: Tensor,
+    noise: Tensor | None,
+    own: Tensor | None = None,
+    shared: Tensor | None = None,
+) -> Tensor:
     """G = r_1 + d_1 r_2 + ... + d_1 ... d_H V(s_H) of each sequence of actions, float32 [B, N].
 
-    state: name -> [B, ...]. candidates: encoded [B, N, H, A]. noise: uniform [B, N, H, model.noise].
+    state: name -> [B, ...]. candidates: encoded [B, N, H, A]. noise: uniform [B, N, H, model.noise], not read where
+    that is 0. own, shared: uniform [B, N, n] and [B, m], of `DrawsValues.drawn_value`.
     """
     streams, count = candidates.shape[:2]
     state = _repeated(state, count)
@@ -231,17 +276,26 @@ def imagined_returns(model: Imagines, state: State, candidates: Tensor, noise: T
 
     def step(carry: Tensors, given: Tensors) -> tuple[Tensors, Tensors]:
         before = {name: carry[name] for name in state}
-        after, reward, discount = _imagine(model, before, given["action"].flatten(0, 1), given["noise"])
+        after, reward, discount = _imagine(model, before, given["action"].flatten(0, 1), given.get("noise"))
         total, weight = carry[_TOTAL], carry[_WEIGHT]
         return {**after, _TOTAL: total + weight * reward, _WEIGHT: weight * discount}, {}
 
-    given = {"action": candidates.movedim(2, 0), "noise": noise.movedim(2, 0)}
+    given = {"action": candidates.movedim(2, 0)}
+    if model.noise:
+        assert noise is not None
+        given["noise"] = noise.movedim(2, 0)
     end, _ = loop(step, {**state, _TOTAL: total, _WEIGHT: torch.ones_like(total)}, given)
-    value = model.value({name: end[name] for name in state})
+    last = {name: end[name] for name in state}
+    if isinstance(model, DrawsValues):
+        assert own is not None
+        assert shared is not None
+        value = model.drawn_value(last, own.flatten(0, 1), shared.repeat_interleave(count, 0))
+    else:
+        value = model.value(last)
     return (end[_TOTAL] + end[_WEIGHT] * value).view(streams, count)
 
 
-def _follow(model: Imagines, policy: Policy, state: State, u: Tensor, noise: Tensor) -> Tensor:
+def _follow(model: Model, policy: Policy, state: State, u: Tensor, noise: Tensor) -> Tensor:
     """Actions [B, P, H, A] of a policy in the model. u: [B, P, H, actions.noise]; noise: [B, P, H, model.noise]."""
     streams, count, horizon, _ = u.shape
     state, sequence = _repeated(state, count), []
@@ -256,8 +310,9 @@ def _repeated(state: State, count: int) -> State:
     return {name: x.repeat_interleave(count, 0) for name, x in state.items()}
 
 
-def _imagine(model: Imagines, state: State, action: Tensor, noise: Tensor) -> tuple[State, Tensor, Tensor]:
-    state, reward, discount = model.imagine(state, action, noise.flatten(0, 1) if model.noise else None)
+def _imagine(model: Model, state: State, action: Tensor, noise: Tensor | None) -> tuple[State, Tensor, Tensor]:
+    rows = noise.flatten(0, 1) if model.noise and noise is not None else None
+    state, reward, discount = model.imagine(state, action, rows)
     if reward.shape != action.shape[:1] or discount.shape != action.shape[:1]:
         shapes = f"{tuple(reward.shape)} and {tuple(discount.shape)}"
         raise ValueError(f"rewards and discounts must be [{len(action)}], got {shapes}")

@@ -102,6 +102,43 @@ class PercentileScale(nn.Module):
         return x.float() / self.scale()
 
 
+class RunningScale(nn.Module):
+    """x / S, where S follows the range of two percentiles of the batches, each range at least the floor.
+
+        S <- (1 - rate) S + rate max(p_high - p_low, floor),      S = floor at first
+
+    Unlike `PercentileScale` it begins at the floor and averages ranges that are each at least the floor.
+
+    rate: share of the new range, in [0, 1]. low, high: quantile levels in [0, 1]. floor: least range, positive.
+    Raises ValueError for values out of range.
+    Source: Hansen et al. 2024 (TD-MPC2), appendix on the policy, and its code, common/scale.py: levels 0.05 and 0.95,
+    rate 0.01, floor 1.
+    """
+
+    value: Tensor
+
+    def __init__(self, rate: float = 0.01, low: float = 0.05, high: float = 0.95, floor: float = 1.0) -> None:
+        super().__init__()
+        if not 0.0 <= rate <= 1.0 or not 0.0 <= low < high <= 1.0 or floor <= 0.0:
+            raise ValueError(
+                "expected rate in [0, 1], 0 <= low < high <= 1 and a positive floor, "
+                f"got {rate}, {low}, {high} and {floor}"
+            )
+        self.rate, self.levels, self.floor = rate, (low, high), floor
+        self.register_buffer("value", torch.tensor(float(floor)))
+
+    @torch.no_grad()
+    def update(self, x: Tensor) -> None:
+        """Take a batch in. x: any shape, not empty."""
+        ordered = x.detach().float().flatten().sort().values
+        low, high = (_quantile(ordered, level) for level in self.levels)
+        self.value.lerp_((high - low).clamp(min=self.floor), self.rate)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x divided by S, float32; gradients reach x."""
+        return x.float() / self.value
+
+
 def _quantile(ordered: Tensor, level: float) -> Tensor:
     """Quantile of sorted values [n], linear between neighbours. One sort serves several levels."""
     position = level * (ordered.shape[0] - 1)

@@ -518,3 +518,56 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_what_no_plan_can_be_made_with(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(PlanConfig(), **change)
+
+
+# Values that are drawn
+
+
+class Drawn(Quadratic):
+    """Its value is the first of its own numbers, times the sum of those that a stream's candidates share."""
+
+    value_noise = (2, 3)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[Tensor, Tensor]] = []
+
+    def drawn_value(self, state: State, own: Tensor, shared: Tensor) -> Tensor:
+        self.asked.append((own, shared))
+        return own[:, 0] * shared.sum(-1)
+
+
+def test_values_are_drawn_anew_in_every_iteration_and_share_within_a_stream() -> None:
+    config, model, x = replace(MPPI, horizon=2, iterations=3, candidates=8, elites=2), Drawn(), torch.zeros(2, 1)
+    plain, all_noise = plan_noise(config, BOX), plan_noise(config, BOX, 0, model.value_noise)
+    assert all_noise == plain + 3 * 8 * 2 + 3 * 3
+    u = torch.rand(2, all_noise, generator=torch.Generator().manual_seed(0))
+    plan(model, {"x": x}, BOX, config, u)
+    assert len(model.asked) == 3
+    numbers = []
+    for own, shared in model.asked:
+        assert own.shape == (16, 2)
+        assert shared.shape == (16, 3)
+        each = shared.view(2, 8, 3)
+        assert torch.equal(each, each[:, :1].expand(-1, 8, -1))
+        numbers += [*own.flatten().tolist(), *each[:, 0].flatten().tolist()]
+    assert len(set(numbers)) == len(numbers) == 3 * (32 + 6)
+    with pytest.raises(ValueError, match=f"u must be .B, {all_noise}. uniform numbers"):
+        plan(model, {"x": x}, BOX, config, u[:, :plain])
+
+
+def test_a_drawn_value_is_part_of_the_return() -> None:
+    """r_1 + d r_2 + d^2 V with V of the numbers: of two streams apart and together."""
+    model, x = Drawn(), torch.tensor([[0.4], [-0.2]])
+    g = torch.Generator().manual_seed(1)
+    candidates, own, shared = torch.rand(2, 3, 2, 1, generator=g), torch.rand(2, 3, 2, generator=g), torch.rand(2, 3)
+    found = imagined_returns(model, {"x": x}, candidates, None, own, shared)
+    for b in range(2):
+        for n in range(3):
+            y, total, weight = float(x[b]), 0.0, 1.0
+            for a in candidates[b, n, :, 0].tolist():
+                y += a / 2
+                total -= weight * (y**2 + 0.1 * a**2)
+                weight *= 0.9
+            total += weight * float(own[b, n, 0] * shared[b].sum())
+            assert found[b, n].item() == pytest.approx(total, abs=1e-5)

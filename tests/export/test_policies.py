@@ -29,6 +29,16 @@ EACH: dict[str, tuple[str, dict[str, Any]]] = {
     "a2c": ("Pendulum-v1", {}),
     "impala": ("toy/catch", {"agent__core": "lstm", "agent__evaluation": "sample"}),
     "planet": ("Pendulum-v1", {}),
+    "tdmpc2": (
+        "Pendulum-v1",
+        {
+            "agent__size__encoder_units": 8,
+            "agent__size__latent": 16,
+            "agent__size__critics": 3,
+            "agent__plan__policy_candidates": 3,
+            "agent__episodic": True,
+        },
+    ),
     "dreamerv1": ("Pendulum-v1", {}),
     "dreamerv2": ("toy/catch", {"agent__encoder__standardise": True, "spread": 0.5}),
     "dreamerv3-2023": ("toy/catch", {}),

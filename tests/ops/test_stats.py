@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from reverie.ops.stats import EmaNormaliser, PercentileScale, StreamNorm
+from reverie.ops.stats import EmaNormaliser, PercentileScale, RunningScale, StreamNorm
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -133,3 +133,36 @@ def test_compiles_without_graph_breaks():
     for k in range(3):
         x = 5 * torch.randn(4, 8, generator=seeded(k))
         torch.testing.assert_close(compiled(modules, x), everything(plain, x))
+
+
+def test_running_scale_by_hand():
+    """0, 1 ... 20: percentiles 1 and 19, a range of 18; S = 1, then 1 + 0.1 (18 - 1), then a range below the floor."""
+    scale = RunningScale(0.1)
+    assert scale.value.item() == 1.0
+    scale.update(torch.arange(21.0).flip(0))
+    assert scale.value.item() == pytest.approx(2.7)
+    scale.update(torch.full((4, 5), 7.0))
+    assert scale.value.item() == pytest.approx(0.9 * 2.7 + 0.1)
+    x = torch.tensor([5.06], requires_grad=True)
+    scale(x).backward()
+    assert scale(x).item() == pytest.approx(5.06 / 2.53)
+    assert x.grad is not None
+    assert x.grad.item() == pytest.approx(1 / 2.53)
+
+
+def test_running_scale_averages_ranges_that_are_each_at_least_the_floor():
+    """Ranges 4 and 0 in turn, around numbers far apart: 4 and 1 count, and where they are does not."""
+    scale, slow, ends = RunningScale(0.5, 0.0, 1.0), 1.0, PercentileScale(0.5, 0.0, 1.0)
+    for i in range(6):
+        x = 100.0 * i + torch.tensor([0.0, 4.0 * (i % 2)])
+        scale.update(x)
+        ends.update(x)
+        slow = 0.5 * slow + 0.5 * (4.0 if i % 2 else 1.0)
+    assert scale.value.item() == pytest.approx(slow)
+    assert ends.scale().item() < slow - 0.3
+
+
+def test_running_scale_refuses():
+    for given in ({"rate": 1.5}, {"low": 0.9, "high": 0.1}, {"floor": 0.0}):
+        with pytest.raises(ValueError, match="expected rate in"):
+            RunningScale(**given)

@@ -92,11 +92,25 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "Pendulum-v1",
         {"agent.actor_units": [5], "agent.critic_units": [6], "agent.target_every": 7, "run.train_ratio": 1.0},
     ),
+    "tdmpc2": (
+        "tdmpc2",
+        "Pendulum-v1",
+        {
+            "agent.size.units": 8,
+            "agent.size.latent": 8,
+            "agent.size.encoder_units": 8,
+            "agent.plan.candidates": 10,
+            "agent.plan.elites": 4,
+            "agent.plan.policy_candidates": 2,
+            "run.eval_limit": 12,
+            "run.train_ratio": 4.0,
+        },
+    ),
 }
 
 
 def preset(agent: str) -> str:
-    return "cpu" if agent == "apex-dpg" else "cpu-toy"
+    return "cpu" if agent in ("apex-dpg", "tdmpc2") else "cpu-toy"
 
 
 def settings(kind: str) -> dict[str, Any]:

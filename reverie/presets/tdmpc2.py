@@ -1,0 +1,111 @@
+"""TD-MPC2: a small size for two CPU cores, whose numbers are ours (docs/presets.md), and the published ones."""
+
+from __future__ import annotations
+
+import gymnasium
+
+from reverie.agents.plan import PlanConfig
+from reverie.agents.tdmpc2 import TDMPC2Config
+from reverie.agents.tdmpc2_sizes import Tiny
+from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig, StoreConfig, WindowConfig
+from reverie.data.episode_ends import EpisodeEndsConfig
+from reverie.nets.optim import OptimConfig
+from reverie.presets.parts import short_run
+from reverie.presets.task import Preset, Task
+
+HORIZON = 3
+"""decisions of a plan and of a trained rollout"""
+CONTROL_STEPS = 1000
+"""of an episode of the control suite"""
+UNKNOWN = 500
+"""env_steps of an episode that nothing is known of: those of the control suite with actions repeated twice"""
+
+
+def windows_of_episodes(ongoing: bool = False) -> EpisodeEndsConfig:
+    """Uniform over finished episodes, then over starts within one, as the official code; ongoing: open ones too."""
+    return EpisodeEndsConfig(favour_ends=False, ongoing=ongoing)
+
+
+def episode_length(id: str, action_repeat: int = 2) -> int:
+    """Env_steps of an episode: the control suite's, Gymnasium's own limit, or 500 where neither says."""
+    if id.startswith("dmc/"):
+        return CONTROL_STEPS // action_repeat
+    spec = gymnasium.registry.get(id)
+    limit = spec.max_episode_steps if spec is not None else None
+    return limit or UNKNOWN
+
+
+def cpu(task: Task) -> Config:
+    """TD-MPC2 with small networks and a short search for two CPU cores, four streams planned at once.
+
+    Open episodes are drawn from too: of four streams a run has few, and late.
+    """
+    task = task.default("Pendulum-v1")
+    batch, length = 64, episode_length(task.id)
+    lr = 1e-3
+    agent = TDMPC2Config(
+        size=Tiny(),
+        plan=PlanConfig(horizon=HORIZON, iterations=2, candidates=64, elites=12, policy_candidates=8),
+        episode_length=length,
+        opt=OptimConfig(lr=lr, eps=1e-8, clip=20.0, shrink=0.0),
+        actor_opt=OptimConfig(lr=lr, eps=1e-5, clip=20.0, shrink=0.0),
+    )
+    run = short_run(env_steps=8000, prefill=max(1000, 5 * length), train_ratio=batch * HORIZON)
+    return Config(
+        name="tdmpc2",
+        preset="cpu",
+        agent=agent,
+        env=task.env(4),
+        replay=ReplayConfig(
+            batch, WindowConfig(learn=HORIZON), windows_of_episodes(ongoing=True), StoreConfig(500_000_000)
+        ),
+        run=run,
+    )
+
+
+def _published(name: str, env: EnvConfig, agent: TDMPC2Config, frames: int, budget: int) -> Config:
+    """Configuration that the official ones have in common, for episodes of 500 decisions.
+
+    One stream, batches of 256 windows of 3 decisions, a replay of a million env_steps, 5 episodes at random and as many
+    updates as these have decisions, then one update per decision; ten episodes of evaluation per 20 000 decisions.
+    """
+    seed_steps, batch = max(1000, 5 * agent.episode_length), 256
+    return Config(
+        name="tdmpc2",
+        preset=name,
+        agent=agent,
+        env=env,
+        replay=ReplayConfig(batch, WindowConfig(learn=HORIZON), windows_of_episodes(), StoreConfig(budget)),
+        run=RunConfig(
+            frames=frames,
+            prefill=seed_steps,
+            pretrain=seed_steps,
+            train_ratio=float(batch * HORIZON),
+            log_every=1000,
+            checkpoint_every=10_000,
+            eval_every=20_000,
+            eval_episodes=10,
+        ),
+    )
+
+
+def dmc_proprio(task: Task) -> Config:
+    """TD-MPC2 on the control suite from state, as released (github.com/nicklashansen/tdmpc2, config.yaml).
+
+    The 5M size, action repeat 2. 4M frames are those of the published curves; of dog and humanoid these have 14M.
+    """
+    env = task.default("dmc/walker-walk").env(1, "dmc-proprio")
+    return _published("dmc-proprio", env, TDMPC2Config(), 4_000_000, 600_000_000)
+
+
+def dmc_vision(task: Task) -> Config:
+    """TD-MPC2 on the control suite from 64x64 pixels, three frames at a time, as released.
+
+    As `dmc_proprio` but for the encoder; the replay holds a million decisions of 12 kB, twice those of the run. The
+    published curves have 1M frames.
+    """
+    env = task.default("dmc/walker-walk").env(1, "dmc-vision")
+    return _published("dmc-vision", env, TDMPC2Config(), 1_000_000, 13_000_000_000)
+
+
+PRESETS: dict[str, Preset] = {"cpu": cpu, "dmc-proprio": dmc_proprio, "dmc-vision": dmc_vision}
