@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from reverie.agents.tdmpc2_sizes import Size
 from reverie.data.rows import State
-from reverie.nets.normed import Ensemble, normed_mlp, simnorm
+from reverie.nets.normed import NormedEnsemble, normed_mlp, simnorm
 from reverie.nets.outputs import TwoHot
 from reverie.ops.continuous import normal_log_prob, normal_sample
 
@@ -72,7 +72,7 @@ class LatentModel(nn.Module):
         self.reward = normed_mlp(both, hidden, config.bins, zero=True)
         self.end = normed_mlp(latent, hidden, 1) if config.episodic else None
         self.prior = normed_mlp(latent, hidden, 2 * actions)
-        self.critics = Ensemble(size.critics, both, size.units, config.bins, config.dropout)
+        self.critics = NormedEnsemble(size.critics, both, size.units, config.bins, config.dropout)
         self.numbers = TwoHot.uniform(config.bins, config.limit)
         """what the outputs of reward and critics mean"""
 
@@ -94,9 +94,9 @@ class LatentModel(nn.Module):
         return torch.tanh(unsquashed), normal_log_prob(unsquashed, mean, std).sum(-1)
 
     def values(
-        self, z: Tensor, action: Tensor, critics: Ensemble, u: Tensor | None = None, chosen: Tensor | None = None
+        self, z: Tensor, action: Tensor, critics: NormedEnsemble, u: Tensor | None = None, chosen: Tensor | None = None
     ) -> Tensor:
-        """Values [K, ...] that some critics give, see `Ensemble`."""
+        """Values [K, ...] that some critics give, see `NormedEnsemble`."""
         return self.numbers.mean(critics(torch.cat([z, action], -1), u, chosen))
 
 

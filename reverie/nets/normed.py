@@ -4,7 +4,7 @@
 
     NormedLinear      x -> W x + b -> (dropout) -> LayerNorm -> activation
     normed_mlp        NormedLinear(Mish), NormedLinear(Mish), ..., then a plain Linear or a NormedLinear(SimNorm)
-    Ensemble          Q such networks with a plain Linear at the end, their weights stacked along a first axis
+    NormedEnsemble          Q such networks with a plain Linear at the end, their weights stacked along a first axis
 
 Source: Hansen et al. 2024 (TD-MPC2), section 3.1 and appendix on the architecture; its code, common/layers.py, init.py.
 """
@@ -76,7 +76,7 @@ def normed_mlp(
     return nn.Sequential(*layers, last)
 
 
-class Ensemble(nn.Module):
+class NormedEnsemble(nn.Module):
     """`members` networks of two normed layers and a plain output, at once: [..., inputs] -> [members, ..., outputs].
 
     dropout: probability with which a number behind the first product is left out, before its norm; it happens only

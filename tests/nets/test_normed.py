@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from reverie.nets.latent_encoder import LatentEncoder, random_shift
-from reverie.nets.normed import Ensemble, NormedLinear, normed_mlp, simnorm
+from reverie.nets.normed import NormedEnsemble, NormedLinear, normed_mlp, simnorm
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -42,7 +42,7 @@ def test_a_normed_layer_by_hand() -> None:
     assert layer.norm.eps == 1e-5
 
 
-def members(ensemble: Ensemble) -> list[nn.Sequential]:
+def members(ensemble: NormedEnsemble) -> list[nn.Sequential]:
     """Its members as plain networks."""
     made = []
     for k in range(ensemble.members):
@@ -60,7 +60,7 @@ def members(ensemble: Ensemble) -> list[nn.Sequential]:
 
 
 def test_an_ensemble_is_its_members() -> None:
-    ensemble, generator = Ensemble(3, 5, 6, 4, dropout=0.5), seeded()
+    ensemble, generator = NormedEnsemble(3, 5, 6, 4, dropout=0.5), seeded()
     with torch.no_grad():
         for parameter in ensemble.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator))
@@ -78,7 +78,7 @@ def test_an_ensemble_is_its_members() -> None:
 
 def test_first_weights() -> None:
     torch.manual_seed(0)
-    ensemble, net = Ensemble(4, 30, 40, 11), normed_mlp(30, [40, 40], 11, zero=True)
+    ensemble, net = NormedEnsemble(4, 30, 40, 11), normed_mlp(30, [40, 40], 11, zero=True)
     for weight in (ensemble.weights[0], ensemble.weights[1], net[0].linear.weight, net[1].linear.weight):
         assert weight.std().item() == pytest.approx(0.02, rel=0.1)
     x = torch.randn(3, 30)
