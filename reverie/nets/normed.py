@@ -4,7 +4,7 @@
 
     NormedLinear      x -> W x + b -> (dropout) -> LayerNorm -> activation
     normed_mlp        NormedLinear(Mish), NormedLinear(Mish), ..., then a plain Linear or a NormedLinear(SimNorm)
-    NormedEnsemble          Q such networks with a plain Linear at the end, their weights stacked along a first axis
+    NormedEnsemble    Q such networks with a plain Linear at the end, their weights stacked along a first axis
 
 Source: Hansen et al. 2024 (TD-MPC2), section 3.1 and appendix on the architecture; its code, common/layers.py, init.py.
 """
