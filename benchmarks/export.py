@@ -3,12 +3,13 @@
     python -m benchmarks.export --out results/performance/export.json
 
 Networks of each agent's preset `cpu`, untrained, for one stream on one thread. The three are run in turns, so that what
-else the machine does falls on all of them. ``library`` is the graph as the library computes it, adapters included.
+else the machine does falls on all of them. What --out has of other agents stays. ``library`` is the graph as the library computes it, adapters included.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ import numpy as np
 import onnxruntime
 import torch
 
-from benchmarks.timing import surroundings, write
+from benchmarks.timing import keep, surroundings
 from reverie.agents import AGENTS
 from reverie.export.graphs import fresh
 from reverie.export.trace import OPSET, Session, examples, trace
@@ -110,14 +111,17 @@ def main() -> None:
         "opset": OPSET,
         "repeats": args.repeats,
         "note": args.note,
-        "agents": {},
+        "agents": json.loads(args.out.read_text())["agents"] if args.out and args.out.exists() else {},
     }
     with tempfile.TemporaryDirectory() as folder:
         for agent in args.agents.split(","):
             document["agents"][agent] = graphs_of(agent, Path(folder), args.repeats)
             print("\n".join(table({"agents": {agent: document["agents"][agent]}})[2:]), flush=True)
             if args.out:  # what was measured stays if the rest takes too long
-                write(document, args.out)
+                keep(document, args.out)
+    document["agents"] = {agent: document["agents"][agent] for agent in AGENTS if agent in document["agents"]}
+    if args.out:
+        keep(document, args.out)
     print("\n".join(table(document)))
 
 
