@@ -3,7 +3,8 @@
     python -m benchmarks.export --out results/performance/export.json
 
 Networks of each agent's preset `cpu`, untrained, for one stream on one thread. The three are run in turns, so that what
-else the machine does falls on all of them. What --out has of other agents stays. ``library`` is the graph as the library computes it, adapters included.
+else the machine does falls on all of them. ``library`` is the graph as the library computes it, adapters included. What
+--out has of agents that are not asked for stays.
 """
 
 from __future__ import annotations
