@@ -244,14 +244,3 @@ class A2C(Agent):
     def critic(self, inputs: int) -> Critic:
         """A linear value, one for each task."""
         return Critic(inputs, max(1, len(self.env.tasks)))
-
-    def learner(
-        self,
-        policy: ActorCriticPolicy,  # type: ignore[override]
-        windows: SequenceSpec,
-        seed: int = 0,
-        device: torch.device | None = None,
-        precision: torch.dtype = torch.float32,
-    ) -> A2CLearner:
-        """Learner around such a policy."""
-        return self.Learner(self, policy, windows, seed, device, precision)

@@ -13,7 +13,7 @@ Whoever acts builds a policy and no learner; the learner is built around a polic
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -27,6 +27,8 @@ from reverie.envs.env import EnvSpec
 
 __all__ = ["Agent", "Decision", "Learner", "Noise", "Play", "Policy", "Result", "Seat", "Tape", "placed"]
 
+AnyLearner = Learner  # by another name, because an agent's own `Learner` is the class of its learner
+
 
 @dataclass(frozen=True)
 class Agent(ABC):
@@ -37,6 +39,8 @@ class Agent(ABC):
 
     Config: ClassVar[type]
     """the frozen dataclass of this agent's settings; every field has a default"""
+    Learner: ClassVar[Callable[..., AnyLearner]]
+    """what `learner` calls with the agent and its own arguments: the class of its learner"""
     masks: ClassVar[bool] = False
     """whether its policies take only actions that an action mask allows; others are refused where there are masks"""
     tasks: ClassVar[bool] = False
@@ -67,7 +71,6 @@ class Agent(ABC):
     def policy(self) -> Policy:
         """A policy on the CPU, with fresh parameters from torch's global generator."""
 
-    @abstractmethod
     def learner(
         self,
         policy: Policy,
@@ -75,5 +78,6 @@ class Agent(ABC):
         seed: int = 0,
         device: torch.device | None = None,
         precision: torch.dtype = torch.float32,
-    ) -> Learner:
-        """A learner around a fresh policy, whose parameters it may initialise anew. Arguments as in `Learner`."""
+    ) -> AnyLearner:
+        """A `Learner` around a fresh policy, whose parameters it may initialise anew. Arguments as in `Learner`."""
+        return self.Learner(self, policy, windows, seed, device, precision)

@@ -166,6 +166,7 @@ class ApeXDPG(Agent):
 
     config: ApeXDPGConfig
     Config: ClassVar[type] = ApeXDPGConfig
+    Learner: ClassVar[type[ApeXDPGLearner]] = ApeXDPGLearner
 
     def __post_init__(self) -> None:
         if not isinstance(self.env.action, spaces.Box):
@@ -186,14 +187,3 @@ class ApeXDPG(Agent):
         stacks = Stacks(observation, config.stack)
         parts = (placed(actor), placed(critic), actions, stacks)
         return DPGPolicy(*parts, config.explore, Bellman(config), config.actor_priorities)
-
-    def learner(
-        self,
-        policy: DPGPolicy,  # type: ignore[override]
-        windows: SequenceSpec,
-        seed: int = 0,
-        device: torch.device | None = None,
-        precision: torch.dtype = torch.float32,
-    ) -> ApeXDPGLearner:
-        """Learner around such a policy, with copies of its networks as targets."""
-        return ApeXDPGLearner(self, policy, windows, seed, device, precision)

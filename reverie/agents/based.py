@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 
 import torch
 
-from reverie.agents.agent import Agent
+from reverie.agents.agent import Agent, AnyLearner
 from reverie.agents.dreamer import Dreamer, DreamingConfig
 from reverie.agents.dreamer_policy import DreamerPolicy
-from reverie.agents.model_learner import ModelLearner
 from reverie.agents.predictors import Estimator
 from reverie.agents.worldmodel import WorldModel
 from reverie.data.sequences import SequenceSpec
@@ -79,6 +78,6 @@ class BasedAgent(Agent):
         seed: int = 0,
         device: torch.device | None = None,
         precision: torch.dtype = torch.float32,
-    ) -> ModelLearner:
+    ) -> AnyLearner:
         """The base's learner."""
         return self.base.learner(policy, windows, seed, device, precision)

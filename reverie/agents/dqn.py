@@ -225,17 +225,6 @@ class DQN(Agent):
             network, stacks, config.explore, self.bellman(), config.actor_priorities, masked=self.env.action_mask
         )
 
-    def learner(
-        self,
-        policy: QPolicy,  # type: ignore[override]
-        windows: SequenceSpec,
-        seed: int = 0,
-        device: torch.device | None = None,
-        precision: torch.dtype = torch.float32,
-    ) -> DQNLearner:
-        """Learner around such a policy, with a copy of its network as the target."""
-        return self.Learner(self, policy, windows, seed, device, precision)
-
     def bellman(self) -> Bellman:
         """Common parts of learner and actors."""
         return Bellman(self.config)

@@ -198,14 +198,3 @@ class ModelAgent(Agent):
     @abstractmethod
     def discount(self, features: int) -> Discount | None:
         """Head of the model for ends of episodes, if it has one."""
-
-    def learner(
-        self,
-        policy: FilterPolicy,  # type: ignore[override]
-        windows: SequenceSpec,
-        seed: int = 0,
-        device: torch.device | None = None,
-        precision: torch.dtype = torch.float32,
-    ) -> ModelLearner:
-        """Learner around such a policy. All parameters are initialised here, in one order (Glorot)."""
-        return self.Learner(self, policy, windows, seed, device, precision)

@@ -267,6 +267,7 @@ class TDMPC2(Agent):
 
     config: TDMPC2Config
     Config: ClassVar[type] = TDMPC2Config
+    Learner: ClassVar[type[TDMPC2Learner]] = TDMPC2Learner
 
     def __post_init__(self) -> None:
         if not isinstance(self.env.action, spaces.Box):
@@ -304,14 +305,3 @@ class TDMPC2(Agent):
         # Images are channels last in memory, as convolutions are fastest.
         encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return TDMPC2Policy(encoder, model, actions, stacks, search, config.gamma)
-
-    def learner(
-        self,
-        policy: TDMPC2Policy,  # type: ignore[override]
-        windows: SequenceSpec,
-        seed: int = 0,
-        device: torch.device | None = None,
-        precision: torch.dtype = torch.float32,
-    ) -> TDMPC2Learner:
-        """Learner around such a policy, with a slow copy of its critics."""
-        return TDMPC2Learner(self, policy, windows, seed, device, precision)
