@@ -11,7 +11,7 @@ and extras. A source may end an episode in one of two ways, and both are exact::
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -137,6 +137,18 @@ class VectorEnv(ABC):
 
     def close(self) -> None:
         """Free simulators and windows."""
+
+
+def close_all(envs: Iterable[Any]) -> None:
+    """Call `close` of every one; the error of the first that fails at that is raised when all are closed."""
+    errors = []
+    for env in envs:
+        try:
+            env.close()
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def shut(env: VectorEnv) -> None:

@@ -21,7 +21,7 @@ from gymnasium import spaces
 
 from reverie.data.rows import ACTION_MASK, OBS, TASK, Rows, row_spec
 from reverie.envs.adapter import Adapter, of_rows
-from reverie.envs.env import EnvSpec, ResumeError, Step, VectorEnv, shut
+from reverie.envs.env import EnvSpec, ResumeError, Step, VectorEnv, close_all, shut
 from reverie.envs.faults import EnvFault
 from reverie.envs.wrappers import Carried
 from reverie.errors import UserError
@@ -203,14 +203,7 @@ class Tasks(VectorEnv):
 
     def close(self) -> None:
         """Close all tasks; the error of the first that fails at that is raised when all are."""
-        errors = []
-        for env in self.envs:
-            try:
-                env.close()
-            except Exception as error:
-                errors.append(error)
-        if errors:
-            raise errors[0]
+        close_all(self.envs)
 
 
 def common(named: Sequence[str], specs: Sequence[EnvSpec]) -> EnvSpec:

@@ -11,7 +11,7 @@ import numpy as np
 
 from reverie.envs import calls
 from reverie.envs.adapter import Adapter
-from reverie.envs.env import EnvSpec
+from reverie.envs.env import EnvSpec, close_all
 from reverie.envs.masks import Masks
 from reverie.envs.owned import claim, release
 from reverie.envs.reading import Reading
@@ -102,14 +102,7 @@ class SyncVector(Streams):
     def close(self) -> None:
         """Close every environment; the error of the first that fails at that is raised when all are."""
         release(self)
-        errors = []
-        for env in self.envs:
-            try:
-                env.close()
-            except Exception as error:
-                errors.append(error)
-        if errors:
-            raise errors[0]
+        close_all(self.envs)
 
     def go(self, seed: int, places: Sequence[Place]) -> list[Turn]:
         """Bring every stream to its place."""
