@@ -157,6 +157,29 @@ def test_garbage_is_answered_and_the_visit_goes_on(served: Served) -> None:
             pass
 
 
+def test_an_action_is_a_step_only_while_time_stands_still(served: Served) -> None:
+    """Whatever the page showed when it was taken: a message to play may be on its way."""
+    with visit(served) as client:
+        answer(client, "hello")
+        first = answer(client, "view")
+        assert (first["running"], first["position"]) == (False, 0)
+        ask(client, do="hold", action=0, step=True)
+        assert answer(client, "view")["position"] == 1
+        ask(client, do="hold", action=None, step=False)
+        assert answer(client, "view")["position"] == 1
+        ask(client, do="play")
+        ask(client, do="hold", action=0, step=True)
+        views = [answer(client, "view") for _ in range(3)]
+        assert all(view["running"] for view in views)
+        ask(client, do="pause")
+        while answer(client, "view")["running"]:
+            pass
+        ask(client, do="set", wheel="agent")
+        stood = answer(client, "view")["position"]
+        ask(client, do="hold", action=0, step=True)
+        assert answer(client, "view")["position"] == stood, "the agent steers"
+
+
 def test_a_huge_message_closes_its_own_visit(served: Served) -> None:
     with visit(served) as other, visit(served) as client:
         answer(client, "hello")

@@ -36,7 +36,7 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "fresh": {"seed": (0, 2**53)},
     "replay": {"row": (0, 2**53)},
     "here": {},
-    "hold": {"action": None},
+    "hold": {"action": None, "step": bool},
     "record": {"on": bool},
     "set": {
         "wheel": WHEELS,

@@ -165,6 +165,8 @@ class Visit(threading.Thread):
             session.here()
         elif name == "hold":
             session.hold(command.get("action"))
+            if command.get("step", False) and not session.running and session.settings.wheel == "person":
+                session.step()
         elif name == "record":
             session.record(command.get("on", True))
         elif name == "set":

@@ -200,10 +200,11 @@ function act() {
   const text = JSON.stringify(action);
   if (text === sent) return;
   sent = text;
-  send({ do: "hold", action });
-  // While time stands still, an action is a step.
-  if (action !== null && last && !last.running && hello.controls.kind === "choice" && last.settings.wheel === "person") send({ do: "step" });
+  hold(action);
 }
+
+// While time stands still, an action is a step. Whether it does is known over there: what is shown here may be older.
+const hold = (action) => send({ do: "hold", action, step: action !== null && hello.controls.kind === "choice" });
 
 const isAction = (code) => hello && hello.controls.chords.some((chord) => chord.includes(code));
 // Sliders and switches keep the keys that move them; there is nothing to write in.
@@ -216,12 +217,10 @@ addEventListener("keydown", (event) => {
   const onButton = event.target.matches("button, summary") && (event.code === "Space" || event.code === "Enter");
   if (isAction(event.code) && !onButton) {
     event.preventDefault();
-    if (event.repeat && last && !last.running && last.settings.wheel === "person") {
-      if (hello.controls.kind === "choice") send({ do: "step" });
-      return;
-    }
     pressed.add(event.code);
-    act();
+    if (event.repeat) {
+      if (hello.controls.kind === "choice" && last && !last.running) hold(chosen());
+    } else act();
     return;
   }
   if (event.repeat && !["Comma", "Period"].includes(event.code)) return;
