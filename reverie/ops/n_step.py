@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -35,8 +36,15 @@ class NStep:
     def pick(self, values: Tensor) -> Tensor:
         """The entries of values [T+1, B, ...] at the rows to bootstrap from, [rows, B, ...]."""
         rows, batch = self.ahead.shape
-        index = self.ahead + torch.arange(rows, device=self.ahead.device).unsqueeze(-1)
-        return values[index, torch.arange(batch, device=index.device)]
+        return values.flatten(0, 1).index_select(0, self._places).unflatten(0, (rows, batch))
+
+    @cached_property
+    def _places(self) -> Tensor:
+        """Of the rows to bootstrap from among rows laid end to end, int64 [rows * B]."""
+        rows, batch = self.ahead.shape
+        # Row t of stream b is entry t * B + b, and so is row t + ahead, ahead * B entries later.
+        here = torch.arange(rows * batch, device=self.ahead.device)
+        return here + batch * self.ahead.flatten()
 
 
 def n_step(

@@ -44,8 +44,10 @@ class Meter:
         """Add one observation of each metric; tensors stay on their device."""
         tensors = {name: torch.as_tensor(value).detach() for name, value in metrics.items()}
         for device in {value.device: None for value in tensors.values()}:
-            there = {name: value.double() for name, value in tensors.items() if value.device == device}
-            names, values = tuple(there), torch.stack(list(there.values()))
+            there = {name: value for name, value in tensors.items() if value.device == device}
+            if len({value.dtype for value in there.values()}) > 1:
+                there = {name: value.double() for name, value in there.items()}
+            names, values = tuple(there), torch.stack(list(there.values())).double()
             self._sums[names] = self._sums[names] + values if names in self._sums else values
             self._counts[names] = self._counts.get(names, 0) + 1
 
