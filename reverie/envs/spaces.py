@@ -90,12 +90,17 @@ class ObservationAdapter:
         }
 
 
+BOUNDLESS = 1e30
+"""bounds of actions from here on are none: infinity, or the largest number of a dtype, by which some say the same"""
+
+
 class ActionAdapter:
     """Adapter from row actions to those of `space`.
 
     `space`: Discrete and MultiDiscrete counted from 0 (MultiBinary becomes MultiDiscrete of twos), or Box [-1, 1]^A.
     A bounded Box is normalised: ``native = low + (clip(a, -1, 1) + 1) / 2 · (high - low)``, per dimension, so that
-    asymmetric bounds are reached in full. Raises UserError on an unbounded Box and on Dict, Tuple and other spaces.
+    asymmetric bounds are reached in full. Raises UserError on a Box without bounds (`BOUNDLESS`) and on Dict, Tuple and
+    other spaces.
     """
 
     def __init__(self, space: spaces.Space) -> None:
@@ -108,10 +113,10 @@ class ActionAdapter:
         elif isinstance(space, spaces.MultiBinary):
             self.space = spaces.MultiDiscrete(np.full(int(np.prod(space.shape)), 2))
         elif isinstance(space, spaces.Box):
-            if not (np.all(np.isfinite(space.low)) and np.all(np.isfinite(space.high))):
+            if not np.all(np.abs(np.stack([space.low, space.high]).astype(np.float64)) < BOUNDLESS):
                 raise UserError(
-                    f"action space {space} has infinite bounds; clip it with gymnasium.wrappers.RescaleAction or "
-                    "give the environment finite ones"
+                    f"action space {space} has no bounds that could be reached; give it some, for example with "
+                    "gymnasium.wrappers.TransformAction(env, lambda action: action, Box(low, high))"
                 )
             self.space = spaces.Box(-1.0, 1.0, (int(np.prod(space.shape)),), np.float32)
         else:

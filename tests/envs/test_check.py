@@ -148,7 +148,11 @@ PROBLEMS: dict[str, tuple[dict[str, Any], str]] = {
     "step raises": ({"step": raises}, "step() raised ZeroDivisionError: division by zero"),
     "flag": ({"terminal": lambda self: np.float64(1.0)}, "return a bool"),
     "seed ignored": ({"reset": ignores_seed}, "two resets with the same seed"),
-    "infinite action bounds": ({"action_space": spaces.Box(-np.inf, np.inf, (1,))}, "infinite bounds"),
+    "infinite action bounds": ({"action_space": spaces.Box(-np.inf, np.inf, (1,))}, "no bounds that could be reached"),
+    "largest numbers as action bounds": (
+        {"action_space": spaces.Box(-np.finfo(np.float32).max, np.finfo(np.float32).max, (1,))},
+        "no bounds that could be reached",
+    ),
     "empty action bounds": ({"action_space": spaces.Box(1.0, 1.0, (1,))}, "low is not below its high"),
     "dictionary action": ({"action_space": spaces.Dict({"a": spaces.Discrete(2)})}, "flatten it"),
     "no spaces": ({"observation_space": None}, "observation_space is None"),
