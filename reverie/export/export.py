@@ -53,15 +53,15 @@ def export(
     """
     run_dir, out = resolve(run_dir), Path(out)
     _check_free(out)
+    parts = load_for_export(run_dir, checkpoint)
+    graphs = _dream_graphs(parts) if to == "web" else parts.graphs()
     package = find_runtime(runtime) if to == "web" else None
     for name in ("onnx", "onnxscript", "onnxruntime") if to != "torch" else ():
         need(name)
-    parts = load_for_export(run_dir, checkpoint)
     card = model_card(run_dir, checkpoint, parts.spec)
     card["written_as"] = "torch.export" if to == "torch" else f"ONNX, opset {OPSET}"
     card["versions"]["written"] = versions() | ({} if to == "torch" else {"onnx": need("onnx").__version__})
     with _in_place(out) as folder:
-        graphs = _dream_graphs(parts) if to == "web" else parts.graphs()
         traced = {name: trace(name, graph) for name, graph in graphs.items()}
         card["files"] = {
             path.name: _checked(each, path) for name, each in traced.items() for path in [_save(name, each, folder, to)]
