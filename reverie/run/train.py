@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from reverie.agents import find
 from reverie.config import POPULATION, Config, with_settings
 from reverie.errors import UserError
 from reverie.report.writer import Writer
@@ -37,16 +38,20 @@ def runner(
     if config.dataset.path:
         yield Offline(config, run_dir, chain, writers, callbacks)
         return
+    asynchronous = find(config.name).load().asynchronous
     if not config.ray.actors:
         from reverie.run.local import Local
+        from reverie.run.turns import Turns
 
-        yield Local(config, run_dir, chain, writers, callbacks)
+        yield (Turns if asynchronous else Local)(config, run_dir, chain, writers, callbacks)
         return
+    from reverie.run.asynchronous import Asynchronous
     from reverie.run.cluster import connected
     from reverie.run.distributed import Distributed
 
     with connected(config.ray) as ray:
-        yield Distributed(config, run_dir, ray, chain, writers, callbacks)
+        kind = Asynchronous if asynchronous else Distributed
+        yield kind(config, run_dir, ray, chain, writers, callbacks)
 
 
 def train(
