@@ -89,8 +89,9 @@ class Asynchronous(Distributed):
         return self.owner.take(delivery)
 
     def act(self) -> None:
-        """Order rollouts, and apply the gradients that have arrived."""
-        self.gather(0.2, lambda: not self.run.finished)
+        """Order rollouts, and apply the next gradients that arrive; their worker is then ordered to go on at once."""
+        before = self.learner.learner_steps
+        self.gather(0.2, lambda: self.learner.learner_steps == before)
         self.shown.write()
 
     def learn(self) -> None:

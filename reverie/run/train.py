@@ -15,10 +15,12 @@ from reverie.run.callback import Callback
 from reverie.run.chain import Chain
 from reverie.run.checkpoint import Checkpoints, Misfit
 from reverie.run.fixed import check_change, way_out
+from reverie.run.local import Local
 from reverie.run.lock import alone, check_new, check_platform, interruptible
 from reverie.run.offline import Offline, for_dataset
 from reverie.run.runner import Runner
 from reverie.run.saved_config import load_chain, save_chain, save_config, versions
+from reverie.run.turns import Turns
 from reverie.run.zoo import check_whole, resolve
 
 
@@ -38,20 +40,21 @@ def runner(
     if config.dataset.path:
         yield Offline(config, run_dir, chain, writers, callbacks)
         return
-    asynchronous = find(config.name).load().asynchronous
     if not config.ray.actors:
-        from reverie.run.local import Local
-        from reverie.run.turns import Turns
-
-        yield (Turns if asynchronous else Local)(config, run_dir, chain, writers, callbacks)
+        yield beside(config)(config, run_dir, chain, writers, callbacks)
         return
     from reverie.run.asynchronous import Asynchronous
     from reverie.run.cluster import connected
     from reverie.run.distributed import Distributed
 
+    kind = Asynchronous if find(config.name).load().asynchronous else Distributed
     with connected(config.ray) as ray:
-        kind = Asynchronous if asynchronous else Distributed
         yield kind(config, run_dir, ray, chain, writers, callbacks)
+
+
+def beside(config: Config) -> type[Local] | type[Turns]:
+    """The runner that acts in this process, beside the learner: which one is the agent's matter."""
+    return Turns if find(config.name).load().asynchronous else Local
 
 
 def train(

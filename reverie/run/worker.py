@@ -129,12 +129,21 @@ def build_worker(
     """
     streams, replay = env.num_envs, config.replay
     share = replace(replay.store, budget=max(1, replay.store.budget * streams // config.env.num_envs))
-    own = replace(config, env=replace(config.env, num_envs=streams), replay=replace(replay, store=share))
-    own = replace(own, ray=replace(own.ray, actors=0), run=replace(own.run, seed=derive(seed, "worker")))
+    own = replace(
+        config,
+        env=replace(config.env, num_envs=streams),
+        replay=replace(replay, store=share),
+        run=replace(config.run, seed=derive(seed, "worker")),
+        ray=replace(config.ray, actors=0),
+    )
     learner = build_learner(own, agent, device)
     if missing := set(learner.parameters()) - set(learner.policy.parameters()):
         raise ValueError(f"{len(missing)} trained parameters are not the policy's: workers would not fetch them")
-    store = build_store(own, learner, env.spec, folder)
+    try:
+        store = build_store(own, learner, env.spec, folder)
+    except UserError as error:
+        of = f"that of a worker with {streams} of {config.env.num_envs} streams, which share replay.store.budget"
+        raise UserError(f"{error} (the replay is {of})") from error
     most = streams * ((store.replay.rows_per_stream - learner.windows.length) // learner.windows.period + 1)
     if most < replay.selector.fresh(replay.batch):
         raise UserError(
@@ -158,8 +167,6 @@ def check_workers(config: Config, workers: int) -> None:
         if given != wanted:
             wants = str(wanted).lower()
             raise UserError(f"{key} is {given}, but {name}'s workers send gradients: {why}; set {key} = {wants}")
-    if not config.replay.selector.uses_up:
-        raise UserError(f"{name}'s workers learn each row once: set replay.selector = fifo")
     if config.env.num_envs % workers:
         nearest = -(-config.env.num_envs // workers) * workers
         raise UserError(
