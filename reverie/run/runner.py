@@ -221,5 +221,8 @@ class Runner(ABC):
     def bring_back(self, tree: dict[str, Any], old: Config) -> None:
         """Bring whoever acts back to where a checkpoint was written under `old`."""
 
+    def renewed(self) -> None:
+        """Note that the learner has networks of another run from here on, where somebody fetches them seldom."""
+
     def reseed(self) -> None:
         """Begin the generators of whoever acts anew from the run's seed."""

@@ -120,19 +120,24 @@ class Turns(Runner):
         """The worker whose turn it is."""
         return self.workers.each[self.learner.learner_steps % len(self.workers.each)]
 
-    def publish(self, worker: Worker) -> None:
-        """Have a worker fetch the owner's parameters."""
+    def publish(self, *workers: Worker) -> None:
+        """Have workers fetch the owner's parameters."""
         self.params.publish(self.run.clock.version, self.run.clock.env_steps, self.learner.policy)
         newest = self.params.newer(-1)
         assert newest is not None
-        worker.fetch(newest)
+        for worker in workers:
+            worker.fetch(newest)
 
     def start(self) -> None:
         """Give the workers of a run that begins their first parameters, and reset their environments."""
         if self.run.resumed is None:
+            self.publish(*self.workers.each)
             for worker in self.workers.each:
-                self.publish(worker)
                 self.tell(worker, worker.actor.start())
+
+    def renewed(self) -> None:
+        """Have all workers fetch: gradients at the networks of before are of no use to others."""
+        self.publish(*self.workers.each)
 
     def act(self) -> None:
         """Make a turn."""

@@ -62,10 +62,9 @@ class Worker:
         self._told = 0
 
     def fetch(self, published: Published) -> None:
-        """Take over parameters that are newer."""
-        if published.version > self.version:
-            install(published, self.learner.policy)
-            self.version = published.version
+        """Take over parameters."""
+        install(published, self.learner.policy)
+        self.version = published.version
 
     def work(self, seat: Seat, stride: int, tell: Tell) -> Gradients:
         """Gradients of the next batch of own rows, for which it plays on if there is none. Arguments as in `rollout`.
