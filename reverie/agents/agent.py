@@ -46,7 +46,8 @@ class Agent(ABC):
     tasks: ClassVar[bool] = False
     """whether its learner tells tasks apart where streams are of several environments; others are refused there"""
     asynchronous: ClassVar[bool] = False
-    """whether workers with parameters of their own send gradients (`reverie.agents.a3c`), in place of one learner"""
+    """whether workers with parameters of their own send gradients, as `reverie.agents.a3c` does: then its learners have
+    ``gradients`` and its settings ``workers``"""
     presets: ClassVar[Mapping[str, Any]] = {}
     """presets of agents from other packages, the default first: name -> function of a `reverie.presets.task.Task` that
     returns a whole configuration. Ours are in `reverie.presets`."""

@@ -55,7 +55,7 @@ class Owner(Updates):
 
     def __init__(self, learner: Learner, workers: int, streams: int, finite: Finite | None = None) -> None:
         super().__init__(learner, finite)
-        self.workers, self.streams, self.lives = workers, streams, Lives(workers)
+        self.streams, self.lives = streams, Lives(workers)
         self.decisions = np.zeros(workers, np.int64)
         """env_steps by worker, int64 [workers]: those whose gradients have been applied, or that came with them"""
         self.staleness = np.full(workers, -1, np.int64)
@@ -100,7 +100,8 @@ class Owner(Updates):
         if set(gradients.groups) != set(learner.optimisers):
             raise ValueError(f"gradients of {sorted(gradients.groups)}, but groups are {sorted(learner.optimisers)}")
         learner.schedule()
-        metrics = {name: torch.tensor(value, dtype=torch.float64) for name, value in gradients.metrics.items()}
+        told, device = gradients.metrics, learner.device
+        metrics = {name: torch.tensor(value, dtype=torch.float64, device=device) for name, value in told.items()}
         for group, flat in gradients.groups.items():
             # A copy: what arrives may be memory that cannot be written to, and the optimiser clips in place.
             learner.optimisers[group].put(torch.from_numpy(np.array(flat)))
