@@ -86,9 +86,7 @@ def config_of(actors: int = WORKERS, **ray: Any) -> Config:
     config = configuration(
         "toy/count", WORKERS * STREAMS, SequenceSpec(learn=LEARN, period=LEARN, state="stored"), COUNT
     )
-    run = replace(
-        config.run, env_steps=400, train_ratio=None, prefill=0, pretrain=0, checkpoint_every=100, log_every=50
-    )
+    run = replace(config.run, env_steps=240, train_ratio=None, prefill=0, pretrain=0, checkpoint_every=0, log_every=50)
     run = replace(run, eval_episodes=0)
     selector, store = FifoConfig(), replace(config.replay.store, budget=80_000)
     replay = replace(config.replay, batch=BATCH, selector=selector, store=store)
@@ -152,7 +150,7 @@ def test_rows_are_counted_once_and_gradients_applied_once(tmp_path: Path) -> Non
     # On this engine workers take turns: two others' gradients come in between.
     assert owner.staleness.tolist() == [WORKERS - 1] * WORKERS
     learned = len(recorder.applied) * LEARN * BATCH
-    assert 400 <= owner.env_steps <= learned * 1.2
+    assert 240 <= owner.env_steps <= learned * 1.2
     assert not (tmp_path / "replay").exists()
     logged = read_metrics(tmp_path)
     assert [line["train/staleness_max"] for line in logged if "train/staleness" in line][-1] == WORKERS - 1
@@ -183,7 +181,7 @@ def sometimes(kind: str, share: float) -> Callable[[Any, str], str | None]:
 
 
 def test_workers_that_die_are_replaced_and_count_for_nothing_they_did_not_send(tmp_path: Path) -> None:
-    recorder = Recorder(config_of(crashes=9), tmp_path, Engine(sometimes("die", 0.1)))
+    recorder = Recorder(config_of(crashes=9), tmp_path, Engine(sometimes("die", 0.2)))
     recorder.train()
     recorder.check()
     assert len(recorder.lines) >= 3
@@ -209,9 +207,9 @@ def test_what_is_delivered_twice_or_by_a_life_before_changes_nothing(tmp_path: P
 
 def test_a_run_that_is_cut_off_goes_on_with_its_counters(tmp_path: Path) -> None:
     applied: list[Gradients] = []
-    for part, until in enumerate((150, 260, 10**9)):
+    for part, until in enumerate((90, 160, 10**9)):
         recorder = Recorder(config_of(), tmp_path, Engine(), restore=part > 0)
-        assert recorder.runner.run.clock.env_steps >= (0, 150, 260)[part]
+        assert recorder.runner.run.clock.env_steps >= (0, 90, 160)[part]
         recorder.train(until)
         applied += recorder.applied
     recorder.applied = applied
@@ -222,7 +220,7 @@ def test_a_run_that_is_cut_off_goes_on_with_its_counters(tmp_path: Path) -> None
 def test_in_turns_the_same_agent_counts_the_same(tmp_path: Path) -> None:
     """Interrupted in the middle too: every row is learned once, each worker's in order, whoever resumes."""
     seen: dict[int, list[int]] = {}
-    for part, until in enumerate((90, 91, 230, 10**9)):
+    for part, until in enumerate((90, 91, 150, 10**9)):
         run = Turns(config_of(actors=0), tmp_path)
         if part:
             run.restore()
@@ -241,16 +239,22 @@ def test_in_turns_the_same_agent_counts_the_same(tmp_path: Path) -> None:
         for stream in range(STREAMS):
             starts = [key & ((1 << 40) - 1) for key in keys if key >> 40 == stream]
             assert starts == list(range(0, LEARN * len(starts), LEARN))
-    assert run.owner.env_steps == run.run.clock.env_steps >= 400
+    assert run.owner.env_steps == run.run.clock.env_steps >= 240
     assert run.kept()["dropped_windows"] == 0
     assert run.owner.learner.learner_steps == sum(len(keys) for keys in seen.values()) // BATCH
 
 
-def test_a3c_itself_on_the_engine_and_its_crash_in_one_line(tmp_path: Path) -> None:
+def test_a3c_itself_on_the_engine(tmp_path: Path) -> None:
     """CartPole with an LSTM: a whole run, read-only messages, evaluated with what the owner has."""
     words = {
         **{"agent.core": "lstm", "agent.units": 6, "agent.torso.units": 8, "replay.window.state": "stored"},
-        **{"run.env_steps": 700, "run.log_every": 200, "run.eval_episodes": 2, "ray.actors": 2},
+        **{
+            "run.env_steps": 500,
+            "run.log_every": 200,
+            "run.checkpoint_every": 0,
+            "run.eval_episodes": 2,
+            "ray.actors": 2,
+        },
     }
     config = overrides.apply(make_config("a3c", "cpu", "CartPole-v1"), words)
     assert config.ray.in_flight == 1
@@ -258,7 +262,7 @@ def test_a3c_itself_on_the_engine_and_its_crash_in_one_line(tmp_path: Path) -> N
     before = [value.clone() for value in runner.learner.parameters()]
     summary = runner.train(Stop(runner, 10**9))
     assert summary["finished"]
-    assert runner.owner.env_steps >= 700
+    assert runner.owner.env_steps >= 500
     assert all(not torch.equal(a, b) for a, b in zip(before, runner.learner.parameters(), strict=True))
     assert {"train/staleness", "train/policy_loss", "train/actor_critic_grad_norm", "actor/parameter_age"} <= {
         name for line in read_metrics(tmp_path) for name in line

@@ -17,7 +17,9 @@ from reverie.agents.a3c import A3CLearner
 from reverie.errors import UserError
 from reverie.presets import make_config
 from reverie.report.log import read_metrics
+from reverie.run.fixed import check_change
 from reverie.run.owner import Gradients, Owner
+from reverie.run.status import read_status
 from reverie.run.worker import check_workers
 from tests.agents.actor_critics import VECTOR, batch, loss_of, make
 
@@ -104,7 +106,9 @@ def test_two_workers_in_turns_are_a_serial_replay_of_their_gradients(kind: str, 
     assert run.owner.decisions.min() > 60
     logged = [line for line in read_metrics(tmp_path / "run") if "train/staleness" in line]
     assert [line["train/staleness_max"] for line in logged] == [1.0] * len(logged)
-    assert logged[-1]["train/staleness"] == 1.0
+    assert logged[-1]["train/staleness"] == read_status(tmp_path / "run")["train/staleness"] == 1.0
+    with pytest.raises(UserError, match=r"agent.workers cannot change .*: each worker has streams"):
+        check_change(config, overrides.apply(config, {"agent.workers": 4, "replay.batch": 1}))
 
 
 def owner_and_worker() -> tuple[Owner, A3CLearner, list[Any]]:
