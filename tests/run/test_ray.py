@@ -92,7 +92,7 @@ def test_every_row_once_and_in_order_though_an_actor_is_killed(ray: ModuleType, 
 
 def test_every_gradient_once_though_a_worker_is_killed(ray: ModuleType, tmp_path: Path) -> None:
     """Rows are right in all batches, so that no window joins two episodes; the worker's next life counts anew."""
-    config = workers.config_of()
+    config = workers.config_of(silence=300.0)  # a busy machine takes its time to begin a life
     run = replace(config.run, env_steps=100_000, checkpoint_every=0)
     recorder = workers.Recorder(replace(config, run=run), tmp_path, ray)
     fleet = recorder.runner.fleet
