@@ -107,6 +107,11 @@ def test_two_workers_in_turns_are_a_serial_replay_of_their_gradients(kind: str, 
     logged = [line for line in read_metrics(tmp_path / "run") if "train/staleness" in line]
     assert [line["train/staleness_max"] for line in logged] == [1.0] * len(logged)
     assert logged[-1]["train/staleness"] == read_status(tmp_path / "run")["train/staleness"] == 1.0
+    with torch.no_grad():
+        next(learner.parameters()).add_(1.0)  # as when a member of a population copies another
+    run.renewed()
+    for worker in run.workers.each:
+        assert all(torch.equal(a, b) for a, b in zip(worker.learner.parameters(), learner.parameters(), strict=True))
     with pytest.raises(UserError, match=r"agent.workers cannot change .*: each worker has streams"):
         check_change(config, overrides.apply(config, {"agent.workers": 4, "replay.batch": 1}))
 
