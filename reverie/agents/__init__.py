@@ -84,6 +84,11 @@ AGENTS: dict[str, Entry] = {
         paper="Mnih et al. 2016, arXiv 1602.01783",
         summary="synchronous actor-critic: n-step returns of many environments in step, each row learned once",
     ),
+    "a3c": Entry(
+        path="reverie.agents.a3c:A3C",
+        paper="Mnih et al. 2016, arXiv 1602.01783",
+        summary="A2C whose workers send gradients, stale by then, to one owner of parameters and RMSProp's squares",
+    ),
     "impala": Entry(
         path="reverie.agents.impala:IMPALA",
         paper="Espeholt et al. 2018, arXiv 1802.01561",

@@ -45,6 +45,9 @@ class Agent(ABC):
     """whether its policies take only actions that an action mask allows; others are refused where there are masks"""
     tasks: ClassVar[bool] = False
     """whether its learner tells tasks apart where streams are of several environments; others are refused there"""
+    asynchronous: ClassVar[bool] = False
+    """whether workers with parameters of their own send gradients, as `reverie.agents.a3c` does: then its learners have
+    ``gradients`` and its settings ``workers``"""
     presets: ClassVar[Mapping[str, Any]] = {}
     """presets of agents from other packages, the default first: name -> function of a `reverie.presets.task.Task` that
     returns a whole configuration. Ours are in `reverie.presets`."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -37,6 +37,65 @@ class Delivery:
     chunks: list[Chunk] = field(default_factory=list)
 
 
+class Message(Protocol):
+    """Whatever an actor sends: who it is, its how-manieth life, and the how-manieth message of that life."""
+
+    @property
+    def actor(self) -> int:
+        """Number of the actor."""
+
+    @property
+    def incarnation(self) -> int:
+        """Of the actor, from 1."""
+
+    @property
+    def sequence(self) -> int:
+        """Of the message, from 0."""
+
+
+class Lives:
+    """Present lives of `actors` actors, and which of their messages are due: each counts once, and in order."""
+
+    def __init__(self, actors: int) -> None:
+        self.incarnation = np.zeros(actors, np.int64)
+        """of the actors whose messages are taken; 0: none yet"""
+        self.dropped = 0
+        """messages that were not taken"""
+        self._next = np.zeros(actors, np.int64)
+
+    def begin(self, actor: int) -> int:
+        """Incarnation of a new life of an actor; what its earlier lives sent is no longer taken."""
+        self.incarnation[actor] += 1
+        self._next[actor] = 0
+        return int(self.incarnation[actor])
+
+    def due(self, message: Message) -> bool:
+        """Whether a message is the next one of its actor's present life; others are counted as dropped.
+
+        Raises ValueError if one before it is missing.
+        """
+        actor, due = message.actor, int(self._next[message.actor])
+        if message.incarnation != self.incarnation[actor] or message.sequence < due:
+            self.dropped += 1
+            return False
+        if message.sequence > due:
+            raise ValueError(f"actor {actor} delivers {message.sequence}, but {due} was not received")
+        return True
+
+    def taken(self, message: Message) -> None:
+        """Note that a message that was due has been taken in: if it comes again, it is not."""
+        self._next[message.actor] += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Lives so far."""
+        return {"incarnation": self.incarnation.copy(), "dropped": self.dropped}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Inverse of `state_dict`; every actor must `begin` before it sends."""
+        self.incarnation[:] = state["incarnation"]
+        self.dropped = int(state["dropped"])
+
+
 class Inbox:
     """Deliveries of `actors` actors with `streams` streams each, on their way into a store.
 
@@ -45,12 +104,18 @@ class Inbox:
 
     def __init__(self, store: Store, actors: int, streams: int) -> None:
         self.store, self.actors, self.streams = store, actors, streams
-        self.incarnation = np.zeros(actors, np.int64)
-        """of the actors whose deliveries are taken; 0: none yet"""
-        self.dropped = 0
-        """deliveries that were not taken"""
-        self._next = np.zeros(actors, np.int64)
+        self.lives = Lives(actors)
         self._peeks: dict[int, _Peek] = {}
+
+    @property
+    def incarnation(self) -> np.ndarray:
+        """Of the actors, int64 [actors], see `Lives`."""
+        return self.lives.incarnation
+
+    @property
+    def dropped(self) -> int:
+        """Deliveries that were not taken."""
+        return self.lives.dropped
 
     def begin(self, actor: int) -> tuple[int, np.ndarray]:
         """Incarnation of a new life of an actor, and the index that its next row has in each stream, int64 [streams].
@@ -61,26 +126,20 @@ class Inbox:
         ids = actor * self.streams + np.arange(self.streams)
         for stream in ids.tolist():
             self._close(stream)
-        self.incarnation[actor] += 1
-        self._next[actor] = 0
-        return int(self.incarnation[actor]), self.store.replay.counts[ids].copy()
+        return self.lives.begin(actor), self.store.replay.counts[ids].copy()
 
     def take(self, delivery: Delivery) -> bool:
         """Whether a delivery is new and of its actor's present life; only then its rows are added to the store.
 
         Raises ValueError if one before it is missing, or as `Store.add_chunk` does.
         """
-        actor, due = delivery.actor, int(self._next[delivery.actor])
-        if delivery.incarnation != self.incarnation[actor] or delivery.sequence < due:
-            self.dropped += 1
+        if not self.lives.due(delivery):
             return False
-        if delivery.sequence > due:
-            raise ValueError(f"actor {actor} delivers {delivery.sequence}, but {due} was not received")
         for chunk in delivery.chunks:
-            stream = actor * self.streams + chunk.stream
+            stream = delivery.actor * self.streams + chunk.stream
             self.store.add_chunk(replace(chunk, stream=stream))
             self._peeks[stream] = _peek(chunk)
-        self._next[actor] += 1
+        self.lives.taken(delivery)
         return True
 
     def _close(self, stream: int) -> None:
@@ -93,16 +152,13 @@ class Inbox:
 
     def state_dict(self) -> dict[str, Any]:
         """Lives of the actors, and the rows that were seen last: on a return, all of their open episodes are closed."""
-        return {
-            "incarnation": self.incarnation.copy(),
-            "dropped": self.dropped,
+        return self.lives.state_dict() | {
             "peeks": {str(stream): vars(peek) for stream, peek in self._peeks.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Inverse of `state_dict`; every actor must `begin` before it delivers."""
-        self.incarnation[:] = state["incarnation"]
-        self.dropped = int(state["dropped"])
+        self.lives.load_state_dict(state)
         self._peeks = {int(stream): _Peek(**peek) for stream, peek in state["peeks"].items()}
 
 

@@ -120,6 +120,28 @@ class Optimiser:
             parameter.grad = None
         return norm
 
+    def take(self) -> Tensor:
+        """Gradients of all parameters one after another, [n], which are cleared: another optimiser steps on them.
+
+        A parameter that has none counts as one whose gradient is zero.
+        """
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+        for parameter in self.parameters:
+            parameter.grad = None
+        return torch.cat([grad.detach().reshape(-1) for grad in grads])
+
+    def put(self, grads: Tensor) -> None:
+        """Have the gradients [n] of all parameters, one after another, for the next `step`; the inverse of `take`.
+
+        Raises ValueError if they are of other parameters.
+        """
+        sizes = [p.numel() for p in self.parameters]
+        if grads.shape != (sum(sizes),):
+            raise ValueError(f"gradients must be [{sum(sizes)}], got {list(grads.shape)}")
+        for parameter, part in zip(self.parameters, grads.split(sizes), strict=True):
+            # The memory layout of the parameter: fused kernels walk them together.
+            parameter.grad = torch.empty_like(parameter).copy_(part.view(parameter.shape))
+
     def state_dict(self, names: Mapping[Tensor, str]) -> dict[str, dict[str, Tensor]]:
         """Moments and counts by parameter: name -> moment -> tensor; no moments before the first step."""
         return {names[p]: dict(self.rule.state.get(p, {})) for p in self.parameters}

@@ -45,8 +45,11 @@ def branch(
     folder = Checkpoints(run_dir).find(checkpoint)
     made = load_tree(folder, (SEALED,))
     if "store" not in made:
+        what, them = ("networks only, no rows to go on with", "them")
+        if "workers" in made:
+            what, them = ("rows of several workers apart, which a branch cannot take along", "its networks")
         raise UserError(
-            f"checkpoint {folder} has networks only, no rows to go on with; begin a new run with them: "
+            f"checkpoint {folder} has {what}; begin a new run with {them}: "
             f"reverie train ... --init {run_dir} --init.checkpoint {checkpoint}"
         )
     saved = load_chain(run_dir)

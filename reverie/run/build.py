@@ -121,8 +121,8 @@ def build_learner(config: Config, agent: Agent, device: torch.device) -> Learner
     return learner
 
 
-def build_store(config: Config, learner: Learner, env: EnvSpec, run_dir: Path) -> Store:
-    """The store of the run: replay, record in the run directory, pacing.
+def build_store(config: Config, learner: Learner, env: EnvSpec, folder: Path | None) -> Store:
+    """The store of the run: replay, record in a folder (None: none), pacing.
 
     Raises UserError if the replay does not fit, there are no states to keep, or the directory cannot be written.
     """
@@ -156,9 +156,9 @@ def build_store(config: Config, learner: Learner, env: EnvSpec, run_dir: Path) -
             "say how much it may take with --replay.store.budget"
         ) from error
     try:
-        record = Record(run_dir / "replay", replay, config.replay.store.chunk)
+        record = None if folder is None else Record(folder, replay, config.replay.store.chunk)
     except OSError as error:
-        raise UserError(f"cannot write in {run_dir}: {error.strerror}; name another --logdir") from error
+        raise UserError(f"cannot write in {folder}: {error.strerror}; name another --logdir") from error
     return Store(replay, build_limiter(config, windows), record)
 
 

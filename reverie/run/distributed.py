@@ -16,13 +16,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from reverie.config import Config
-from reverie.data.inbox import Inbox
+from reverie.data.inbox import Delivery, Inbox
 from reverie.envs.env import EnvSpec
 from reverie.errors import UserError
 from reverie.report.writer import Writer
@@ -30,8 +30,9 @@ from reverie.run.build import build_env
 from reverie.run.callback import Callback
 from reverie.run.chain import Chain
 from reverie.run.fleet import Fleet
+from reverie.run.owner import Gradients, Owner
 from reverie.run.params import Params
-from reverie.run.remote import Crash, Orders, Parameters, Report, proportional_memory
+from reverie.run.remote import ActorHost, Crash, Orders, Parameters, Report, proportional_memory
 from reverie.run.runner import Runner
 from reverie.run.status import StatusFile
 
@@ -41,6 +42,10 @@ LEAST_ROWS = 20
 
 class Distributed(Runner):
     """The parts of a run whose actors are elsewhere. ray: connected. Other arguments as in `Runner`."""
+
+    host: ClassVar[type[ActorHost]] = ActorHost
+    """body of an actor's process"""
+    inbox: Inbox | Owner
 
     def __init__(
         self,
@@ -53,28 +58,38 @@ class Distributed(Runner):
     ) -> None:
         super().__init__(config, run_dir, _spec(config), chain, writers, callbacks)
         self.run_dir = run_dir
-        period = self.learner.windows.period
-        self.rows = config.ray.rows or -(-LEAST_ROWS // period) * period
-        if self.rows % period:
-            raise UserError(
-                f"ray.rows is {self.rows}, but the windows of {config.name} begin at every {period} rows: make it a "
-                f"multiple of that, for example {-(-self.rows // period) * period}, or 0 to leave it to us"
-            )
-        actors = config.ray.actors
-        self.inbox = Inbox(self.store, actors, config.env.num_envs // actors)
-        self.fleet = Fleet(ray, config, self.rows, self.inbox.begin, self.receive, self.say)
-        self.parts["inbox"] = self.inbox
+        self.rows = self.chunk()
+        self.inbox = self.receiver()
+        self.fleet = Fleet(ray, config, self.rows, self.inbox.begin, self.receive, self.say, self.host)
         self.run.carried = lambda: self.fleet.carried
         self.params, self.published = Params(), -1
         self.acting: dict[str, float] = {}
         """what the actor whose report came last says of how it acts"""
         self.shown = StatusFile(run_dir, self.status)
 
+    def chunk(self) -> int:
+        """Rows of a chunk, and decisions of a rollout. Raises UserError if those that are asked for do not fit."""
+        period = self.learner.windows.period
+        rows = self.config.ray.rows or -(-LEAST_ROWS // period) * period
+        if rows % period:
+            raise UserError(
+                f"ray.rows is {rows}, but the windows of {self.config.name} begin at every {period} rows: make it a "
+                f"multiple of that, for example {-(-rows // period) * period}, or 0 to leave it to us"
+            )
+        return rows
+
+    def receiver(self) -> Inbox | Owner:
+        """Whoever takes what actors deliver."""
+        actors = self.config.ray.actors
+        inbox = Inbox(self.store, actors, self.config.env.num_envs // actors)
+        self.parts["inbox"] = inbox
+        return inbox
+
     def say(self, line: str) -> None:
         """Tell people what happened to an actor, and keep it in the run's log of incidents."""
         print(line, file=sys.stderr, flush=True)
         with (self.run_dir / "incidents.log").open("a") as log:
-            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} env_steps {self.store.env_steps}: {line}\n")
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} env_steps {self.run.clock.env_steps}: {line}\n")
 
     def start(self) -> None:
         """Begin a life of every actor; episodes that earlier lives left open are closed."""
@@ -95,23 +110,33 @@ class Distributed(Runner):
     def act(self) -> None:
         """Order rollouts and take in what has arrived; waits for something if the learner has nothing to do."""
         if self.store.may_insert():
-            self.publish()
-            self.fleet.order(Orders(self.rows, self.play, self.run.clock.env_steps))
             busy = self.store.may_sample(self.config.replay.batch)
-            try:
-                self.fleet.collect(0.0 if busy else 0.2, self.store.may_insert)
-            except UserError:
-                self.save()
-                raise
+            self.gather(0.0 if busy else 0.2, self.store.may_insert)
         self.shown.write()
+
+    def gather(self, timeout: float, more: Callable[[], bool]) -> None:
+        """Order rollouts of whoever has too few, and take in what has arrived. Arguments as in `Fleet.collect`."""
+        self.publish()
+        self.fleet.order(Orders(self.rows, self.play, self.run.clock.env_steps))
+        try:
+            self.fleet.collect(timeout, more)
+        except UserError:
+            self.save()
+            raise
 
     def receive(self, report: Report | Crash) -> None:
         """Take the rows of a rollout, and write down the episodes that ended with them."""
-        new = report.delivery is not None and self.inbox.take(report.delivery)
+        new = report.delivery is not None and self.take(report.delivery)
         if new and isinstance(report, Report):
             for ended, said in zip(report.ended, report.info, strict=True):
                 self.run.episodes([ended], {ended[0]: said})
             self.acting = report.metrics
+
+    def take(self, delivery: Delivery | Gradients) -> bool:
+        """Whether a delivery is new, and taken in."""
+        assert isinstance(self.inbox, Inbox)
+        assert isinstance(delivery, Delivery)
+        return self.inbox.take(delivery)
 
     def learn(self) -> None:
         """Make one learner_step, if the store allows one."""
@@ -135,22 +160,29 @@ class Distributed(Runner):
 
     def status(self) -> dict[str, Any]:
         """How the run stands now, for ``status.json``."""
-        clock, store = self.run.clock, self.store
-        sampled = store.replay.sampled_rows
+        clock = self.run.clock
         return {
             "pid": os.getpid(),
             "env_steps": clock.env_steps,
             "of_env_steps": self.run.total,
             "frames": clock.frames,
             "learner_steps": clock.learner_steps,
-            "ratio": store.limiter.achieved(clock.env_steps, sampled),
-            "ratio_asked": self.config.run.train_ratio,
-            "owed_rows": float(store.limiter.debt(clock.env_steps, sampled)),
-            "waits_for": "rows" if store.may_insert() else "updates",
-            "rows": len(store.replay),
+            **self.flow(),
             "dropped": self.inbox.dropped,
             "memory": proportional_memory(),
             "actors": self.fleet.status(clock.version),
+        }
+
+    def flow(self) -> dict[str, Any]:
+        """How what actors deliver comes in and is used, for ``status.json``."""
+        env_steps, store = self.run.clock.env_steps, self.store
+        sampled = store.replay.sampled_rows
+        return {
+            "ratio": store.limiter.achieved(env_steps, sampled),
+            "ratio_asked": self.config.run.train_ratio,
+            "owed_rows": float(store.limiter.debt(env_steps, sampled)),
+            "waits_for": "rows" if store.may_insert() else "updates",
+            "rows": len(store.replay),
         }
 
 

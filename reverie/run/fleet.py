@@ -56,16 +56,23 @@ class Member:
 class Fleet:
     """Actors of a run. chunk: decisions per rollout and rows per chunk.
 
-    begin, receive: see `Begin` and `Receive`. say: takes a line for people, or several.
+    begin, receive: see `Begin` and `Receive`. say: takes a line for people, or several. host: body of their processes.
     """
 
     def __init__(
-        self, ray: ModuleType, config: Config, chunk: int, begin: Begin, receive: Receive, say: Callable[[str], None]
+        self,
+        ray: ModuleType,
+        config: Config,
+        chunk: int,
+        begin: Begin,
+        receive: Receive,
+        say: Callable[[str], None],
+        host: type[ActorHost] = ActorHost,
     ) -> None:
         self.ray, self.config, self.options, self.chunk = ray, config, config.ray, chunk
         self._begin, self._receive, self._say = begin, receive, say
         self.members = [Member(number) for number in range(config.ray.actors)]
-        self._host = ray.remote(ActorHost)
+        self._host = ray.remote(host)
         self._settings = sent(config)
         self._parameters: Any = None
         self.carried: Carried | None = None

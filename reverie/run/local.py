@@ -13,7 +13,7 @@ from typing import Any
 
 from reverie.agents.agent import Noise, Seat, placed
 from reverie.config import Config
-from reverie.envs.env import ResumeError, shut
+from reverie.envs.env import ResumeError, VectorEnv, shut
 from reverie.errors import notice
 from reverie.report.writer import Writer
 from reverie.run.build import build_env, build_outbox, derive
@@ -23,6 +23,17 @@ from reverie.run.params import Follower, Params
 from reverie.run.roles import Actor
 from reverie.run.runner import Runner
 from reverie.run.transition import resets_env
+
+
+def came_back(env: VectorEnv, state: Any, old: Config, new: Config) -> bool:
+    """Whether an environment is where it was when a state of it was saved under `old`; if not, it must begin anew."""
+    try:
+        if state is not None and not resets_env(old, new):
+            env.load_state_dict(state)
+            return True
+    except ResumeError as error:
+        notice(f"{error}; its open episodes are closed as truncated")
+    return False
 
 
 class Local(Runner):
@@ -77,11 +88,8 @@ class Local(Runner):
 
     def bring_back(self, tree: dict[str, Any], old: Config) -> None:
         """Restore the environment, or begin anew where it cannot be brought back."""
-        try:
-            if tree["env"] is not None and not resets_env(old, self.config):
-                return self.env.load_state_dict(tree["env"])
-        except ResumeError as error:
-            notice(f"{error}; its open episodes are closed as truncated")
+        if came_back(self.env, tree["env"], old, self.config):
+            return
         steps, version = self.run.clock.env_steps, (self.follower or self.run.clock).version
         self.actor.begin_anew(derive(self.config.run.seed, f"actor {steps}"), version)
 

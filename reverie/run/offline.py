@@ -92,9 +92,9 @@ class Offline(Runner):
     def preflight(self) -> None:
         """Nothing is asked of rows to come: `start` looks at those that are there."""
 
-    def clock(self, store: Store, learner: Learner, repeat: int) -> Clock:
+    def clock(self, repeat: int) -> Clock:
         """The clock that nobody's decisions drive."""
-        return OfflineClock(store, learner, repeat, self.config)
+        return OfflineClock(self.store, self.learner, repeat, self.config)
 
     def start(self) -> None:
         """Fill the store, in a run that begins."""

@@ -215,6 +215,7 @@ class Population:
             save_chain(chain, run_dir)
             if decision.copied_from is not None and at == decision.env_steps:
                 take_over(run.learner, self.donor(number, decision.copied_from))
+                run.renewed()
             self.go(run, None if last else end)
 
     def go(self, run: Runner, until: int | None) -> None:

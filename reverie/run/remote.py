@@ -20,7 +20,7 @@ import torch
 
 from reverie import overrides
 from reverie.agents import find
-from reverie.agents.agent import Play, Seat, placed
+from reverie.agents.agent import Agent, Play, Seat, placed
 from reverie.config import Config
 from reverie.data.inbox import Delivery
 from reverie.data.sequences import Chunk
@@ -30,8 +30,9 @@ from reverie.errors import UserError
 from reverie.run.allocator import prepare_process
 from reverie.run.build import build_agent, build_env, build_outbox, build_policy, build_windows, derive
 from reverie.run.finite import Finite
+from reverie.run.owner import Gradients
 from reverie.run.params import Published, install
-from reverie.run.roles import Actor, Ended
+from reverie.run.roles import Actor, Ended, Tell, rollout
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,13 @@ class Orders:
 class Report:
     """Outcome of a rollout.
 
-    delivery: rows. ended: episodes, their streams counted from the actor's first, and what is said of them, by place in
-    `ended`. version: of the parameters that acted. env_steps: decisions that were taken. seconds: that it took.
-    memory: bytes of the process, its share of what it has in common with others (Linux; elsewhere 0). carried: by
-    wrappers of its first environment.
+    delivery: rows, or the gradients of rows that stay there. ended: episodes, their streams counted from the actor's
+    first, and what is said of them, by place in `ended`. version: of the parameters that acted. env_steps: decisions
+    that were taken. seconds: that it took. memory: bytes of the process, its share of what it has in common with others
+    (Linux; elsewhere 0). carried: by wrappers of its first environment.
     """
 
-    delivery: Delivery
+    delivery: Delivery | Gradients
     ended: list[Ended]
     info: list[Mapping[str, float]]
     metrics: dict[str, float]
@@ -143,18 +144,20 @@ class ActorHost:
             self.env = build_env(config, config.env.num_envs // actors)
             if birth.carried is not None:
                 self.env.adopt(birth.carried, keep=False)
-            agent = build_agent(config, self.env.spec)
-            policy = placed(build_policy(config, agent))
-            self.outbox = build_outbox(config, self, self.env, policy, build_windows(config, agent), chunk)
-            self.outbox.begin(birth.indices)
-            finite = Finite(config.run.nonfinite, config.env.id)
-            self.actor = Actor(self.env, policy, self.outbox.put, self.seed, finite)
+            self.actor = self.build(config, build_agent(config, self.env.spec), chunk)
             first = birth.actor * self.env.num_envs
             self.streams, self.total = range(first, first + self.env.num_envs), config.env.num_envs
             self.version = -1
             self.actor.start()
         except Exception as error:
             self.failed = self._crash(error)
+
+    def build(self, config: Config, agent: Agent, chunk: int) -> Actor:
+        """The actor, in the environments that are there, and whatever it needs."""
+        policy = placed(build_policy(config, agent))
+        self.outbox = build_outbox(config, self, self.env, policy, build_windows(config, agent), chunk)
+        self.outbox.begin(self.birth.indices)
+        return Actor(self.env, policy, self.outbox.put, self.seed, Finite(config.run.nonfinite, config.env.id))
 
     def ping(self) -> int:
         """Number of the process, once it is ready."""
@@ -166,31 +169,42 @@ class ActorHost:
             try:
                 return self._rollout(parameters, orders)
             except Exception as error:
-                self.outbox.abandon()
-                self.failed = self._crash(error, self._deliver())
+                self.failed = self._crash(error, self.left())
         return self.failed
 
     def _rollout(self, parameters: Parameters, orders: Orders) -> Report:
         since = time.perf_counter()
         if parameters.version > self.version:
-            install(parameters.published(), self.actor.policy)
-            self.version = parameters.version
+            self.adopt(parameters)
         ended: list[Ended] = []
         info: list[Mapping[str, float]] = []
-        taken, env_steps = 0, orders.env_steps
-        for _ in range(orders.steps):
-            seat = Seat(self.streams, self.total, env_steps, orders.play)
-            taken += int((~self.actor.rows["is_last"]).sum())
-            over = self.actor.step(seat, self.version)
-            taken -= self.actor.lost
-            ended += over
-            info += [self.actor.episode_info.get(stream, {}) for stream, _, _ in over]
-            env_steps += self.total
-        delivery = self._deliver()
+
+        def tell(over: list[Ended], said: Mapping[int, Mapping[str, float]]) -> None:
+            ended.extend(over)
+            info.extend(said.get(stream, {}) for stream, _, _ in over)
+
+        before = self.actor.env_steps
+        delivery = self.work(orders.steps, Seat(self.streams, self.total, orders.env_steps, orders.play), tell)
+        taken = self.actor.env_steps - before
         seconds = time.perf_counter() - since
         metrics = self.actor.metrics()
         told = self.env.carried()
         return Report(delivery, ended, info, metrics, self.version, taken, seconds, proportional_memory(), told)
+
+    def adopt(self, parameters: Parameters) -> None:
+        """Take over parameters that are newer."""
+        install(parameters.published(), self.actor.policy)
+        self.version = parameters.version
+
+    def work(self, steps: int, seat: Seat, tell: Tell) -> Delivery | Gradients:
+        """What is to be delivered after a rollout of so many decisions: rows."""
+        rollout(self.actor, seat, self.version, self.total, lambda made: made < steps, tell)
+        return self._deliver()
+
+    def left(self) -> Delivery | None:
+        """What is to be delivered of a rollout that ended in its midst: the rows before it did."""
+        self.outbox.abandon()
+        return self._deliver()
 
     def add(self, *row: object) -> None:
         """Refuse single rows: what travels between processes travels in chunks."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,17 @@ from reverie.data.rows import EXTRA, Rows, RowSpec, State, row_spec
 from reverie.data.sequences import Batch
 from reverie.envs.env import Step, VectorEnv
 from reverie.envs.faults import EnvFault
-from reverie.run.finite import Finite, FirstBad, Mode
-from reverie.run.meter import Meter
+from reverie.run.finite import Finite, Mode
+from reverie.run.updates import Updates
 
 Sink = Callable[[Rows, np.ndarray | None, State, int], None]
 """Takes rows [M, ...], their streams [M] (None: all), the states before them, and the version that acted."""
 
 Ended = tuple[int, float, int]
 """An episode that ended: stream, score, length in env_steps."""
+
+Tell = Callable[[list[Ended], Mapping[int, Mapping[str, float]]], None]
+"""Takes episodes that ended, and what the environment says of them, by stream."""
 
 
 class Episodes:
@@ -73,6 +77,8 @@ class Actor:
         """that of the last `step`"""
         self.lost = 0
         """decisions of the last `step` that came to nothing, see `reverie.envs.env.Step`"""
+        self.env_steps = 0
+        """decisions since this role was made, without those that came to nothing"""
 
     def start(self) -> list[Ended]:
         """Reset the environment, before the first `step`; no episode ends with that."""
@@ -100,6 +106,7 @@ class Actor:
         self._look(result, seat.env_steps)
         decided = self.rows | {"action": action} | extras
         self.lost = 0 if result.lost is None else len(result.lost)
+        self.env_steps += int((~is_last).sum()) - self.lost
         if result.lost is None:
             self._pass(decided, None, before, version)
         else:
@@ -186,22 +193,34 @@ class Actor:
         self.noise.restore(state["generator"])
 
 
+def rollout(actor: Actor, seat: Seat, version: int, stride: int, more: Callable[[int], bool], tell: Tell) -> None:
+    """Take one decision per stream after another while `more`, given the number of them so far, says so.
+
+    seat: of the first one; stride: env_steps of the run from one to the next. version: of the policy's parameters.
+    tell: takes what ended with each, see `Tell`.
+    """
+    made = 0
+    while more(made):
+        ended = actor.step(replace(seat, env_steps=seat.env_steps + made * stride), version)
+        tell(ended, actor.episode_info)
+        made += 1
+
+
 def _of(state: State, streams: np.ndarray) -> State:
     index = torch.from_numpy(streams)
     return {name: value[index] for name, value in state.items()}
 
 
-class Trainer:
+class Trainer(Updates):
     """Role that takes batches from the feed, updates, sends feedback. capture: updates are replayed as a CUDA graph.
 
     finite: looks at losses and gradients where metrics are read, and at all parameters before they are saved.
     """
 
     def __init__(self, learner: Learner, feed: Feed, capture: bool = False, finite: Finite | None = None) -> None:
-        self.learner, self.feed = learner, feed
-        self.finite, self.first_bad = finite or Finite(), FirstBad(learner.optimisers)
+        super().__init__(learner, finite)
+        self.feed = feed
         self.update: Callable[[Batch], Result] = CapturedUpdate(learner) if capture else learner.update
-        self.meter = Meter()
 
     def learn(self, at_most: int | None = None) -> None:
         """Make as many learner_steps as the store allows now, or at most so many."""
@@ -218,33 +237,9 @@ class Trainer:
     def step(self, batch: Batch) -> None:
         """Make one learner_step."""
         result = self.update(batch)
-        self.first_bad.add(result.metrics, self.learner.learner_steps)
+        self.note(result.metrics)
         self.feed.give(result.feedback)
-        self.meter.add(result.metrics)
         self.meter.add({"age": batch.ages.double().mean()})
-
-    def metrics(self) -> dict[str, float]:
-        """Means over the updates since the last call, and what the learner tells of itself.
-
-        Raises UserError where losses or gradients are no longer finite, see `Finite`.
-        """
-        means = self.meter.flush()
-        self.finite.losses(self.first_bad.take(), means)
-        return means | self.learner.metrics()
-
-    def state_dict(self) -> dict[str, Any]:
-        """The learner's and the open means of metrics; nothing may be under way, see `drain`.
-
-        Raises UserError where losses, gradients or parameters are no longer finite, see `Finite`.
-        """
-        self.finite.losses(self.first_bad.take(), self.meter.sums)
-        self.finite.parameters(self.learner)
-        return {"learner": self.learner.save(), "meter": self.meter.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Inverse of `state_dict`."""
-        self.learner.restore(state["learner"])
-        self.meter.load_state_dict(state["meter"])
 
 
 def cut_line(cut: int, episodes: int, limit: int) -> str:

@@ -38,10 +38,21 @@ from reverie.run.preflight import Pace, size_line
 from reverie.run.roles import Ended, Evaluator, Stopped, cut_line
 
 
-class Clock:
-    """Units of a run: env_steps, frames (env_steps times the action repeat), learner_steps, version of parameters."""
+class Counted(Protocol):
+    """Place where all rows of a run come by and decisions are counted, such as its store."""
 
-    def __init__(self, store: Store, learner: Learner, repeat: int) -> None:
+    @property
+    def env_steps(self) -> int:
+        """Decisions so far."""
+
+
+class Clock:
+    """Units of a run: env_steps, frames (env_steps times the action repeat), learner_steps, version of parameters.
+
+    store: where env_steps are counted. learner: where learner_steps are.
+    """
+
+    def __init__(self, store: Counted, learner: Learner, repeat: int) -> None:
         self.store, self.learner, self.repeat = store, learner, repeat
 
     @property
@@ -126,7 +137,8 @@ class Run:
         for line in self._opening():
             console.say(line)
         if self.resumed is None:
-            console.say(size_line(self.clock.store, self.total))
+            for line in self.sizes():
+                console.say(line)
         self._console, self._pace = console, Pace(self.total)
         settings = flat_settings(overrides.to_dict(self.config))
         self.logger = Logger(self.run_dir, [*self.companions.writers, console])
@@ -154,6 +166,11 @@ class Run:
         )
         lines = [line] if (line := schedule_line(self.config, clock.repeat, self.since)) else []
         return [*lines, f"{what}; {self.total:,} env_steps: {first}"]
+
+    def sizes(self) -> list[str]:
+        """Lines that say how much is kept."""
+        store = self.clock.store
+        return [size_line(store, self.total)] if isinstance(store, Store) else []
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:

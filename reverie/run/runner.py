@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from reverie.agents.agent import Learner, Play
+from reverie.agents.agent import Play
 from reverie.config import Config
 from reverie.data.feed import Feed
 from reverie.data.store import Store
@@ -37,6 +37,7 @@ from reverie.run.preflight import check_trains
 from reverie.run.roles import Trainer
 from reverie.run.run import Clock, Run, Stateful
 from reverie.run.transition import step
+from reverie.run.updates import Updates
 
 
 class Runner(ABC):
@@ -60,21 +61,29 @@ class Runner(ABC):
         self.agent = build_agent(config, env, self.chain.since)
         self.preflight()
         self.learner = build_learner(config, self.agent, pick_device(config.run.device))
-        self.store = build_store(config, self.learner, env, run_dir)
-        feed = Feed(self.store, config.replay.batch, self.learner.device, config.run.ahead)
         self.finite = Finite(config.run.nonfinite, config.env.id)
-        self.trainer = Trainer(self.learner, feed, config.run.capture, self.finite)
-        clock = self.clock(self.store, self.learner, env.action_repeat)
-        self.run = Run(config, run_dir, clock, self.chain.since, companions)
-        self.parts: dict[str, Stateful] = {"trainer": self.trainer, "store": self.store}
+        self.parts: dict[str, Stateful] = {}
+        self.stores: list[Store] = []
+        """of this process"""
+        self.trainer = self.build(env, run_dir)
+        self.run = Run(config, run_dir, self.clock(env.action_repeat), self.chain.since, companions)
+
+    def build(self, env: EnvSpec, run_dir: Path) -> Updates:
+        """Whoever makes the updates, with the store that they are of; all of them are parts of the run."""
+        self.store = build_store(self.config, self.learner, env, run_dir / "replay")
+        feed = Feed(self.store, self.config.replay.batch, self.learner.device, self.config.run.ahead)
+        trainer = Trainer(self.learner, feed, self.config.run.capture, self.finite)
+        self.parts |= {"trainer": trainer, "store": self.store}
+        self.stores.append(self.store)
+        return trainer
 
     def preflight(self) -> None:
         """Raise UserError where nothing would be trained."""
         check_trains(self.config, self.agent)
 
-    def clock(self, store: Store, learner: Learner, repeat: int) -> Clock:
+    def clock(self, repeat: int) -> Clock:
         """Clock of the run. repeat: frames of an env_step."""
-        return Clock(store, learner, repeat)
+        return Clock(self.store, self.learner, repeat)
 
     def train(self, stop: Stop, until: int | None = None) -> dict[str, Any]:
         """Summary of the run, trained until its end or until stopped, with checkpoints on the way and at the end.
@@ -96,7 +105,7 @@ class Runner(ABC):
                     self.act()
                     self.learn()
                     if run.due("log"):
-                        replay, actor = self.store.metrics(), self.metrics()
+                        replay, actor = self.kept(), self.metrics()
                         run.log(train=self.trainer.metrics(), replay=replay, actor=actor)
                     run.owed = run.due("eval")
                     run.tell()
@@ -108,8 +117,8 @@ class Runner(ABC):
             if run.saved_at != run.clock.env_steps:
                 self.save()
             run.finish(self.learner, self.save)
-            if run.finished:
-                self.store.complete()
+            for store in self.stores if run.finished else ():
+                store.complete()
         self.close()
         return run.result()
 
@@ -150,6 +159,10 @@ class Runner(ABC):
         """Make as many learner_steps as the store allows now."""
         self.trainer.learn()
 
+    def kept(self) -> dict[str, float]:
+        """Numbers about the rows that are kept, to be logged."""
+        return self.store.metrics()
+
     @abstractmethod
     def metrics(self) -> dict[str, float]:
         """Numbers about acting, to be logged."""
@@ -165,7 +178,8 @@ class Runner(ABC):
         self.trainer.drain()
         more: dict[str, Any] = {"generation": self.chain.generation} if self.chain.generation else {}
         self.run.save(self.parts, **self.extras(), **more)
-        self.store.saved()
+        for store in self.stores:
+            store.saved()
 
     def extras(self) -> dict[str, Any]:
         """What a checkpoint holds beside the parts."""
@@ -188,7 +202,8 @@ class Runner(ABC):
         if self.run.checkpoints.latest() is None:
             self.begin()
         self.run.restore(parts, lambda tree: self._follow(tree, old or self.config))
-        self.store.resumed()
+        for store in self.stores:
+            store.resumed()
 
     def _restored_config(self) -> Config | None:
         """The configuration that the newest checkpoint was made under; None where that is the present one."""
@@ -205,6 +220,9 @@ class Runner(ABC):
 
     def bring_back(self, tree: dict[str, Any], old: Config) -> None:
         """Bring whoever acts back to where a checkpoint was written under `old`."""
+
+    def renewed(self) -> None:
+        """Note that the learner has networks of another run from here on, where somebody fetches them seldom."""
 
     def reseed(self) -> None:
         """Begin the generators of whoever acts anew from the run's seed."""

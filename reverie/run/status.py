@@ -58,6 +58,8 @@ NAMES = (
     "eval/score",
     "speed/env_steps_per_s",
     "speed/learner_steps_per_s",
+    "train/staleness",
+    "train/staleness_max",
     "replay/ratio",
     "replay/rows",
 )

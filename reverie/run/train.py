@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from reverie.agents import find
 from reverie.config import POPULATION, Config, with_settings
 from reverie.errors import UserError
 from reverie.report.writer import Writer
@@ -14,10 +15,12 @@ from reverie.run.callback import Callback
 from reverie.run.chain import Chain
 from reverie.run.checkpoint import Checkpoints, Misfit
 from reverie.run.fixed import check_change, way_out
+from reverie.run.local import Local
 from reverie.run.lock import alone, check_new, check_platform, interruptible
 from reverie.run.offline import Offline, for_dataset
 from reverie.run.runner import Runner
 from reverie.run.saved_config import load_chain, save_chain, save_config, versions
+from reverie.run.turns import Turns
 from reverie.run.zoo import check_whole, resolve
 
 
@@ -38,15 +41,20 @@ def runner(
         yield Offline(config, run_dir, chain, writers, callbacks)
         return
     if not config.ray.actors:
-        from reverie.run.local import Local
-
-        yield Local(config, run_dir, chain, writers, callbacks)
+        yield beside(config)(config, run_dir, chain, writers, callbacks)
         return
+    from reverie.run.asynchronous import Asynchronous
     from reverie.run.cluster import connected
     from reverie.run.distributed import Distributed
 
+    kind = Asynchronous if find(config.name).load().asynchronous else Distributed
     with connected(config.ray) as ray:
-        yield Distributed(config, run_dir, ray, chain, writers, callbacks)
+        yield kind(config, run_dir, ray, chain, writers, callbacks)
+
+
+def beside(config: Config) -> type[Local] | type[Turns]:
+    """The runner that acts in this process, beside the learner: which one is the agent's matter."""
+    return Turns if find(config.name).load().asynchronous else Local
 
 
 def train(

@@ -45,11 +45,11 @@ def step(runner: Runner, old: Config, frames: int) -> None:
 
 def repace(runner: Runner, old: Config) -> None:
     """Let the pacing of `runner` take over from that of `old`."""
-    store = runner.store
-    before: Limiter = build_limiter(old, runner.learner.windows)
-    before.load_state_dict(store.limiter.state_dict())
-    counts = (store.env_steps, store.replay.sampled_rows)
-    store.limiter.rebase(*counts, before.debt(*counts))
+    for store in runner.stores:
+        before: Limiter = build_limiter(old, runner.learner.windows)
+        before.load_state_dict(store.limiter.state_dict())
+        counts = (store.env_steps, store.replay.sampled_rows)
+        store.limiter.rebase(*counts, before.debt(*counts))
 
 
 def reseed(runner: Runner) -> None:
@@ -57,7 +57,8 @@ def reseed(runner: Runner) -> None:
     seed = runner.config.run.seed
     runner.learner.noise.restore(Noise(derive(seed, "learner"), runner.learner.device).state())
     runner.reseed()
-    runner.store.replay.reseed(derive(seed, "replay"))
+    for store in runner.stores:
+        store.replay.reseed(derive(seed, "replay"))
 
 
 def resets_env(old: Config, new: Config) -> bool:

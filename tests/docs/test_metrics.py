@@ -58,6 +58,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "agent.plan.policy_candidates": 2,
     },
     "a2c": END_TO_END,
+    "a3c": {**END_TO_END, "run.prefill": 0, "run.train_ratio": None, "agent.workers": 2, "replay.batch": 1},
     "impala": {**END_TO_END, "agent.popart": True},
 }
 RUNS = {**{agent: (agent, SETTINGS.get(agent, {})) for agent in AGENTS}, **FURTHER}

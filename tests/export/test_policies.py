@@ -27,6 +27,7 @@ EACH: dict[str, tuple[str, dict[str, Any]]] = {
     "drqn": ("toy/catch", {"agent__core": "gru", "agent__stack": 2, **DICE}),
     "r2d2": ("CartPole-v1", DICE),
     "a2c": ("Pendulum-v1", {}),
+    "a3c": ("CartPole-v1", {"agent__core": "lstm", "agent__evaluation": "sample"}),
     "impala": ("toy/catch", {"agent__core": "lstm", "agent__evaluation": "sample"}),
     "planet": ("Pendulum-v1", {}),
     "tdmpc2": (

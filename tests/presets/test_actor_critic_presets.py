@@ -1,4 +1,4 @@
-"""Presets of A2C and IMPALA: the published numbers; each builds, updates once, saves and goes on from there."""
+"""Presets of A2C, A3C and IMPALA: the published numbers; each builds, updates once, saves and goes on from there."""
 
 from __future__ import annotations
 
@@ -83,8 +83,31 @@ PUBLISHED: dict[tuple[str, str], dict[str, Any]] = {
         "replay.window.learn": 5,
         "run.frames": 40_000_000,
     },
+    # Mnih et al. 2016; learning rate, epsilon and clip are of later codes, see the preset
+    ("a3c", "atari"): {
+        "agent.gamma": 0.99,
+        "agent.lam": 1.0,
+        "agent.reward": "sign",
+        "agent.entropy": 0.01,
+        "agent.average": "sum",
+        "agent.workers": 16,
+        "agent.core": "none",
+        "agent.torso.channels": (16, 32),
+        "agent.torso.dense": 256,
+        "agent.opt.kind": "rmsprop-tf",
+        "agent.opt.lr": 7e-4,
+        "agent.opt.lr_end": 0.0,
+        "agent.opt.lr_over": 1.0,
+        "agent.opt.eps": 0.1,
+        "agent.opt.clip": 40.0,
+        "env.num_envs": 16,
+        "replay.batch": 1,
+        "replay.window.learn": 5,
+        "run.frames": 320_000_000,
+    },
+    ("a3c", "atari-lstm"): {"agent.core": "lstm", "agent.units": 256, "agent.workers": 16, "replay.batch": 1},
 }
-EACH = [(agent, preset) for agent in ("a2c", "impala") for preset in presets_of(agent) if preset != "cpu"]
+EACH = [(agent, preset) for agent in ("a2c", "a3c", "impala") for preset in presets_of(agent) if preset != "cpu"]
 """`cpu` is one of the others, see test_kinds.py"""
 ENVS = {"cpu-toy": "toy/catch", "cpu-vectors": "CartPole-v1"}
 
@@ -109,7 +132,7 @@ def test_every_preset_uses_each_row_once_and_lets_its_rate_fall(agent: str, pres
     assert isinstance(config.replay.selector, FifoConfig)
     assert (config.agent.opt.lr_end, config.agent.opt.lr_over) == (0.0, 1.0)
     # As many windows as environments, so that no actor runs ahead (with a replayed half, a batch takes half as many).
-    assert config.replay.batch == config.env.num_envs
+    assert config.replay.batch * getattr(config.agent, "workers", 1) == config.env.num_envs
 
 
 @pytest.mark.parametrize(("agent", "preset"), EACH)
@@ -130,6 +153,7 @@ def test_every_preset_builds_updates_saves_and_goes_on(agent: str, preset: str, 
         "run.precision": "float32",
         "run.threads": 1,
     }
+    small |= {"agent.workers": 2, "replay.batch": 1} if agent == "a3c" else {}
     config = overrides.apply(make_config(agent, preset, id), small)
     run_dir = tmp_path / "run"
     first = begin(config, run_dir)

@@ -43,7 +43,7 @@ def test_spaces_tell_the_kind(shape: tuple[int, ...], kind: str) -> None:
 
 @pytest.mark.parametrize(
     "agent",
-    ["dqn", "drqn", "r2d2", "rainbow", "iqn", "apex", "a2c", "impala", "dreamerv1", "dreamerv2", "harmonydream"],
+    ["dqn", "drqn", "r2d2", "rainbow", "iqn", "apex", "a2c", "a3c", "impala", "dreamerv1", "dreamerv2", "harmonydream"],
 )
 def test_cpu_is_the_preset_of_the_kind(agent: str) -> None:
     kinds: dict[str, dict[str, Any]] = {
@@ -141,6 +141,7 @@ def test_every_preset_says_what_it_is_and_has_a_default_environment() -> None:
         "rainbow",
         "iqn",
         "a2c",
+        "a3c",
         "impala",
         "planet",
         "dreamerv1",

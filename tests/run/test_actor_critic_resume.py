@@ -1,4 +1,4 @@
-"""Runs of actor-critics go on exactly: the queue, stored states, PopArt's statistics, lagging actors included."""
+"""Runs of actor-critics go on exactly: queues, stored states, PopArt's statistics, lagging actors, workers included."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from reverie import overrides
 from reverie.config import Config
 from reverie.presets import make_config
 from reverie.run.local import Local
+from reverie.run.turns import Turns
 
 RUN: dict[str, Any] = {
     "agent.torso.channels": [2, 3, 3],
@@ -36,6 +37,18 @@ RUN: dict[str, Any] = {
 }
 KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "a2c": ("a2c", "toy/catch", {"agent.stack": 3, "agent.opt.kind": "rmsprop-tf", "replay.window.state": "stored"}),
+    "a3c": (
+        "a3c",
+        "toy/tmaze",
+        {
+            "agent.workers": 2,
+            "agent.core": "lstm",
+            "env.num_envs": 4,
+            "env.options": '{"length": 9}',
+            "replay.batch": 2,
+            "replay.window.state": "stored",
+        },
+    ),
     "impala": (
         "impala",
         "toy/tmaze",
@@ -101,6 +114,25 @@ def test_what_only_these_agents_have_matters(tmp_path: Path, alone: dict[str, Pa
     disturb(run)
     run.train(Never())
     assert lines(tmp_path / "run") != lines(alone["impala"]) or final(tmp_path / "run") != final(alone["impala"])
+
+
+def moments(run: Turns) -> None:
+    next(iter(run.learner.optimisers["actor_critic"].rule.state.values()))["square"].mul_(1.5)
+
+
+def old_parameters(run: Turns) -> None:
+    run.publish(run.turn)
+
+
+@pytest.mark.parametrize("disturb", [moments, old_parameters], ids=lambda part: part.__name__)
+def test_what_only_workers_have_matters(tmp_path: Path, alone: dict[str, Path], disturb: Any) -> None:
+    """The shared squares, and the parameters that a worker fetched before others stepped."""
+    run = begin(config("a3c"), tmp_path / "run")
+    run.train(Stop(run, 88))
+    run = again(config("a3c"), tmp_path / "run")
+    disturb(run)
+    run.train(Never())
+    assert lines(tmp_path / "run") != lines(alone["a3c"]) or final(tmp_path / "run") != final(alone["a3c"])
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,7 @@ import pytest
 from reverie.config import RayConfig
 from reverie.run.cluster import connected
 from tests.contracts.test_counting import SPECS
+from tests.run import test_asynchronous as workers
 from tests.run.test_distributed import ACTORS, Recorder, config_of
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray")
@@ -86,6 +88,29 @@ def test_every_row_once_and_in_order_though_an_actor_is_killed(ray: ModuleType, 
     assert addresses
     # 127.0.0.1 in IPv4, and as IPv4 mapped into IPv6, little endian.
     assert addresses <= {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+
+
+def test_every_gradient_once_though_a_worker_is_killed(ray: ModuleType, tmp_path: Path) -> None:
+    """Rows are right in all batches, so that no window joins two episodes; the worker's next life counts anew."""
+    config = workers.config_of(silence=300.0)  # a busy machine takes its time to begin a life
+    run = replace(config.run, env_steps=100_000, checkpoint_every=0)
+    recorder = workers.Recorder(replace(config, run=run), tmp_path, ray)
+    fleet = recorder.runner.fleet
+
+    def kill() -> None:
+        while not (fleet.members[1].pid and fleet.members[1].env_steps):
+            time.sleep(0.01)
+        os.kill(fleet.members[1].pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    recorder.train(enough=lambda: any(gradients.incarnation == 2 for gradients in recorder.applied))
+    thread.join()
+    recorder.check()
+    assert fleet.members[1].restarts == 1
+    assert len(recorder.lines) == 1
+    assert "actor 1 (life 1) was lost" in recorder.lines[0]
+    assert {gradients.incarnation for gradients in recorder.applied if gradients.actor == 1} == {1, 2}
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")

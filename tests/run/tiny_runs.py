@@ -14,9 +14,10 @@ from reverie.config import Config
 from reverie.presets import make_config
 from reverie.report.log import comparable, read_metrics
 from reverie.run.checkpoint import Checkpoints
-from reverie.run.local import Local
 from reverie.run.lock import Stop as LockStop
+from reverie.run.runner import Runner
 from reverie.run.saved_config import save_config
+from reverie.run.train import beside
 
 SMALL: dict[str, Any] = {
     **{
@@ -80,7 +81,7 @@ class Never(LockStop):
 class Stop(LockStop):
     """Asks a run to save and end, or crashes it, once it has made `env_steps` env_steps."""
 
-    def __init__(self, local: Local, env_steps: int, crash: bool = False) -> None:
+    def __init__(self, local: Runner, env_steps: int, crash: bool = False) -> None:
         super().__init__()
         self.local, self.env_steps, self.crash = local, env_steps, crash
 
@@ -91,17 +92,17 @@ class Stop(LockStop):
         return reached
 
 
-def begin(settings: Config, run_dir: Path) -> Local:
+def begin(settings: Config, run_dir: Path) -> Any:
     """A new run, not started."""
     run_dir.mkdir(parents=True)
     save_config(settings, run_dir)
-    return Local(settings, run_dir)
+    return beside(settings)(settings, run_dir)
 
 
-def again(settings: Config, run_dir: Path) -> Local:
+def again(settings: Config, run_dir: Path) -> Any:
     """The run that is there, with all global generators somewhere else."""
     torch.manual_seed(int(np.random.default_rng().integers(1 << 30)))
-    run = Local(settings, run_dir)
+    run = beside(settings)(settings, run_dir)
     run.restore()
     return run
 
@@ -128,7 +129,7 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def final(run_dir: Path) -> dict[str, Any]:
     """The leaves of the newest checkpoint, but for those that depend on the clock or on when files were evicted."""
     found = dict(leaves(Checkpoints(run_dir).load()))
-    return {path: leaf for path, leaf in found.items() if path not in ("/offset", "/store/record/sealed")}
+    return {path: leaf for path, leaf in found.items() if path != "/offset" and not path.endswith("/record/sealed")}
 
 
 def files(folder: Path) -> dict[str, bytes]:
