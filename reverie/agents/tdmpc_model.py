@@ -65,7 +65,7 @@ class TaskModel(LatentModel):
         self.value_noise = (actions, 0)
         orthogonal_(self)
         for network in (self.reward, *self.critics.members):
-            nn.init.zeros_(network[-1].weight)  # type: ignore[index]
+            nn.init.zeros_(network[-1].weight)
 
     def next(self, z: Tensor, action: Tensor) -> Tensor:
         """The latent that follows."""

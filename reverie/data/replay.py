@@ -252,8 +252,7 @@ class Replay:
             return np.zeros(len(ids), bool)
         rows = starts[:, None] + self.sequence.context + np.arange(learn)
         slots = ids[:, None] * capacity + rows % capacity
-        closing: np.ndarray = self._rings.read_one("is_last", slots.reshape(-1)).reshape(-1, learn).any(1)
-        return closing
+        return np.asarray(self._rings.read_one("is_last", slots.reshape(-1)).reshape(-1, learn).any(1))
 
     def _check(self, ids: np.ndarray, indices: np.ndarray, rows: Rows) -> None:
         self._rings.check(rows, len(ids))

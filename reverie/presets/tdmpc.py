@@ -10,7 +10,7 @@ from reverie.agents.tdmpc_policy import Annealing
 from reverie.config import Config, ReplayConfig, RunConfig, StoreConfig, WindowConfig
 from reverie.data.selectors import PrioritisedConfig
 from reverie.nets.optim import OptimConfig
-from reverie.presets.parts import by_kind, short_run
+from reverie.presets.parts import short_run
 from reverie.presets.task import Preset, Task
 from reverie.presets.tdmpc2 import CONTROL_STEPS
 
@@ -46,33 +46,28 @@ def _small(name: str, task: Task, agent: TDMPCConfig, env_steps: int, budget: in
     )
 
 
-def cpu_vectors(task: Task) -> Config:
+def _search(agent: TDMPCConfig) -> TDMPCConfig:
+    """Small networks and a short search, which is annealed over two fifths of the run."""
+    search = replace(SEARCH, iterations=3, candidates=64, elites=12, policy_candidates=8)
+    return replace(agent, units=128, plan=search, anneal=Annealing(over=0.4))
+
+
+def continuous(task: Task) -> Config:
     """TD-MPC from vectors with small networks and a short search for two CPU cores, four streams planned at once."""
-    agent = TDMPCConfig(
-        encoder_units=64,
-        units=128,
-        plan=replace(SEARCH, iterations=3, candidates=64, elites=12, policy_candidates=8),
-        anneal=Annealing(over=0.4),
-    )
-    return _small("cpu-vectors", task.default("Pendulum-v1"), agent, 8000, 500_000_000)
+    agent = _search(TDMPCConfig(encoder_units=64))
+    return _small("cpu-continuous", task.default("Pendulum-v1"), agent, 8000, 500_000_000)
 
 
-def cpu_pixels(task: Task) -> Config:
+def control(task: Task) -> Config:
     """TD-MPC from images, three at a time, with small networks and a short search for two CPU cores, four streams."""
-    agent = TDMPCConfig(
-        shift=3,
-        channels=16,
-        units=128,
-        plan=replace(SEARCH, iterations=3, candidates=64, elites=12, policy_candidates=8),
-        anneal=Annealing(over=0.4),
-    )
-    return _small("cpu-pixels", task.default("dmc/cartpole-swingup"), agent, 20_000, 2_000_000_000)
+    agent = _search(TDMPCConfig(shift=3, channels=16))
+    return _small("cpu-control", task.default("dmc/cartpole-swingup"), agent, 20_000, 2_000_000_000)
 
 
 def cpu(task: Task) -> Config:
-    """TD-MPC for two CPU cores: cpu-pixels where an image is seen, else cpu-vectors."""
-    kinds: dict[str, Preset] = {"vectors": cpu_vectors, "pixels": cpu_pixels, "toy": cpu_pixels}
-    return by_kind(task.default("Pendulum-v1"), kinds)  # type: ignore[arg-type]
+    """TD-MPC for two CPU cores, by the spaces of the environment: images, or else vectors."""
+    task = task.default("Pendulum-v1")
+    return control(task) if task.control else continuous(task)
 
 
 def action_repeat(id: str) -> int:
@@ -137,8 +132,8 @@ def dmc_vision(task: Task) -> Config:
 
 PRESETS: dict[str, Preset] = {
     "cpu": cpu,
-    "cpu-vectors": cpu_vectors,
-    "cpu-pixels": cpu_pixels,
+    "cpu-control": control,
+    "cpu-continuous": continuous,
     "dmc-proprio": dmc_proprio,
     "dmc-vision": dmc_vision,
 }
