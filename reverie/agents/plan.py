@@ -266,8 +266,9 @@ def plan(
     given = {"draws": u_draws.transpose(0, 1)}
     if noise:
         given["model"] = u_model.transpose(0, 1)
-    if isinstance(model, DrawsValues):
+    if own:
         given["own"] = u_own.view(streams, config.iterations, config.candidates, own).transpose(0, 1)
+    if shared:
         given["shared"] = u_shared.view(streams, config.iterations, shared).transpose(0, 1)
     spread, last = loop(refit, {"mean": mean, "std": std}, given)
     mean, std = spread["mean"], spread["std"]
@@ -297,8 +298,8 @@ def imagined_returns(
     """G = r_1 + d_1 r_2 + ... + d_1 ... d_H V(s_H) of each sequence of actions, float32 [B, N].
 
     state: name -> [B, ...]. candidates: encoded [B, N, H, A]. noise: uniform [B, N, H, model.noise], not read where
-    that is 0. own, shared: uniform [B, N, n] and [B, m], of `DrawsValues.drawn_value`. horizon: int64 [], actions that
-    count; None: all of them.
+    that is 0. own, shared: uniform [B, N, n] and [B, m], of `DrawsValues.drawn_value`; None: no numbers.
+    horizon: int64 [], actions that count; None: all of them.
     """
     streams, count = candidates.shape[:2]
     state = _repeated(state, count)
@@ -322,9 +323,10 @@ def imagined_returns(
     end, _ = loop(step, {**state, _TOTAL: total, _WEIGHT: torch.ones_like(total)}, given)
     last = {name: end[name] for name in state}
     if isinstance(model, DrawsValues):
-        assert own is not None
-        assert shared is not None
-        value = model.drawn_value(last, own.flatten(0, 1), shared.repeat_interleave(count, 0))
+        # No numbers at all are made here: runtimes of exported graphs cannot give them shapes.
+        none = candidates.new_zeros(streams * count, 0)
+        each = none if own is None else own.flatten(0, 1)
+        value = model.drawn_value(last, each, none if shared is None else shared.repeat_interleave(count, 0))
     else:
         value = model.value(last)
     return (end[_TOTAL] + end[_WEIGHT] * value).view(streams, count)

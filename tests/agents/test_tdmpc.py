@@ -286,7 +286,7 @@ def test_the_worth_of_a_sequence_against_a_loop_of_so_many_steps_as_count() -> N
     model, g = learner.model, torch.Generator().manual_seed(0)
     foresight = Foresight(model, 0.9)
     z, candidates = torch.randn(2, 4, generator=g), 2 * torch.rand(2, 6, 4, 2, generator=g) - 1
-    own, shared = torch.rand(2, 6, 2, generator=g), torch.rand(2, 0)
+    own, shared = torch.rand(2, 6, 2, generator=g), None
     for horizon in (1, 2, 4):
         poisoned = candidates.clone()
         poisoned[:, :, horizon:] = torch.nan
