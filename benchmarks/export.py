@@ -31,6 +31,7 @@ ENVS = {
     "planet": "Pendulum-v1",
     "dreamerv1": "Pendulum-v1",
     "apex-dpg": "Pendulum-v1",
+    "tdmpc": "Pendulum-v1",
     "tdmpc2": "Pendulum-v1",
     "drqn": "toy/tmaze",
 }

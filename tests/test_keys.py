@@ -106,7 +106,7 @@ def test_a_part_of_the_keys_nested_or_dotted_and_the_command_line_wins(tmp_path:
     config = configure("dqn", None, None, ["--agent.hidden=32", "--env.options.flicker", "0.5"], {"frames": "70"}, path)
     assert (config.agent.gamma, config.agent.opt.lr, config.agent.hidden) == (0.5, 1e-5, 32)
     assert (config.env.id, config.env.options) == ("CartPole-v1", {"mask": [1], "flicker": 0.5})
-    assert vars(config.replay.selector) == {"alpha": 0.9, "floor": 1e-6}
+    assert vars(config.replay.selector) == {"alpha": 0.9, "floor": 1e-6, "whole": False}
     assert (config.run.frames, config.run.env_steps) == (70, None)
     assert configure("dqn", None, "Acrobot-v1", [], {}, path).env.id == "Acrobot-v1"
 

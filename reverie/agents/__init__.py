@@ -99,6 +99,11 @@ AGENTS: dict[str, Entry] = {
         paper="Hafner et al. 2019, arXiv 1811.04551",
         summary="world model with Gaussian latents, planned in at every decision; no actor, no critic",
     ),
+    "tdmpc": Entry(
+        path="reverie.agents.tdmpc:TDMPC",
+        paper="Hansen et al. 2022, arXiv 2203.04955",
+        summary="latent model of rewards and values alone, planned in by MPPI at every decision; prioritised windows",
+    ),
     "tdmpc2": Entry(
         path="reverie.agents.tdmpc2:TDMPC2",
         paper="Hansen et al. 2024, arXiv 2310.16828",

@@ -13,6 +13,9 @@
     last plan     m_0  m_1  m_2  m_3
     next start    m_1  m_2  m_3   0           0 everywhere where an episode begins
 
+A refitted mean may keep a share of the old one (``momentum``), and fewer decisions may count than there is room for
+(`Limits`): TD-MPC has both.
+
 Discrete and MultiDiscrete actions have independent categoricals per step and factor in place of Gaussians
 (`reverie.agents.plan_search`). The papers plan continuous actions only: that part is our own.
 
@@ -100,8 +103,8 @@ class PlanConfig(Spread):
     policy_candidates: how many of the candidates come from a policy that is rolled out in the model once; the same in
         every iteration.
 
-    Source: TD-MPC2 code, config.yaml (with 20 or more action dimensions: 8 iterations). TD-MPC has horizon 5, 537
-    candidates with 25 of the policy and momentum 0.1. Raises ValueError for numbers that do not fit.
+    Source: TD-MPC2 code, config.yaml (with 20 or more action dimensions: 8 iterations). `TDMPC` has TD-MPC's.
+    Raises ValueError for numbers that do not fit.
     """
 
     method: Literal["cem", "mppi"] = "mppi"
@@ -143,6 +146,24 @@ PLANET = PlanConfig(
     floor="added",
 )
 """PlaNet's, code c04226b. It begins anew at every decision (`before` is None) and its rewards are not discounted."""
+
+TDMPC = PlanConfig(horizon=5, candidates=537, policy_candidates=25, momentum=0.1)
+"""TD-MPC's, code f4d85ec: 512 drawn sequences and 25 of the policy's. Horizon and min_std are those of after annealing,
+see `Limits`."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of a search that change over a run, as tensors, so that shapes and exported graphs stay what they are.
+
+    horizon: int64 [], decisions that count, from 1 to `PlanConfig.horizon`; what is imagined after them pays nothing,
+    and the value is that of the state after them. The mean of the steps after them is that of a fresh start.
+    min_std: float32 [], in place of `Spread.min_std`.
+    Source: Hansen et al. 2022 (TD-MPC), appendix on hyper-parameters: both are annealed.
+    """
+
+    horizon: Tensor
+    min_std: Tensor
 
 
 @dataclass(frozen=True)
@@ -190,6 +211,7 @@ def plan(
     before: Plan | None = None,
     first: Tensor | None = None,
     policy: Policy | None = None,
+    limits: Limits | None = None,
 ) -> tuple[Tensor, Plan]:
     """The encoded action [B, A] to take now in each of B streams, and the plan that it begins.
 
@@ -197,12 +219,13 @@ def plan(
     u: uniform in [0, 1), [B, plan_noise(config, actions, model.noise, model.value_noise)], the last of `DrawsValues`.
     before: the plan of the last decision, to begin with its mean; None begins anew. first: bool [B], where an episode
     begins, so that `before` is another one's. policy: proposes `config.policy_candidates` of the candidates.
+    limits: of this call, see `Limits`; None: those of the configuration.
     No gradient. A candidate whose return is NaN ranks last; where too few are left, the value and the action are NaN.
     Raises ValueError if shapes do not fit, or if a policy is missing or has nothing to propose.
     """
     if torch.is_grad_enabled():  # Switched only where it must be: exported programs hold no switches around a scan.
         with torch.no_grad():
-            return plan(model, state, actions, config, u, before, first, policy)
+            return plan(model, state, actions, config, u, before, first, policy, limits)
     streams, noise = u.shape[0], model.noise
     own, shared = model.value_noise if isinstance(model, DrawsValues) else (0, 0)
     sizes = _noise_sizes(config, actions, noise, (own, shared))
@@ -221,7 +244,8 @@ def plan(
         shape = (streams, config.policy_candidates, config.horizon)
         proposals = _follow(model, policy, state, u_policy.view(*shape, -1), u_followed.view(*shape, noise))
 
-    search = make_search(actions, config)
+    horizon = None if limits is None else limits.horizon
+    search = make_search(actions, config, None if limits is None else limits.min_std)
     mean, std = search.start(streams, config.horizon, u.device, None if before is None else before.mean, first)
 
     def refit(spread: Tensors, given: Tensors) -> tuple[Tensors, Tensors]:
@@ -229,7 +253,8 @@ def plan(
         candidates = search.draw(spread["mean"], spread["std"], given["draws"])
         if proposals is not None:
             candidates = torch.cat([proposals, candidates], 1)
-        returns = imagined_returns(model, state, candidates, given.get("model"), given.get("own"), given.get("shared"))
+        numbers = (given.get("model"), given.get("own"), given.get("shared"))
+        returns = imagined_returns(model, state, candidates, *numbers, horizon)
         returns = torch.where(returns.isnan(), -torch.inf, returns)
         best, index = returns.topk(config.elites, -1)
         elites = candidates.gather(1, index[..., None, None].expand(-1, -1, *candidates.shape[2:]))
@@ -241,11 +266,15 @@ def plan(
     given = {"draws": u_draws.transpose(0, 1)}
     if noise:
         given["model"] = u_model.transpose(0, 1)
-    if isinstance(model, DrawsValues):
+    if own:
         given["own"] = u_own.view(streams, config.iterations, config.candidates, own).transpose(0, 1)
+    if shared:
         given["shared"] = u_shared.view(streams, config.iterations, shared).transpose(0, 1)
     spread, last = loop(refit, {"mean": mean, "std": std}, given)
     mean, std = spread["mean"], spread["std"]
+    if horizon is not None:
+        counts = torch.arange(config.horizon, device=u.device) < horizon
+        mean = torch.where(counts[:, None], mean, search.fresh(u.device))
     elites, best, weights = last["elites"], last["best"], last["weights"]
     # An elite without a return weighs nothing, but 0 * -inf is NaN.
     value = torch.where(weights == 0.0, 0.0, weights * best).sum(-1)
@@ -264,11 +293,13 @@ def imagined_returns(
     noise: Tensor | None,
     own: Tensor | None = None,
     shared: Tensor | None = None,
+    horizon: Tensor | None = None,
 ) -> Tensor:
     """G = r_1 + d_1 r_2 + ... + d_1 ... d_H V(s_H) of each sequence of actions, float32 [B, N].
 
     state: name -> [B, ...]. candidates: encoded [B, N, H, A]. noise: uniform [B, N, H, model.noise], not read where
-    that is 0. own, shared: uniform [B, N, n] and [B, m], of `DrawsValues.drawn_value`.
+    that is 0. own, shared: uniform [B, N, n] and [B, m], of `DrawsValues.drawn_value`; None: no numbers.
+    horizon: int64 [], actions that count; None: all of them.
     """
     streams, count = candidates.shape[:2]
     state = _repeated(state, count)
@@ -278,18 +309,24 @@ def imagined_returns(
         before = {name: carry[name] for name in state}
         after, reward, discount = _imagine(model, before, given["action"].flatten(0, 1), given.get("noise"))
         total, weight = carry[_TOTAL], carry[_WEIGHT]
-        return {**after, _TOTAL: total + weight * reward, _WEIGHT: weight * discount}, {}
+        after = {**after, _TOTAL: total + weight * reward, _WEIGHT: weight * discount}
+        if "counts" in given:
+            after = {name: torch.where(given["counts"], value, carry[name]) for name, value in after.items()}
+        return after, {}
 
     given = {"action": candidates.movedim(2, 0)}
+    if horizon is not None:
+        given["counts"] = torch.arange(candidates.shape[2], device=horizon.device) < horizon
     if model.noise:
         assert noise is not None
         given["noise"] = noise.movedim(2, 0)
     end, _ = loop(step, {**state, _TOTAL: total, _WEIGHT: torch.ones_like(total)}, given)
     last = {name: end[name] for name in state}
     if isinstance(model, DrawsValues):
-        assert own is not None
-        assert shared is not None
-        value = model.drawn_value(last, own.flatten(0, 1), shared.repeat_interleave(count, 0))
+        # No numbers at all are made here: runtimes of exported graphs cannot give them shapes.
+        none = candidates.new_zeros(streams * count, 0)
+        each = none if own is None else own.flatten(0, 1)
+        value = model.drawn_value(last, each, none if shared is None else shared.repeat_interleave(count, 0))
     else:
         value = model.value(last)
     return (end[_TOTAL] + end[_WEIGHT] * value).view(streams, count)

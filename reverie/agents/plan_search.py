@@ -63,10 +63,13 @@ class Spread:
 
 
 class Search(ABC):
-    """A distribution over sequences of encoded actions: mean and std, [B, H, A] each."""
+    """A distribution over sequences of encoded actions: mean and std, [B, H, A] each.
 
-    def __init__(self, spread: Spread) -> None:
-        self.spread = spread
+    least: float32 [], in place of the spread's min_std, where that changes over a run; of continuous actions.
+    """
+
+    def __init__(self, spread: Spread, least: Tensor | None = None) -> None:
+        self.spread, self.least = spread, least
 
     @abstractmethod
     def fresh(self, device: torch.device) -> Tensor:
@@ -118,8 +121,8 @@ class Search(ABC):
 class Gaussians(Search):
     """One Gaussian per step and dimension; draws are clipped to [-1, 1] before they are judged and refitted to."""
 
-    def __init__(self, spread: Spread, size: int) -> None:
-        super().__init__(spread)
+    def __init__(self, spread: Spread, size: int, least: Tensor | None = None) -> None:
+        super().__init__(spread, least)
         self.size = size
 
     def fresh(self, device: torch.device) -> Tensor:
@@ -135,9 +138,12 @@ class Gaussians(Search):
         spread = self.spread
         if std is None:
             return torch.full_like(mean, spread.start_std)
+        least = spread.min_std if self.least is None else self.least
         if spread.floor == "added":
-            return (std.square() + spread.min_std**2).sqrt().clamp(max=spread.max_std)
-        return std.clamp(spread.min_std, spread.max_std)
+            return (std.square() + least**2).sqrt().clamp(max=spread.max_std)
+        if isinstance(least, Tensor):
+            return torch.maximum(std, least).clamp(max=spread.max_std)
+        return std.clamp(least, spread.max_std)
 
     def draw(self, mean: Tensor, std: Tensor, u: Tensor) -> Tensor:
         """Candidates mean + std Phi^-1(u), clipped."""
@@ -182,8 +188,8 @@ class Categoricals(Search):
         return torch.cat([one_hot_mode(factor) for factor in mean.split(self.nvec, -1)], -1)
 
 
-def make_search(actions: Actions, spread: Spread) -> Search:
-    """The search that a space asks for."""
+def make_search(actions: Actions, spread: Spread, least: Tensor | None = None) -> Search:
+    """The search that a space asks for. least: see `Search`."""
     if isinstance(actions, DiscreteActions):
         return Categoricals(spread, actions.nvec)
-    return Gaussians(spread, actions.size)
+    return Gaussians(spread, actions.size, least)

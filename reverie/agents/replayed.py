@@ -58,11 +58,12 @@ def average(loss: Tensor, valid: Tensor, weights: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def copy_if_due(pairs: Iterable[tuple[Tensor, Tensor]], version: Tensor, every: int) -> None:
+def copy_if_due(pairs: Iterable[tuple[Tensor, Tensor]], version: Tensor, every: int, tau: float = 1.0) -> None:
     """Copy the second of each pair to the first after every `every`-th update; a lerp by 0 otherwise.
 
+    tau: how far the first goes, 1: all the way.
     version: learner_steps before this update, int64 []. Shapes are static and nothing waits for the device.
     """
-    due = torch.eq((version + 1) % every, 0).float()
+    due = tau * torch.eq((version + 1) % every, 0).float()
     older, newer = (list(column) for column in zip(*pairs, strict=True))
     torch._foreach_lerp_(older, newer, [due] * len(older))

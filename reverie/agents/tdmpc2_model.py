@@ -14,32 +14,25 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from reverie.agents.latent_policy import LatentModel
 from reverie.agents.tdmpc2_sizes import Size
-from reverie.data.rows import State
 from reverie.nets.normed import NormedEnsemble, normed_mlp, simnorm
 from reverie.nets.outputs import TwoHot
 from reverie.ops.continuous import normal_log_prob, normal_sample
 
-LATENT = "z"
-"""name of the latent in the state of an imagined sequence"""
-
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Settings of encoder and model beside their size.
+    """Settings of encoder and model beside their size. group: numbers that SimNorm makes a distribution of.
 
-    stack: frames that the encoder sees at a time; images only. shift: pixels by which images are shifted at random, at
-        most, in training and in acting. group: numbers that SimNorm makes a distribution of.
     bins, limit: of rewards and values, an odd number from -limit to limit in symlog space.
     dropout: of the critics' first layer. log_std_min, log_std_max: bounds of the prior's log standard deviation.
     episodic: whether episodes have true ends: a head learns them, and plans end there. Without it plans go on past
         ends, while targets of values never do.
     """
 
-    stack: int = 3
-    shift: int = 3
     group: int = 8
     bins: int = 101
     limit: float = 10.0
@@ -49,10 +42,8 @@ class ModelConfig:
     episodic: bool = False
 
     def __post_init__(self) -> None:
-        if self.stack < 1 or self.shift < 0 or self.group < 1:
-            raise ValueError(
-                f"expected stack >= 1, shift >= 0 and group >= 1, got {self.stack}, {self.shift} and {self.group}"
-            )
+        if self.group < 1:
+            raise ValueError(f"group must be at least 1, got {self.group}")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if self.log_std_min >= self.log_std_max:
@@ -61,8 +52,10 @@ class ModelConfig:
             raise ValueError(f"bins must be odd and at least 3, limit positive, got {self.bins} and {self.limit}")
 
 
-class LatentModel(nn.Module):
+class SimplicialModel(LatentModel):
     """Dynamics, reward, ends, policy prior and critics over latents [..., latent] and actions [..., actions]."""
+
+    critics: NormedEnsemble
 
     def __init__(self, latent: int, actions: int, size: Size, config: ModelConfig) -> None:
         super().__init__()
@@ -75,10 +68,31 @@ class LatentModel(nn.Module):
         self.critics = NormedEnsemble(size.critics, both, size.units, config.bins, config.dropout)
         self.numbers = TwoHot.uniform(config.bins, config.limit)
         """what the outputs of reward and critics mean"""
+        self.value_noise = (actions, size.critics)
 
     def next(self, z: Tensor, action: Tensor) -> Tensor:
         """The latent that follows."""
         return self.dynamics(torch.cat([z, action], -1)).float()
+
+    def pays(self, z: Tensor, action: Tensor) -> Tensor:
+        """Mean of the reward [...]."""
+        return self.numbers.mean(self.reward(torch.cat([z, action], -1)))
+
+    def ended(self, z: Tensor) -> Tensor | None:
+        """Where the probability of an end is above 1/2; None without a head for ends."""
+        return None if self.end is None else self.end(z).squeeze(-1) > 0.0
+
+    def propose(self, z: Tensor, u: Tensor) -> Tensor:
+        """An action of `act`."""
+        return self.act(z, u)[0]
+
+    def worth(self, z: Tensor, own: Tensor, shared: Tensor) -> Tensor:
+        """Mean [N] of two critics at an action of the prior; the two are drawn once for all candidates of a stream.
+
+        own: uniform [N, A]; shared: uniform [N, critics]. Source: tdmpc2.py, ``_estimate_value``.
+        """
+        values = self.values(z, self.propose(z, own), self.critics)
+        return values.transpose(0, 1).gather(1, pair(shared)).mean(-1)
 
     def act(self, z: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """An action of the prior [..., A] in [-1, 1], and log N [...] of it before it was squashed.
@@ -103,39 +117,3 @@ class LatentModel(nn.Module):
 def pair(u: Tensor) -> Tensor:
     """Two different critics at random, int64 [..., 2]. u: uniform [..., critics]."""
     return u.topk(2, -1).indices
-
-
-class Foresight:
-    """What `reverie.agents.plan.plan` asks for, from a `LatentModel`.
-
-    ::
-
-        G = r_1 + gamma r_2 + ... + gamma^H mean of two critics at (z_H, a ~ p(z_H))
-
-    The two are drawn anew in every iteration, for all candidates of a stream. With `end` a sequence stops paying after
-    the first latent whose probability of an end is above 1/2, whatever comes later.
-    Source: Hansen et al. 2024 (TD-MPC2), equation 7; tdmpc2.py, ``_estimate_value``.
-    """
-
-    noise = 0
-
-    def __init__(self, model: LatentModel, gamma: float) -> None:
-        self.model, self.gamma = model, gamma
-        self.value_noise = (model.actions, model.critics.members)
-
-    def imagine(self, state: State, action: Tensor, noise: Tensor | None) -> tuple[State, Tensor, Tensor]:
-        """Next state, its reward and its discount, [N] each. action: [N, A]. noise: None."""
-        model, z = self.model, state[LATENT]
-        reward = model.numbers.mean(model.reward(torch.cat([z, action], -1)))
-        z = model.next(z, action)
-        discount = torch.full_like(reward, self.gamma)
-        if model.end is not None:  # A discount multiplies all that follows, so that an end stays one.
-            discount = torch.where(model.end(z).squeeze(-1) > 0.0, 0.0, discount)
-        return {LATENT: z}, reward, discount
-
-    def drawn_value(self, state: State, own: Tensor, shared: Tensor) -> Tensor:
-        """Mean [N] of two critics at an action of the prior. own: uniform [N, A]; shared: uniform [N, critics]."""
-        model, z = self.model, state[LATENT]
-        action, _ = model.act(z, own)
-        values = model.values(z, action, model.critics)
-        return values.transpose(0, 1).gather(1, pair(shared)).mean(-1)

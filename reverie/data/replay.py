@@ -244,12 +244,15 @@ class Replay:
     def _closing(self, ids: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """Mask [n] of windows whose one learned row closes an episode: it has no action, and no loss.
 
+        Of a selector that is `whole`, windows any of whose learned rows does.
         Source: the replays of DQN and its children hold transitions, of which none begins at an episode's end.
         """
-        if self.sequence.learn > 1:
+        learn, capacity = self.sequence.learn, self.rows_per_stream
+        if learn > 1 and not self.selector.whole:
             return np.zeros(len(ids), bool)
-        slots = ids * self.rows_per_stream + (starts + self.sequence.context) % self.rows_per_stream
-        return self._rings.read_one("is_last", slots)
+        rows = starts[:, None] + self.sequence.context + np.arange(learn)
+        slots = ids[:, None] * capacity + rows % capacity
+        return np.asarray(self._rings.read_one("is_last", slots.reshape(-1)).reshape(-1, learn).any(1))
 
     def _check(self, ids: np.ndarray, indices: np.ndarray, rows: Rows) -> None:
         self._rings.check(rows, len(ids))
@@ -274,9 +277,13 @@ class Replay:
         self._rings.data["is_last"][slot] = True
         self._ended[stream] = True
         self.selector.close(stream, index)
-        start = index - self.sequence.context
-        if self.sequence.length == self.sequence.context + 1 and start >= 0 and start % self.sequence.period == 0:
-            self.selector.void(np.array([stream]), np.array([start]))
+        sequence = self.sequence
+        start = index + 1 - sequence.length
+        learned = not sequence.lookahead and (sequence.learn == 1 or self.selector.whole)
+        if learned and start >= 0 and start % sequence.period == 0:
+            window = np.array([stream]), np.array([start])
+            if not self.selector.is_void(*window).any():
+                self.selector.void(*window)
 
     # Reading
 

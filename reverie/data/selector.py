@@ -6,8 +6,8 @@ happen in order of time within a stream, so the legal windows of a stream are al
 
     window number   start // period        low[stream] <= number < high[stream]
 
-Some of these may be *void*: their one learned row is the closing row of an episode, which has no action and no loss.
-They are never drawn.
+Some of these may be *void*: their one learned row is the closing row of an episode, which has no action and no loss;
+or, of a selector that is `whole`, any of their learned rows is. They are never drawn.
 """
 
 from __future__ import annotations
@@ -70,6 +70,8 @@ class Selector(ABC):
 
     takes_priorities: ClassVar[bool] = False
     """whether priorities, those of actors included, change what is drawn"""
+    whole: bool = False
+    """whether only windows are drawn in which every learned row has an action, so that they lie within one episode"""
     layout: Layout
     low: np.ndarray
     high: np.ndarray

@@ -135,17 +135,21 @@ class Recency(Uniform):
 
 @dataclass(frozen=True)
 class PrioritisedConfig(SelectorConfig):
-    """Settings of `Prioritised`. alpha: exponent of priorities; 0 is uniform. floor: least priority of a window."""
+    """Settings of `Prioritised`. alpha: exponent of priorities; 0 is uniform. floor: least priority of a window.
+
+    whole: draw only windows of one episode, see `Prioritised`.
+    """
 
     alpha: float = 0.6
     floor: float = 1e-6
+    whole: bool = False
 
     def __post_init__(self) -> None:
         self.make()
 
     def make(self) -> Selector:
         """A selector with these settings. Raises ValueError as `Prioritised` does."""
-        return Prioritised(self.alpha, self.floor)
+        return Prioritised(self.alpha, self.floor, self.whole)
 
 
 class Prioritised(Selector):
@@ -154,18 +158,21 @@ class Prioritised(Selector):
     alpha: 0 is uniform. floor: smallest priority, so that every window can be drawn. A new window gets the actor's
     priority if one is given, else the largest priority seen so far (1 before any), so that it is soon replayed.
     Importance weights are the learner's: (N P(i))^-beta up to a factor that normalising by the largest removes.
+    whole: windows in which a learned row closes an episode have no priority and are never drawn; nothing is learned
+    from an episode of fewer rows with an action than a window learns.
 
-    Source: Schaul et al. 2016, "Prioritized Experience Replay", equation 1 and algorithm 1.
+    Source: Schaul et al. 2016, "Prioritized Experience Replay", equation 1 and algorithm 1; whole: the code of Hansen
+    et al. 2022 (TD-MPC), algorithm/helper.py, ``ReplayBuffer``.
     Differs from the paper in: draws are independent, not one per equal share of the total.
     Raises ValueError for alpha < 0, floor <= 0, or priorities that are negative or not finite.
     """
 
     takes_priorities = True
 
-    def __init__(self, alpha: float = 0.6, floor: float = 1e-6) -> None:
+    def __init__(self, alpha: float = 0.6, floor: float = 1e-6, whole: bool = False) -> None:
         if alpha < 0.0 or floor <= 0.0:
             raise ValueError(f"expected alpha >= 0 and floor > 0, got {alpha} and {floor}")
-        self.alpha, self.floor = alpha, floor
+        self.alpha, self.floor, self.whole = alpha, floor, whole
 
     def bind(self, layout: Layout) -> None:
         """One leaf per stream and window number modulo the windows that fit."""

@@ -1,12 +1,16 @@
-"""TD-MPC2's encoders: vectors through normed layers, or one image, shifted at random, through a few convolutions.
+"""Encoders of TD-MPC and TD-MPC2: vectors through a few layers, or one image, shifted at random, through convolutions.
 
 ::
 
-    vectors   concatenated -> normed layers -> normed layer with SimNorm                                  L numbers
-    image     shifted -> [-0.5, 0.5] -> conv 7/2, 5/2, 3/2, 3/1, ReLU between -> SimNorm       32 * 4 * 4 of 64x64
+                     TD-MPC                                          TD-MPC2
+    vectors          layer -> ELU -> layer                           normed layers -> normed layer with SimNorm
+    image            x / 255                                         x / 255 - 1/2
+    convolutions     7/2, 5/2, 3/2, 3/2, ReLU after each             7/2, 5/2, 3/2, 3/1, ReLU between
+    after them       layer                                           SimNorm
 
-Source: Hansen et al. 2024 (TD-MPC2) and its code, common/layers.py (`enc`, `conv`, `ShiftAug`); Kostrikov et al. 2020
-and Yarats et al. 2021 (DrQ, DrQ-v2) for the shifts.
+Source: Hansen et al. 2022 (TD-MPC), appendix on the architecture, and its code, algorithm/helper.py (`enc`,
+`RandomShiftsAug`); Hansen et al. 2024 (TD-MPC2) and its code, common/layers.py (`enc`, `conv`, `ShiftAug`); Kostrikov
+et al. 2020 and Yarats et al. 2021 (DrQ, DrQ-v2) for the shifts.
 """
 
 from __future__ import annotations
@@ -21,8 +25,8 @@ from torch import Tensor, nn
 from reverie.nets.encoders import is_image, pixels, vector, vector_size
 from reverie.nets.normed import normed_mlp, simnorm
 
-LEAST_SIDE = 39
-"""pixels that leave one after the four convolutions"""
+Convolution = tuple[int, int]
+"""kernel and stride"""
 
 
 def random_shift(image: Tensor, u: Tensor, pad: int) -> Tensor:
@@ -40,13 +44,119 @@ def random_shift(image: Tensor, u: Tensor, pad: int) -> Tensor:
 
 
 class LatentEncoder(nn.Module):
-    """Observations, images stacked already, to latents [..., outputs] whose groups are distributions.
+    """Observations, images stacked already, to latents [..., outputs].
 
-    observation: vectors, indices, or one image. units, layers: of the encoder of vectors, max(layers - 1, 1) hidden
-    layers. latent: numbers in a latent of vectors; an image gives as many as the convolutions leave. channels: of each
-    convolution. pad: pixels by which images are shifted at most (0: never). group: of SimNorm.
-    Raises ValueError for images beside anything else, and for images under 39 pixels a side.
+    observation: vectors, indices, or one image. pad: pixels by which images are shifted at most (0: never).
+    Raises ValueError for images beside anything else, and for images that the convolutions leave nothing of.
     """
+
+    convolutions: tuple[Convolution, ...]
+    body: nn.Module
+    """from vectors [N, I], or from pixels as `seen` prepares them"""
+    outputs: int
+
+    def __init__(self, observation: Mapping[str, spaces.Space], pad: int) -> None:
+        super().__init__()
+        self.spaces, self.pad = dict(observation), pad
+        images = [key for key, space in observation.items() if is_image(space)]
+        self.image = images[0] if images else ""
+        self.noise = 2 if images and pad else 0
+        """uniform numbers per row that `forward` takes to shift it"""
+        if not images:
+            self.inputs = sum(vector_size(space) for space in observation.values())
+            return
+        if len(observation) > 1:
+            raise ValueError(f"this agent sees one image or vectors, not several images or both, got {[*observation]}")
+        height, width, self.inputs = observation[self.image].shape or ()
+        if min(height, width) < (least := self.least_side()):
+            raise ValueError(f"images need both sides >= {least} for this agent's encoder, got {height}x{width}")
+        self.left = self._left(height) * self._left(width)
+        """pixels that the convolutions leave of an image"""
+
+    def convolve(self, stack: int, channels: int, last_act: bool) -> list[nn.Module]:
+        """Convolutions of so many channels each, ReLU between them and, if wanted, after the last; flat in the end."""
+        layers: list[nn.Module] = []
+        inputs = stack * self.inputs
+        for kernel, stride in self.convolutions:
+            layers += [nn.Conv2d(inputs, channels, kernel, stride), nn.ReLU()]
+            inputs = channels
+        return [*(layers if last_act else layers[:-1]), nn.Flatten()]
+
+    def seen(self, image: Tensor) -> Tensor:
+        """Pixels [N, C, H, W] as the convolutions read them, of uint8 [N, H, W, C]."""
+        return pixels(image)
+
+    def normed(self, z: Tensor) -> Tensor:
+        """Latents float32 of what the body made of images."""
+        return z.float()
+
+    def forward(self, obs: Mapping[str, Tensor], u: Tensor | None) -> Tensor:
+        """Latents float32 [*lead, outputs] of observations key -> [*lead, ...].
+
+        u: uniform [*lead, noise] by which images are shifted; None: they are not.
+        """
+        if not self.image:
+            return self.body(torch.cat([vector(space, obs[key]) for key, space in self.spaces.items()], -1)).float()
+        image = obs[self.image]
+        lead, image = image.shape[:-3], image.flatten(0, -4)
+        if self.noise and u is not None:
+            image = random_shift(image, u.reshape(-1, 2), self.pad)
+        return self.normed(self.body(self.seen(image))).unflatten(0, lead)
+
+    @classmethod
+    def least_side(cls) -> int:
+        """Pixels that leave one after the convolutions."""
+        side = 1
+        for kernel, stride in reversed(cls.convolutions):
+            side = (side - 1) * stride + kernel
+        return side
+
+    @classmethod
+    def _left(cls, side: int) -> int:
+        """Pixels of a side that the convolutions leave."""
+        for kernel, stride in cls.convolutions:
+            side = (side - kernel) // stride + 1
+        return side
+
+
+class PlainEncoder(LatentEncoder):
+    """TD-MPC's: a hidden layer for vectors, convolutions and a layer for an image. First weights: `orthogonal_`.
+
+    units: of the hidden layer. latent: numbers in a latent. channels: of each convolution.
+    """
+
+    convolutions = ((7, 2), (5, 2), (3, 2), (3, 2))
+
+    def __init__(
+        self,
+        observation: Mapping[str, spaces.Space],
+        stack: int,
+        units: int,
+        latent: int,
+        channels: int,
+        pad: int,
+    ) -> None:
+        super().__init__(observation, pad)
+        self.outputs = latent
+        if self.image:
+            self.body = nn.Sequential(*self.convolve(stack, channels, True), nn.Linear(channels * self.left, latent))
+        else:
+            self.body = nn.Sequential(nn.Linear(self.inputs, units), nn.ELU(), nn.Linear(units, latent))
+        orthogonal_(self)
+
+    def seen(self, image: Tensor) -> Tensor:
+        """Pixels in [0, 1]."""
+        return image.movedim(-1, -3).float().mul_(1 / 255)
+
+
+class SimplicialEncoder(LatentEncoder):
+    """TD-MPC2's: latents whose groups are distributions.
+
+    units, layers: of the encoder of vectors, max(layers - 1, 1) hidden layers. latent: numbers in a latent of vectors;
+    an image gives as many as the convolutions leave. channels: of each convolution. group: of SimNorm.
+    """
+
+    convolutions = ((7, 2), (5, 2), (3, 2), (3, 1))
 
     def __init__(
         self,
@@ -59,43 +169,28 @@ class LatentEncoder(nn.Module):
         pad: int,
         group: int,
     ) -> None:
-        super().__init__()
-        self.spaces, self.pad, self.group = dict(observation), pad, group
-        images = [key for key, space in observation.items() if is_image(space)]
-        self.image = images[0] if images else ""
-        self.noise = 2 if images and pad else 0
-        """uniform numbers per row that `forward` takes"""
-        if not images:
-            inputs = sum(vector_size(space) for space in observation.values())
+        super().__init__(observation, pad)
+        self.group = group
+        if self.image:
+            self.body = nn.Sequential(*self.convolve(stack, channels, False))
+            self.outputs = channels * self.left
+        else:
             act = partial(simnorm, group=group)
-            self.body = normed_mlp(inputs, [units] * max(layers - 1, 1), latent, act)
+            self.body = normed_mlp(self.inputs, [units] * max(layers - 1, 1), latent, act)
             self.outputs = latent
-            return
-        if len(observation) > 1:
-            raise ValueError(f"TD-MPC2 sees one image or vectors, not several images or both, got {list(observation)}")
-        height, width, colours = observation[self.image].shape or ()
-        if min(height, width) < LEAST_SIDE:
-            raise ValueError(f"images need both sides >= {LEAST_SIDE} for TD-MPC2's encoder, got {height}x{width}")
-        c = channels
-        self.body = nn.Sequential(
-            *(nn.Conv2d(stack * colours, c, 7, 2), nn.ReLU(), nn.Conv2d(c, c, 5, 2), nn.ReLU()),
-            *(nn.Conv2d(c, c, 3, 2), nn.ReLU(), nn.Conv2d(c, c, 3, 1), nn.Flatten()),
-        )
-        self.outputs = c * _left(height) * _left(width)
 
-    def forward(self, obs: Mapping[str, Tensor], u: Tensor) -> Tensor:
-        """Latents float32 [*lead, outputs] of observations key -> [*lead, ...]. u: uniform [*lead, noise]."""
-        if not self.image:
-            return self.body(torch.cat([vector(space, obs[key]) for key, space in self.spaces.items()], -1)).float()
-        image = obs[self.image]
-        lead, image = image.shape[:-3], image.flatten(0, -4)
-        if self.noise:
-            image = random_shift(image, u.reshape(-1, 2), self.pad)
-        return simnorm(self.body(pixels(image)), self.group).unflatten(0, lead)
+    def normed(self, z: Tensor) -> Tensor:
+        """Groups of numbers that sum to one."""
+        return simnorm(z, self.group)
 
 
-def _left(side: int) -> int:
-    """Pixels of a side that the convolutions leave."""
-    for kernel, stride in ((7, 2), (5, 2), (3, 2), (3, 1)):
-        side = (side - kernel) // stride + 1
-    return side
+def orthogonal_(module: nn.Module) -> None:
+    """First weights in place: orthogonal, of gain 1 for layers and sqrt(2) for convolutions; biases of zero.
+
+    Source: Hansen et al. 2022 (TD-MPC), its code, algorithm/helper.py, ``orthogonal_init``.
+    """
+    for child in module.modules():
+        if isinstance(child, nn.Linear | nn.Conv2d):
+            nn.init.orthogonal_(child.weight, 2**0.5 if isinstance(child, nn.Conv2d) else 1.0)
+            if child.bias is not None:
+                nn.init.zeros_(child.bias)

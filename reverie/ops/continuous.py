@@ -72,6 +72,16 @@ def normal_sample(mean: Tensor, std: Tensor | float, u: Tensor) -> Tensor:
     return full(mean) + (full(std) if isinstance(std, Tensor) else std) * _gauss(full(u))
 
 
+def clipped_normal_sample(mean: Tensor, std: Tensor | float, u: Tensor, clip: float) -> Tensor:
+    """mean + clip(std Phi^-1(u), +-clip), clipped to +-(1 - 1e-6) with the gradient of the unclipped sample.
+
+    mean: [...] in [-1, 1]. std: 0 or more. u: [...], uniform in (0, 1). The gradient with respect to the mean is 1.
+    Source: Yarats et al. 2021 (DrQ-v2), its code (``TruncatedNormal``), which Hansen et al. 2022 (TD-MPC) use.
+    """
+    mean = full(mean)
+    return _inside(mean + (std * _gauss(full(u))).clamp(-clip, clip))
+
+
 def normal_entropy(std: Tensor) -> Tensor:
     """log std + log(2 pi e) / 2, elementwise, nats."""
     return full(std).log() + (_HALF_LOG_2PI + 0.5)

@@ -12,6 +12,7 @@ from reverie.ops.categorical import (
     unimix_logits,
 )
 from reverie.ops.continuous import (
+    clipped_normal_sample,
     normal_entropy,
     normal_kl,
     normal_log_prob,
@@ -33,6 +34,7 @@ __all__ = [
     "categorical_entropy",
     "categorical_kl",
     "categorical_log_prob",
+    "clipped_normal_sample",
     "normal_entropy",
     "normal_kl",
     "normal_log_prob",

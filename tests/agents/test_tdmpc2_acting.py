@@ -12,10 +12,11 @@ from gymnasium import spaces
 from torch import Tensor
 
 from reverie.agents.agent import Decision, Seat, Tape
+from reverie.agents.latent_policy import LATENT, Foresight
 from reverie.agents.plan import Plan, PlanConfig, imagined_returns, plan
 from reverie.agents.policy import Policy
 from reverie.agents.tdmpc2 import TDMPC2, TDMPC2Config, TDMPC2Learner
-from reverie.agents.tdmpc2_model import LATENT, Foresight, pair
+from reverie.agents.tdmpc2_model import pair
 from reverie.nets.outputs import TwoHot
 from tests.agents.test_tdmpc2 import CONFIG, IMAGE, VECTOR, batch, disturb, make
 

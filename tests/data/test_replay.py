@@ -487,6 +487,31 @@ def test_a_closing_row_is_never_the_one_learned_row(kind: str, context: int) -> 
     assert wider.sample(20 if kind == "fifo" else 500).rows["is_last"][context].any()
 
 
+@pytest.mark.parametrize(("context", "lookahead"), [(0, 1), (2, 1), (1, 0)])
+def test_windows_of_one_episode_only(context: int, lookahead: int) -> None:
+    """Of a selector that is whole: every learned row has an action; every such window is drawn, and no other."""
+    shape = dict(streams=2, context=context, learn=3, lookahead=lookahead, period=1, spare=60, stored=False)
+    _, model = build({**shape, "kind": "prioritised"})
+    capacity = 2 * model.capacity
+    replay = Replay(SPEC, model.sequence, 2, None, Prioritised(0.6, whole=True), 0, capacity=capacity)
+    for _ in range(50):
+        add(replay, model, [0, 1], [0.5, 0.7])
+    replay.truncate(0)
+    model.source.truncate(0)
+
+    def whole(stream: int, start: int) -> bool:
+        return not any(model.source.last[stream][start + context : start + context + 3])
+
+    legal = model.legal()
+    expected = sorted(window for window in legal if whole(*window))
+    assert 5 < len(expected) < len(legal) - 5
+    assert replay.selector.voids == len(legal) - len(expected)
+    every = np.array(legal)
+    replay.selector.update(every[:, 0], every[:, 1], np.full(len(legal), 9.0))
+    streams, starts = split_keys(replay.sample(3000).keys.numpy())
+    assert sorted(set(zip(streams.tolist(), starts.tolist(), strict=True))) == expected
+
+
 @pytest.mark.parametrize(("kind", "context"), [("ends", 1), ("ongoing", 1), ("episodes", 0)])
 def test_an_episode_that_is_void_as_a_whole_is_not_drawn(kind: str, context: int) -> None:
     """Its only window is; the replay says so, and takes up the next episode that has more."""

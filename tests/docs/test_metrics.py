@@ -43,20 +43,21 @@ ELSEWHERE = {
     TWO_TASKS: "toy/catch,odd_tasks:Hundred",
     "planet": "toy_control:Point",
     "apex-dpg": "toy_control:Point",
+    "tdmpc": "Pendulum-v1",
     "tdmpc2": "Pendulum-v1",
 }
 """Where agents run that cannot play Catch."""
 END_TO_END = {"replay.window.period": SMALL["replay.window.learn"]}
+SEARCH = {
+    "agent.plan.iterations": 1,
+    "agent.plan.candidates": 6,
+    "agent.plan.elites": 2,
+    "agent.plan.policy_candidates": 2,
+}
 SETTINGS: dict[str, dict[str, Any]] = {
     "planet": {"agent.overshooting": 1, "agent.plan.iterations": 1, "agent.plan.candidates": 4, "agent.plan.elites": 2},
-    "tdmpc2": {
-        "replay.selector": "uniform",
-        "agent.episodic": True,
-        "agent.plan.iterations": 1,
-        "agent.plan.candidates": 6,
-        "agent.plan.elites": 2,
-        "agent.plan.policy_candidates": 2,
-    },
+    "tdmpc": SEARCH,
+    "tdmpc2": {"replay.selector": "uniform", "agent.episodic": True, **SEARCH},
     "a2c": END_TO_END,
     "a3c": {**END_TO_END, "run.prefill": 0, "run.train_ratio": None, "agent.workers": 2, "replay.batch": 1},
     "impala": {**END_TO_END, "agent.popart": True},

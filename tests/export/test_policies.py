@@ -30,6 +30,10 @@ EACH: dict[str, tuple[str, dict[str, Any]]] = {
     "a3c": ("CartPole-v1", {"agent__core": "lstm", "agent__evaluation": "sample"}),
     "impala": ("toy/catch", {"agent__core": "lstm", "agent__evaluation": "sample"}),
     "planet": ("Pendulum-v1", {}),
+    "tdmpc": (
+        "Pendulum-v1",
+        {"agent__encoder_units": 8, "agent__latent": 4, "agent__plan__policy_candidates": 3},
+    ),
     "tdmpc2": (
         "Pendulum-v1",
         {

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from torch import nn
 from torch.nn import functional as F
 
-from reverie.nets.latent_encoder import LatentEncoder, random_shift
+from reverie.nets.latent_encoder import SimplicialEncoder, random_shift
 from reverie.nets.normed import NormedEnsemble, NormedLinear, normed_mlp, simnorm
 
 
@@ -105,7 +105,7 @@ def test_shifts_are_cuts_out_of_a_padded_image() -> None:
 def test_the_encoder_of_images() -> None:
     """64x64 leave 29, 13, 6 and 4 pixels a side: 512 numbers with 32 channels; each row has a shift of its own."""
     box = spaces.Box(0, 255, (64, 64, 3), np.uint8)
-    encoder = LatentEncoder({"image": box}, 3, 8, 2, 16, 32, 3, 8)
+    encoder = SimplicialEncoder({"image": box}, 3, 8, 2, 16, 32, 3, 8)
     assert (encoder.outputs, encoder.noise) == (512, 2)
     assert [encoder.body[i].weight.shape[:2] for i in (0, 2, 4, 6)] == [(32, 9), (32, 32), (32, 32), (32, 32)]
     image = torch.randint(0, 256, (2, 1, 64, 64, 9), generator=seeded(), dtype=torch.uint8)
@@ -115,15 +115,15 @@ def test_the_encoder_of_images() -> None:
     expected = simnorm(encoder.body(moved.permute(0, 3, 1, 2).float() / 255 - 0.5))
     torch.testing.assert_close(found[:, 0], expected)
     vectors = {"a": spaces.Box(-1, 1, (2,), np.float32), "b": spaces.Discrete(3)}
-    layers = LatentEncoder(vectors, 3, 8, 3, 16, 32, 3, 8)
+    layers = SimplicialEncoder(vectors, 3, 8, 3, 16, 32, 3, 8)
     assert [tuple(layer.linear.weight.shape) for layer in layers.body] == [(8, 5), (8, 8), (16, 8)]
     assert layers.noise == 0
 
 
 def test_what_the_encoder_cannot_see_is_refused() -> None:
     small, big = (spaces.Box(0, 255, (side, 64, 3), np.uint8) for side in (38, 39))
-    with pytest.raises(ValueError, match="both sides >= 39 for TD-MPC2's encoder, got 38x64"):
-        LatentEncoder({"image": small}, 1, 8, 2, 16, 8, 3, 8)
-    assert LatentEncoder({"image": big}, 1, 8, 2, 16, 8, 0, 8).outputs == 8 * 1 * 4
+    with pytest.raises(ValueError, match="both sides >= 39 for this agent's encoder, got 38x64"):
+        SimplicialEncoder({"image": small}, 1, 8, 2, 16, 8, 3, 8)
+    assert SimplicialEncoder({"image": big}, 1, 8, 2, 16, 8, 0, 8).outputs == 8 * 1 * 4
     with pytest.raises(ValueError, match="one image or vectors, not several images or both"):
-        LatentEncoder({"image": big, "v": spaces.Discrete(2)}, 1, 8, 2, 16, 8, 3, 8)
+        SimplicialEncoder({"image": big, "v": spaces.Discrete(2)}, 1, 8, 2, 16, 8, 3, 8)

@@ -416,6 +416,15 @@ def everything(logits: Tensor, other: Tensor, u: Tensor) -> list[Tensor]:
     ]
 
 
+def test_noise_is_cut_off_before_it_is_added_and_the_sum_at_the_bounds():
+    """0.2 + 0.1 and 0.2 - 0.3; 0.9 + 0.3 is beyond 1. The mean keeps its gradient there too."""
+    mean, u = torch.tensor([0.2, 0.2, 0.9]).double(), torch.tensor([0.5 + 0.341344746, 1e-9, 0.999]).double()
+    sample = D.clipped_normal_sample(mean, 0.1, u, 0.3)
+    torch.testing.assert_close(sample, torch.tensor([0.3, -0.1, 1 - 1e-6]).double())
+    torch.testing.assert_close(D.clipped_normal_sample(mean, 0.1, u, 0.05)[0].item(), 0.25)
+    torch.testing.assert_close(gradient(lambda m: D.clipped_normal_sample(m, 0.1, u, 0.3).sum(), mean), 0 * mean + 1)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_computed_in_float32(dtype: torch.dtype):
     logits, other = (torch.randn(3, 4, 5, generator=seeded(k)).to(dtype) for k in (0, 1))

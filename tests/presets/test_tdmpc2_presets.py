@@ -1,4 +1,4 @@
-"""Presets of TD-MPC2: published numbers; and each of them builds, updates once, saves and loads."""
+"""Presets of TD-MPC and TD-MPC2: published numbers; and each of them builds, updates once, saves and loads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ from reverie.run.length import run_length
 BOX = spaces.Box(-1, 1, (2,), np.float32)
 IMAGE = EnvSpec("test", {"image": spaces.Box(0, 255, (64, 64, 3), np.uint8)}, BOX)
 VECTOR = EnvSpec("test", {"vector": spaces.Box(-1, 1, (4,), np.float32)}, BOX)
-SMALL = Size(encoder_units=8, units=8, latent=16, critics=2, channels=8)
+SMALL: dict[str, dict[str, Any]] = {
+    "tdmpc": {"encoder_units": 8, "units": 8, "latent": 6, "channels": 4},
+    "tdmpc2": {"size": Size(encoder_units=8, units=8, latent=16, critics=2, channels=8)},
+}
+HORIZON = {"tdmpc": 5, "tdmpc2": 3}
+EACH = [(agent, preset) for agent in SMALL for preset in presets_of(agent)]
 
 
 def rows(env: EnvSpec, time: int, width: int = 2, seed: int = 0) -> Batch:
@@ -39,21 +44,22 @@ def rows(env: EnvSpec, time: int, width: int = 2, seed: int = 0) -> Batch:
     return Batch(fields, None, torch.arange(width), torch.ones(width), torch.zeros(width))
 
 
-@pytest.mark.parametrize("preset", list(presets_of("tdmpc2")))
-def test_every_preset_builds_updates_once_saves_and_loads(preset: str) -> None:
-    env = IMAGE if preset == "dmc-vision" else VECTOR
-    config = make_config("tdmpc2", preset)
+@pytest.mark.parametrize(("agent", "preset"), EACH)
+def test_every_preset_builds_updates_once_saves_and_loads(agent: str, preset: str) -> None:
+    env = IMAGE if preset in ("dmc-vision", "cpu-control") else VECTOR
+    config = make_config(agent, preset)
     search = replace(config.agent.plan, candidates=8, elites=2, policy_candidates=2)
-    config = replace(config, agent=replace(config.agent, size=SMALL, plan=search))
+    config = replace(config, agent=replace(config.agent, plan=search, **SMALL[agent]))
     learner, other = (
         build_learner(
             replace(config, run=replace(config.run, seed=seed)), build_agent(config, env), torch.device("cpu")
         )
         for seed in (0, 1)
     )
-    assert learner.windows.learn == config.agent.plan.horizon == 3
+    horizon = HORIZON[agent]
+    assert learner.windows.learn == config.agent.plan.horizon == horizon
     time = learner.windows.length
-    assert time == (6 if env is IMAGE else 4)
+    assert time == horizon + (3 if env is IMAGE else 1)
     metrics = learner.update(rows(env, time)).metrics
     assert all(torch.isfinite(value) for value in metrics.values())
     other.restore(learner.save())
@@ -67,7 +73,7 @@ def test_every_preset_builds_updates_once_saves_and_loads(preset: str) -> None:
     assert all(torch.equal(value, twin[name]) for name, value in again.items())
 
 
-PUBLISHED: dict[str, Any] = {
+TDMPC2: dict[str, Any] = {
     # github.com/nicklashansen/tdmpc2, config.yaml, common/__init__.py, trainer/online_trainer.py
     "agent.size.encoder_units": 256,
     "agent.size.units": 512,
@@ -110,17 +116,88 @@ PUBLISHED: dict[str, Any] = {
 }
 
 
+TDMPC: dict[str, Any] = {
+    # github.com/nicklashansen/tdmpc, cfgs/default.yaml
+    "agent.encoder_units": 256,
+    "agent.units": 512,
+    "agent.latent": 50,
+    "agent.channels": 32,
+    "agent.stack": 3,
+    "agent.shift": 4,
+    "agent.gamma": 0.99,
+    "agent.rho": 0.5,
+    "agent.tau": 0.01,
+    "agent.target_every": 2,
+    "agent.consistency_scale": 2.0,
+    "agent.reward_scale": 0.5,
+    "agent.value_scale": 0.1,
+    "agent.prior_std": 0.05,
+    "agent.prior_clip": 0.3,
+    "agent.beta": 0.4,
+    "agent.opt.clip": 10.0,
+    "agent.anneal.over": 25_000,
+    "agent.anneal.first_horizon": 1,
+    "agent.anneal.first_std": 0.5,
+    "agent.plan.iterations": 6,
+    "agent.plan.candidates": 512 + 25,
+    "agent.plan.elites": 64,
+    "agent.plan.policy_candidates": 25,
+    "agent.plan.horizon": 5,
+    "agent.plan.temperature": 0.5,
+    "agent.plan.min_std": 0.05,
+    "agent.plan.max_std": 2.0,
+    "agent.plan.momentum": 0.1,
+    "replay.window.learn": 5,
+    "replay.selector.alpha": 0.6,
+    "replay.selector.whole": True,
+    "env.num_envs": 1,
+    "run.prefill": 5000,
+    "run.pretrain": 5000,
+}
+
+
 @pytest.mark.parametrize("preset", ["dmc-proprio", "dmc-vision"])
-def test_published_numbers(preset: str) -> None:
-    config = make_config("tdmpc2", preset)
-    for key, expected in PUBLISHED.items():
-        value: Any = config
-        for name in key.split("."):
-            value = getattr(value, name)
-        assert value == (pytest.approx(expected) if key == "agent.gamma" else expected), key
+@pytest.mark.parametrize("agent", ["tdmpc", "tdmpc2"])
+def test_published_numbers(agent: str, preset: str) -> None:
+    config = make_config(agent, preset)
+    for key, expected in {"tdmpc": TDMPC, "tdmpc2": TDMPC2}[agent].items():
+        assert at(config, key) == (pytest.approx(expected) if key == "agent.gamma" else expected), key
     assert config.env.protocol == preset
     # One update per env_step after as many as there were random ones.
     assert run_length(replace(config, run=replace(config.run, env_steps=10_000)), 2).learner_steps == 10_000
+
+
+def at(config: Any, key: str) -> Any:
+    """Value of a dotted key."""
+    for name in key.split("."):
+        config = getattr(config, name)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("preset", "id", "expected"),
+    [
+        ("dmc-proprio", "dmc/walker-walk", {"repeat": 2, "frames": 500_000, "batch": 512, "lr": 1e-3, "latent": 50}),
+        ("dmc-proprio", "dmc/cartpole-swingup", {"repeat": 8, "eval": 2500, "iterations": 6}),
+        ("dmc-proprio", "dmc/cheetah-run", {"repeat": 4, "eval": 5000}),
+        ("dmc-proprio", "dmc/humanoid-run", {"repeat": 2, "frames": 3_000_000, "iterations": 12, "latent": 100}),
+        ("dmc-proprio", "dmc/dog-run", {"repeat": 2, "frames": 5_000_000, "batch": 2048, "lr": 3e-4, "iterations": 8}),
+        ("dmc-vision", "dmc/cheetah-run", {"repeat": 4, "frames": 3_000_000, "batch": 256, "lr": 3e-4, "size": 84}),
+    ],
+)
+def test_published_numbers_of_tdmpc_by_task(preset: str, id: str, expected: dict[str, Any]) -> None:
+    config = make_config("tdmpc", preset, id)
+    keys = {
+        "frames": "run.frames",
+        "batch": "replay.batch",
+        "lr": "agent.opt.lr",
+        "iterations": "agent.plan.iterations",
+    }
+    keys |= {"latent": "agent.latent", "eval": "run.eval_every"}
+    found = {name: at(config, key) for name, key in keys.items()} | {"repeat": config.env.options["action_repeat"]}
+    found |= {"size": config.env.options.get("size")}
+    assert {name: found[name] for name in expected} == expected
+    assert config.agent.opt == config.agent.actor_opt
 
 
 def test_the_length_of_an_episode_is_looked_up() -> None:
@@ -128,3 +205,10 @@ def test_the_length_of_an_episode_is_looked_up() -> None:
     assert found == {"dmc/dog-run": 500, "Pendulum-v1": 200, "MountainCarContinuous-v0": 999, "a.b:C": 500}
     config = make_config("tdmpc2", "cpu", "Pendulum-v1")
     assert (config.agent.episode_length, config.agent.gamma, config.run.prefill) == (200, pytest.approx(0.975), 1000)
+
+
+def test_the_small_sizes_of_tdmpc_go_by_what_is_seen() -> None:
+    assert make_config("tdmpc", "cpu").agent == make_config("tdmpc", "cpu-continuous", "Pendulum-v1").agent
+    assert make_config("tdmpc").env.id == "Pendulum-v1"
+    pictures = make_config("tdmpc", "cpu-control")
+    assert (pictures.env.id, pictures.agent.shift, pictures.agent.channels) == ("dmc/cartpole-swingup", 3, 16)

@@ -36,6 +36,12 @@ RUN: dict[str, Any] = {
     "run.eval_episodes": 3,
     "run.eval_envs": 2,
 }
+SEARCH: dict[str, Any] = {
+    "agent.plan.candidates": 10,
+    "agent.plan.elites": 4,
+    "agent.plan.policy_candidates": 2,
+    "run.eval_limit": 12,
+}
 KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "dqn": (
         "dqn",
@@ -92,6 +98,19 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "Pendulum-v1",
         {"agent.actor_units": [5], "agent.critic_units": [6], "agent.target_every": 7, "run.train_ratio": 1.0},
     ),
+    "tdmpc": (
+        "tdmpc",
+        "Pendulum-v1",
+        {
+            "agent.units": 8,
+            "agent.latent": 6,
+            "agent.encoder_units": 8,
+            "agent.anneal.over": 30,
+            "replay.window.learn": 3,
+            "run.train_ratio": 4.0,
+            **SEARCH,
+        },
+    ),
     "tdmpc2": (
         "tdmpc2",
         "Pendulum-v1",
@@ -99,18 +118,15 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
             "agent.size.units": 8,
             "agent.size.latent": 8,
             "agent.size.encoder_units": 8,
-            "agent.plan.candidates": 10,
-            "agent.plan.elites": 4,
-            "agent.plan.policy_candidates": 2,
-            "run.eval_limit": 12,
             "run.train_ratio": 4.0,
+            **SEARCH,
         },
     ),
 }
 
 
 def preset(agent: str) -> str:
-    return "cpu" if agent in ("apex-dpg", "tdmpc2") else "cpu-toy"
+    return "cpu" if agent in ("apex-dpg", "tdmpc", "tdmpc2") else "cpu-toy"
 
 
 def settings(kind: str) -> dict[str, Any]:
