@@ -44,6 +44,7 @@ EACH: dict[str, tuple[str, dict[str, Any]]] = {
     "dreamerv3-2023": ("toy/catch", {}),
     "dreamerv3": ("Pendulum-v1", {}),
     "dreamerpro": ("toy/catch", {"spread": 0.5}),
+    "repo": ("Pendulum-v1", {}),
     "r2dreamer": ("toy/catch", {}),
     "harmonydream": ("toy/catch", {"spread": 0.5}),
     "plan2explore": ("toy/catch", {"spread": 0.5, "agent__ensemble__units": 8}),

@@ -1,6 +1,7 @@
-"""Presets of PlaNet and Dreamer V1: published numbers; and each of them builds, updates once, saves and loads."""
+"""Presets of PlaNet, Dreamer V1 and RePo: published numbers; and each of them builds, updates once, saves and loads."""
 
 import dataclasses
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from reverie.presets.planet import REPEATS
 from reverie.run.build import build_agent, build_learner
 from tests.agents.test_dreamerv2 import batch
 
-AGENTS = ("planet", "dreamerv1")
+AGENTS = ("planet", "dreamerv1", "repo")
 EACH = [(agent, preset) for agent in AGENTS for preset in presets_of(agent)]
 IMAGE = {"image": spaces.Box(0, 255, (64, 64, 3), np.uint8)}
 VECTOR = {"vector": spaces.Box(-1, 1, (4,), np.float32)}
@@ -26,7 +27,7 @@ BOX, DISCRETE = spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(3)
 def spec(agent: str, preset: str) -> EnvSpec:
     """An environment of the kind that a preset is for."""
     seen = VECTOR if preset in ("cpu-vectors", "cpu-continuous") or (agent, preset) == ("planet", "cpu") else IMAGE
-    discrete = agent == "dreamerv1" and preset in ("cpu", "cpu-toy", "cpu-pixels", "cpu-vectors", "atari")
+    discrete = agent != "planet" and preset in ("cpu", "cpu-toy", "cpu-pixels", "cpu-vectors", "atari")
     return EnvSpec("test", seen, DISCRETE if discrete else BOX)
 
 
@@ -122,6 +123,51 @@ PUBLISHED: dict[tuple[str, str], dict[str, Any]] = {
         "agent.explore.least": 0.1,
         "env.options": {"grayscale": False, "life_loss": True},
         "run.train_ratio": 100 * 50 * 50 / (1000 / 4),
+    },
+    # Zhu et al. 2023 as released: github.com/zchuning/repo, experiments/train_repo.py and algorithms/repo
+    ("repo", "dmc-vision"): {
+        "agent.encoder.depth": 32,
+        "agent.encoder.act": "relu",
+        "agent.rssm.deter": 200,
+        "agent.rssm.hidden": 200,
+        "agent.rssm.stoch": 30,
+        "agent.rssm.act": "elu",
+        "agent.rssm.std": "softplus",
+        "agent.rssm.cell": "reset_after",
+        "agent.reward.layers": 3,
+        "agent.reward.units": 200,
+        "agent.critic.layers": 3,
+        "agent.critic.units": 200,
+        "agent.actor.layers": 4,
+        "agent.actor.units": 200,
+        "agent.init_std": math.log(2),  # softplus^-1 of it is 0
+        "agent.min_std": 0.1,
+        "agent.samples": 100,
+        "agent.target_kl": 3.0,
+        "agent.beta_start": 1e-5,
+        "agent.beta_opt.lr": 1e-4,
+        "agent.beta_opt.clip": math.inf,
+        "agent.kl_balance": 5 / (1 + 5),
+        "agent.kl_free": 0.0,
+        "agent.grad_heads": ("reward", "discount"),
+        "agent.predict_discount": False,
+        "agent.gamma": 0.99,
+        "agent.lam": 0.95,
+        "agent.horizon": 15 - 1,
+        "agent.entropy": 3e-4,
+        "agent.explore.amount": 0.0,
+        "agent.model_opt.lr": 3e-4,
+        "agent.actor_opt.lr": 8e-5,
+        "agent.critic_opt.lr": 8e-5,
+        "agent.model_opt.eps": 1e-8,
+        "agent.model_opt.clip": 100.0,
+        "agent.model_opt.shrink": 0.0,
+        "replay.batch": 50,
+        "replay.window.learn": 50,
+        "run.frames": 2 * (500_000 + 5000),
+        "run.prefill": 5000,
+        "run.pretrain": 100,
+        "run.train_ratio": 100 * 50 * 50 / 500,
     },
     # Hafner et al. 2019 as released: github.com/google-research/planet, configs.py, tasks.py
     ("planet", "dmc-vision"): {
