@@ -123,7 +123,7 @@ class RePoBehaviour(DreamerV1Behaviour):
     """Dreamer V1's, in which all states of a dream weigh the same."""
 
     def weights(self, dream: Dream) -> Tensor:
-        """Probability of still being in the episode at s_i, [H+1, N], without gamma^(i-1); 1 without a discount head."""
+        """Chance of still being in the episode at s_i, [H+1, N], without gamma^(i-1): 1 without a discount head."""
         gamma = self.learner.model.gamma
         return trajectory_weights(torch.cat([dream.discount[:1], dream.discount[1:] / gamma]))
 
