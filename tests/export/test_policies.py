@@ -45,6 +45,10 @@ EACH: dict[str, tuple[str, dict[str, Any]]] = {
     "dreamerv3": ("Pendulum-v1", {}),
     "dreamerpro": ("toy/catch", {"spread": 0.5}),
     "repo": ("Pendulum-v1", {}),
+    "denoised": (
+        "Pendulum-v1",
+        {"agent__y__deter": 4, "agent__y__stoch": 2, "agent__z__deter": 4, "agent__z__stoch": 2},
+    ),
     "r2dreamer": ("toy/catch", {}),
     "harmonydream": ("toy/catch", {"spread": 0.5}),
     "plan2explore": ("toy/catch", {"spread": 0.5, "agent__ensemble__units": 8}),

@@ -54,6 +54,7 @@ def test_spaces_tell_the_kind(shape: tuple[int, ...], kind: str) -> None:
         "impala",
         "dreamerv1",
         "repo",
+        "denoised",
         "dreamerv2",
         "harmonydream",
     ],
@@ -64,7 +65,7 @@ def test_cpu_is_the_preset_of_the_kind(agent: str) -> None:
         "cpu-toy": {"shape": (12, 12, 1), "kind": "image"},
         "cpu-vectors": {"shape": (5,)},
     }
-    if agent in ("dreamerv1", "repo", "dreamerv2", "harmonydream"):
+    if agent in ("dreamerv1", "repo", "denoised", "dreamerv2", "harmonydream"):
         kinds["cpu-continuous"] = {"shape": (5,), "continuous": True}
     seen = []
     for preset, options in kinds.items():
