@@ -57,6 +57,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "agent.plan.elites": 2,
         "agent.plan.policy_candidates": 2,
     },
+    "denoised": {"agent.z.deter": 4, "agent.z.stoch": 2},
     "a2c": END_TO_END,
     "impala": {**END_TO_END, "agent.popart": True},
 }
