@@ -48,8 +48,9 @@ class RePoConfig(DreamerV1Config):
     """Dreamer V1's settings under a constraint; defaults are those of RePo's code.
 
     target_kl: nats per row that the KL is held to. beta_start: first weight of the KL, which is learned from there.
-    beta_opt: optimiser of that weight's logarithm. kl_free: must be 0. balance: must be ``fixed``, the constraint is
-    what weighs the KL. observation_scale: of the probe, which shapes nothing unless ``decoder`` is in grad_heads.
+    beta_opt: optimiser of that weight's logarithm. kl_scale: multiplies that weight. kl_free: must be 0.
+    balance: must be ``fixed``, the constraint is what weighs the KL. observation_scale: of the probe, which shapes
+    nothing unless ``decoder`` is in grad_heads.
     """
 
     target_kl: float = 3.0
