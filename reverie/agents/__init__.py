@@ -134,6 +134,16 @@ AGENTS: dict[str, Entry] = {
         paper="Deng et al. 2022, arXiv 2110.14565",
         summary="DreamerV2 without a decoder: prototypes, Sinkhorn, a slow encoder, pictures moved by a few pixels",
     ),
+    "repo": Entry(
+        path="reverie.agents.repo:RePo",
+        paper="Zhu et al. 2023, arXiv 2309.00082",
+        summary="Dreamer V1 that keeps what rewards need and the past foretells: a KL under a constraint, no pictures",
+    ),
+    "denoised": Entry(
+        path="reverie.agents.denoised:DenoisedMDP",
+        paper="Wang et al. 2022, arXiv 2206.15477",
+        summary="Dreamer V1 with a factored memory: it dreams of what actions reach, noise has chains of its own",
+    ),
     "r2dreamer": Entry(
         path="reverie.agents.r2dreamer:R2Dreamer",
         paper="R2-Dreamer, ICLR 2026",

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from reverie.agents.based import Base, BasedAgent
+from reverie.agents.denoised import DenoisedConfig, DenoisedMDP
 from reverie.agents.dreamerpro import DreamerPro, DreamerProConfig
 from reverie.agents.dreamerv2 import DreamerV2, DreamerV2Config
 from reverie.agents.dreamerv3 import DreamerV3, DreamerV3Config
@@ -67,11 +68,20 @@ class HarmonyDreamProConfig(DreamerProConfig):
     base: Literal["dreamerpro"] = "dreamerpro"
 
 
+@dataclass(frozen=True)
+class HarmonyDenoisedConfig(DenoisedConfig):
+    """The same over Denoised MDP, whose dynamics are the sum of its weighted KLs. base: see `HarmonyDreamConfig`."""
+
+    balance: BalanceKind = "harmony"
+    base: Literal["denoised"] = "denoised"
+
+
 BASES: dict[str, Base] = {
     "dreamerv2": Base(DreamerV2, HarmonyDreamConfig),
     "dreamerv3-2023": Base(DreamerV3Of2023, HarmonyDreamV3Of2023Config),
     "dreamerv3": Base(DreamerV3, HarmonyDreamV3Config),
     "dreamerpro": Base(DreamerPro, HarmonyDreamProConfig),
+    "denoised": Base(DenoisedMDP, HarmonyDenoisedConfig),
 }
 """what ``agent.base`` may be, the default first"""
 

@@ -31,6 +31,7 @@ from reverie.data.sequences import Batch, SequenceSpec
 from reverie.nets.actions import Actions, make_actions
 from reverie.nets.layers import glorot_
 from reverie.nets.optim import OptimConfig, Optimiser
+from reverie.nets.state_space import OneChain
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,7 @@ class ModelLearner(Learner):
         """
         rssm = self.model.rssm
         for probe in probes(batch, self.windows):
+            assert isinstance(rssm, OneChain)  # others say so when windows are asked for
             action, first = self.actions.encode(probe.rows["prev_action"]), rssm.first_state()
             deter = rssm.advance(*rssm.begin(probe.state, action, probe.rows["is_first"], first))
             embedded = rssm.embedded(self.model.encoder(observations(probe.rows)))
@@ -148,6 +150,7 @@ class ModelAgent(Agent):
     """Recipe of an agent with a world model. Hooks of construction: `policy`, and what the model is made of."""
 
     Learner: ClassVar[type[ModelLearner]]
+    Model: ClassVar[type[WorldModel]] = WorldModel
 
     def __post_init__(self) -> None:
         self.actions()
@@ -168,7 +171,7 @@ class ModelAgent(Agent):
     def model(self, policy: FilterPolicy) -> WorldModel:
         """The world model around a policy's encoder and RSSM; no learner is needed to dream."""
         features = policy.rssm.features
-        return WorldModel(
+        return self.Model(
             self.config,
             policy.encoder,
             policy.rssm,

@@ -2,7 +2,7 @@
 
 | objective | what it must say | its networks | can tell observations |
 |---|---|---|---|
-| `Reconstruction` | what they were (PlaNet, Dreamer V1-V3, HarmonyDream) | a decoder | yes |
+| `Reconstruction` | what they were (PlaNet, Dreamer V1-V3, HarmonyDream; a probe in RePo) | a decoder | yes |
 | `Nothing` | nothing: reward, continuation and dynamics are all there is | none | no |
 | `Prototypes` (`prototypes.py`) | to which prototypes they belong (DreamerPro) | projections, a slow encoder | no |
 | `Redundancy` (`redundancy.py`) | their embeddings, entry by entry (R2-Dreamer) | a projection | no |

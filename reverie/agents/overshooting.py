@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reverie.agents.seen import Seen
-from reverie.nets.state_space import StateSpace
+from reverie.nets.state_space import OneChain
 from reverie.ops.losses import masked_mean
 
 
-def overshooting_kl(rssm: StateSpace, seen: Seen, is_first: Tensor, u: Tensor, free: float) -> Tensor:
+def overshooting_kl(rssm: OneChain, seen: Seen, is_first: Tensor, u: Tensor, free: float) -> Tensor:
     """Mean over k = 1..D of the mean over rows of max(KL(sg(q_{t+k}) || p^k_{t+k}), free), a scalar, nats.
 
     is_first: bool [T, B]. u: uniform [D + 1, T, B, latent noise]; u[k, t] is of prediction k that begins before row t.

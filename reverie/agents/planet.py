@@ -45,7 +45,7 @@ from reverie.nets.heads import HeadConfig
 from reverie.nets.optim import OptimConfig
 from reverie.nets.outputs import UnitNormal
 from reverie.nets.rssm import RSSM, RSSMConfig
-from reverie.nets.state_space import StateSpace
+from reverie.nets.state_space import OneChain, StateSpace
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,7 @@ class PlaNetLearner(ModelLearner):
             losses = self.model.losses(seen, rows, metrics)
             if self.config.overshooting:
                 config, rssm = self.config, self.model.rssm
+                assert isinstance(rssm, OneChain)
                 time, width = rows["is_first"].shape
                 u = self.noise.uniform(config.overshooting + 1, time, width, rssm.latent.noise)
                 kl = overshooting_kl(rssm, seen, rows["is_first"], u, config.kl_free)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -15,14 +16,20 @@ from reverie.ops.transforms import reward_transform, symexp
 class Estimator(nn.Module):
     """One number per row: a head, and what its numbers mean. A critic is one whose targets are returns."""
 
+    Head: ClassVar[type[Head]] = Head
+
     def __init__(self, features: int, config: HeadConfig, output: Output) -> None:
         super().__init__()
-        self.head = Head(features, None if output.params == 1 else output.params, config)
+        self.head = self.Head(features, None if output.params == 1 else output.params, config)
         self.output = output
+
+    def numbers(self, features: Tensor) -> Tensor:
+        """What the head, or several, make of features [..., F]."""
+        return self.head(features)
 
     def mean(self, features: Tensor) -> Tensor:
         """Estimate [...] of features [..., F], in the target's units."""
-        return self.output.mean(self.head(features))
+        return self.output.mean(self.numbers(features))
 
 
 class Predictor(Estimator, ABC):
@@ -34,7 +41,7 @@ class Predictor(Estimator, ABC):
 
     def loss(self, features: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
         """Mean loss over rows, a scalar. features: [..., F]; rows: [...]."""
-        return self.output.loss(self.head(features), self.target(rows)).mean()
+        return self.output.loss(self.numbers(features), self.target(rows)).mean()
 
 
 INVERSES: dict[str, Callable[[Tensor], Tensor]] = {"identity": lambda x: x, "symlog": symexp}

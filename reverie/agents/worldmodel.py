@@ -205,9 +205,13 @@ class WorldModel(nn.Module):
         loss, metrics["kl"] = balanced_kl(
             latent.kl, seen.posterior, seen.prior, config.kl_balance, config.kl_free, config.kl_free_per
         )
-        metrics["prior_entropy"] = latent.entropy(seen.prior).mean().detach()
-        metrics["posterior_entropy"] = latent.entropy(seen.posterior).mean().detach()
+        self.measure_latents(seen, metrics)
         return {("dynamics", "kl"): loss}
+
+    def measure_latents(self, seen: Seen, metrics: dict[str, Tensor]) -> None:
+        """Fill `metrics` with the entropies of prior and posterior, means over rows."""
+        for name, stats in (("prior", seen.prior), ("posterior", seen.posterior)):
+            metrics[f"{name}_entropy"] = self.rssm.latent.entropy(stats).mean().detach()
 
     def balance(self, losses: Losses) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the losses: the one hook of the balancing line.

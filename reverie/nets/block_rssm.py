@@ -23,7 +23,7 @@ from reverie.data.rows import State
 from reverie.nets.latents import Categorical, Stats
 from reverie.nets.layers import MLP, BlockLinear, activation, norm_of
 from reverie.nets.learned_start import bounded
-from reverie.nets.state_space import StateSpace
+from reverie.nets.state_space import OneChain
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class BlockGRU(nn.Module):
         return torch.lerp(h.float(), candidate, torch.sigmoid(update + self.update_bias))
 
 
-class BlockRSSM(StateSpace):
+class BlockRSSM(OneChain):
     """A memory with a `BlockGRU`; states are zero before an episode."""
 
     def __init__(self, embed: int, action: int, config: BlockRSSMConfig) -> None:

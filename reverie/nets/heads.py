@@ -41,3 +41,15 @@ class Head(nn.Module):
         """Float32 outputs, also under autocast: they are parameters of distributions."""
         x = self.out(self.mlp(x)).float()
         return x.squeeze(-1) if self.scalar else x
+
+
+class FirstHead(Head):
+    """A head that reads the first `inputs` of its features: [..., inputs or more] -> [..., outputs]."""
+
+    def __init__(self, inputs: int, outputs: int | None, config: HeadConfig) -> None:
+        super().__init__(inputs, outputs, config)
+        self.inputs = inputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Float32 outputs of a part of the features."""
+        return super().forward(x[..., : self.inputs])

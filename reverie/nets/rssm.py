@@ -22,7 +22,7 @@ from reverie.data.rows import State
 from reverie.nets.gru_cells import ResetAfterGRU, ResetBeforeGRU
 from reverie.nets.latents import Categorical, Gaussian, Latent, Stats, StdKind
 from reverie.nets.layers import MLP, Norm, activation, norm_of
-from reverie.nets.state_space import StateSpace
+from reverie.nets.state_space import OneChain
 
 CellKind = Literal["norm", "reset_after", "reset_before"]
 
@@ -89,7 +89,14 @@ def make_cell(config: RSSMConfig) -> Cell:
     return PLAIN[config.cell](config.hidden, config.deter)
 
 
-class RSSM(StateSpace):
+def glorot_split_(*parts: nn.Linear) -> None:
+    """Draw Glorot's first weights of a layer that is kept in parts, by its inputs; each has all of its outputs."""
+    bound = (6 / (sum(part.in_features for part in parts) + parts[0].out_features)) ** 0.5
+    for part in parts:
+        nn.init.uniform_(part.weight, -bound, bound)
+
+
+class RSSM(OneChain):
     """The memory of PlaNet, Dreamer V1 and V2."""
 
     def __init__(self, embed: int, action: int, config: RSSMConfig) -> None:
@@ -114,9 +121,7 @@ class RSSM(StateSpace):
 
     def reset_parameters(self) -> None:
         """Glorot-initialise the split posterior layer as the single layer [h; e] -> hidden that it is; and the cell."""
-        bound = (6 / (self.post_deter.in_features + self.post_embed.in_features + self.config.hidden)) ** 0.5
-        nn.init.uniform_(self.post_deter.weight, -bound, bound)
-        nn.init.uniform_(self.post_embed.weight, -bound, bound)
+        glorot_split_(self.post_deter, self.post_embed)
         self.cell.reset_parameters()
 
     def feature(self, state: State) -> Tensor:

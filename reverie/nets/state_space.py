@@ -4,7 +4,8 @@
 
     h_t = advance(h_{t-1}, z_{t-1}, a_{t-1})         prior p(z_t | h_t)         posterior q(z_t | h_t, e_t)
 
-with h deterministic (``deter``), z stochastic (``stoch``), a an action, e the embedding of an observation.
+with h deterministic (``deter``), z stochastic (``stoch``), a an action, e the embedding of an observation. That is one
+chain, `OneChain`; of a memory of several (`reverie.nets.factored_rssm`) only the steps are the same.
 """
 
 from __future__ import annotations
@@ -31,20 +32,12 @@ class StateSpace(nn.Module, ABC):
         """Features that every head reads, both parts side by side."""
 
     @abstractmethod
-    def advance(self, state: State, action: Tensor) -> Tensor:
-        """Deterministic state h_t from the previous state and action (encoded, [B, action])."""
-
-    @abstractmethod
     def prior(self, deter: Tensor) -> Stats:
         """Parameters of p(z_t | h_t), any leading axes."""
 
     @abstractmethod
     def embedded(self, embed: Tensor) -> Tensor:
         """The observation's part of the posterior, which is one product over all rows of a sequence."""
-
-    @abstractmethod
-    def posterior(self, deter: Tensor, embedded: Tensor) -> Stats:
-        """Parameters of q(z_t | h_t, e_t); `embedded` is what `embedded` makes of e_t."""
 
     def reset_parameters(self) -> None:
         """First parameters that are not those of any layer; called after those have got theirs."""
@@ -77,13 +70,11 @@ class StateSpace(nn.Module, ABC):
         """
         return self.observe_embedded(state, action, is_first, self.embedded(embed), u, self.first_state())
 
+    @abstractmethod
     def observe_embedded(
         self, state: State, action: Tensor, is_first: Tensor, embedded: Tensor, u: Tensor, first: State | None = None
     ) -> tuple[State, Stats]:
         """State and posterior of `observe_step`, the observation's half of the posterior layer computed before."""
-        deter = self.advance(*self.begin(state, action, is_first, first))
-        stats = self.posterior(deter, embedded)
-        return {"deter": deter, "stoch": self.latent.sample(stats, u)}, stats
 
     def observe(
         self, state: State, action: Tensor, is_first: Tensor, embed: Tensor, u: Tensor
@@ -101,6 +92,34 @@ class StateSpace(nn.Module, ABC):
             stats.append(stat)
         stacked = {name: torch.stack([s[name] for s in states]) for name in state}
         return stacked, tuple(torch.stack(parts) for parts in zip(*stats, strict=True)), state
+
+    @abstractmethod
+    def imagine_step(self, state: State, action: Tensor, u: Tensor) -> State:
+        """State after one step of the prior. action: [B, action], u: [B, noise]."""
+
+    @abstractmethod
+    def likely_step(self, state: State, action: Tensor) -> State:
+        """State after one step of the prior, with its most likely latent in place of a sample."""
+
+
+class OneChain(StateSpace):
+    """A memory whose steps are made of `advance`, `prior` and `posterior`."""
+
+    @abstractmethod
+    def advance(self, state: State, action: Tensor) -> Tensor:
+        """Deterministic state h_t from the previous state and action (encoded, [B, action])."""
+
+    @abstractmethod
+    def posterior(self, deter: Tensor, embedded: Tensor) -> Stats:
+        """Parameters of q(z_t | h_t, e_t); `embedded` is what `embedded` makes of e_t."""
+
+    def observe_embedded(
+        self, state: State, action: Tensor, is_first: Tensor, embedded: Tensor, u: Tensor, first: State | None = None
+    ) -> tuple[State, Stats]:
+        """State and posterior of `observe_step`, the observation's half of the posterior layer computed before."""
+        deter = self.advance(*self.begin(state, action, is_first, first))
+        stats = self.posterior(deter, embedded)
+        return {"deter": deter, "stoch": self.latent.sample(stats, u)}, stats
 
     def imagine_step(self, state: State, action: Tensor, u: Tensor) -> State:
         """State after one step of the prior. action: [B, action], u: [B, noise]."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from reverie.agents.harmonydream import HarmonyDream
 from reverie.config import Config
-from reverie.presets import dreamerpro, dreamerv2, dreamerv3, dreamerv3_2023
+from reverie.presets import denoised, dreamerpro, dreamerv2, dreamerv3, dreamerv3_2023
 from reverie.presets.parts import built_on, inherited
 from reverie.presets.task import Preset
 
@@ -19,6 +19,7 @@ TABLES: Mapping[str, Mapping[str, Preset]] = {
     "dreamerv3-2023": dreamerv3_2023.PRESETS,
     "dreamerv3": dreamerv3.PRESETS,
     "dreamerpro": dreamerpro.PRESETS,
+    "denoised": denoised.PRESETS,
 }
 
 

@@ -58,6 +58,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "planet": {"agent.overshooting": 1, "agent.plan.iterations": 1, "agent.plan.candidates": 4, "agent.plan.elites": 2},
     "tdmpc": SEARCH,
     "tdmpc2": {"replay.selector": "uniform", "agent.episodic": True, **SEARCH},
+    "denoised": {"agent.z.deter": 4, "agent.z.stoch": 2},
     "a2c": END_TO_END,
     "a3c": {**END_TO_END, "run.prefill": 0, "run.train_ratio": None, "agent.workers": 2, "replay.batch": 1},
     "impala": {**END_TO_END, "agent.popart": True},

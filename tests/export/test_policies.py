@@ -49,6 +49,12 @@ EACH: dict[str, tuple[str, dict[str, Any]]] = {
     "dreamerv3-2023": ("toy/catch", {}),
     "dreamerv3": ("Pendulum-v1", {}),
     "dreamerpro": ("toy/catch", {"spread": 0.5}),
+    "repo": ("Pendulum-v1", {}),
+    "denoised": (
+        "Pendulum-v1",
+        # What it reads of z has passed no gate: with larger weights it grows until float32 has no digits left.
+        {"spread": 0.1, **{f"agent__{c}__{key}": n for c in "yz" for key, n in (("deter", 4), ("stoch", 2))}},
+    ),
     "r2dreamer": ("toy/catch", {}),
     "harmonydream": ("toy/catch", {"spread": 0.5}),
     "plan2explore": ("toy/catch", {"spread": 0.5, "agent__ensemble__units": 8}),

@@ -8,7 +8,7 @@ from reverie.nets.latents import Categorical
 from reverie.nets.layers import BlockLinear
 from reverie.nets.learned_start import LearnedStartRSSM, bounded
 from reverie.nets.rssm import RSSMConfig
-from reverie.nets.state_space import StateSpace
+from reverie.nets.state_space import OneChain
 
 
 def dense(layer: BlockLinear) -> torch.Tensor:
@@ -112,7 +112,7 @@ def test_episodes_begin_from_the_learned_state() -> None:
     assert rssm.start.grad.any()
 
 
-def check_unroll(rssm: StateSpace) -> None:
+def check_unroll(rssm: OneChain) -> None:
     """`observe` is a loop of `observe_step`, with starts in the middle."""
     time, width = 5, 3
     embed, action, u = torch.randn(time, width, 5), torch.randn(time, width, 2), torch.rand(time, width, 3)

@@ -1,6 +1,7 @@
-"""Presets of PlaNet and Dreamer V1: published numbers; and each of them builds, updates once, saves and loads."""
+"""Presets of PlaNet, Dreamer V1, RePo, Denoised MDP: published numbers; each builds, updates once, saves and loads."""
 
 import dataclasses
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from reverie.presets.planet import REPEATS
 from reverie.run.build import build_agent, build_learner
 from tests.agents.test_dreamerv2 import batch
 
-AGENTS = ("planet", "dreamerv1")
+AGENTS = ("planet", "dreamerv1", "repo", "denoised")
 EACH = [(agent, preset) for agent in AGENTS for preset in presets_of(agent)]
 IMAGE = {"image": spaces.Box(0, 255, (64, 64, 3), np.uint8)}
 VECTOR = {"vector": spaces.Box(-1, 1, (4,), np.float32)}
@@ -26,7 +27,7 @@ BOX, DISCRETE = spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(3)
 def spec(agent: str, preset: str) -> EnvSpec:
     """An environment of the kind that a preset is for."""
     seen = VECTOR if preset in ("cpu-vectors", "cpu-continuous") or (agent, preset) == ("planet", "cpu") else IMAGE
-    discrete = agent == "dreamerv1" and preset in ("cpu", "cpu-toy", "cpu-pixels", "cpu-vectors", "atari")
+    discrete = agent != "planet" and preset in ("cpu", "cpu-toy", "cpu-pixels", "cpu-vectors", "atari")
     return EnvSpec("test", seen, DISCRETE if discrete else BOX)
 
 
@@ -37,7 +38,7 @@ def narrow(config: Any) -> Any:
         value = getattr(config, item.name)
         names = {inner.name for inner in dataclasses.fields(value)} if dataclasses.is_dataclass(value) else set()
         sizes = {"depth": 2, "units": 8, "deter": 8, "hidden": 8, "stoch": 4, "candidates": 20, "elites": 5}
-        given = {name: size for name, size in sizes.items() if name in names}
+        given = {name: size for name, size in sizes.items() if name in names and getattr(value, name)}
         changes |= {item.name: replace(value, **given)} if given else {}
     return replace(config, **changes)
 
@@ -122,6 +123,90 @@ PUBLISHED: dict[tuple[str, str], dict[str, Any]] = {
         "agent.explore.least": 0.1,
         "env.options": {"grayscale": False, "life_loss": True},
         "run.train_ratio": 100 * 50 * 50 / (1000 / 4),
+    },
+    # Zhu et al. 2023 as released: github.com/zchuning/repo, experiments/train_repo.py and algorithms/repo
+    ("repo", "dmc-vision"): {
+        "agent.encoder.depth": 32,
+        "agent.encoder.act": "relu",
+        "agent.rssm.deter": 200,
+        "agent.rssm.hidden": 200,
+        "agent.rssm.stoch": 30,
+        "agent.rssm.act": "elu",
+        "agent.rssm.std": "softplus",
+        "agent.rssm.cell": "reset_after",
+        "agent.reward.layers": 3,
+        "agent.reward.units": 200,
+        "agent.critic.layers": 3,
+        "agent.critic.units": 200,
+        "agent.actor.layers": 4,
+        "agent.actor.units": 200,
+        "agent.init_std": math.log(2),  # softplus^-1 of it is 0
+        "agent.min_std": 0.1,
+        "agent.samples": 100,
+        "agent.target_kl": 3.0,
+        "agent.beta_start": 1e-5,
+        "agent.beta_opt.lr": 1e-4,
+        "agent.beta_opt.clip": math.inf,
+        "agent.kl_balance": 5 / (1 + 5),
+        "agent.kl_free": 0.0,
+        "agent.grad_heads": ("reward", "discount"),
+        "agent.predict_discount": False,
+        "agent.gamma": 0.99,
+        "agent.lam": 0.95,
+        "agent.horizon": 15 - 1,
+        "agent.entropy": 3e-4,
+        "agent.explore.amount": 0.0,
+        "agent.model_opt.lr": 3e-4,
+        "agent.actor_opt.lr": 8e-5,
+        "agent.critic_opt.lr": 8e-5,
+        "agent.model_opt.eps": 1e-8,
+        "agent.model_opt.clip": 100.0,
+        "agent.model_opt.shrink": 0.0,
+        "replay.batch": 50,
+        "replay.window.learn": 50,
+        "run.frames": 2 * (500_000 + 5000),
+        "run.prefill": 5000,
+        "run.pretrain": 100,
+        "run.train_ratio": 100 * 50 * 50 / 500,
+    },
+    # Wang et al. 2022 as released: github.com/facebookresearch/denoised_mdp, config.py and denoised_mdp/agents
+    ("denoised", "dmc-vision"): {
+        "agent.rssm.deter": 120,
+        "agent.rssm.hidden": 120,
+        "agent.rssm.stoch": 20,
+        "agent.rssm.std": "softplus",
+        "agent.rssm.cell": "reset_after",
+        "agent.y.deter": 120,
+        "agent.y.stoch": 20,
+        "agent.z.deter": 0,
+        "agent.z_reads_y": True,
+        "agent.kl_scale": 1.0,
+        "agent.kl_free": 3.0,
+        "agent.kl_free_per": "each",
+        "agent.kl_balance": None,
+        "agent.beta_x": 1.0,
+        "agent.beta_y": 0.25,
+        "agent.beta_z": 0.25,
+        "agent.beta_free": None,
+        "agent.reward.layers": 2,
+        "agent.reward.units": 400,
+        "agent.actor.units": 400,
+        "agent.gamma": 0.99,
+        "agent.lam": 0.95,
+        "agent.horizon": 15,
+        "agent.model_opt.lr": 6e-4,
+        "agent.model_opt.eps": 1e-7,
+        "agent.model_opt.clip": 100.0,
+        "agent.actor_opt.lr": 8e-5,
+        "agent.critic_opt.lr": 8e-5,
+        "agent.explore.amount": 0.3,
+        "replay.batch": 50,
+        "replay.window.learn": 50,
+        "run.frames": 1_000_000,
+        "run.prefill": 5000 // 2,
+        "run.train_ratio": 100 * 50 * 50 / (1000 / 2),
+        "run.eval_every": 10_000 // 2,
+        "run.eval_episodes": 10,
     },
     # Hafner et al. 2019 as released: github.com/google-research/planet, configs.py, tasks.py
     ("planet", "dmc-vision"): {

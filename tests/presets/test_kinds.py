@@ -43,7 +43,22 @@ def test_spaces_tell_the_kind(shape: tuple[int, ...], kind: str) -> None:
 
 @pytest.mark.parametrize(
     "agent",
-    ["dqn", "drqn", "r2d2", "rainbow", "iqn", "apex", "a2c", "a3c", "impala", "dreamerv1", "dreamerv2", "harmonydream"],
+    [
+        "dqn",
+        "drqn",
+        "r2d2",
+        "rainbow",
+        "iqn",
+        "apex",
+        "a2c",
+        "a3c",
+        "impala",
+        "dreamerv1",
+        "repo",
+        "denoised",
+        "dreamerv2",
+        "harmonydream",
+    ],
 )
 def test_cpu_is_the_preset_of_the_kind(agent: str) -> None:
     kinds: dict[str, dict[str, Any]] = {
@@ -51,7 +66,7 @@ def test_cpu_is_the_preset_of_the_kind(agent: str) -> None:
         "cpu-toy": {"shape": (12, 12, 1), "kind": "image"},
         "cpu-vectors": {"shape": (5,)},
     }
-    if agent in ("dreamerv1", "dreamerv2", "harmonydream"):
+    if agent in ("dreamerv1", "repo", "denoised", "dreamerv2", "harmonydream"):
         kinds["cpu-continuous"] = {"shape": (5,), "continuous": True}
     seen = []
     for preset, options in kinds.items():
