@@ -148,13 +148,13 @@ def test_the_signal_is_imagined_alone_as_among_the_noise(kind: str) -> None:
     _, _, state = rssm.observe(rssm.initial_state(3), *(given[k] for k in ("action", "is_first", "embed", "u")))
     alone = rssm.signal_of(state)
     assert (alone["deter"].shape, alone["stoch"].shape) == ((3, 6), (3, 3))
-    for step in (lambda x: rssm.imagine_step(x, given["action"][0], given["u"][0]), None):
-        move = step or (lambda x: rssm.likely_step(x, given["action"][0]))
+    a, u = given["action"][0], given["u"][0]
+    for move in (lambda x: rssm.imagine_step(x, a, u), lambda x: rssm.likely_step(x, a)):
         whole, part = move(state), move(alone)
         assert all(torch.equal(value, rssm.signal_of(whole)[name]) for name, value in part.items())
         assert torch.equal(rssm.feature(part), rssm.feature(whole)[..., : rssm.signal])
-    mean = rssm.prior(rssm.likely_step(alone, given["action"][0])["deter"])[0]
-    assert torch.equal(rssm.likely_step(alone, given["action"][0])["stoch"], mean)
+    mean = rssm.prior(rssm.likely_step(alone, a)["deter"])[0]
+    assert torch.equal(rssm.likely_step(alone, a)["stoch"], mean)
 
 
 def test_no_action_reaches_y_and_nothing_of_the_noise_the_signals_dynamics() -> None:
@@ -170,9 +170,8 @@ def test_no_action_reaches_y_and_nothing_of_the_noise_the_signals_dynamics() -> 
         grads = torch.autograd.grad(total, [action, *inputs.values()], retain_graph=True, allow_unused=True)
         of = [torch.zeros(()) if g is None else g for g in grads]
         before = [rssm.parts(of[1], rssm.deters), rssm.parts(of[2], rssm.stochs)]
-        reached[name] = {k for k in rssm.names if any(part[k].any() for part in before)} | (
-            {"a"} & {"a" if of[0].any() else ""}
-        )
+        reached[name] = {k for k in rssm.names if any(part[k].any() for part in before)}
+        reached[name] |= {"a"} if of[0].any() else set()
     assert reached == {"x": {"x", "a"}, "y": {"y"}, "z": {"x", "y", "z", "a"}}
 
 
