@@ -42,6 +42,7 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "toy/tmaze",
         {
             "agent.workers": 2,
+            "agent.opt.kind": "rmsprop-tf",
             "agent.core": "lstm",
             "env.num_envs": 4,
             "env.options": '{"length": 9}',

@@ -28,6 +28,7 @@ SMALL: dict[str, Any] = {
     "agent.torso.units": 8,
     "agent.torso.dense": 8,
     "agent.units": 6,
+    "agent.opt.kind": "rmsprop-tf",
     "agent.opt.lr": 0.05,
     "agent.opt.clip": 0.4,
     "env.num_envs": 4,
