@@ -368,6 +368,7 @@ def test_a_run_keeps_the_rules_to_its_end_and_after_it(agent: str, options: Mapp
     config = reverie.make_config(agent, "cpu", f"{HERE}:Rules", options=dict(options))
     keys = {"run.env_steps": 120, "run.prefill": 60, "run.eval_episodes": 2, "env.num_envs": 1}
     keys |= {"replay.batch": 4} if agent == "impala" else {}  # whose windows are drawn once
+    keys |= {"run.pretrain": 2, "run.train_ratio": 16.0} if agent == "dreamerv2" else {}
     reverie.train(apply(config, keys), tmp_path / "run")
     assert reverie.evaluate(tmp_path / "run", episodes=2)["scores"] == [5.0, 5.0]
     policy, env = reverie.load(tmp_path / "run"), reverie.make_single(tmp_path / "run")

@@ -19,7 +19,7 @@ CATCH: dict[str, Any] = {
     "agent.target_every": 50,
     "agent.explore.over": 2000,
     "agent.opt.lr_over": 2200,
-    "run.env_steps": 5000,
+    "run.env_steps": 3500,
     "run.prefill": 500,
     "run.train_ratio": 32.0,
     "run.checkpoint_every": 0,

@@ -58,9 +58,9 @@ def test_a_selector_is_chosen_by_name_and_set_up(
 
 def test_without_a_name_the_presets_own_selector_is_changed_and_by_name_it_begins_anew() -> None:
     changed = resolved("--replay.selector.floor", "0.5", agent="rainbow")
-    assert vars(changed.replay.selector) == {"alpha": 0.5, "floor": 0.5}
+    assert vars(changed.replay.selector) == {"alpha": 0.5, "floor": 0.5, "whole": False}
     anew = resolved("--replay.selector", "prioritised", agent="rainbow")
-    assert vars(anew.replay.selector) == {"alpha": 0.6, "floor": 1e-6}
+    assert vars(anew.replay.selector) == {"alpha": 0.6, "floor": 1e-6, "whole": False}
 
 
 def test_no_pacing_reaches_the_limiter(tmp_path: Path) -> None:
