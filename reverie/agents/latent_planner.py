@@ -68,6 +68,11 @@ class LatentPlannerConfig:
         if not 0.0 < self.rho <= 1.0 or not 0.0 < self.tau <= 1.0:
             raise ValueError(f"rho and tau must be in (0, 1], got {self.rho} and {self.tau}")
 
+    @property
+    def scales(self) -> dict[str, float]:
+        """Weights of the model's losses by name."""
+        return {"consistency": self.consistency_scale, "reward": self.reward_scale, "value": self.value_scale}
+
 
 class LatentLearner(Learner):
     """Learner of two groups, one after the other: ``model`` (encoder, model and critics) and ``actor`` (the prior)."""

@@ -172,7 +172,7 @@ class TDMPCLearner(LatentLearner):
             "reward": of_windows((model.pays(before, action) - rows["reward"][1:]).square()),
             "value": of_windows(error.square().sum(0)),
         }
-        scales = {"consistency": config.consistency_scale, "reward": config.reward_scale, "value": config.value_scale}
+        scales = config.scales
         terms = [scales[name] * loss.clamp(max=config.limit) for name, loss in losses.items()]
         weights = importance(probabilities, config.beta)
         with torch.no_grad():

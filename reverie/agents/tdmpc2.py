@@ -194,7 +194,7 @@ class TDMPC2Learner(LatentLearner):
             "value": model.numbers.loss(values, target.expand(*values.shape[:-1])).mean(0),
         }
         terms = {name: self.discounted(loss, valid) / len(valid) for name, loss in losses.items()}
-        scales = {"consistency": config.consistency_scale, "reward": config.reward_scale, "value": config.value_scale}
+        scales = config.scales
         if model.end is not None:
             logits, ends = model.end(after).squeeze(-1).float(), rows["is_terminal"][1:].float()
             terms["end"] = masked_mean(F.binary_cross_entropy_with_logits(logits, ends, reduction="none"), valid)
