@@ -1,4 +1,4 @@
-"""Portable operations: what a few operations of torch that ONNX or its runtimes lack are written as in a graph."""
+"""Portable operations: what a few operations of torch on bytes are written as in a graph."""
 
 from __future__ import annotations
 
@@ -7,28 +7,25 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
-
-# Wichura 1988, algorithm AS 241, PPND7: numerators and denominators of the rational functions, lowest power first.
-_MIDDLE = ((3.3871327179, 50.434271938, 159.29113202, 59.109374720), (1.0, 17.895169469, 78.757757664, 67.187563600))
-_TAIL = ((1.4234372777, 2.7568153900, 1.3067284816, 0.17023821103), (1.0, 0.73700164250, 0.12021132975))
+from torch.fx import GraphModule, Node
 
 
 def portable(program: ExportedProgram) -> ExportedProgram:
-    """The program with operations that ONNX runtimes have, for those that they do not have; in its loops, too.
+    """The program with operations that ONNX runtimes have, for those of bytes that they do not have.
 
-    Phi^-1 by rational functions; tanh by exp, because runtimes' own is off by some 2e-7, which near 1 is all that the
-    density of a squashed normal depends on; the first of the largest booleans, products and quotients of bytes in
-    int32.
+    Products and quotients of bytes in int32; in its loops, too. The same program if there are none: to write them is as
+    much work as to trace it.
     """
-    return program.run_decompositions(dict(_WRITTEN))
+    graphs = (module.graph for module in program.graph_module.modules() if isinstance(module, GraphModule))
+    nodes = (node for graph in graphs for node in graph.nodes)
+    there = any(node.target in _WRITTEN and _dtype(node.args[0]) == torch.uint8 for node in nodes)
+    return program.run_decompositions(dict(_WRITTEN)) if there else program
 
 
-def first_largest(x: Tensor, dim: int, keepdim: bool = False) -> Any:
-    """Largest of booleans along an axis and the place of the first of them, as `Tensor.max`; other dtypes as torch."""
-    if x.dtype != torch.bool:
-        return NotImplemented
-    numbers = x.to(torch.int32)
-    return numbers.amax(dim, keepdim).to(torch.bool), numbers.argmax(dim, keepdim)
+def _dtype(given: Any) -> torch.dtype | None:
+    """Dtype of what a node is given, if that is a tensor."""
+    value = given.meta.get("val") if isinstance(given, Node) else None
+    return value.dtype if isinstance(value, Tensor) else None
 
 
 def multiplied(x: Tensor, y: Tensor | int) -> Any:
@@ -51,42 +48,8 @@ def _is_byte(x: Any) -> bool:
     return isinstance(x, int) or (isinstance(x, Tensor) and x.dtype == torch.uint8)
 
 
-def squashed(x: Tensor) -> Tensor:
-    """tanh(x) = sign(x) (1 - 2 e / (1 + e)), e = exp(-2 |x|), elementwise; off by 1e-7 at most, by 3e-8 near 1."""
-    e = torch.exp(-2.0 * x.abs())
-    return torch.sign(x) * (1.0 - 2.0 * e / (1.0 + e))
-
-
-def normal_quantile(p: Tensor) -> Tensor:
-    """Phi^-1(p), elementwise, for p in [1e-10, 1 - 2^-24], where this library's noise is.
-
-    Relative error about 1e-7, that of float32. Source: Wichura 1988, "The percentage points of the normal
-    distribution", algorithm AS 241, PPND7.
-    """
-    q = p - 0.5
-    middle = q * _rational(_MIDDLE, 0.180625 - q * q)
-    r = torch.sqrt(-torch.log(torch.minimum(p, 1.0 - p)))
-    tail = torch.sign(q) * _rational(_TAIL, r - 1.6)
-    return torch.where(q.abs() <= 0.425, middle, tail)
-
-
-def _rational(coefficients: tuple[tuple[float, ...], tuple[float, ...]], x: Tensor) -> Tensor:
-    above, below = (_polynomial(part, x) for part in coefficients)
-    return above / below
-
-
-def _polynomial(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
-    value = torch.full_like(x, coefficients[-1])
-    for c in reversed(coefficients[:-1]):
-        value = value * x + c
-    return value
-
-
 _ATEN = torch.ops.aten
 _WRITTEN = {
-    _ATEN.special_ndtri.default: normal_quantile,
-    _ATEN.tanh.default: squashed,
-    _ATEN.max.dim: first_largest,
     _ATEN.mul.Tensor: multiplied,
     _ATEN.div.Tensor_mode: divided,
 }

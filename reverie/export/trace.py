@@ -61,6 +61,8 @@ class Traced:
     def save_onnx(self, path: Path) -> None:
         """Write an ONNX file, with all its numbers in it. Raises UserError if ONNX lacks an operation of it."""
         need("onnxscript")
+        from reverie.export.operators import TRANSLATIONS
+
         with _quiet():
             try:
                 written = torch.onnx.export(
@@ -69,6 +71,7 @@ class Traced:
                     input_names=[port.name for port in self.graph.inputs],
                     output_names=[port.name for port in self.outputs],
                     opset_version=OPSET,
+                    custom_translation_table=TRANSLATIONS,
                     dynamo=True,
                     verbose=False,
                 )
