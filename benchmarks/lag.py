@@ -9,7 +9,8 @@
 
 Everything but `agent.correction` and the lag is equal: IMPALA's small preset for vectors, without memory, on CartPole,
 so that rows of a window differ from those of the learner's own policy by the lag alone. A score is the mean return of
-greedy episodes after the last update. Runs that are in <out>.json are not repeated; it is written after each.
+greedy episodes after the last update; `acting_score` that of the last 100 episodes that were learned from. Runs that
+are in <out>.json are not repeated; it is written after each.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def configure(correction: str, seed: int, env_steps: int) -> Config:
 
 
 def played(config: Config, lag: int) -> dict[str, Any]:
-    """A run's score, and means over its second half of how far its rows were from the learner's policy."""
+    """A run's score, its last 100 episodes' mean, and how far its second half's rows were from the learner's policy."""
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as place, interruptible() as stop:
         run_dir = Path(place) / "run"
@@ -108,10 +109,13 @@ def played(config: Config, lag: int) -> dict[str, Any]:
         result = local.train(stop)
         if not result["finished"]:
             raise SystemExit("stopped; the same command goes on")
-        lines = [record for record in read_metrics(run_dir) if "train/log_ratio" in record]
+        records = read_metrics(run_dir)
+    lines = [record for record in records if "train/log_ratio" in record]
     late = lines[len(lines) // 2 :]
+    ended = [record["episode/score"] for record in records if record.get("episode/score") is not None]
     return {
         "score": result["eval_score"],
+        "acting_score": float(np.mean(ended[-100:])),
         "parameter_age": float(np.mean([record["actor/parameter_age"] for record in late])),
         "log_ratio": float(np.mean([record["train/log_ratio"] for record in late])),
         "learner_steps": int(lines[-1]["learner_steps"]),
@@ -166,7 +170,7 @@ def main() -> None:
     parser.add_argument("--corrections", nargs="+", choices=CORRECTIONS, default=list(CORRECTIONS))
     parser.add_argument("--lags", nargs="+", type=int, default=list(LAGS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--env_steps", type=int, default=100_000)
+    parser.add_argument("--env_steps", type=int, default=200_000)
     parser.add_argument("--out", type=Path, default=Path("results/lag/lag"), help="path without ending")
     asked = parser.parse_args()
     file = asked.out.with_name(f"{asked.out.name}.json")
