@@ -21,7 +21,7 @@ def cpu(task: Task) -> Config:
 
 
 def vectors(task: Task) -> Config:
-    """IMPALA on vectors, for two CPU cores: 200 000 env_steps of 16 environments, an LSTM of 64 units, 20 rows.
+    """IMPALA on vectors, for two CPU cores: 400 000 env_steps of 16 environments, an LSTM of 64 units, 20 rows.
 
     Rewards of a tenth, losses averaged, Adam with a learning rate that falls to 0 over the run. With or without what an
     observation hides, such as velocities.
@@ -43,7 +43,8 @@ def vectors(task: Task) -> Config:
         evaluation="mode",
         opt=OptimConfig(lr=3e-3, lr_over=1.0, eps=1e-5, clip=0.5, shrink=0.0),
     )
-    return replace(base, name="impala", agent=agent, replay=used_once(16, 20, 20_000_000, "stored"))
+    replay, run = used_once(16, 20, 20_000_000, "stored"), replace(base.run, env_steps=400_000)
+    return replace(base, name="impala", agent=agent, replay=replay, run=run)
 
 
 def toy(task: Task) -> Config:
