@@ -46,7 +46,12 @@ def runner(
     from reverie.run.asynchronous import Asynchronous
     from reverie.run.cluster import connected
     from reverie.run.distributed import Distributed
+    from reverie.run.learners import Learners
 
+    if config.ray.learners > 1:
+        with connected(config.ray) as ray:
+            yield Learners(config, run_dir, ray, chain, writers, callbacks)
+        return
     kind = Asynchronous if find(config.name).load().asynchronous else Distributed
     with connected(config.ray) as ray:
         yield kind(config, run_dir, ray, chain, writers, callbacks)
