@@ -27,10 +27,10 @@ Source: Espeholt et al. 2018 (IMPALA), section 3: "synchronous" learners, of whi
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -64,29 +64,35 @@ class _Shared:
         """masks that were counted, by identity -> themselves, and how many entries are true in all parts"""
 
 
-_shared: ContextVar[_Shared | None] = ContextVar("shared", default=None)
+_worlds: dict[int, _Shared] = {}
+"""thread -> the batch that it shares; a plain dictionary, because compilers can read it"""
+
+
+def _shared() -> _Shared | None:
+    return _worlds.get(threading.get_ident()) if _worlds else None
 
 
 @contextmanager
 def sharing(world: World, width: int) -> Iterator[None]:
     """Context of an update on this process's part of a batch, of `width` windows; all parts are as large."""
-    token = _shared.set(_Shared(world, width))
+    thread = threading.get_ident()
+    _worlds[thread] = _Shared(world, width)
     try:
         yield
     finally:
-        _shared.reset(token)
+        del _worlds[thread]
 
 
 def size() -> int:
     """How many processes share the batch."""
-    shared = _shared.get()
+    shared = _shared()
     return 1 if shared is None else shared.world.size
 
 
 @torch.no_grad()
 def total(x: Tensor) -> Tensor:
     """Sum of x [...] over processes, without a gradient where there are several."""
-    if (shared := _shared.get()) is None:
+    if (shared := _shared()) is None:
         return x
     x = x.detach().clone()
     shared.world.add(x)
@@ -95,13 +101,13 @@ def total(x: Tensor) -> Tensor:
 
 def average(x: Tensor) -> Tensor:
     """Mean of x [...] over processes, without a gradient where there are several."""
-    return x if _shared.get() is None else total(x) / size()
+    return x if _shared() is None else total(x) / size()
 
 
 @torch.no_grad()
 def minimum(x: Tensor) -> Tensor:
     """Minimum of x [...] over processes, entry by entry."""
-    if (shared := _shared.get()) is None:
+    if (shared := _shared()) is None:
         return x
     x = x.detach().clone()
     shared.world.least(x)
@@ -111,14 +117,14 @@ def minimum(x: Tensor) -> Tensor:
 @torch.no_grad()
 def gathered(x: Tensor) -> Tensor:
     """All entries of x of all processes, [n], in no order that means anything."""
-    if (shared := _shared.get()) is None:
+    if (shared := _shared()) is None:
         return x.flatten()
     return torch.cat(shared.world.collect(x.detach().flatten().contiguous()))
 
 
 def count(mask: Tensor) -> Tensor:
     """How many entries of a mask are true in the whole batch, int64 [], at least 1; each mask is counted once."""
-    if (shared := _shared.get()) is None:
+    if (shared := _shared()) is None:
         return mask.sum().clamp(min=1)
     known = shared.counts.get(id(mask))
     if known is None:
@@ -131,19 +137,19 @@ def ratio(numerator: Tensor, mask: Tensor) -> Tensor:
 
     numerator: sum over the rows of this part, []; it keeps its gradient. mask: bool, of this part.
     """
-    shared = _shared.get()
+    shared = _shared()
     return numerator / count(mask) if shared is None else numerator * shared.world.size / count(mask)
 
 
 def summed(x: Tensor) -> Tensor:
     """The sum over the whole batch, given that over this part, []: what the mean over processes makes it."""
-    shared = _shared.get()
+    shared = _shared()
     return x if shared is None else x * shared.world.size
 
 
 def floored_mean(x: Tensor, least: float) -> Tensor:
     """max(mean x, least), []: the mean is the whole batch's, and the gradient is its, or none below the threshold."""
-    if _shared.get() is None:
+    if _shared() is None:
         return x.mean().clamp(min=least)
     mean = x.mean()
     return torch.where(average(mean) < least, least, mean)
@@ -154,7 +160,7 @@ def moments(rows: Tensor) -> tuple[Tensor, Tensor]:
 
     With several processes in two passes of float64, so that nothing cancels.
     """
-    if _shared.get() is None:
+    if _shared() is None:
         return rows.mean(0), rows.var(0, correction=0)
     wide = rows.detach().double()
     mean = average(wide.mean(0))
@@ -172,7 +178,7 @@ def part(x: Tensor, axis: int, length: int) -> Tensor:
 
     Where x has another length there, it is of no window in particular, and all of it is everybody's.
     """
-    shared = _shared.get()
+    shared = _shared()
     if shared is None or x.shape[axis] != length:
         return x
     width = length // shared.world.size
@@ -185,7 +191,7 @@ def draw(uniform: Callable[..., Tensor], *shape: int, axis: int) -> Tensor:
     uniform: draws a shape, from generators that are in one state in all processes. axis: on which windows lie, or rows
     of windows, time first (k times as long).
     """
-    shared = _shared.get()
+    shared = _shared()
     if shared is None:
         return uniform(*shape)
     times, length = shape[axis] // shared.width, whole(shared.width)
@@ -196,7 +202,7 @@ def draw(uniform: Callable[..., Tensor], *shape: int, axis: int) -> Tensor:
 @torch.no_grad()
 def average_(tensors: Sequence[Tensor]) -> None:
     """Replace tensors by their means over processes, in one message; nothing alone."""
-    shared = _shared.get()
+    shared = _shared()
     if shared is None or not tensors:
         return
     flat = torch.cat([x.detach().reshape(-1) for x in tensors])
