@@ -331,14 +331,6 @@ class Config:
                 f"{streams} streams cannot be shared equally by {actors} actors; set env.num_envs = {nearest}, or "
                 "other ray.actors"
             )
-        if self.ray.learners > 1:
-            for there, where in (
-                (not actors, "without actors: set ray.actors"),
-                (self.population.size, "in a population"),
-                (self.dataset.path, "with a dataset"),
-            ):
-                if there:
-                    raise ValueError(f"ray.learners is {self.ray.learners}, but there is one learner {where}")
         if self.run.train_ratio is None and not self.replay.selector.uses_up:
             raise ValueError(
                 "run.train_ratio = none draws windows for as long as there are any, which the selector "

@@ -23,10 +23,12 @@ from reverie.errors import UserError
 from reverie.presets import make_config
 from reverie.report.log import comparable, read_metrics
 from reverie.run.distributed import Distributed
+from reverie.run.fixed import check_change
 from reverie.run.learners import Learners
 from reverie.run.lock import Stop
 from reverie.run.replica import LearnerHost
 from reverie.run.team import Before
+from reverie.run.train import train
 from tests.agents.shared import assert_same
 
 DOCS = Path(__file__).parents[2] / "docs" / "distributed.md"
@@ -229,9 +231,6 @@ def test_a_learner_that_cannot_be_built_ends_the_run_at_once(tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("agent", "changes", "message"),
     [
-        ("impala", {"ray.actors": 0}, "ray.learners is 2, but there is one learner without actors"),
-        ("impala", {"population.size": 2}, "one learner in a population"),
-        ("impala", {"dataset.path": "runs/a"}, "one learner with a dataset"),
         ("impala", {"ray.learners": 0}, "learners must be at least 1"),
         ("impala", {"replay.batch": 5}, "replay.batch is 5, which 2 learners cannot share equally: set it to 6"),
         ("impala", {"run.compile": True}, "run.compile is true"),
@@ -241,6 +240,24 @@ def test_a_learner_that_cannot_be_built_ends_the_run_at_once(tmp_path: Path, mon
 def test_what_does_not_fit_is_refused(tmp_path: Path, agent: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Learners(config_of(agent, **changes), tmp_path, Engine())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ray.actors": 0}, r"one learner beside the actor: set ray.actors"),
+        ({"population.size": 2}, r"one learner for each member of a population"),
+        ({"dataset.path": "runs/a"}, r"one learner where a run learns from a dataset"),
+    ],
+)
+def test_where_there_is_one_learner_several_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=r"ray.learners is 2, but there is " + message):
+        train(config_of(**changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_number_of_learners_is_no_other_run() -> None:
+    check_change(config_of(), config_of(**{"ray.learners": 1}))
 
 
 def test_agents_that_are_not_known_to_learn_the_same_are_refused(tmp_path: Path) -> None:
