@@ -60,8 +60,8 @@ class _Shared:
 
     def __init__(self, world: World, width: int) -> None:
         self.world, self.width = world, width
-        self.counts: dict[int, tuple[Tensor, Tensor]] = {}
-        """masks that were counted, by identity -> themselves, and how many entries are true in all parts"""
+        self.counts: dict[tuple[int, int | None], tuple[Tensor, Tensor]] = {}
+        """masks that were counted, by identity and axis -> themselves, and how many entries are true in all parts"""
 
 
 _worlds: dict[int, _Shared] = {}
@@ -122,23 +122,27 @@ def gathered(x: Tensor) -> Tensor:
     return torch.cat(shared.world.collect(x.detach().flatten().contiguous()))
 
 
-def count(mask: Tensor) -> Tensor:
-    """How many entries of a mask are true in the whole batch, int64 [], at least 1; each mask is counted once."""
+def count(mask: Tensor, axis: int | None = None) -> Tensor:
+    """How many entries of a mask are true in the whole batch, int64, at least 1; each mask is counted once.
+
+    axis: along which they are counted, on which windows lie; None: all of them, [].
+    """
     if (shared := _shared()) is None:
-        return mask.sum().clamp(min=1)
-    known = shared.counts.get(id(mask))
+        return mask.sum(axis).clamp(min=1)
+    known = shared.counts.get((id(mask), axis))
     if known is None:
-        known = shared.counts[id(mask)] = mask, total(mask.sum()).clamp(min=1)
+        known = shared.counts[id(mask), axis] = mask, total(mask.sum(axis)).clamp(min=1)
     return known[1]
 
 
-def ratio(numerator: Tensor, mask: Tensor) -> Tensor:
+def ratio(numerator: Tensor, mask: Tensor, axis: int | None = None) -> Tensor:
     """numerator / how many entries of the mask are true: a mean over the rows of the whole batch that count.
 
-    numerator: sum over the rows of this part, []; it keeps its gradient. mask: bool, of this part.
+    numerator: sum over the rows of this part, of the shape of the counts; it keeps its gradient. mask: bool, of this
+    part. axis: as in `count`.
     """
-    shared = _shared()
-    return numerator / count(mask) if shared is None else numerator * shared.world.size / count(mask)
+    shared, counts = _shared(), count(mask, axis)
+    return numerator / counts if shared is None else numerator * shared.world.size / counts
 
 
 def summed(x: Tensor) -> Tensor:

@@ -109,10 +109,17 @@ class LearnerHost:
         """Number of the process once it is ready, and why it cannot be, if so."""
         return os.getpid(), self.failed
 
-    def join(self, address: tuple[str, int], state: Mapping[str, Any]) -> Done | Undone:
-        """Take over the first learner's state, and come to the meeting at that address."""
+    def restore(self, state: Mapping[str, Any]) -> Done | Undone:
+        """Take over the first learner's state."""
         try:
             self.learner.restore(state)
+            return Done()
+        except Exception as error:
+            return self._gone(error)
+
+    def join(self, address: tuple[str, int]) -> Done | Undone:
+        """Come to the meeting at that address."""
+        try:
             place = self.place
             self.ring = Ring.join(address, place.rank, place.size, self.device, own_address(place), self.patience)
             return Done()

@@ -92,10 +92,11 @@ class Team:
             if failed:
                 raise Lost(f"learner {other.rank} cannot be built: {failed}")
             other.pid = pid
+        state = self.ray.put(on_host(self.learner.save()))
+        self._finished([other.handle.restore.remote(state) for other in self.others])
         host = LOOPBACK if self.private else self.ray.util.get_node_ip_address()
         self.meeting = Meeting(host, self.options.patience)
-        state = self.ray.put(on_host(self.learner.save()))
-        refs = [other.handle.join.remote(self.meeting.address, state) for other in self.others]
+        refs = [other.handle.join.remote(self.meeting.address) for other in self.others]
         try:
             self.ring = Ring(self.meeting.store, 0, self.size, self.learner.device, host, self.options.patience)
         except Broken as error:

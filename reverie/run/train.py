@@ -48,9 +48,10 @@ def runner(
     from reverie.run.asynchronous import Asynchronous
     from reverie.run.cluster import connected
     from reverie.run.distributed import Distributed
-    from reverie.run.learners import Learners
 
     if config.ray.learners > 1:
+        from reverie.run.learners import Learners
+
         with connected(config.ray) as ray:
             yield Learners(config, run_dir, ray, chain, writers, callbacks)
         return

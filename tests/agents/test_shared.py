@@ -16,10 +16,23 @@ from reverie.data.sequences import Batch, Feedback, SequenceSpec
 from reverie.envs.env import EnvSpec
 from reverie.nets.torsos import TorsoConfig
 from reverie.ops import world
-from tests.agents import actor_critics, test_apex_dpg, test_dreamerv1, test_dreamerv2, test_planet, v3, value
+from tests.agents import (
+    actor_critics,
+    test_apex_dpg,
+    test_denoised,
+    test_dreamerv1,
+    test_dreamerv2,
+    test_plan2explore,
+    test_planet,
+    test_repo,
+    test_tdmpc,
+    test_tdmpc2,
+    v3,
+    value,
+)
 from tests.agents.shared import Gradients, Rings, assert_same, copies, doubled, in_float64
 
-WIDTH, PARTS, STEPS = 6, 2, 3
+WIDTH, PARTS, STEPS = 6, 2, 2
 TOLERANCE = 1e-12
 STANDARD = TorsoConfig(channels=(3, 4, 4), layers=1, units=8, standardise=True)
 
@@ -94,6 +107,17 @@ def stored(make: Callable[[], Any], env: EnvSpec) -> Case:
     return Case(make, batch)
 
 
+def planner(make: Callable[[], Any]) -> Case:
+    return Case(make, lambda learner, seed: test_tdmpc2.batch(learner, WIDTH, seed))
+
+
+def ranging() -> Any:
+    """A TD-MPC2 whose values, however small, have a range."""
+    learner = test_tdmpc2.disturb(test_tdmpc2.make(replace(test_tdmpc2.CONFIG, episodic=True)))
+    learner.range.floor = 1e-3
+    return learner
+
+
 STORED = {"context": 4, "learn": 8, "period": 4, "state": "stored", "drift": True}
 DISCRETE, CONTINUOUS = test_dreamerv2.DISCRETE, test_dreamerv2.CONTINUOUS
 CASES = {
@@ -118,6 +142,12 @@ CASES = {
     "planet": dreamer(
         lambda: test_planet.learner(replace(test_planet.CONFIG, overshooting=2, kl_scale=1.0)), test_planet.IMAGES
     ),
+    "tdmpc": planner(test_tdmpc.make),
+    "tdmpc2": planner(ranging),
+    "tdmpc2: images": planner(lambda: test_tdmpc2.make(env=test_tdmpc2.IMAGE)),
+    "repo": dreamer(test_repo.learner, DISCRETE),
+    "denoised": dreamer(lambda: test_denoised.learner(env=CONTINUOUS), CONTINUOUS),
+    "plan2explore": dreamer(lambda: test_plan2explore.learner(intrinsic_momentum=0.5), DISCRETE),
     "dreamerv1": dreamer(lambda: test_dreamerv1.learner(env=CONTINUOUS), CONTINUOUS),
     "dreamerv2": dreamer(v2(), DISCRETE),
     "dreamerv2: below free nats": dreamer(v2(kl_free=50.0, balance="dwa"), DISCRETE),
@@ -203,6 +233,8 @@ ALONE: dict[str, Callable[..., Any]] = {
         ("impala: standardise", "total"),
         ("drqn", "total"),
         ("r2d2", "minimum"),
+        ("tdmpc", "draw"),
+        ("tdmpc2", "gathered"),
         ("dreamerv2", "draw"),
         ("dreamerv2: above free nats", "total"),
         ("dreamerv3", "gathered"),

@@ -82,7 +82,7 @@ class Threads(Engine):
             sent, work = frozen(arguments), ThreadPoolExecutor(1)
             body = work.submit(lambda: kind(*sent))
             host = SimpleNamespace(body=body, work=work, dead=False)
-            for name in ("ping", "join", "update", "state"):
+            for name in ("ping", "restore", "join", "update", "state"):
                 remote = lambda *given, name=name: self.ask(host, name, frozen(self.values(given)))  # noqa: E731
                 setattr(host, name, SimpleNamespace(remote=remote))
             self.hosts.append(host)
@@ -198,13 +198,13 @@ def test_a_run_of_two_learners_is_that_of_one_whoever_is_lost(tmp_path: Path) ->
 
 def test_learners_that_fail_again_and_again_end_the_run_which_goes_on_with_one(tmp_path: Path) -> None:
     """All that was drawn is learned, and saved; the same run then ends with one learner, or with three."""
-    config = config_of(**{"run.env_steps": 80, "ray.crashes": 1, "replay.batch": 6})
+    config = config_of(**{"run.env_steps": 80, "ray.crashes": 1, "replay.batch": 6, "run.ahead": 1})
     with pytest.raises(UserError, match=r"learners failed 2 times in a row, at last: learner 1 was lost .* is saved"):
         run(config, tmp_path, Threads(lambda update: "die" if update > 1 else ""))
     saved = copy.deepcopy(json.loads((tmp_path / "status.json").read_text()))
-    assert saved["learner_steps"] == 2
+    assert saved["learner_steps"] == 3  # one was made by both, one was lost, one was drawn ahead
     for learners, env_steps in ((1, 120), (3, 160)):
-        ray, length = replace(config.ray, learners=learners), replace(config.run, env_steps=env_steps)
+        ray, length = replace(config.ray, learners=learners), replace(config.run, env_steps=env_steps, ahead=0)
         engine = Threads() if learners > 1 else Engine()
         runner = run(replace(config, ray=ray, run=length), tmp_path, engine, restore=True)
         assert runner.run.clock.env_steps >= env_steps

@@ -51,20 +51,26 @@ def processes(word: str) -> dict[int, str]:
 
 def listening(pids: set[int]) -> set[str]:
     """Addresses, as the kernel writes them, at which these processes listen for connections."""
+    return {address for address, _ in listeners(pids)}
+
+
+def listeners(pids: set[int]) -> set[tuple[str, str]]:
+    """Addresses and ports."""
     sockets = {}
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             words = line.split()
             if words[3] == "0A":
-                sockets[f"socket:[{words[9]}]"] = words[1].split(":")[0]
-    found = set()
+                address, _, port = words[1].partition(":")
+                sockets[f"socket:[{words[9]}]"] = address, port
+    found = set[tuple[str, str]]()
     for pid in pids:
         for link in Path(f"/proc/{pid}/fd").glob("*"):
             try:
-                found.add(sockets.get(os.readlink(link), ""))
+                found |= {sockets[socket]} if (socket := os.readlink(link)) in sockets else set()
             except OSError:
                 continue
-    return found - {""}
+    return found
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -123,7 +129,7 @@ LOCAL = {"0100007F", "0000000000000000FFFF00000100007F", "0000000000000000000000
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_two_learners_are_one_though_the_second_is_killed(ray: ModuleType, tmp_path: Path) -> None:
     """They listen on loopback only, end as the same, bit for bit, and nobody listens afterwards; one goes on alone."""
-    config, before = learners.config_of(**{"ray.patience": 120.0}), listening({os.getpid()})
+    config, before = learners.config_of(**{"ray.patience": 120.0}), listeners({os.getpid()})
     runner = Learners(config, tmp_path, ray)
     killed, addresses, states = list[int](), set[str](), list[object]()
     update, end = runner.update, runner.end
@@ -150,7 +156,7 @@ def test_two_learners_are_one_though_the_second_is_killed(ray: ModuleType, tmp_p
     assert_same(*states, 0.0)
     assert addresses
     assert addresses <= LOCAL
-    assert listening({os.getpid()}) <= before
+    assert listeners({os.getpid()}) <= before
     said = (tmp_path / "incidents.log").read_text().strip().splitlines()
     assert len(said) == 1
     assert "learner 1 was lost" in said[0]
