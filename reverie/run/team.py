@@ -104,10 +104,13 @@ class Team:
         self._finished(refs)
 
     def start(self) -> None:
-        """`gather`, once more after a loss as often as that may be. Raises UserError then."""
-        self._until_gathered()
-        if self.over:
-            raise UserError(self.over)
+        """`gather`, at the beginning of a run. Raises UserError if one of them does not come."""
+        try:
+            self.gather()
+        except Lost as loss:
+            raise UserError(
+                f"{loss}; ask for fewer with --ray.learners or --actors, or be more patient with --ray.patience"
+            ) from loss
 
     def update(self, batch: Batch) -> Result:
         """Result of one learner_step on a batch, which all learners make; the first alone once it has no others."""
@@ -167,9 +170,9 @@ class Team:
                 return Lost(f"learner {other.rank} was lost ({answer.why})")
         return Lost(guess)
 
-    def _renew(self, loss: Lost | None) -> None:
+    def _renew(self, loss: Lost) -> None:
         """Begin all others anew after a loss, unless there were too many in a row: then there are none any more."""
-        while loss is not None:
+        while True:
             self.stop()
             self.failures += 1
             self.restarts += 1
@@ -181,17 +184,12 @@ class Team:
                 return
             self._say(f"reverie: {loss}; all but the first begin anew, from {self.learner.learner_steps} learner_steps")
             self.call()
-            loss = self._gathered()
-
-    def _until_gathered(self) -> None:
-        self._renew(self._gathered())
-
-    def _gathered(self) -> Lost | None:
-        try:
-            self.gather()
-        except Lost as loss:
-            return loss
-        return None
+            try:
+                self.gather()
+            except Lost as again:
+                loss = again
+            else:
+                return
 
     def _begin(self, rank: int) -> Any:
         kind, here = self.learner.device.type, torch.get_num_threads()
