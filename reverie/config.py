@@ -178,6 +178,8 @@ class RayConfig:
     """Actors in processes of their own, on the engine Ray (docs/distributed.md).
 
     actors: processes, which share the env.num_envs streams equally; 0 is the local runner, which needs no Ray.
+    learners: processes that share each batch of replay.batch windows and make every learner_step together, this one
+    among them; docs/distributed.md says which agents can.
     address: ``local`` for a private cluster of this machine, ``auto`` or host:port for one that was started by hand.
     rows: of a stream per chunk and rollout; 0: the windows' period, repeated up to at least 20.
     in_flight: rollouts of each actor that are ordered or wait to be collected. threads: CPU threads of each actor.
@@ -187,6 +189,7 @@ class RayConfig:
     """
 
     actors: int = 0
+    learners: int = 1
     address: str = "local"
     rows: int = 0
     in_flight: int = 2
@@ -198,7 +201,7 @@ class RayConfig:
 
     def __post_init__(self) -> None:
         _at_least(0, actors=self.actors, rows=self.rows, crashes=self.crashes)
-        _at_least(1, in_flight=self.in_flight, threads=self.threads)
+        _at_least(1, learners=self.learners, in_flight=self.in_flight, threads=self.threads)
         _at_least(80_000_000, memory=self.memory)
         if not (self.patience > 0 and self.silence > 0):
             raise ValueError(f"patience and silence must be positive, got {self.patience} and {self.silence}")

@@ -40,6 +40,7 @@ from reverie.nets.critics import Critic
 from reverie.nets.initialise import INITS, Init, initialise
 from reverie.nets.optim import OptimConfig, Optimiser
 from reverie.nets.torsos import Torso, TorsoConfig
+from reverie.ops import world
 from reverie.ops.losses import masked_mean
 from reverie.ops.precision import full
 from reverie.ops.returns import gae
@@ -189,7 +190,7 @@ class A2CLearner(Learner):
         """Mean of the losses of rows with an action, or their sum."""
         if self.config.average == "mean":
             return masked_mean(loss, acted)
-        return torch.where(acted, full(loss), 0.0).sum()
+        return world.summed(torch.where(acted, full(loss), 0.0).sum())
 
 
 class A2C(Agent):
@@ -197,6 +198,7 @@ class A2C(Agent):
 
     config: A2CConfig
     Config: ClassVar[type] = A2CConfig
+    learners: ClassVar[bool] = True
     Learner: ClassVar[type[A2CLearner]] = A2CLearner
     masks: ClassVar[bool] = True
     tasks: ClassVar[bool] = True

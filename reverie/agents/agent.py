@@ -45,6 +45,9 @@ class Agent(ABC):
     """whether its policies take only actions that an action mask allows; others are refused where there are masks"""
     tasks: ClassVar[bool] = False
     """whether its learner tells tasks apart where streams are of several environments; others are refused there"""
+    learners: ClassVar[bool] = False
+    """whether several learners that share batches learn what one would (`reverie.ops.world`): said by each class of
+    itself and not inherited, since a child's losses are others; see `unshared`"""
     asynchronous: ClassVar[bool] = False
     """whether workers with parameters of their own send gradients, as `reverie.agents.a3c` does: then its learners have
     ``gradients`` and its settings ``workers``"""
@@ -65,6 +68,12 @@ class Agent(ABC):
 
         It must be here for a child's to be called: only this class is made a dataclass.
         """
+
+    def unshared(self) -> str:
+        """Why several learners cannot share its batches, in words that follow its name; empty where they can."""
+        if vars(type(self)).get("learners", False):
+            return ""
+        return "is not known to learn the same where several learners share a batch"
 
     def windows(self, asked: SequenceSpec) -> SequenceSpec:
         """The windows that this agent needs, given those that ``replay.window`` asks for (which have no lookahead)."""

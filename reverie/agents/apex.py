@@ -49,3 +49,4 @@ class ApeX(DQN):
 
     config: ApeXConfig
     Config: ClassVar[type] = ApeXConfig
+    learners: ClassVar[bool] = True

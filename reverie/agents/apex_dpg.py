@@ -46,6 +46,7 @@ from reverie.data.sequences import Batch, Feedback, SequenceSpec
 from reverie.nets.actions import ContinuousActions, make_actions
 from reverie.nets.optim import OptimConfig, Optimiser
 from reverie.nets.torsos import Torso, TorsoConfig
+from reverie.ops import world
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class ApeXDPGLearner(Learner):
         with torch.no_grad():
             error = torch.where(valid, error.detach(), 0.0)
             metrics["q"] = q.mean()
-            metrics["td_error"] = error.abs().sum() / valid.sum().clamp(min=1)
+            metrics["td_error"] = world.ratio(error.abs().sum(), valid)
             metrics["importance"] = weights.mean()
         yield {"critic": critic, "actor": actor}
         copy_if_due(self.pairs, self.policy.version, self.config.target_every)
@@ -152,7 +153,7 @@ class ApeXDPGLearner(Learner):
         metrics["slope"] = slope.abs().mean()
         metrics["action_size"] = leaf.detach().abs().mean()
         each = torch.where(valid, -(clipped * action).sum(-1), 0.0)
-        return each.sum() / valid.sum().clamp(min=1)
+        return world.ratio(each.sum(), valid)
 
     def metrics(self) -> dict[str, float]:
         """Numbers about the learner: its learning rates, n and beta."""
@@ -166,6 +167,7 @@ class ApeXDPG(Agent):
 
     config: ApeXDPGConfig
     Config: ClassVar[type] = ApeXDPGConfig
+    learners: ClassVar[bool] = True
     Learner: ClassVar[type[ApeXDPGLearner]] = ApeXDPGLearner
 
     def __post_init__(self) -> None:

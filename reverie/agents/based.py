@@ -50,6 +50,10 @@ class BasedAgent(Agent):
         """Default settings over the base that is named among those that are given."""
         return cls.base_of(str(given.get("base", next(iter(cls.bases))))).config()
 
+    def unshared(self) -> str:
+        """Also what is to be said of its base."""
+        return super().unshared() or self.base.unshared()
+
     @property
     def base(self) -> Dreamer:
         """The recipe of the base, with these settings."""

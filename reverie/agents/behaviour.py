@@ -27,6 +27,7 @@ from reverie.agents.seen import Seen
 from reverie.data.rows import State
 from reverie.nets.heads import Head
 from reverie.nets.layers import frozen
+from reverie.ops import world
 
 if TYPE_CHECKING:
     from reverie.agents.dreamer import Dreamer, DreamerLearner
@@ -145,7 +146,8 @@ class Behaviour(ABC):
         """
         model, decider, horizon = self.learner.model, self.learner.policy, self.config.horizon
         state, count = start, len(next(iter(start.values())))
-        u = self.learner.noise.uniform(horizon, count, model.latent_noise + self.actions.noise)
+        numbers = model.latent_noise + self.actions.noise
+        u = world.draw(self.learner.noise.uniform, horizon, count, numbers, axis=1)
         features, actions, policy = [model.rssm.feature(state)], [], []
         for i in range(horizon):
             u_latent, u_action = u[i].split([model.latent_noise, self.actions.noise], -1)

@@ -175,6 +175,7 @@ class DenoisedMDP(DreamerV1):
 
     config: DenoisedConfig
     Config: ClassVar[type] = DenoisedConfig
+    learners: ClassVar[bool] = True
     Learner: ClassVar[type[DreamerLearner]] = DenoisedLearner
     Behaviour: ClassVar[type[Behaviour]] = DenoisedBehaviour
     Model: ClassVar[type[WorldModel]] = FactoredModel

@@ -48,6 +48,7 @@ from reverie.nets.optim import OptimConfig, Optimiser
 from reverie.nets.q_heads import DuelingQ, PlainQ, QHead, Reads
 from reverie.nets.torsos import Torso, TorsoConfig
 from reverie.nets.values import Scalar
+from reverie.ops import world
 from reverie.ops.n_step import NStep
 
 
@@ -141,7 +142,7 @@ class DQNLearner(Learner):
         with torch.no_grad():
             error = torch.where(valid, error.detach(), 0.0)
             metrics["q"] = self.head.q(outputs.learned).mean()
-            metrics["td_error"] = error.abs().sum() / valid.sum().clamp(min=1)
+            metrics["td_error"] = world.ratio(error.abs().sum(), valid)
             metrics["importance"] = weights.mean()
         yield {"q": self.average(loss, valid, weights)}
         self.update_target()
@@ -169,8 +170,9 @@ class DQNLearner(Learner):
 
     def head_noise(self, batch: int) -> tuple[Tensor, Tensor, Tensor]:
         """Uniform numbers for the head, all independent, of the shapes that `QHead.shapes` says."""
-        shapes = self.head.shapes((self.windows.learn, batch), self.config.double)
-        one, two, three = (self.noise.uniform(*shape) for shape in shapes)
+        length = world.whole(batch)
+        shapes = self.head.shapes((self.windows.learn, length), self.config.double)
+        one, two, three = (world.part(self.noise.uniform(*shape), 1, length) for shape in shapes)
         return one, two, three
 
     def importance(self, probabilities: Tensor) -> Tensor:
@@ -196,6 +198,7 @@ class DQN(Agent):
 
     config: DQNConfig
     Config: ClassVar[type] = DQNConfig
+    learners: ClassVar[bool] = True
     masks: ClassVar[bool] = True
     Learner: ClassVar[type[DQNLearner]] = DQNLearner
 

@@ -214,6 +214,7 @@ class DreamerV1(Dreamer):
 
     config: DreamerV1Config
     Config: ClassVar[type] = DreamerV1Config
+    learners: ClassVar[bool] = True
     Learner: ClassVar[type[DreamerLearner]] = DreamerV1Learner
     Behaviour: ClassVar[type[Behaviour]] = DreamerV1Behaviour
 

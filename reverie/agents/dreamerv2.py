@@ -147,6 +147,7 @@ class DreamerV2(Dreamer):
 
     config: DreamerV2Config
     Config: ClassVar[type] = DreamerV2Config
+    learners: ClassVar[bool] = True
     Learner: ClassVar[type[DreamerLearner]] = DreamerV2Learner
     Behaviour: ClassVar[type[Behaviour]] = DreamerV2Behaviour
 

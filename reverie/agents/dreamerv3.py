@@ -239,6 +239,7 @@ class DreamerV3(Dreamer):
 
     config: DreamerV3Config
     Config: ClassVar[type] = DreamerV3Config
+    learners: ClassVar[bool] = True
     Learner: ClassVar[type[DreamerLearner]] = DreamerV3Learner
     Behaviour: ClassVar[type[Behaviour]] = DreamerV3Behaviour
 

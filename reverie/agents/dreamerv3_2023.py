@@ -186,6 +186,7 @@ class DreamerV3Of2023(Dreamer):
 
     config: DreamerV3Of2023Config
     Config: ClassVar[type] = DreamerV3Of2023Config
+    learners: ClassVar[bool] = True
     Learner: ClassVar[type[DreamerLearner]] = DreamerV3Of2023Learner
     Behaviour: ClassVar[type[Behaviour]] = DreamerV3Of2023Behaviour
 

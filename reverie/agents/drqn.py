@@ -37,6 +37,7 @@ from reverie.agents.recurrent import burn_in, open_window, probes
 from reverie.data.sequences import Batch, SequenceSpec
 from reverie.nets.cores import GRU, LSTM, Core, Identity
 from reverie.nets.torsos import Torso
+from reverie.ops import world
 from reverie.ops.n_step import NStep
 
 
@@ -149,7 +150,7 @@ class DRQNLearner(DQNLearner):
     def average(self, loss: Tensor, valid: Tensor, weights: Tensor) -> Tensor:
         """Weighted mean over all valid rows of the batch."""
         masked = torch.where(valid, loss, 0.0)
-        return (weights * masked).sum() / valid.sum().clamp(min=1)
+        return world.ratio((weights * masked).sum(), valid)
 
 
 class DRQN(DQN):
@@ -157,6 +158,7 @@ class DRQN(DQN):
 
     config: DRQNConfig
     Config: ClassVar[type] = DRQNConfig
+    learners: ClassVar[bool] = True
     Learner: ClassVar[type[DQNLearner]] = DRQNLearner
 
     def windows(self, asked: SequenceSpec) -> SequenceSpec:

@@ -90,5 +90,6 @@ class HarmonyDream(BasedAgent):
     """Recipe of a Dreamer whose world model balances itself."""
 
     Config: ClassVar[type] = HarmonyDreamConfig
+    learners: ClassVar[bool] = True
     bases: ClassVar[Mapping[str, Base]] = BASES
     refusal: ClassVar[str] = "cannot be harmonised"

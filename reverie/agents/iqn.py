@@ -67,6 +67,7 @@ class IQN(DQN):
 
     config: IQNConfig
     Config: ClassVar[type] = IQNConfig
+    learners: ClassVar[bool] = True
 
     def head(self, inputs: int) -> QHead:
         """DQN's head, on features that are multiplied by the embedding of a level."""

@@ -37,6 +37,7 @@ from reverie.data.sequences import Batch, Feedback, SequenceSpec
 from reverie.nets.actions import ContinuousActions, make_actions
 from reverie.nets.latent_encoder import LatentEncoder
 from reverie.nets.optim import OptimConfig
+from reverie.ops import world
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class LatentLearner(Learner):
         nothing = Tape(self.policy.version.new_empty(0))
         state, rows = start_state(self.policy, batch, self.windows, nothing)
         obs, _ = self.policy.stacks.unroll(state, rows)
-        return rows, obs, self.noise.uniform(*rows["is_last"].shape, self.policy.encoder.noise)
+        return rows, obs, self.draw(*rows["is_last"].shape, self.policy.encoder.noise)
 
     def roll_out(self, rows: dict[str, Tensor], obs: State, u: Tensor) -> tuple[Tensor, Tensor]:
         """Latents z_0 ... z_H [H+1, B, L] that follow from o_0 and the actions, and these, encoded [H, B, A]."""
@@ -112,13 +113,17 @@ class LatentLearner(Learner):
             latents.append(self.policy.model.next(latents[-1], each))
         return torch.stack(latents), action
 
+    def draw(self, *shape: int) -> Tensor:
+        """Random numbers of that shape, whose second axis is that of the windows, or of rows of them."""
+        return world.draw(self.noise.uniform, *shape, axis=1)
+
     def weights(self, time: int) -> Tensor:
         """rho^t, float32 [time]."""
         return self.config.rho ** torch.arange(time, device=self.device)
 
     def discounted(self, loss: Tensor, valid: Tensor) -> Tensor:
         """sum_t rho^t of the mean over valid rows of loss [T, B]; a step without any counts as 0."""
-        each = torch.where(valid, loss, 0.0).sum(1) / valid.sum(1).clamp(min=1)
+        each = world.ratio(torch.where(valid, loss, 0.0).sum(1), valid, 1)
         return (self.weights(len(loss)) * each).sum()
 
     @abstractmethod

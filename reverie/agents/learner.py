@@ -22,6 +22,7 @@ from reverie.agents.noise import Noise
 from reverie.agents.policy import Policy
 from reverie.data.sequences import Batch, Feedback, SequenceSpec
 from reverie.nets.optim import Optimiser
+from reverie.ops import world
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,12 @@ class Learner(nn.Module, ABC):
     def reduce(self, group: str) -> bool:
         """Whether to step a group: the hook between its backward pass and its step.
 
-        Here nothing happens. Data-parallel learners average gradients; an actor that learns sends its own away, clears
-        them and returns False. In a captured update only what it does on the device is replayed: its answer and what it
-        does on the host are those of the capture.
+        Here gradients become their means over the processes that share the batch (`reverie.ops.world`); nothing happens
+        alone. An actor that learns sends its own away, clears them and returns False. In a captured update only what it
+        does on the device is replayed: its answer and what it does on the host are those of the capture.
         """
+        parameters = self.optimisers[group].parameters
+        world.average_([parameter.grad for parameter in parameters if parameter.grad is not None])
         return True
 
     def compile_parts(self) -> None:

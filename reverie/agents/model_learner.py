@@ -32,6 +32,7 @@ from reverie.nets.actions import Actions, make_actions
 from reverie.nets.layers import glorot_
 from reverie.nets.optim import OptimConfig, Optimiser
 from reverie.nets.state_space import OneChain
+from reverie.ops import world
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class ModelLearner(Learner):
         objective, own = self.model.objective, self.policy.unroll_noise
         batch = side_by_side(batch, objective.views)
         time, width = batch.rows["is_first"].shape
-        tape = self.noise.tape(time, width, own + objective.noise)
+        tape = Tape(world.draw(self.noise.uniform, time, width, own + objective.noise, axis=1))
         with self.autocast():
             state, rows = start_state(self.policy, batch, self.windows, Tape(tape.u[..., :own]))
             action = self.actions.encode(rows["prev_action"])
@@ -158,6 +159,12 @@ class ModelAgent(Agent):
     def actions(self) -> Actions:
         """Actions as the model sees them. Raises ValueError for a space that they cannot be made of."""
         return make_actions(self.env.action)
+
+    def unshared(self) -> str:
+        """Also where losses are weighed by their gradients, before there is a mean of these."""
+        if (reason := super().unshared()) or self.config.balance != "nashmtl":
+            return reason
+        return "bargains with the gradients of a whole batch (agent.balance nashmtl)"
 
     @property
     def gamma(self) -> float:

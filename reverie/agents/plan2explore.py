@@ -50,6 +50,7 @@ from reverie.nets.layers import frozen
 from reverie.nets.optim import OptimConfig
 from reverie.nets.outputs import UnitNormal
 from reverie.nets.state_space import StateSpace
+from reverie.ops import world
 from reverie.ops.disagreement import Spread, disagreement
 from reverie.ops.stats import StreamNorm
 
@@ -191,13 +192,12 @@ class ExploringLearner(DreamerLearner):
         with self.autocast():
             means = self.ensemble(torch.cat([seen.features[:-1].detach(), seen.action[1:]], -1))
         steps = ~rows["is_first"][1:]
-        count = steps.sum().clamp(min=1)
         losses = UnitNormal(1, constant=False).loss(means, targets.float().expand_as(means)).sum(0)
         new = torch.where(steps, disagreement(means.detach(), self.config.spread), 0.0)
-        mean = new.sum() / count
+        mean = world.ratio(new.sum(), steps)
         self.norm.update(mean)
         metrics["intrinsic_reward"] = mean
-        return torch.where(steps, losses, 0.0).sum() / count, self.norm(new)
+        return world.ratio(torch.where(steps, losses, 0.0).sum(), steps), self.norm(new)
 
     def intrinsic_rewards(self, features: Tensor, actions: Tensor, first: Tensor) -> Tensor:
         """Rewards of a dream: that of the row it begins from, then scale D(s_i, a_{i+1}) of every step, [H+1, N]."""
@@ -238,6 +238,7 @@ class ExploringV2(ExploringDreamer, DreamerV2):
     """DreamerV2 with an explorer."""
 
     Learner: ClassVar[type[DreamerLearner]] = ExploringV2Learner
+    learners: ClassVar[bool] = True
 
 
 class ExploringV3Of2023Learner(ExploringLearner, DreamerV3Of2023Learner):
@@ -248,6 +249,7 @@ class ExploringV3Of2023(ExploringDreamer, DreamerV3Of2023):
     """DreamerV3 of 2023 with an explorer."""
 
     Learner: ClassVar[type[DreamerLearner]] = ExploringV3Of2023Learner
+    learners: ClassVar[bool] = True
     Policy: ClassVar[type[ExploringPolicy]] = ExploringSamplingPolicy
 
 
@@ -259,6 +261,7 @@ class ExploringV3(ExploringDreamer, DreamerV3):
     """DreamerV3 with an explorer."""
 
     Learner: ClassVar[type[DreamerLearner]] = ExploringV3Learner
+    learners: ClassVar[bool] = True
     Policy: ClassVar[type[ExploringPolicy]] = ExploringSamplingPolicy
 
 
@@ -274,5 +277,6 @@ class Plan2Explore(BasedAgent):
     """Recipe of a Dreamer that explores."""
 
     Config: ClassVar[type] = Plan2ExploreConfig
+    learners: ClassVar[bool] = True
     bases: ClassVar[Mapping[str, Base]] = BASES
     refusal: ClassVar[str] = "cannot explore"

@@ -46,6 +46,7 @@ from reverie.nets.optim import OptimConfig
 from reverie.nets.outputs import UnitNormal
 from reverie.nets.rssm import RSSM, RSSMConfig
 from reverie.nets.state_space import OneChain, StateSpace
+from reverie.ops import world
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,8 @@ class PlaNetLearner(ModelLearner):
                 config, rssm = self.config, self.model.rssm
                 assert isinstance(rssm, OneChain)
                 time, width = rows["is_first"].shape
-                u = self.noise.uniform(config.overshooting + 1, time, width, rssm.latent.noise)
+                shape = config.overshooting + 1, time, width, rssm.latent.noise
+                u = world.draw(self.noise.uniform, *shape, axis=2)
                 kl = overshooting_kl(rssm, seen, rows["is_first"], u, config.kl_free)
                 losses["dynamics", "overshooting"] = config.overshooting_scale * kl
             return self.weigh(losses, metrics), seen, rows
@@ -163,6 +165,7 @@ class PlaNet(ModelAgent):
 
     config: PlaNetConfig
     Config: ClassVar[type] = PlaNetConfig
+    learners: ClassVar[bool] = True
     Learner: ClassVar[type[ModelLearner]] = PlaNetLearner
 
     def actions(self) -> Actions:

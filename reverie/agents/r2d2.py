@@ -95,6 +95,7 @@ class R2D2(DRQN):
 
     config: R2D2Config
     Config: ClassVar[type] = R2D2Config
+    learners: ClassVar[bool] = True
     Learner: ClassVar[type[DQNLearner]] = R2D2Learner
 
     def bellman(self) -> Bellman:

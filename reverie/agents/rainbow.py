@@ -98,6 +98,7 @@ class Rainbow(DQN):
 
     config: RainbowConfig
     Config: ClassVar[type] = RainbowConfig
+    learners: ClassVar[bool] = True
 
     def head(self, inputs: int) -> QHead:
         """Head of any combination of dueling, distributional and noisy."""

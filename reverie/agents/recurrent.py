@@ -22,6 +22,7 @@ from torch import Tensor
 
 from reverie.data.rows import State
 from reverie.data.sequences import Batch, Feedback, SequenceSpec
+from reverie.ops import world
 
 if TYPE_CHECKING:
     from reverie.agents.noise import Tape
@@ -109,7 +110,7 @@ class Probe:
 
     def mean(self, distance: Tensor) -> Tensor:
         """Mean of a distance [B] over the windows that count, 0 if there is none; without a gradient."""
-        return (torch.where(self.same, distance, 0.0).sum() / self.same.sum().clamp(min=1)).detach()
+        return world.ratio(torch.where(self.same, distance, 0.0).sum(), self.same).detach()
 
 
 def probes(batch: Batch, windows: SequenceSpec) -> list[Probe]:

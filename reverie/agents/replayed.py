@@ -10,6 +10,7 @@ from torch import Tensor
 
 from reverie.agents.bellman import BellmanConfig, share
 from reverie.nets.schedule import schedule
+from reverie.ops import world
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def importance(probabilities: Tensor, exponent: Tensor | float) -> Tensor:
     Source: Schaul et al. 2016, section 3.4 (which divides by the largest of the whole replay).
     """
     log = probabilities.log()
-    return torch.exp(-exponent * (log - log.min()))
+    return torch.exp(-exponent * (log - world.minimum(log.min())))
 
 
 def average(loss: Tensor, valid: Tensor, weights: Tensor) -> Tensor:

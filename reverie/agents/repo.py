@@ -134,5 +134,6 @@ class RePo(DreamerV1):
 
     config: RePoConfig
     Config: ClassVar[type] = RePoConfig
+    learners: ClassVar[bool] = True
     Learner: ClassVar[type[DreamerLearner]] = RePoLearner
     Behaviour: ClassVar[type[Behaviour]] = RePoBehaviour

@@ -137,7 +137,7 @@ class TDMPCLearner(LatentLearner):
         """
         later, model = {name: value[1:] for name, value in obs.items()}, self.model
         here = self.policy.encoder(later, u[1:])
-        action = model.propose(here, self.noise.uniform(*here.shape[:2], model.actions))
+        action = model.propose(here, self.draw(*here.shape[:2], model.actions))
         worth = self.slow_critics(torch.cat([here, action], -1)).amin(0)
         goes_on = (~rows["is_terminal"][1:]).float()
         return self.slow_encoder(later, u[1:]), rows["reward"][1:] + self.config.gamma * goes_on * worth
@@ -190,7 +190,7 @@ class TDMPCLearner(LatentLearner):
         Source: Hansen et al. 2022 (TD-MPC), equation 10; algorithm/tdmpc.py, ``update_pi``.
         """
         model = self.model
-        action = model.propose(states, self.noise.uniform(*states.shape[:2], model.actions))
+        action = model.propose(states, self.draw(*states.shape[:2], model.actions))
         with frozen(model.critics):
             q = model.critics(torch.cat([states, action], -1)).amin(0)
         return self.discounted(-q, reached)
@@ -205,6 +205,7 @@ class TDMPC(LatentPlanner):
 
     config: TDMPCConfig
     Config: ClassVar[type] = TDMPCConfig
+    learners: ClassVar[bool] = True
     Learner: ClassVar[type[TDMPCLearner]] = TDMPCLearner
     title = "TD-MPC"
 

@@ -163,7 +163,7 @@ class TDMPC2Learner(LatentLearner):
         """
         model = self.model
         ahead = self.policy.encoder({name: value[1:] for name, value in obs.items()}, u[1:])
-        action, _ = model.act(ahead, self.noise.uniform(*ahead.shape[:2], model.actions))
+        action, _ = model.act(ahead, self.draw(*ahead.shape[:2], model.actions))
         values = model.values(ahead, action, self.slow_critics, chosen=self._pair())
         goes_on = (~rows["is_terminal"][1:]).float()
         return ahead, rows["reward"][1:] + self.gamma * goes_on * values.amin(0)
@@ -209,7 +209,7 @@ class TDMPC2Learner(LatentLearner):
         Source: Hansen et al. 2024 (TD-MPC2), equation 6; tdmpc2.py, ``update_pi``.
         """
         model = self.model
-        action, log_prob = model.act(states, self.noise.uniform(*states.shape[:2], model.actions))
+        action, log_prob = model.act(states, self.draw(*states.shape[:2], model.actions))
         with frozen(model.critics):
             u = self._dropout(2, states)
             q = model.values(states, action, model.critics, u, self._pair()).mean(0)
@@ -232,7 +232,7 @@ class TDMPC2Learner(LatentLearner):
         """Numbers for the critics' dropout at states [T, B, L], None without one."""
         critics = self.model.critics
         rows = states.shape[0] * states.shape[1]
-        return self.noise.uniform(members, rows, critics.units) if critics.dropout else None
+        return self.draw(members, rows, critics.units) if critics.dropout else None
 
 
 class TDMPC2(LatentPlanner):
@@ -240,6 +240,7 @@ class TDMPC2(LatentPlanner):
 
     config: TDMPC2Config
     Config: ClassVar[type] = TDMPC2Config
+    learners: ClassVar[bool] = True
     Learner: ClassVar[type[TDMPC2Learner]] = TDMPC2Learner
     title = "TD-MPC2"
 

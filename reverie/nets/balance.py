@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reverie.nets.nash import bargain, solver
+from reverie.ops import world
 
 BalanceKind = Literal["fixed", "harmony", "harmony-unrectified", "harmony-closed", "uw", "dwa", "nashmtl"]
 
@@ -96,7 +97,7 @@ class HarmonyClosed(Balancer):
     def forward(self, losses: Tensor, shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor]:
         """Total and weights; the mean takes the present losses in first."""
         with torch.no_grad():
-            self.mean.lerp_(losses.detach(), 1.0 - self.decay)
+            self.mean.lerp_(world.average(losses.detach()), 1.0 - self.decay)
             weights = 1.0 / best_sigma(self.mean)
         return (losses * weights).sum(), weights
 
@@ -141,7 +142,7 @@ class DynamicWeightAverage(Balancer):
     def forward(self, losses: Tensor, shared: Sequence[nn.Parameter]) -> tuple[Tensor, Tensor]:
         """Total and weights; the present losses are the newest of the history."""
         with torch.no_grad():
-            self.history.copy_(torch.cat([self.history[1:], losses.detach().unsqueeze(0)]))
+            self.history.copy_(torch.cat([self.history[1:], world.average(losses.detach()).unsqueeze(0)]))
             before, after = self.history[: self.window].mean(0), self.history[self.window :].mean(0)
             # A loss that has reached 0 has stopped falling: its ratio is finite whatever came before.
             ratio = after / before.clamp_min(torch.finfo(before.dtype).tiny)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from reverie.ops import world
 from reverie.ops.losses import td_squared
 from reverie.ops.precision import full
 
@@ -97,10 +98,11 @@ class PopArt(Critic):
         of = torch.zeros_like(mask, dtype=torch.int64) if task is None else task
         counts = mask.unsqueeze(-1) & (of.unsqueeze(-1) == torch.arange(tasks, device=mask.device))
         lead = tuple(range(mask.dim()))
-        number = counts.sum(lead).double()
         y = torch.where(counts, target.detach().double().unsqueeze(-1), 0.0)
+        sums = torch.stack([counts.sum(lead).double(), y.sum(lead), y.square().sum(lead)])
+        number, *totals = world.total(sums).unbind()
         rate = 1.0 - (1.0 - self.step) ** number
-        for moment, total in ((self.mean, y.sum(lead)), (self.square, y.square().sum(lead))):
+        for moment, total in zip((self.mean, self.square), totals, strict=True):
             moment.add_(rate * (total / number.clamp(min=1.0) - moment))
         ratio, shift = old_sigma / self.sigma(), (old_mean - self.mean) / self.sigma()
         self.out.weight.copy_(self.out.weight * ratio.unsqueeze(-1))

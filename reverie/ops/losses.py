@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from reverie.ops import world
 from reverie.ops.precision import full
 
 Params = Sequence[Tensor] | Mapping[str, Tensor]
@@ -66,7 +67,7 @@ def balanced_kl(
         raise ValueError(f"free must be 'mean' or 'each', got {free!r}")
 
     def clipped(kl: Tensor) -> Tensor:
-        return kl.mean().clamp(min=free_nats) if free == "mean" else kl.clamp(min=free_nats).mean()
+        return world.floored_mean(kl, free_nats) if free == "mean" else kl.clamp(min=free_nats).mean()
 
     if balance is None:
         of_post, of_prior = ([full(x) for x in side] for side in _aligned(post, prior))
@@ -126,10 +127,12 @@ def quantile_huber(quantiles: Tensor, taus: Tensor, targets: Tensor, kappa: floa
 def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     """Mean of x over the entries where mask is true, 0 if there are none; what is masked may be NaN.
 
+    Where processes share a batch, they divide by the count of all of them (`reverie.ops.world`).
+
     x: [...]. mask: bool [...], the same shape (for example ~is_last). Returns a scalar.
     Raises ValueError if the shapes differ.
     """
     if x.shape != mask.shape:
         raise ValueError(f"x and mask must have one shape, got {tuple(x.shape)} and {tuple(mask.shape)}")
     mask = mask.bool()
-    return torch.where(mask, full(x), 0.0).sum() / mask.sum().clamp(min=1)
+    return world.ratio(torch.where(mask, full(x), 0.0).sum(), mask)

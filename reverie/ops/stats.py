@@ -2,7 +2,8 @@
 
 `update(x)` takes a batch in, `forward(x)` applies what has been seen so far; neither does the other's work. Updates are
 in place, without gradient and without reading a value on the host. `momentum` is the share of the old value that an
-update keeps: new = momentum * old + (1 - momentum) * batch. Statistics are float32.
+update keeps: new = momentum * old + (1 - momentum) * batch. Statistics are float32. Where processes share a batch, all
+of them take the whole batch in (`reverie.ops.world`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import math
 
 import torch
 from torch import Tensor, nn
+
+from reverie.ops import world
 
 
 def _check_momentum(momentum: float) -> None:
@@ -49,8 +52,8 @@ class EmaNormaliser(nn.Module):
         rows = x.float().reshape(-1, *self.shape)
         self.weight.mul_(self.momentum).add_(1.0 - self.momentum)
         rate = (1.0 - self.momentum) / self.weight
-        change = rows.mean(0) - self.mean
-        within = rows.var(0, correction=0)
+        mean, within = world.moments(rows)
+        change = mean - self.mean
         self.variance.copy_((1.0 - rate) * (self.variance + rate * change.square()) + rate * within)
         self.mean.add_(rate * change)
 
@@ -89,7 +92,7 @@ class PercentileScale(nn.Module):
     @torch.no_grad()
     def update(self, x: Tensor) -> None:
         """Take a batch in. x: any shape, not empty."""
-        ordered = x.detach().float().flatten().sort().values
+        ordered = world.gathered(x.detach().float()).sort().values
         for buffer, level in ((self.low, self.levels[0]), (self.high, self.levels[1])):
             buffer.lerp_(_quantile(ordered, level), 1.0 - self.momentum)
 
@@ -130,7 +133,7 @@ class RunningScale(nn.Module):
     @torch.no_grad()
     def update(self, x: Tensor) -> None:
         """Take a batch in. x: any shape, not empty."""
-        ordered = x.detach().float().flatten().sort().values
+        ordered = world.gathered(x.detach().float()).sort().values
         low, high = (_quantile(ordered, level) for level in self.levels)
         self.value.lerp_((high - low).clamp(min=self.floor), self.rate)
 
@@ -167,7 +170,7 @@ class StreamNorm(nn.Module):
     @torch.no_grad()
     def update(self, x: Tensor) -> None:
         """Take a batch in. x: any shape, not empty."""
-        self.magnitude.mul_(self.momentum).add_((1.0 - self.momentum) * x.float().abs().mean())
+        self.magnitude.mul_(self.momentum).add_((1.0 - self.momentum) * world.average(x.float().abs().mean()))
 
     def forward(self, x: Tensor) -> Tensor:
         """x normalised, float32; gradients reach x."""

@@ -71,7 +71,7 @@ def connected(options: RayConfig) -> Iterator[ModuleType]:
     try:
         common = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
         if private:
-            cores = max(os.cpu_count() or 1, options.actors * options.threads)
+            cores = max(os.cpu_count() or 1, (options.actors + options.learners - 1) * options.threads)
             ray.init(LOCAL, num_cpus=cores, object_store_memory=options.memory, _temp_dir=folder, **common)
         else:
             ray.init(options.address, **{name: value for name, value in common.items() if name != "include_dashboard"})

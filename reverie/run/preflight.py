@@ -15,6 +15,17 @@ MINUTE = 60.0
 """seconds of training after which the time to come is told"""
 
 
+def check_one_learner(config: Config) -> None:
+    """Raise UserError if several learners are asked for where there is one."""
+    for there, where in (
+        (bool(config.dataset.path), "where a run learns from a dataset"),
+        (bool(config.population.size), "for each member of a population"),
+        (not config.ray.actors, "beside the actor: set ray.actors (--actors), too"),
+    ):
+        if there and config.ray.learners > 1:
+            raise UserError(f"ray.learners is {config.ray.learners}, but there is one learner {where}")
+
+
 def check_trains(config: Config, agent: Agent) -> None:
     """Raise UserError if a run of that length cannot come to a single learner_step, or leaves tasks out.
 

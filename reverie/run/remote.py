@@ -52,14 +52,19 @@ class Birth:
 
     def config(self) -> Config:
         """The run's configuration; its agent may be of a module that only now can be imported."""
-        sys.path += [folder for folder in self.path if folder not in sys.path]
-        name, preset = self.settings["name"], self.settings["preset"]
-        return overrides.from_dict(Config(name, preset, find(name).load().Config()), self.settings)
+        return received(self.settings, self.path)
 
 
 def sent(config: Config) -> dict[str, Any]:
     """A configuration as it travels: plain values, for which no class of anybody has to be imported on the way."""
     return overrides.to_dict(config)
+
+
+def received(settings: Mapping[str, Any], path: tuple[str, ...]) -> Config:
+    """Inverse of `sent`. path: where the sender finds modules; this process looks there too."""
+    sys.path += [folder for folder in path if folder not in sys.path]
+    name, preset = settings["name"], settings["preset"]
+    return overrides.from_dict(Config(name, preset, find(name).load().Config()), settings)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from reverie.run.fixed import check_change, way_out
 from reverie.run.local import Local
 from reverie.run.lock import alone, check_new, check_platform, interruptible
 from reverie.run.offline import Offline, for_dataset
+from reverie.run.preflight import check_one_learner
 from reverie.run.runner import Runner
 from reverie.run.saved_config import load_chain, save_chain, save_config, versions
 from reverie.run.turns import Turns
@@ -37,6 +38,7 @@ def runner(
     Arguments as in `Runner`.
     Raises UserError if Ray is asked for and missing, or there is no cluster at its address.
     """
+    check_one_learner(config)
     if config.dataset.path:
         yield Offline(config, run_dir, chain, writers, callbacks)
         return
@@ -47,6 +49,12 @@ def runner(
     from reverie.run.cluster import connected
     from reverie.run.distributed import Distributed
 
+    if config.ray.learners > 1:
+        from reverie.run.learners import Learners
+
+        with connected(config.ray) as ray:
+            yield Learners(config, run_dir, ray, chain, writers, callbacks)
+        return
     kind = Asynchronous if find(config.name).load().asynchronous else Distributed
     with connected(config.ray) as ray:
         yield kind(config, run_dir, ray, chain, writers, callbacks)
@@ -67,6 +75,7 @@ def train(
     check_platform()
     run_dir = Path(run_dir)
     check_new(run_dir)
+    check_one_learner(config)
     if config.population.size:
         from reverie.run import population
 

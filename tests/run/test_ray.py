@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import signal
@@ -19,8 +20,11 @@ import pytest
 
 from reverie.config import RayConfig
 from reverie.run.cluster import connected
+from reverie.run.learners import Learners
+from tests.agents.shared import assert_same
 from tests.contracts.test_counting import SPECS
 from tests.run import test_asynchronous as workers
+from tests.run import test_learners as learners
 from tests.run.test_distributed import ACTORS, Recorder, config_of
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray")
@@ -28,7 +32,7 @@ pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray")
 
 @pytest.fixture(scope="module")
 def ray() -> Iterator[ModuleType]:
-    with connected(RayConfig(ACTORS)) as ray:
+    with connected(RayConfig(ACTORS, learners=2)) as ray:
         yield ray
 
 
@@ -47,20 +51,26 @@ def processes(word: str) -> dict[int, str]:
 
 def listening(pids: set[int]) -> set[str]:
     """Addresses, as the kernel writes them, at which these processes listen for connections."""
+    return {address for address, _ in listeners(pids)}
+
+
+def listeners(pids: set[int]) -> set[tuple[str, str]]:
+    """Addresses and ports."""
     sockets = {}
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             words = line.split()
             if words[3] == "0A":
-                sockets[f"socket:[{words[9]}]"] = words[1].split(":")[0]
-    found = set()
+                address, _, port = words[1].partition(":")
+                sockets[f"socket:[{words[9]}]"] = address, port
+    found = set[tuple[str, str]]()
     for pid in pids:
         for link in Path(f"/proc/{pid}/fd").glob("*"):
             try:
-                found.add(sockets.get(os.readlink(link), ""))
+                found |= {sockets[socket]} if (socket := os.readlink(link)) in sockets else set()
             except OSError:
                 continue
-    return found - {""}
+    return found
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -86,8 +96,7 @@ def test_every_row_once_and_in_order_though_an_actor_is_killed(ray: ModuleType, 
     assert len(recorder.lines) == 1
     assert "actor 1 (life 1) was lost" in recorder.lines[0]
     assert addresses
-    # 127.0.0.1 in IPv4, and as IPv4 mapped into IPv6, little endian.
-    assert addresses <= {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+    assert addresses <= LOCAL
 
 
 def test_every_gradient_once_though_a_worker_is_killed(ray: ModuleType, tmp_path: Path) -> None:
@@ -111,6 +120,46 @@ def test_every_gradient_once_though_a_worker_is_killed(ray: ModuleType, tmp_path
     assert len(recorder.lines) == 1
     assert "actor 1 (life 1) was lost" in recorder.lines[0]
     assert {gradients.incarnation for gradients in recorder.applied if gradients.actor == 1} == {1, 2}
+
+
+LOCAL = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+"""127.0.0.1 in IPv4, and as IPv4 mapped into IPv6, little endian, and ::1"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_two_learners_are_one_though_the_second_is_killed(ray: ModuleType, tmp_path: Path) -> None:
+    """They listen on loopback only, end as the same, bit for bit, and nobody listens afterwards; one goes on alone."""
+    config, before = learners.config_of(**{"ray.patience": 120.0}), listeners({os.getpid()})
+    runner = Learners(config, tmp_path, ray)
+    killed, addresses, states = list[int](), set[str](), list[object]()
+    update, end = runner.update, runner.end
+
+    def counted(batch: object) -> object:
+        result = update(batch)  # type: ignore[arg-type]
+        other = runner.team.others[0]  # type: ignore[union-attr]
+        if runner.learner.learner_steps == 3:
+            addresses.update(listening({os.getpid(), other.pid}))
+            killed.append(other.pid)
+            os.kill(other.pid, signal.SIGKILL)
+        return result
+
+    def ended() -> None:
+        states.append(ray.get(runner.team.others[0].handle.state.remote()))  # type: ignore[union-attr]
+        states.append(copy.deepcopy(runner.learner.save()))
+        end()
+
+    runner.trainer.update = counted  # type: ignore[attr-defined, assignment]
+    runner.end = ended  # type: ignore[method-assign]
+    runner.train(learners.Never())
+    assert runner.run.finished
+    assert len(killed) == 1
+    assert_same(*states, 0.0)
+    assert addresses
+    assert addresses <= LOCAL
+    assert listeners({os.getpid()}) <= before
+    said = (tmp_path / "incidents.log").read_text().strip().splitlines()
+    assert len(said) == 1
+    assert "learner 1 was lost" in said[0]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
