@@ -178,6 +178,8 @@ class RayConfig:
     """Actors in processes of their own, on the engine Ray (docs/distributed.md).
 
     actors: processes, which share the env.num_envs streams equally; 0 is the local runner, which needs no Ray.
+    inference: who decides: each ``actor`` with parameters of its own, or this process for all of them, in batches, with
+    the learner's (``central``).
     address: ``local`` for a private cluster of this machine, ``auto`` or host:port for one that was started by hand.
     rows: of a stream per chunk and rollout; 0: the windows' period, repeated up to at least 20.
     in_flight: rollouts of each actor that are ordered or wait to be collected. threads: CPU threads of each actor.
@@ -187,6 +189,7 @@ class RayConfig:
     """
 
     actors: int = 0
+    inference: Literal["actor", "central"] = "actor"
     address: str = "local"
     rows: int = 0
     in_flight: int = 2
@@ -202,6 +205,11 @@ class RayConfig:
         _at_least(80_000_000, memory=self.memory)
         if not (self.patience > 0 and self.silence > 0):
             raise ValueError(f"patience and silence must be positive, got {self.patience} and {self.silence}")
+        if self.inference == "central" and not self.actors:
+            raise ValueError(
+                "inference = central has actors to decide for: set ray.actors (--actors); without any, one policy "
+                "decides for all streams in any case"
+            )
 
 
 def _dotted(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
