@@ -207,8 +207,8 @@ class RayConfig:
             raise ValueError(f"patience and silence must be positive, got {self.patience} and {self.silence}")
         if self.inference == "central" and not self.actors:
             raise ValueError(
-                "inference = central has actors to decide for: set ray.actors (--actors); without any, one policy "
-                "decides for all streams in any case"
+                "there are no actors to decide for: set ray.actors (--actors); without any, one policy decides for all "
+                "streams in any case"
             )
 
 

@@ -81,7 +81,7 @@ class Central(Distributed):
         actors, streams = config.ray.actors, config.env.num_envs
         outbox = build_outbox(config, self.store, env, streams, policy, self.learner.windows)
         seed = derive(config.run.seed, "actor")
-        inference = Inference(policy, outbox.put, env, actors, streams // actors, seed, self.finite)
+        inference = Inference(policy, outbox.put, env, actors, streams // actors, seed, self.finite, config.run.compile)
         self.parts |= {"outbox": outbox, "inference": inference}
         return inference
 

@@ -59,12 +59,22 @@ class Inference:
 
     policy: that decides, with whatever parameters it then has. sink: takes the rows when they are complete.
     env: what an actor's environments are. seed: of the noise. finite: looks at all rows and actions.
+    whole: every batch has the size of all streams, for policies that are compiled for each size: the rows of one actor
+    that waits fill up what is missing, and what is decided about those goes nowhere.
     """
 
     def __init__(
-        self, policy: Policy, sink: Sink, env: EnvSpec, actors: int, streams: int, seed: int, finite: Finite
+        self,
+        policy: Policy,
+        sink: Sink,
+        env: EnvSpec,
+        actors: int,
+        streams: int,
+        seed: int,
+        finite: Finite,
+        whole: bool = False,
     ) -> None:
-        self.policy, self.streams, self.total = policy, streams, actors * streams
+        self.policy, self.streams, self.total, self.whole = policy, streams, actors * streams, whole
         self.lives = Lives(actors)
         self.noise = Noise(seed, policy.device, host=True)
         self.ledgers = [
@@ -124,6 +134,9 @@ class Inference:
             return {}
         since = time.perf_counter()
         actors = sorted(self.waiting)
+        count = len(actors)
+        if self.whole:
+            actors += [actors[0]] * (len(self.ledgers) - count)
         ledgers = [self.ledgers[actor] for actor in actors]
         streams = tuple(chain.from_iterable(range(a * self.streams, (a + 1) * self.streams) for a in actors))
         self.seat, self.version = Seat(streams, self.total, env_steps, play), version
@@ -132,10 +145,10 @@ class Inference:
         parts = _split(decide(self.policy, state, rows, self.noise, self.seat), self.streams)
         actions = {
             actor: ledger.settle(part, self.seat, version)
-            for actor, ledger, part in zip(actors, ledgers, parts, strict=True)
+            for actor, ledger, part in zip(actors[:count], ledgers, parts, strict=False)
         }
         self.waiting.clear()
-        self.meter.add({"inference_streams": float(len(streams)), "inference_s": time.perf_counter() - since})
+        self.meter.add({"inference_streams": float(count * self.streams), "inference_s": time.perf_counter() - since})
         return actions
 
     def metrics(self) -> dict[str, float]:

@@ -80,9 +80,9 @@ class Elsewhere:
         return self.message(actor, self.envs[actor].step(action))
 
 
-def counting(kept: Kept) -> tuple[Inference, Elsewhere]:
+def counting(kept: Kept, whole: bool = False) -> tuple[Inference, Elsewhere]:
     envs = [same_step(STREAMS) for _ in range(ACTORS)]
-    inference = Inference(Noted(), kept, envs[0].spec, ACTORS, STREAMS, 5, Finite(id="toy/count"))
+    inference = Inference(Noted(), kept, envs[0].spec, ACTORS, STREAMS, 5, Finite(id="toy/count"), whole)
     return inference, Elsewhere(inference, envs)
 
 
@@ -205,6 +205,25 @@ def test_a_life_that_is_lost_closes_its_episodes_and_its_messages_come_too_late(
     inference.take(first)
     with pytest.raises(ValueError, match="follow on no decision"):
         inference.take(replace(first, sequence=1))
+
+
+def test_batches_of_one_size_decide_for_whoever_waits_and_for_nobody_else() -> None:
+    kept = Kept()
+    inference, elsewhere = counting(kept, whole=True)
+    assert isinstance(inference.policy, Noted)
+    messages = [elsewhere.first(actor) for actor in range(ACTORS)]
+    for turn in range(30):
+        actor = turn % ACTORS
+        inference.take(messages[actor])
+        actions = inference.decide("explore", 0, 0)
+        assert list(actions) == [actor]
+        messages[actor] = elsewhere.after(actor, actions[actor])
+    assert {len(state["count"]) for state in inference.policy.given} == {ACTORS * STREAMS}
+    assert inference.metrics()["inference_streams"] == STREAMS
+    for stream in range(ACTORS * STREAMS):
+        rows = kept.stream(stream)
+        check_rows(rows)
+        assert len(rows["reward"]) >= 9
 
 
 def test_a_message_that_is_missing_is_no_slip() -> None:
