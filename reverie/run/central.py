@@ -13,6 +13,7 @@ in between make it older than the parameters that there are by then, by as many 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
@@ -38,6 +39,7 @@ class EnvHost(Host):
         self.chunk = chunk
         self.step = Step(self.env.reset(self.seed))
         self.done = self.looked = time.perf_counter()
+        self.durations: deque[float] = deque(maxlen=50)
         self.memory = proportional_memory()
 
     def rollout(self, action: np.ndarray | None, version: int) -> Report | Crash:
@@ -56,8 +58,10 @@ class EnvHost(Host):
         seen = Seen(self.birth.actor, self.birth.incarnation, self.sequence, self.step, since - before)
         self.sequence += 1
         whole = self.sequence > self.chunk  # the first message has no decision
+        self.durations.append(now - before)
+        seconds = sum(self.durations) / len(self.durations)  # single decisions say little about how fast they come
         told, metrics = self.env.carried(), self.env.metrics()
-        return Report(seen, [], [], metrics, version, taken, now - before, self.memory, told, whole)
+        return Report(seen, [], [], metrics, version, taken, seconds, self.memory, told, whole)
 
 
 class Central(Distributed):
