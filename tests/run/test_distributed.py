@@ -106,8 +106,11 @@ class Recorder:
         assert len(status["actors"]) == ACTORS
 
 
-@INFERENCE
-@pytest.mark.parametrize("spec", [SPECS[1], SPECS[2]], ids=["period", "context"])
+@pytest.mark.parametrize(
+    ("spec", "inference"),
+    [(SPECS[1], "actor"), (SPECS[2], "actor"), (SPECS[1], "central")],
+    ids=["period", "context", "central"],
+)
 def test_every_row_once_and_in_order(tmp_path: Path, spec: SequenceSpec, inference: str) -> None:
     recorder = Recorder(config_of(spec, inference), tmp_path, Engine())
     recorder.train()
