@@ -180,6 +180,8 @@ class RayConfig:
     actors: processes, which share the env.num_envs streams equally; 0 is the local runner, which needs no Ray.
     learners: processes that share each batch of replay.batch windows and make every learner_step together, this one
     among them; docs/distributed.md says which agents can.
+    inference: who decides: each ``actor`` with parameters of its own, or this process for all of them, in batches, with
+    the learner's (``central``).
     address: ``local`` for a private cluster of this machine, ``auto`` or host:port for one that was started by hand.
     rows: of a stream per chunk and rollout; 0: the windows' period, repeated up to at least 20.
     in_flight: rollouts of each actor that are ordered or wait to be collected. threads: CPU threads of each actor.
@@ -190,6 +192,7 @@ class RayConfig:
 
     actors: int = 0
     learners: int = 1
+    inference: Literal["actor", "central"] = "actor"
     address: str = "local"
     rows: int = 0
     in_flight: int = 2
@@ -205,6 +208,11 @@ class RayConfig:
         _at_least(80_000_000, memory=self.memory)
         if not (self.patience > 0 and self.silence > 0):
             raise ValueError(f"patience and silence must be positive, got {self.patience} and {self.silence}")
+        if self.inference == "central" and not self.actors:
+            raise ValueError(
+                "there are no actors to decide for: set ray.actors (--actors); without any, one policy decides for all "
+                "streams in any case"
+            )
 
 
 def _dotted(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -60,7 +60,7 @@ class Exploration:
         if seat.play == "greedy":
             return torch.full((count,), self.evaluation)
         if self.kind == "ladder":
-            places = torch.arange(seat.streams.start, seat.streams.stop, dtype=torch.float64) / max(seat.total - 1, 1)
+            places = torch.tensor(list(seat.streams), dtype=torch.float64) / max(seat.total - 1, 1)
             return (self.base ** (1.0 + self.alpha * places)).float()
         counted(self)
         progress = min(max((seat.env_steps - self.after) / self.over, 0.0), 1.0) if self.over else 1.0

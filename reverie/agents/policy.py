@@ -8,7 +8,7 @@ it tells about a decision (extras) always belongs to the action that is taken, r
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -26,11 +26,11 @@ Play = Literal["explore", "random", "greedy"]
 class Seat:
     """Place and manner in which a policy acts.
 
-    streams: the streams that it acts for, of `total` in the whole run. env_steps: of the whole run so far.
+    streams: numbers of the streams that it acts for, of `total` in the whole run. env_steps: of the whole run so far.
     play: ``explore`` as in training, ``random`` uniformly (the prefill of a replay), ``greedy`` as in evaluation.
     """
 
-    streams: range
+    streams: Sequence[int]
     total: int
     env_steps: int = 0
     play: Play = "explore"

@@ -22,6 +22,7 @@ from reverie.config import Config
 from reverie.data.inbox import Delivery
 from reverie.envs.env import EnvSpec
 from reverie.run.distributed import Distributed
+from reverie.run.inference import Seen
 from reverie.run.owner import Gradients, Owner
 from reverie.run.remote import ActorHost, Parameters
 from reverie.run.roles import Actor, Tell
@@ -83,7 +84,7 @@ class Asynchronous(Distributed):
         """The owner."""
         return self.owner
 
-    def take(self, delivery: Delivery | Gradients) -> bool:
+    def take(self, delivery: Delivery | Gradients | Seen) -> bool:
         """Whether gradients are new, and applied."""
         assert isinstance(delivery, Gradients)
         return self.owner.take(delivery)

@@ -191,13 +191,19 @@ def build_limiter(config: Config, windows: SequenceSpec) -> Limiter:
 
 
 def build_outbox(
-    config: Config, deliver: Deliver, env: VectorEnv, policy: Policy, windows: SequenceSpec, chunk: int = 0
+    config: Config,
+    deliver: Deliver,
+    env: EnvSpec,
+    streams: int,
+    policy: Policy,
+    windows: SequenceSpec,
+    chunk: int = 0,
 ) -> Outbox:
-    """Outbox of the actor of an environment, with priorities where the selector uses them. chunk: see `Outbox`."""
+    """Outbox of so many streams, with priorities where the selector uses them. chunk: see `Outbox`."""
     scores = bool(policy.scored) and config.replay.selector.make().takes_priorities
     score = (lambda rows: policy.priorities(rows, windows)) if scores else None
-    spec = row_spec(env.spec.observation, env.spec.action, policy.extras)
-    return Outbox(deliver, spec, windows, env.num_envs, policy.scored, score, policy.device, chunk)
+    spec = row_spec(env.observation, env.action, policy.extras)
+    return Outbox(deliver, spec, windows, streams, policy.scored, score, policy.device, chunk)
 
 
 def _state_spec(policy: Policy) -> RowSpec:

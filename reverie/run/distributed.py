@@ -30,9 +30,10 @@ from reverie.run.build import build_env
 from reverie.run.callback import Callback
 from reverie.run.chain import Chain
 from reverie.run.fleet import Fleet
+from reverie.run.inference import Inference, Seen
 from reverie.run.owner import Gradients, Owner
 from reverie.run.params import Params
-from reverie.run.remote import ActorHost, Crash, Orders, Parameters, Report, proportional_memory
+from reverie.run.remote import ActorHost, Crash, Host, Orders, Parameters, Report, proportional_memory
 from reverie.run.runner import Runner
 from reverie.run.status import StatusFile
 
@@ -43,9 +44,9 @@ LEAST_ROWS = 20
 class Distributed(Runner):
     """The parts of a run whose actors are elsewhere. ray: connected. Other arguments as in `Runner`."""
 
-    host: ClassVar[type[ActorHost]] = ActorHost
+    host: ClassVar[type[Host]] = ActorHost
     """body of an actor's process"""
-    inbox: Inbox | Owner
+    inbox: Inbox | Owner | Inference
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class Distributed(Runner):
             )
         return rows
 
-    def receiver(self) -> Inbox | Owner:
+    def receiver(self) -> Inbox | Owner | Inference:
         """Whoever takes what actors deliver."""
         actors = self.config.ray.actors
         inbox = Inbox(self.store, actors, self.config.env.num_envs // actors)
@@ -115,14 +116,18 @@ class Distributed(Runner):
         self.shown.write()
 
     def gather(self, timeout: float, more: Callable[[], bool]) -> None:
-        """Order rollouts of whoever has too few, and take in what has arrived. Arguments as in `Fleet.collect`."""
-        self.publish()
-        self.fleet.order(Orders(self.rows, self.play, self.run.clock.env_steps))
+        """Exchange messages with the actors; a run that cannot go on is saved. Arguments as in `Fleet.collect`."""
         try:
-            self.fleet.collect(timeout, more)
+            self.exchange(timeout, more)
         except UserError:
             self.save()
             raise
+
+    def exchange(self, timeout: float, more: Callable[[], bool]) -> None:
+        """Order rollouts of whoever has too few, and take in what has arrived. Arguments as in `Fleet.collect`."""
+        self.publish()
+        self.fleet.order(Orders(self.rows, self.play, self.run.clock.env_steps))
+        self.fleet.collect(timeout, more)
 
     def receive(self, report: Report | Crash) -> None:
         """Take the rows of a rollout, and write down the episodes that ended with them."""
@@ -132,7 +137,7 @@ class Distributed(Runner):
                 self.run.episodes([ended], {ended[0]: said})
             self.acting = report.metrics
 
-    def take(self, delivery: Delivery | Gradients) -> bool:
+    def take(self, delivery: Delivery | Gradients | Seen) -> bool:
         """Whether a delivery is new, and taken in."""
         assert isinstance(self.inbox, Inbox)
         assert isinstance(delivery, Delivery)

@@ -24,7 +24,7 @@ import numpy as np
 from reverie.config import Config
 from reverie.envs.wrappers import Carried
 from reverie.errors import UserError
-from reverie.run.remote import ActorHost, Birth, Crash, Orders, Parameters, Report, sent
+from reverie.run.remote import ActorHost, Birth, Crash, Host, Orders, Parameters, Report, sent
 
 Receive = Callable[[Report | Crash], None]
 """Takes what an actor reports, before it may begin a new life: rows of it come too late afterwards."""
@@ -44,7 +44,7 @@ class Member:
     """rollouts that were ordered, by their references -> when the actor can have begun with them (monotonic seconds)"""
     restarts: int = 0
     failures: int = 0
-    """lives in a row that ended before a single report"""
+    """lives in a row that ended before a single whole rollout"""
     env_steps: int = 0
     rate: float = 0.0
     memory: int = 0
@@ -67,7 +67,7 @@ class Fleet:
         begin: Begin,
         receive: Receive,
         say: Callable[[str], None],
-        host: type[ActorHost] = ActorHost,
+        host: type[Host] = ActorHost,
     ) -> None:
         self.ray, self.config, self.options, self.chunk = ray, config, config.ray, chunk
         self._begin, self._receive, self._say = begin, receive, say
@@ -106,7 +106,16 @@ class Fleet:
         """Order rollouts of all actors that have fewer than ``ray.in_flight`` under way."""
         for member in self.members:
             while len(member.under_way) < self.options.in_flight:
-                member.under_way[member.handle.rollout.remote(self._parameters, orders)] = time.monotonic()
+                self.ask(member.number, self._parameters, orders)
+
+    def ask(self, actor: int, *order: Any) -> None:
+        """Order one rollout of an actor, in the words of its host."""
+        member = self.members[actor]
+        member.under_way[member.handle.rollout.remote(*order)] = time.monotonic()
+
+    def idle(self) -> list[int]:
+        """Numbers of the actors of whom nothing is ordered, and whose answers have all been collected."""
+        return [member.number for member in self.members if not member.under_way]
 
     def collect(self, timeout: float, more: Callable[[], bool]) -> int:
         """Number of reports that `receive` was given, one by one while `more` says so; waits up to `timeout` s for one.
@@ -142,7 +151,8 @@ class Fleet:
         ordered = member.under_way.pop(ref)
         now = time.monotonic()
         member.durations.append(now - max(ordered, member.heard))
-        member.heard, member.failures, member.pid = now, 0, answer.pid
+        member.heard, member.pid = now, answer.pid
+        member.failures = 0 if answer.whole else member.failures
         member.env_steps += answer.env_steps
         member.rate = answer.env_steps / max(answer.seconds, 1e-9)
         member.memory, member.version = answer.memory, answer.version

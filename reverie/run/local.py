@@ -53,7 +53,7 @@ class Local(Runner):
         if config.run.publish_every:
             policy = placed(self.agent.policy(), self.learner.device)
             self.follower = Follower(policy, Params(), config.run.publish_every)
-        self.outbox = build_outbox(config, self.store, self.env, policy, self.learner.windows)
+        self.outbox = build_outbox(config, self.store, self.env.spec, self.env.num_envs, policy, self.learner.windows)
         self.actor = Actor(self.env, policy, self.outbox.put, derive(config.run.seed, "actor"), self.finite)
         self.run.carried = self.env.carried
         self.parts |= {"outbox": self.outbox, "actor": self.actor}

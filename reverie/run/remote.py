@@ -10,7 +10,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,11 @@ from reverie.errors import UserError
 from reverie.run.allocator import prepare_process
 from reverie.run.build import build_agent, build_env, build_outbox, build_policy, build_windows, derive
 from reverie.run.finite import Finite
+from reverie.run.inference import Seen
+from reverie.run.ledger import Ended
 from reverie.run.owner import Gradients
 from reverie.run.params import Published, install
-from reverie.run.roles import Actor, Ended, Tell, rollout
+from reverie.run.roles import Actor, Tell, rollout
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ class Birth:
     def config(self) -> Config:
         """The run's configuration; its agent may be of a module that only now can be imported."""
         return received(self.settings, self.path)
+
+
+def life_seed(config: Config, actor: int, incarnation: int) -> int:
+    """Seed of a life of an actor: no two have the same."""
+    return derive(config.run.seed, f"actor {actor} {incarnation}")
 
 
 def sent(config: Config) -> dict[str, Any]:
@@ -98,13 +105,14 @@ class Orders:
 class Report:
     """Outcome of a rollout.
 
-    delivery: rows, or the gradients of rows that stay there. ended: episodes, their streams counted from the actor's
-    first, and what is said of them, by place in `ended`. version: of the parameters that acted. env_steps: decisions
-    that were taken. seconds: that it took. memory: bytes of the process, its share of what it has in common with others
-    (Linux; elsewhere 0). carried: by wrappers of its first environment.
+    delivery: rows, the gradients of rows that stay there, or what followed on a decision. ended: episodes, their
+    streams counted from the actor's first, and what is said of them, by place in `ended`. version: of the parameters
+    that acted. env_steps: decisions that were taken. seconds: that it took. memory: bytes of the process, its share of
+    what it has in common with others (Linux; elsewhere 0). carried: by wrappers of its first environment. whole:
+    whether the life has come as far as a whole rollout, so that it counts as one that works.
     """
 
-    delivery: Delivery | Gradients
+    delivery: Delivery | Gradients | Seen
     ended: list[Ended]
     info: list[Mapping[str, float]]
     metrics: dict[str, float]
@@ -113,6 +121,7 @@ class Report:
     seconds: float
     memory: int
     carried: Carried | None = None
+    whole: bool = True
     pid: int = field(default_factory=os.getpid)
 
 
@@ -132,50 +141,82 @@ class Crash:
     pid: int = field(default_factory=os.getpid)
 
 
-class ActorHost:
-    """Body of an actor's process: an environment, a policy of its own, an outbox that collects what is to be sent.
+class Host:
+    """Body of a process with some of the run's environments, which says how it failed if it cannot go on.
 
-    chunk: rows of one stream per chunk. threads: of torch.
+    chunk: decisions of a rollout. threads: of torch.
     """
 
     def __init__(self, birth: Birth, actors: int, chunk: int, threads: int = 1) -> None:
         self.birth, self.sequence, self.seed = birth, 0, 0
-        self.chunks: list[Chunk] = []
         self.failed: Crash | None = None
         try:
             prepare_process(threads)
             config = birth.config()
-            self.seed = derive(config.run.seed, f"actor {birth.actor} {birth.incarnation}")
+            self.seed = life_seed(config, birth.actor, birth.incarnation)
             self.env = build_env(config, config.env.num_envs // actors)
             if birth.carried is not None:
                 self.env.adopt(birth.carried, keep=False)
-            self.actor = self.build(config, build_agent(config, self.env.spec), chunk)
-            first = birth.actor * self.env.num_envs
-            self.streams, self.total = range(first, first + self.env.num_envs), config.env.num_envs
-            self.version = -1
-            self.actor.start()
+            self.begin(config, chunk)
         except Exception as error:
             self.failed = self._crash(error)
 
-    def build(self, config: Config, agent: Agent, chunk: int) -> Actor:
-        """The actor, in the environments that are there, and whatever it needs."""
-        policy = placed(build_policy(config, agent))
-        self.outbox = build_outbox(config, self, self.env, policy, build_windows(config, agent), chunk)
-        self.outbox.begin(self.birth.indices)
-        return Actor(self.env, policy, self.outbox.put, self.seed, Finite(config.run.nonfinite, config.env.id))
+    def begin(self, config: Config, chunk: int) -> None:
+        """Make what else there is in the process, and reset the environments."""
+        raise NotImplementedError
 
     def ping(self) -> int:
         """Number of the process, once it is ready."""
         return os.getpid()
 
-    def rollout(self, parameters: Parameters, orders: Orders) -> Report | Crash:
-        """Act, after taking over parameters that are newer. After a crash it says the same again and does nothing."""
+    def answer(self, work: Callable[[], Report]) -> Report | Crash:
+        """Outcome of some work. After a crash it says the same again and does nothing."""
         if self.failed is None:
             try:
-                return self._rollout(parameters, orders)
+                return work()
             except Exception as error:
                 self.failed = self._crash(error, self.left())
         return self.failed
+
+    def left(self) -> Delivery | None:
+        """What is to be delivered of work that ended in its midst: nothing."""
+        return None
+
+    def _crash(self, error: Exception, delivery: Delivery | None = None) -> Crash:
+        raised = isinstance(error, EnvFault) and error.detail  # what an environment raises may be gone in a new life
+        final = isinstance(error, UserError) and not raised
+        text = str(error) if final else "".join(traceback.format_exception(error))
+        if isinstance(error, EnvFault) and raised:
+            text = f"{error.detail}\n{error}"
+        return Crash(self.birth.actor, self.birth.incarnation, self.seed, text, delivery, final)
+
+
+class ActorHost(Host):
+    """Body of an actor's process: environments, a policy of its own, an outbox that collects what is to be sent.
+
+    chunk: also rows of one stream per chunk.
+    """
+
+    def begin(self, config: Config, chunk: int) -> None:
+        """Make the actor, and reset its environments."""
+        self.chunks: list[Chunk] = []
+        self.actor = self.build(config, build_agent(config, self.env.spec), chunk)
+        first = self.birth.actor * self.env.num_envs
+        self.streams, self.total = range(first, first + self.env.num_envs), config.env.num_envs
+        self.version = -1
+        self.actor.start()
+
+    def build(self, config: Config, agent: Agent, chunk: int) -> Actor:
+        """The actor, in the environments that are there, and whatever it needs."""
+        policy = placed(build_policy(config, agent))
+        windows = build_windows(config, agent)
+        self.outbox = build_outbox(config, self, self.env.spec, self.env.num_envs, policy, windows, chunk)
+        self.outbox.begin(self.birth.indices)
+        return Actor(self.env, policy, self.outbox.put, self.seed, Finite(config.run.nonfinite, config.env.id))
+
+    def rollout(self, parameters: Parameters, orders: Orders) -> Report | Crash:
+        """Act, after taking over parameters that are newer, see `answer`."""
+        return self.answer(lambda: self._rollout(parameters, orders))
 
     def _rollout(self, parameters: Parameters, orders: Orders) -> Report:
         since = time.perf_counter()
@@ -223,14 +264,6 @@ class ActorHost:
         delivery = Delivery(self.birth.actor, self.birth.incarnation, self.sequence, self.chunks)
         self.sequence, self.chunks = self.sequence + 1, []
         return delivery
-
-    def _crash(self, error: Exception, delivery: Delivery | None = None) -> Crash:
-        raised = isinstance(error, EnvFault) and error.detail  # what an environment raises may be gone in a new life
-        final = isinstance(error, UserError) and not raised
-        text = str(error) if final else "".join(traceback.format_exception(error))
-        if isinstance(error, EnvFault) and raised:
-            text = f"{error.detail}\n{error}"
-        return Crash(self.birth.actor, self.birth.incarnation, self.seed, text, delivery, final)
 
 
 def proportional_memory() -> int:

@@ -9,129 +9,64 @@ from typing import Any
 import numpy as np
 import torch
 
-from reverie.agents.agent import Learner, Noise, Policy, Result, Seat
+from reverie.agents.agent import Decision, Learner, Noise, Policy, Result, Seat
 from reverie.agents.capture import CapturedUpdate
 from reverie.data.feed import Feed
-from reverie.data.rows import EXTRA, Rows, RowSpec, State, row_spec
+from reverie.data.rows import Rows, State
 from reverie.data.sequences import Batch
-from reverie.envs.env import Step, VectorEnv
+from reverie.envs.env import VectorEnv
 from reverie.envs.faults import EnvFault
 from reverie.run.finite import Finite, Mode
+from reverie.run.ledger import Ended, Ledger, Sink
 from reverie.run.updates import Updates
-
-Sink = Callable[[Rows, np.ndarray | None, State, int], None]
-"""Takes rows [M, ...], their streams [M] (None: all), the states before them, and the version that acted."""
-
-Ended = tuple[int, float, int]
-"""An episode that ended: stream, score, length in env_steps."""
 
 Tell = Callable[[list[Ended], Mapping[int, Mapping[str, float]]], None]
 """Takes episodes that ended, and what the environment says of them, by stream."""
 
 
-class Episodes:
-    """Scores and lengths of the episodes in N streams of rows.
-
-    score: sum of rewards, or of what the environments themselves paid where wrappers change it; length: env_steps.
-    """
-
-    def __init__(self, streams: int) -> None:
-        self.score = np.zeros(streams)
-        self.length = np.zeros(streams, np.int64)
-
-    def add(self, rows: Rows, streams: np.ndarray, earned: np.ndarray | None = None) -> list[Ended]:
-        """Episodes that end with these rows of these streams, all of which are taken into account.
-
-        earned: [N], see `reverie.envs.env.Step`.
-        """
-        first, paid = rows["is_first"], rows["reward"] if earned is None else earned[streams]
-        self.score[streams] = np.where(first, 0.0, self.score[streams] + paid)
-        self.length[streams] = np.where(first, 0, self.length[streams] + 1)
-        return [(int(s), float(self.score[s]), int(self.length[s])) for s in streams[rows["is_last"]]]
+def decide(policy: Policy, state: State, rows: Rows, noise: Noise, seat: Seat) -> Decision:
+    """One decision of a policy per stream, about rows [B, ...] that were seen; nothing is learned from it."""
+    with torch.inference_mode():
+        tensors = {name: torch.from_numpy(value).to(policy.device) for name, value in rows.items()}
+        return policy.step(state, tensors, noise, seat)
 
 
-class Actor:
+class Actor(Ledger):
     """Role that steps a vector environment with a policy and hands on complete rows.
 
-    `step` takes one decision per stream: act on the rows that were seen last, complete them with the action, pass them
-    to the sink, step the environment. Where a stream has just ended (is_last), the action is not taken and the row
-    carries zeros for it. finite: looks at all rows and actions.
+    `step` takes one decision per stream: act on the rows that were seen last, step the environment, complete the rows
+    with the action, pass them to the sink. finite: looks at all rows and actions.
     """
 
     def __init__(
         self, env: VectorEnv, policy: Policy, sink: Sink | None, seed: int, finite: Finite | None = None
     ) -> None:
-        self.env, self.policy, self.sink = env, policy, sink
-        self.finite = finite or Finite(id=env.spec.id)
-        self.device = policy.device
+        super().__init__(env.spec, env.num_envs, policy, sink, finite)
+        self.env = env
         self.seed = seed
         self.noise = Noise(seed, self.device, host=True)
-        self.fields: RowSpec = row_spec(env.spec.observation, env.spec.action)
-        self.streams = np.arange(env.num_envs)
-        self.episodes = Episodes(env.num_envs)
-        self.rows: Rows = {}
-        self.episode_info: Mapping[int, Mapping[str, float]] = {}
-        """what the environment says of episodes that ended with the last `step`, see `reverie.envs.env.Step`"""
-        self.state: State = policy.initial_state(env.num_envs)
-        self.seat = Seat.alone(env.num_envs)
-        """that of the last `step`"""
-        self.lost = 0
-        """decisions of the last `step` that came to nothing, see `reverie.envs.env.Step`"""
-        self.env_steps = 0
-        """decisions since this role was made, without those that came to nothing"""
 
     def start(self) -> list[Ended]:
         """Reset the environment, before the first `step`; no episode ends with that."""
-        rows = self.env.reset(self.seed)
-        self.finite.rows(rows, self.streams, np.zeros_like(self.streams), self.seat.env_steps)
-        return self._see(rows, self._no_action())
+        return self.begin(self.env.reset(self.seed))
 
     def step(self, seat: Seat, version: int = 0) -> list[Ended]:
         """Episodes that ended with one decision per stream. version: of the policy's parameters."""
-        before, self.seat = self.state, seat
         generator = self.noise.state()
-        with torch.inference_mode():
-            tensors = {name: torch.from_numpy(value).to(self.device) for name, value in self.rows.items()}
-            decision = self.policy.step(before, tensors, self.noise, seat)
-        action = decision.action.cpu().numpy().astype(self.fields["action"].dtype, copy=False)
-        is_last = self.rows["is_last"]
-        action = np.where(is_last.reshape(-1, *[1] * (action.ndim - 1)), np.zeros_like(action), action)
-        extras = {EXTRA + name: value.cpu().numpy() for name, value in decision.extras.items()}
-        self.finite.action(action, self.episodes.length, seat.env_steps)
+        action = self.settle(decide(self.policy, self.state, self.rows, self.noise, seat), seat, version)
         try:
             result = self.env.step(action)
         except EnvFault:
             self.noise.restore(generator)  # what is saved now is the moment before
             raise
-        self._look(result, seat.env_steps)
-        decided = self.rows | {"action": action} | extras
-        self.lost = 0 if result.lost is None else len(result.lost)
-        self.env_steps += int((~is_last).sum()) - self.lost
-        if result.lost is None:
-            self._pass(decided, None, before, version)
-        else:
-            went = np.setdiff1d(self.streams, result.lost)
-            self._pass({name: value[went] for name, value in decided.items()}, went, _of(before, went), version)
-            self._cut(result.lost, before, version)
-        self.state = decision.state
-        self.episode_info = result.episode_info
-        ended = []
-        if result.ends is not None and result.streams is not None and len(result.streams):
-            no_decision = {
-                name: np.zeros_like(value[result.streams]) for name, value in ({"action": action} | extras).items()
-            }
-            closing = result.ends | {"prev_action": action[result.streams]} | no_decision
-            self._pass(closing, result.streams, _of(self.state, result.streams), version)
-            ended = self.episodes.add(closing, result.streams, result.earned)
-        return ended + self._see(result.rows, action, result.earned)
+        return self.enter(result)
 
     def begin_anew(self, seed: int, version: int = 0) -> None:
         """Close open episodes as time limits and reset all streams, for environments that cannot be brought back.
 
         version: of the parameters that acted last.
         """
-        self._cut(self.streams, self.state, version)
-        self.state = self.policy.initial_state(self.env.num_envs)
+        self.close(version)
         self.seed = seed
         self.start()
 
@@ -139,57 +74,13 @@ class Actor:
         """Metrics of the policy about how it acts now, and of the environment."""
         return self.policy.metrics(self.seat) | self.env.metrics()
 
-    def _cut(self, streams: np.ndarray, state: State, version: int) -> None:
-        """Close open episodes as time limits, without what would have followed.
-
-        ::
-
-            stored   ...  t-1  |  t      the row that was seen last becomes the closing row, with the reward that
-            seen                  t      action t-1 earned; a row that begins an episode is dropped instead
-        """
-        streams = streams[~self.rows["is_first"][streams]]
-        if len(streams):
-            fields = row_spec(self.env.spec.observation, self.env.spec.action, self.policy.extras)
-            blank = {name: np.zeros((len(streams), *field.shape), field.dtype) for name, field in fields.items()}
-            closing = blank | {name: value[streams] for name, value in self.rows.items()}
-            closing["is_last"] = np.ones(len(streams), bool)
-            self._pass(closing, streams, _of(state, streams), version)
-
-    def _look(self, result: Step, env_steps: int) -> None:
-        """Look at the rows of a step: closing rows, and those that are seen next."""
-        steps = self.episodes.length + 1
-        if result.ends is not None and result.streams is not None:
-            self.finite.rows(result.ends, result.streams, steps, env_steps)
-        self.finite.rows(result.rows, self.streams, np.where(result.rows["is_first"], 0, steps), env_steps)
-
-    def _see(self, rows: Rows, action: np.ndarray, earned: np.ndarray | None = None) -> list[Ended]:
-        first = rows["is_first"].reshape(-1, *[1] * (action.ndim - 1))
-        self.rows = rows | {"prev_action": np.where(first, np.zeros_like(action), action)}
-        return self.episodes.add(self.rows, self.streams, earned)
-
-    def _pass(self, rows: Rows, streams: np.ndarray | None, state: State, version: int) -> None:
-        if self.sink is not None:
-            self.sink(rows, streams, state, version)
-
-    def _no_action(self) -> np.ndarray:
-        field = self.fields["action"]
-        return np.zeros((self.env.num_envs, *field.shape), field.dtype)
-
     def state_dict(self) -> dict[str, Any]:
         """Rows seen but not acted on, recurrent state, episode sums, generator."""
-        return {
-            "rows": dict(self.rows),
-            "state": dict(self.state),
-            "score": self.episodes.score.copy(),
-            "length": self.episodes.length.copy(),
-            "generator": self.noise.state(),
-        }
+        return super().state_dict() | {"generator": self.noise.state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`."""
-        self.rows = state["rows"]
-        self.state = {name: value.to(self.device) for name, value in state["state"].items()}
-        self.episodes.score, self.episodes.length = state["score"].copy(), state["length"].copy()
+        super().load_state_dict(state)
         self.noise.restore(state["generator"])
 
 
@@ -204,11 +95,6 @@ def rollout(actor: Actor, seat: Seat, version: int, stride: int, more: Callable[
         ended = actor.step(replace(seat, env_steps=seat.env_steps + made * stride), version)
         tell(ended, actor.episode_info)
         made += 1
-
-
-def _of(state: State, streams: np.ndarray) -> State:
-    index = torch.from_numpy(streams)
-    return {name: value[index] for name, value in state.items()}
 
 
 class Trainer(Updates):

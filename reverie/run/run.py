@@ -32,10 +32,11 @@ from reverie.run.build import build_env, derive, evaluation_streams
 from reverie.run.callback import Callback
 from reverie.run.checkpoint import Checkpoints, misfit
 from reverie.run.companions import Companions, flat_settings, gather
+from reverie.run.ledger import Ended
 from reverie.run.length import run_length, schedule_line
 from reverie.run.lock import Stop
 from reverie.run.preflight import Pace, size_line
-from reverie.run.roles import Ended, Evaluator, Stopped, cut_line
+from reverie.run.roles import Evaluator, Stopped, cut_line
 
 
 class Counted(Protocol):

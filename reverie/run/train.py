@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reverie.agents import find
 from reverie.config import POPULATION, Config, with_settings
@@ -23,6 +23,9 @@ from reverie.run.runner import Runner
 from reverie.run.saved_config import load_chain, save_chain, save_config, versions
 from reverie.run.turns import Turns
 from reverie.run.zoo import check_whole, resolve
+
+if TYPE_CHECKING:
+    from reverie.run.distributed import Distributed
 
 
 @contextmanager
@@ -45,24 +48,29 @@ def runner(
     if not config.ray.actors:
         yield beside(config)(config, run_dir, chain, writers, callbacks)
         return
-    from reverie.run.asynchronous import Asynchronous
     from reverie.run.cluster import connected
-    from reverie.run.distributed import Distributed
 
-    if config.ray.learners > 1:
-        from reverie.run.learners import Learners
-
-        with connected(config.ray) as ray:
-            yield Learners(config, run_dir, ray, chain, writers, callbacks)
-        return
-    kind = Asynchronous if find(config.name).load().asynchronous else Distributed
     with connected(config.ray) as ray:
-        yield kind(config, run_dir, ray, chain, writers, callbacks)
+        yield elsewhere(config)(config, run_dir, ray, chain, writers, callbacks)
 
 
 def beside(config: Config) -> type[Local] | type[Turns]:
     """The runner that acts in this process, beside the learner: which one is the agent's matter."""
     return Turns if find(config.name).load().asynchronous else Local
+
+
+def elsewhere(config: Config) -> type[Distributed]:
+    """The runner whose actors are in processes of their own: which one is the agent's matter, then the run's."""
+    from reverie.run.asynchronous import Asynchronous
+    from reverie.run.central import Central
+    from reverie.run.distributed import Distributed
+    from reverie.run.learners import Learners
+
+    if find(config.name).load().asynchronous:
+        return Asynchronous
+    if config.ray.learners > 1:
+        return Learners
+    return Central if config.ray.inference == "central" else Distributed
 
 
 def train(

@@ -54,7 +54,7 @@ class Worker:
         self.number, self.incarnation, self.sequence = number, incarnation, 0
         self.batch = config.replay.batch
         self.feed = Feed(store, self.batch, learner.device)
-        self.outbox = build_outbox(config, store, env, learner.policy, learner.windows)
+        self.outbox = build_outbox(config, store, env.spec, env.num_envs, learner.policy, learner.windows)
         finite = Finite(config.run.nonfinite, config.env.id)
         self.actor = Actor(env, learner.policy, self.outbox.put, seed, finite)
         self.version = -1
@@ -161,6 +161,7 @@ def check_workers(config: Config, workers: int) -> None:
         ("run.publish_every", run.publish_every, 0, "a worker fetches parameters after each of its gradients"),
         ("run.ahead", run.ahead, 0, "a worker's batch is there when it has been played"),
         ("run.capture", run.capture, False, "an update is of two processes"),
+        ("ray.inference", config.ray.inference, "actor", "each acts with parameters of its own"),
         ("ray.rows", config.ray.rows, 0, "a worker plays until it has a batch"),
     ):
         if given != wanted:

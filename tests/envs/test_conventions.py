@@ -14,7 +14,7 @@ from gymnasium.vector.utils import batch_space
 from reverie.envs.make import make_env
 from reverie.envs.native import Conventions, NativeVector
 from reverie.errors import UserError
-from reverie.run.roles import Episodes
+from reverie.run.ledger import Episodes
 
 HERE = __name__
 

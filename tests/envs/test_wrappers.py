@@ -22,6 +22,7 @@ from reverie.errors import UserError
 from reverie.play.evaluate import evaluate
 from reverie.presets import make_config
 from reverie.report.log import read_metrics
+from reverie.run.central import EnvHost
 from reverie.run.checkpoint import Checkpoints, load_tree
 from reverie.run.params import Params
 from reverie.run.remote import ActorHost, Birth, Orders, Parameters, Report, sent
@@ -234,3 +235,12 @@ def test_a_new_life_of_an_actor_carries_what_the_earlier_one_did() -> None:
     assert after["count"] == before["count"] > 20
     assert second.env.carried()["1 NormalizeObservation"]["update_running_mean"]
     assert all(3 * length <= score <= 10 * length for _, score, length in report.ended)
+    # The same where actors are environments alone: what they carry comes with every answer.
+    third = EnvHost(Birth(0, 2, np.zeros(4, np.int64), settings, (), report.carried), actors=1, chunk=20)
+    answers = [third.rollout(None, -1), *(third.rollout(np.zeros(4, np.int64), 0) for _ in range(12))]
+    counts = []
+    for answer in answers:
+        assert isinstance(answer, Report), answer
+        assert answer.carried is not None
+        counts.append(float(answer.carried["1 NormalizeObservation"]["obs_rms"]["count"]))
+    assert counts[0] == before["count"] < counts[-1]  # as of the beginning of the open episode

@@ -25,6 +25,7 @@ from reverie.run.distributed import Distributed
 from reverie.run.lock import Stop
 from reverie.run.remote import ActorHost, Report
 from reverie.run.saved_config import save_config
+from reverie.run.train import elsewhere
 from tests.contracts.test_counting import SPECS, assert_well_formed, configuration
 
 DOCS = Path(__file__).parents[2] / "docs" / "distributed.md"
@@ -32,19 +33,23 @@ COUNT = {"length": 2, "max_length": 11, "end": "mixed"}
 ACTORS, STREAMS = 3, 2
 
 
-def config_of(spec: SequenceSpec, **ray: Any) -> Config:
+INFERENCE = pytest.mark.parametrize("inference", ["actor", "central"])
+
+
+def config_of(spec: SequenceSpec, inference: str = "actor", **ray: Any) -> Config:
     config = configuration("toy/count", ACTORS * STREAMS, spec, COUNT)
-    run = dataclasses.replace(config.run, env_steps=500, publish_every=5, checkpoint_every=150)
+    every = 5 if inference == "actor" else 0
+    run = dataclasses.replace(config.run, env_steps=500, publish_every=every, checkpoint_every=150)
     store = dataclasses.replace(config.replay.store, budget=80_000)
     replay = dataclasses.replace(config.replay, store=store)
-    return dataclasses.replace(config, run=run, replay=replay, ray=RayConfig(ACTORS, **ray))
+    return dataclasses.replace(config, run=run, replay=replay, ray=RayConfig(ACTORS, inference, **ray))  # type: ignore[arg-type]
 
 
 class Recorder:
     """Trains, and keeps what has to be looked at: wrong rows of batches, versions of actors, lines for people."""
 
     def __init__(self, config: Config, folder: Path, engine: Engine, restore: bool = False) -> None:
-        self.runner = Distributed(config, folder, engine)  # type: ignore[arg-type]
+        self.runner = elsewhere(config)(config, folder, engine)  # type: ignore[arg-type]
         self.wrong: list[float] = []
         self.versions: dict[tuple[int, int], list[int]] = {}
         self.lines: list[str] = []
@@ -101,9 +106,13 @@ class Recorder:
         assert len(status["actors"]) == ACTORS
 
 
-@pytest.mark.parametrize("spec", [SPECS[1], SPECS[2]], ids=["period", "context"])
-def test_every_row_once_and_in_order(tmp_path: Path, spec: SequenceSpec) -> None:
-    recorder = Recorder(config_of(spec), tmp_path, Engine())
+@pytest.mark.parametrize(
+    ("spec", "inference"),
+    [(SPECS[1], "actor"), (SPECS[2], "actor"), (SPECS[1], "central")],
+    ids=["period", "context", "central"],
+)
+def test_every_row_once_and_in_order(tmp_path: Path, spec: SequenceSpec, inference: str) -> None:
+    recorder = Recorder(config_of(spec, inference), tmp_path, Engine())
     recorder.train()
     recorder.check(tmp_path)
     assert not recorder.lines
@@ -124,9 +133,10 @@ def test_every_row_once_and_in_order(tmp_path: Path, spec: SequenceSpec) -> None
     assert max(recorder.versions[0, 1]) > 0
 
 
-def test_what_is_used_up_is_used_once_and_held_back_for(tmp_path: Path) -> None:
+@INFERENCE
+def test_what_is_used_up_is_used_once_and_held_back_for(tmp_path: Path, inference: str) -> None:
     """First in, first out, without pacing: every window is trained once, and none is overwritten before."""
-    config = config_of(SequenceSpec(learn=4, period=4, state="stored"))
+    config = config_of(SequenceSpec(learn=4, period=4, state="stored"), inference)
     store = dataclasses.replace(config.replay.store, budget=8_000)
     replay = dataclasses.replace(config.replay, selector=FifoConfig(), store=store)
     run = dataclasses.replace(config.run, train_ratio=None, prefill=0, pretrain=0, publish_every=0)
@@ -152,27 +162,34 @@ def sometimes(kind: str, share: float) -> Callable[[Any, str], str | None]:
     return fault
 
 
-@pytest.mark.parametrize("spec", [SPECS[1], SPECS[2]], ids=["period", "context"])
-def test_actors_that_die_lose_their_rollouts_and_nothing_else(tmp_path: Path, spec: SequenceSpec) -> None:
-    recorder = Recorder(config_of(spec, crashes=9), tmp_path, Engine(sometimes("die", 0.2)))
+@pytest.mark.parametrize(
+    ("spec", "inference", "share"),
+    [(SPECS[1], "actor", 0.2), (SPECS[2], "actor", 0.2), (SPECS[2], "central", 0.03)],
+    ids=["period", "context", "central"],
+)
+def test_actors_that_die_lose_their_rollouts_and_nothing_else(
+    tmp_path: Path, spec: SequenceSpec, inference: str, share: float
+) -> None:
+    recorder = Recorder(config_of(spec, inference, crashes=9), tmp_path, Engine(sometimes("die", share)))
     recorder.train()
     recorder.check(tmp_path)
     assert len(recorder.lines) >= 3
     assert all("was lost (The actor died unexpectedly" in line and "begins anew" in line for line in recorder.lines)
 
 
-def test_an_actor_that_hangs_is_replaced(tmp_path: Path) -> None:
-    recorder = Recorder(
-        config_of(SPECS[1], silence=0.05, patience=0.05, crashes=9), tmp_path, Engine(sometimes("hang", 0.1))
-    )
+@pytest.mark.parametrize(("inference", "share"), [("actor", 0.1), ("central", 0.01)])
+def test_an_actor_that_hangs_is_replaced(tmp_path: Path, inference: str, share: float) -> None:
+    config = config_of(SPECS[1], inference, silence=0.05, patience=0.05, crashes=9)
+    recorder = Recorder(config, tmp_path, Engine(sometimes("hang", share)))
     recorder.train()
     recorder.check(tmp_path)
     assert any("said nothing for" in line for line in recorder.lines)
 
 
-def test_a_run_that_is_cut_off_goes_on_with_its_counters(tmp_path: Path) -> None:
+@INFERENCE
+def test_a_run_that_is_cut_off_goes_on_with_its_counters(tmp_path: Path, inference: str) -> None:
     """From its last checkpoint, with the episodes that were open there closed."""
-    config, wrong = config_of(SPECS[1]), []
+    config, wrong = config_of(SPECS[1], inference), []
     for part, until in enumerate((200, 350, 351, None)):
         recorder = Recorder(config, tmp_path, Engine(), restore=part > 0)
         before = recorder.runner.run.clock.env_steps
@@ -203,11 +220,12 @@ def breaks(at: int) -> Breaks:
     return Breaks(at)
 
 
+@INFERENCE
 @pytest.mark.parametrize(("at", "ends"), [(2, True), (30, False)], ids=["at once", "now and then"])
 def test_a_crash_shows_its_own_traceback_and_ends_the_run_only_if_it_comes_again_and_again(
-    tmp_path: Path, at: int, ends: bool
+    tmp_path: Path, at: int, ends: bool, inference: str
 ) -> None:
-    config = config_of(SPECS[1])
+    config = config_of(SPECS[1], inference)
     env = dataclasses.replace(config.env, id=f"{__name__}:breaks", options={"at": at})
     recorder = Recorder(dataclasses.replace(config, env=env), tmp_path, Engine())
     if ends:
@@ -241,8 +259,9 @@ def strange() -> Strange:
     return Strange(2, 11, "mixed")
 
 
-def test_what_is_the_users_to_mend_is_one_line_and_no_new_life(tmp_path: Path) -> None:
-    config = config_of(SPECS[1])
+@INFERENCE
+def test_what_is_the_users_to_mend_is_one_line_and_no_new_life(tmp_path: Path, inference: str) -> None:
+    config = config_of(SPECS[1], inference)
     env = dataclasses.replace(config.env, id=f"{__name__}:strange", options={})
     recorder = Recorder(dataclasses.replace(config, env=env), tmp_path, Engine())
     with pytest.raises(UserError, match=r"actor 0 \(life 1, seed \d+\): .*reward") as caught:

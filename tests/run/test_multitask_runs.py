@@ -24,6 +24,7 @@ from reverie.presets.task import Task
 from reverie.report.log import read_metrics
 from reverie.run.distributed import Distributed
 from reverie.run.saved_config import save_config
+from reverie.run.train import elsewhere
 
 TWO = "odd_tasks:Small,odd_tasks:Loud"
 SMALL, LOUD = "task/odd_tasks_Small", "task/odd_tasks_Loud"
@@ -129,14 +130,15 @@ def test_the_rescaling_matters_to_where_it_goes(tmp_path: Path, alone: Path) -> 
     assert lines(tmp_path / "run") != lines(alone)
 
 
-def test_actors_elsewhere_have_all_tasks_each(tmp_path: Path) -> None:
+@pytest.mark.parametrize("inference", ["actor", "central"])
+def test_actors_elsewhere_have_all_tasks_each(tmp_path: Path, inference: str) -> None:
     """On the engine of the tests: rows of each stream are of its task, and scores come by task."""
     run_dir = tmp_path / "run"
     run_dir.mkdir()
-    settings = config(**{"ray.actors": 2, "run.checkpoint_every": 60})
+    settings = config(**{"ray.actors": 2, "ray.inference": inference, "run.checkpoint_every": 60})
     save_config(settings, run_dir)
     for until in (80, None):
-        runner = Distributed(settings, run_dir, Engine())  # type: ignore[arg-type]
+        runner = elsewhere(settings)(settings, run_dir, Engine())  # type: ignore[arg-type]
         if until is None:
             runner.restore()
         runner.train(Stop(runner, 10**9 if until is None else until))  # type: ignore[arg-type]

@@ -74,9 +74,14 @@ def listeners(pids: set[int]) -> set[tuple[str, str]]:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_every_row_once_and_in_order_though_an_actor_is_killed(ray: ModuleType, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("inference", "env_steps"), [("actor", 500), ("central", 1500)])
+def test_every_row_once_and_in_order_though_an_actor_is_killed(
+    ray: ModuleType, tmp_path: Path, inference: str, env_steps: int
+) -> None:
     """And nothing listens beyond loopback meanwhile."""
-    recorder = Recorder(config_of(SPECS[1]), tmp_path, ray)  # type: ignore[arg-type]
+    config = config_of(SPECS[1], inference)
+    config = replace(config, run=replace(config.run, env_steps=env_steps))
+    recorder = Recorder(config, tmp_path, ray)  # type: ignore[arg-type]
     fleet, addresses, killed = recorder.runner.fleet, set[str](), list[int]()
 
     def kill() -> None:

@@ -23,8 +23,9 @@ from reverie.play.evaluate import evaluate
 from reverie.play.load import LoadedPolicy, load
 from reverie.run.build import build_env, derive
 from reverie.run.checkpoint import load_tree, save_tree
+from reverie.run.ledger import Episodes
 from reverie.run.meter import Meter
-from reverie.run.roles import Actor, Episodes, Evaluator
+from reverie.run.roles import Actor, Evaluator
 
 
 class Script(VectorEnv):
