@@ -63,9 +63,12 @@ class Lives:
         """messages that were not taken"""
         self._next = np.zeros(actors, np.int64)
 
-    def begin(self, actor: int) -> int:
-        """Incarnation of a new life of an actor; what its earlier lives sent is no longer taken."""
-        self.incarnation[actor] += 1
+    def begin(self, actor: int, after: int = 0) -> int:
+        """Incarnation of a new life of an actor; what its earlier lives sent is no longer taken.
+
+        after: an incarnation that somebody knows it had.
+        """
+        self.incarnation[actor] = max(int(self.incarnation[actor]), after) + 1
         self._next[actor] = 0
         return int(self.incarnation[actor])
 
@@ -117,8 +120,8 @@ class Inbox:
         """Deliveries that were not taken."""
         return self.lives.dropped
 
-    def begin(self, actor: int) -> tuple[int, np.ndarray]:
-        """Incarnation of a new life of an actor, and the index that its next row has in each stream, int64 [streams].
+    def begin(self, actor: int, after: int = 0) -> tuple[int, np.ndarray]:
+        """Incarnation of a new life of an actor (see `Lives.begin`), and the index that its next row has in each stream, int64 [streams].
 
         Deliveries of its earlier lives are no longer taken; episodes that they left open end with the row that was seen
         last, as at a time limit.
@@ -126,7 +129,7 @@ class Inbox:
         ids = actor * self.streams + np.arange(self.streams)
         for stream in ids.tolist():
             self._close(stream)
-        return self.lives.begin(actor), self.store.replay.counts[ids].copy()
+        return self.lives.begin(actor, after), self.store.replay.counts[ids].copy()
 
     def take(self, delivery: Delivery) -> bool:
         """Whether a delivery is new and of its actor's present life; only then its rows are added to the store.
