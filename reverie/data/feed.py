@@ -40,7 +40,7 @@ class Feed:
         """
         if not drain:
             while len(self._batches) <= self.ahead and self.store.may_sample(self.batch):
-                self._batches.append(self._draw())
+                self._batches.append(self._placed(self.store.sample(self.batch)))
         return self._batches.popleft() if len(self._batches) > (0 if drain else self.ahead) else None
 
     def give(self, feedback: Feedback | None) -> None:
@@ -55,8 +55,8 @@ class Feed:
         while self._late:
             self.store.feedback(self._late.popleft())
 
-    def _draw(self) -> Batch:
-        batch = self.store.sample(self.batch).to(self.device)
+    def _placed(self, drawn: Batch) -> Batch:
+        batch = drawn.to(self.device)
         if self.device.type == "cuda":
             copied = torch.cuda.Event()
             copied.record(torch.cuda.current_stream(self.device))

@@ -121,7 +121,9 @@ class Inbox:
         return self.lives.dropped
 
     def begin(self, actor: int, after: int = 0) -> tuple[int, np.ndarray]:
-        """Incarnation of a new life of an actor (see `Lives.begin`), and the index that its next row has in each stream, int64 [streams].
+        """Incarnation of a new life of an actor, and the index that its next row has in each stream, int64 [streams].
+
+        after: see `Lives.begin`.
 
         Deliveries of its earlier lives are no longer taken; episodes that they left open end with the row that was seen
         last, as at a time limit.

@@ -127,7 +127,10 @@ Ask = Draw | Collect | Drop | Give
 
 @dataclass(frozen=True)
 class Part:
-    """k windows of a batch, as `Batch` has them; keys are the run's. weights: float64 [k], probabilities times scale."""
+    """k windows of a batch, as `Batch` has them; keys are the run's.
+
+    weights: float64 [k], probabilities times `Mass.scale`.
+    """
 
     rows: Arrays
     start: Arrays | None
@@ -139,10 +142,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Tally:
-    """How a shard stands after a message. largest: priority seen so far, 0 without priorities."""
+    """How a shard stands after a message. largest: priority seen so far, 0 without priorities.
+
+    rows_per_stream: that there is room for. memory: bytes of its process, see `proportional_memory`.
+    """
 
     drawable: bool
     rows: int
+    rows_per_stream: int
     stale_keys: int
     largest: float
     memory: int = 0
@@ -224,7 +231,9 @@ class Shard:
     def _give(self, given: Give) -> None:
         keys = torch.from_numpy(given.keys - (self.plan.first << KEY_BITS))
         priorities = None if given.priorities is None else torch.from_numpy(np.array(given.priorities))
-        states = given.states and {name: torch.from_numpy(np.array(value)) for name, value in given.states.items()}
+        states = None
+        if given.states is not None:
+            states = {name: torch.from_numpy(np.array(value)) for name, value in given.states.items()}
         self.store.feedback(Feedback(keys, priorities, states))
 
     def _heed(self, largest: float) -> None:
@@ -234,7 +243,10 @@ class Shard:
     def tally(self, memory: int = 0) -> Tally:
         """How it stands."""
         replay = self.replay
-        return Tally(replay.can_sample(), len(replay), replay.stale_keys, replay.selector.largest, memory)
+        selector = replay.selector
+        return Tally(
+            replay.can_sample(), len(replay), replay.rows_per_stream, replay.stale_keys, selector.largest, memory
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """State of its store and its inbox; what was drawn and not collected is not in it."""

@@ -20,6 +20,7 @@ import torch
 from reverie.agents.agent import Agent, Seat
 from reverie.config import Config
 from reverie.data.inbox import Delivery
+from reverie.data.shard import Shipment
 from reverie.envs.env import EnvSpec
 from reverie.run.distributed import Distributed
 from reverie.run.owner import Gradients, Owner
@@ -83,7 +84,7 @@ class Asynchronous(Distributed):
         """The owner."""
         return self.owner
 
-    def take(self, delivery: Delivery | Gradients) -> bool:
+    def take(self, delivery: Delivery | Gradients | Shipment) -> bool:
         """Whether gradients are new, and applied."""
         assert isinstance(delivery, Gradients)
         return self.owner.take(delivery)

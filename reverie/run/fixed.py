@@ -15,6 +15,7 @@ FIXED = {
     "dataset": "a run keeps the rows that it began with",
     "env.id": "another environment is another task",
     "ray.actors": "the replay and the open episodes have places for their streams",
+    "ray.shards": "each shard keeps the rows of its streams",
     "agent.workers": "each worker has streams, rows and parameters of its own",
     "env.num_envs": "the replay and the open episodes have a place for each stream",
     "replay.window": "the replay is laid out for its windows",

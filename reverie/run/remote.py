@@ -24,6 +24,7 @@ from reverie.agents.agent import Agent, Play, Seat, placed
 from reverie.config import Config
 from reverie.data.inbox import Delivery
 from reverie.data.sequences import Chunk
+from reverie.data.shard import Shipment
 from reverie.envs.faults import EnvFault
 from reverie.envs.wrappers import Carried
 from reverie.errors import UserError
@@ -93,13 +94,14 @@ class Orders:
 class Report:
     """Outcome of a rollout.
 
-    delivery: rows, or the gradients of rows that stay there. ended: episodes, their streams counted from the actor's
-    first, and what is said of them, by place in `ended`. version: of the parameters that acted. env_steps: decisions
-    that were taken. seconds: that it took. memory: bytes of the process, its share of what it has in common with others
-    (Linux; elsewhere 0). carried: by wrappers of its first environment.
+    delivery: rows, the head of a delivery whose rows travel apart, or the gradients of rows that stay there. ended:
+    episodes, their streams counted from the actor's first, and what is said of them, by place in `ended`. version: of
+    the parameters that acted. env_steps: decisions that were taken. seconds: that it took. memory: bytes of the
+    process, its share of what it has in common with others (Linux; elsewhere 0). carried: by wrappers of its first
+    environment.
     """
 
-    delivery: Delivery | Gradients
+    delivery: Delivery | Gradients | Shipment
     ended: list[Ended]
     info: list[Mapping[str, float]]
     metrics: dict[str, float]
@@ -122,7 +124,7 @@ class Crash:
     incarnation: int
     seed: int
     text: str
-    delivery: Delivery | None = None
+    delivery: Delivery | Shipment | None = None
     final: bool = False
     pid: int = field(default_factory=os.getpid)
 

@@ -63,6 +63,7 @@ class Runner(ABC):
         self.learner = build_learner(config, self.agent, pick_device(config.run.device))
         self.finite = Finite(config.run.nonfinite, config.env.id)
         self.parts: dict[str, Stateful] = {}
+        self.store: Paced
         self.stores: list[Paced] = []
         """of this process"""
         self.trainer = self.build(env, run_dir)

@@ -46,8 +46,10 @@ def runner(
     from reverie.run.asynchronous import Asynchronous
     from reverie.run.cluster import connected
     from reverie.run.distributed import Distributed
+    from reverie.run.sharded import Sharded
 
-    kind = Asynchronous if find(config.name).load().asynchronous else Distributed
+    kind = Sharded if config.ray.shards else Distributed
+    kind = Asynchronous if find(config.name).load().asynchronous else kind
     with connected(config.ray) as ray:
         yield kind(config, run_dir, ray, chain, writers, callbacks)
 

@@ -162,6 +162,7 @@ def check_workers(config: Config, workers: int) -> None:
         ("run.ahead", run.ahead, 0, "a worker's batch is there when it has been played"),
         ("run.capture", run.capture, False, "an update is of two processes"),
         ("ray.rows", config.ray.rows, 0, "a worker plays until it has a batch"),
+        ("ray.shards", config.ray.shards, 0, "a worker keeps its rows"),
     ):
         if given != wanted:
             wants = str(wanted).lower()
