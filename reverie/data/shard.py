@@ -249,8 +249,8 @@ class Shard:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """State of its store and its inbox; what was drawn and not collected is not in it."""
-        return {"store": self.store.state_dict(), "inbox": self.inbox.state_dict()}
+        """State of its store and its inbox, and its first stream; what was drawn and not collected is not in it."""
+        return {"first": self.plan.first, "store": self.store.state_dict(), "inbox": self.inbox.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Inverse of `state_dict`. Raises UserError as `Record.load_state_dict` does."""

@@ -168,8 +168,20 @@ class Sharded(Distributed):
             self.fleet.renew(actor)
         if store.may_insert():
             busy = self.feed.busy or store.may_sample(self.config.replay.batch)
-            self.gather(0.0 if busy else 0.2, store.may_insert)
+            self.gather(0.0 if busy else 0.2, self._more)
         self.shown.write()
+
+    def _more(self) -> bool:
+        """Whether rows may come in; as long as there are no windows, shards are asked whether there are now."""
+        if not self.store.can_sample(self.config.replay.batch):
+            self.store.poll()
+        return self.store.may_insert()
+
+    def save(self) -> None:
+        """Write a checkpoint of everything. Raises UserError again where that is why shards cannot go on."""
+        if self.store.shards.failed is not None:
+            raise self.store.shards.failed
+        super().save()
 
     def status(self) -> dict[str, Any]:
         """As of all distributed runs, with each shard."""

@@ -152,8 +152,6 @@ class ShardedStore(Paced):
 
     def may_insert(self) -> bool:
         """As `Paced.may_insert`, and no shard has too much to do."""
-        if not self.can_sample(self._batch):
-            self.poll()  # windows may have come meanwhile
         return not self.full and super().may_insert()
 
     @property

@@ -170,6 +170,8 @@ class Shards:
         self.each = [Process(number, plan) for number, plan in enumerate(plans)]
         self._host = ray.remote(ShardHost)
         self.restarts = 0
+        self.failed: UserError | None = None
+        """what ended them all, if something did"""
 
     def call(
         self,
@@ -243,7 +245,7 @@ class Shards:
             return
         if isinstance(answer, Fault):
             if answer.final:
-                raise UserError(f"shard {process.number}: {answer.text}")
+                raise self._failing(f"shard {process.number}: {answer.text}")
             raise RuntimeError(f"shard {process.number} failed:\n{answer.text}")
         del process.calls[ref]
         process.tally, process.heard = answer.tally, time.monotonic()
@@ -261,11 +263,15 @@ class Shards:
         if silent > (max(self.options.silence, self.options.patience) if patient else self.options.silence):
             self._lost(process, f"said nothing for {silent:.0f} s")
 
+    def _failing(self, line: str) -> UserError:
+        self.failed = UserError(line)
+        return self.failed
+
     def _lost(self, process: Process, why: str) -> None:
         """Give a shard up and begin a new life of it. Raises UserError after too many in a row."""
         process.failures += 1
         if process.failures > self.options.crashes:
-            raise UserError(
+            raise self._failing(
                 f"shard {process.number} was lost {process.failures} times in a row: at last it {why}; the same "
                 "command goes on from the newest checkpoint"
             )

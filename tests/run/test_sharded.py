@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,17 @@ from click.testing import CliRunner
 from engine import Engine
 
 from reverie.cli import cli
+from reverie.config import RayConfig
+from reverie.data.dataset import open_dataset
+from reverie.data.selectors import OnlineConfig
+from reverie.errors import UserError
 from reverie.report.log import read_metrics
+from reverie.run.fixed import check_change
 from reverie.run.saved_config import save_config
+from reverie.run.sharded import Sharded
 from reverie.run.sharded_store import ShardedStore
-from tests.contracts.test_counting import SPECS
+from reverie.run.shards import ShardHost
+from tests.contracts.test_counting import SPECS, assert_well_formed
 from tests.run.test_distributed import Recorder, config_of
 
 DOCS = Path(__file__).parents[2] / "docs" / "distributed.md"
@@ -58,3 +67,156 @@ def rows_per_stream(store: ShardedStore) -> int:
     tally = store.shards.each[0].tally
     assert tally is not None
     return tally.rows_per_stream
+
+
+def shard_fault(kind: str, method: str, at: set[int]) -> Callable[[Any, str], str | None]:
+    """A fault of shards at the so-manieth calls of a method."""
+    calls = iter(range(10**9))
+
+    def fault(body: Any, name: str) -> str | None:
+        return kind if isinstance(body, ShardHost) and name == method and next(calls) in at else None
+
+    return fault
+
+
+def check_after_loss(recorder: Recorder, folder: Path) -> None:
+    """No batch had a wrong row, no two episodes were joined, env_steps are those that were made, ratios are held."""
+    store, runner = store_of(recorder), recorder.runner
+    assert len(recorder.wrong) > 20
+    assert not any(recorder.wrong)
+    data, decisions = open_dataset(folder / "replay"), 0
+    for stream in data.streams:
+        rows = data.rows(stream)
+        assert_well_formed(rows)
+        assert len(rows["reward"]) == store.counts[stream]
+        decisions += int((~rows["is_last"]).sum())
+    # Rows that were lost were counted when they were made; closing rows are counted by nobody.
+    assert decisions <= runner.run.clock.env_steps <= decisions + store.lost_rows
+    asked = runner.config.run.train_ratio
+    achieved = store.limiter.achieved(runner.run.clock.env_steps, store.sampled_rows)
+    assert achieved == pytest.approx(asked, rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["die", "hang"])
+@pytest.mark.parametrize(("method", "at"), [("take", {3, 11}), ("serve", {9, 40}), ("save", {1}), ("begin", {1})])
+def test_a_shard_that_is_lost_goes_on_from_the_checkpoint(tmp_path: Path, method: str, at: set[int], kind: str) -> None:
+    patience = {"silence": 0.05, "patience": 0.05} if kind == "hang" else {}
+    faults = shard_fault(kind, method, at)
+    recorder = Recorder(config_of(SPECS[1], shards=2, crashes=9, **patience), tmp_path, Engine(faults))
+    hear(recorder)
+    recorder.train()
+    check_after_loss(recorder, tmp_path)
+    store = store_of(recorder)
+    lost = [line for line in recorder.lines if line.startswith("reverie: shard")]
+    if kind == "die":
+        assert store.shards.restarts == len(at) == len(lost)
+    assert store.shards.restarts >= len(lost) >= 1
+    assert all("its new life has" in line and "rows are lost" in line for line in lost)
+    assert (
+        store.metrics()["lost_rows"] == store.lost_rows == sum(int(line.split(", and ")[1].split()[0]) for line in lost)
+    )
+    if method in ("take", "serve"):
+        assert store.lost_rows > 0
+        assert any("nothing, since there is no checkpoint" in line for line in lost)
+    # Actors of a lost shard began anew, and no others: the first shard has actors 0 and 1, the second actor 2.
+    whose = {int(line.split()[2]) for line in lost}
+    if method != "begin":
+        anew = {actor for actor, member in enumerate(recorder.runner.fleet.members) if member.restarts}
+        assert anew == {actor for actor in range(3) if {0: 0, 1: 0, 2: 1}[actor] in whose}
+
+
+def test_a_shard_that_is_lost_again_and_again_ends_the_run_with_one_line(tmp_path: Path) -> None:
+    recorder = Recorder(config_of(SPECS[1], shards=2), tmp_path, Engine(shard_fault("die", "take", set(range(99)))))
+    hear(recorder)
+    with pytest.raises(
+        UserError, match=r"shard \d was lost 3 times in a row: at last it was lost \(The actor died"
+    ) as end:
+        recorder.train()
+    assert "\n" not in str(end.value)
+
+
+def test_a_disk_that_is_full_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise UserError("cannot write chunk: no space left on the disk")
+
+    monkeypatch.setattr("reverie.data.record.write_chunk", full)
+    recorder = Recorder(config_of(SPECS[1], shards=2), tmp_path, Engine())
+    with pytest.raises(UserError, match=r"shard \d: cannot write chunk: no space left"):
+        recorder.train()
+
+
+def test_a_run_that_is_cut_off_goes_on_with_all_rows(tmp_path: Path) -> None:
+    """From its last checkpoint, all shards at one moment; files of later rows are gone."""
+    config, wrong = config_of(SPECS[1], shards=2), []
+    for part, until in enumerate((200, 350, 351, None)):
+        recorder = Recorder(config, tmp_path, Engine(), restore=part > 0)
+        store = store_of(recorder)
+        before = recorder.runner.run.clock.env_steps
+        assert before >= (0, 200, 350, 351)[part]
+        if part:
+            assert sum(body.store.env_steps for body in bodies(store)) == before
+            counts = np.concatenate([body.replay.counts for body in bodies(store)])
+            np.testing.assert_array_equal(counts, store.counts)
+        recorder.train(until)
+        wrong += recorder.wrong
+    assert not any(wrong)
+    recorder.wrong = wrong
+    recorder.check(tmp_path)
+    assert min(recorder.runner.inbox.incarnation) >= 3
+
+
+def bodies(store: ShardedStore) -> list[Any]:
+    store.shards.settle()
+    return [process.handle.body.shard for process in store.shards.each]
+
+
+def test_a_learner_that_is_killed_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    """What shards wrote after the checkpoint, chunk files included, is done again."""
+    config = config_of(SPECS[1], shards=2)
+
+    class Killed(BaseException):
+        pass
+
+    recorder = Recorder(config, tmp_path, Engine())
+    receive, saved = recorder.runner.fleet._receive, recorder.runner.store.saved
+    checkpoints: list[int] = []
+    recorder.runner.store.saved = lambda: (saved(), checkpoints.append(recorder.runner.run.clock.env_steps))  # type: ignore[method-assign,func-returns-value,assignment]
+
+    def kill(report: Any) -> None:
+        if len(checkpoints) == 2 and recorder.runner.run.clock.env_steps > checkpoints[-1] + 60:
+            raise Killed
+        receive(report)
+
+    recorder.runner.fleet._receive = kill
+    with pytest.raises(Killed):
+        recorder.train()
+    again = Recorder(config, tmp_path, Engine(), restore=True)
+    assert again.runner.run.clock.env_steps == checkpoints[-1]
+    again.train()
+    again.wrong = recorder.wrong + again.wrong
+    again.check(tmp_path)
+
+
+def test_another_number_of_shards_is_refused(tmp_path: Path) -> None:
+    config = config_of(SPECS[1], shards=2)
+    Recorder(config, tmp_path, Engine()).train(until=200)
+    for shards in (0, 3):
+        other = dataclasses.replace(config, ray=dataclasses.replace(config.ray, shards=shards))
+        with pytest.raises(UserError, match=r"ray.shards cannot change in the middle of a run: each shard keeps"):
+            check_change(config, other)
+    other = dataclasses.replace(config, ray=dataclasses.replace(config.ray, shards=3))
+    with pytest.raises(UserError, match=r"has the rows of 2 shards, this run 3: set ray.shards = 2"):
+        Recorder(other, tmp_path, Engine(), restore=True)
+
+
+def test_what_shards_cannot_do_is_refused(tmp_path: Path) -> None:
+    config = config_of(SPECS[1], shards=2)
+    replay = dataclasses.replace(config.replay, selector=OnlineConfig())
+    with pytest.raises(UserError, match=r"replay.selector 'online' draws in the order in which rows of all streams"):
+        Sharded(dataclasses.replace(config, replay=replay), tmp_path, Engine())  # type: ignore[arg-type]
+    store = dataclasses.replace(config.replay.store, place="device")
+    replay = dataclasses.replace(config.replay, store=store)
+    with pytest.raises(UserError, match=r"set replay.store.place = host"):
+        Sharded(dataclasses.replace(config, replay=replay), tmp_path, Engine())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="3 shards and 2 actors"):
+        RayConfig(2, shards=3)
