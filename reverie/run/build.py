@@ -149,8 +149,14 @@ def build_store(config: Config, learner: Learner, env: EnvSpec, folder: Path | N
     try:
         record = None if folder is None else Record(folder, replay, config.replay.store.chunk)
     except OSError as error:
-        raise UserError(f"cannot write in {folder}: {error.strerror}; name another --logdir") from error
+        assert folder is not None
+        raise unwritable(folder, error) from error
     return Store(replay, build_limiter(config, windows), record)
+
+
+def unwritable(folder: Path, error: OSError) -> UserError:
+    """What to say of a folder that the rows of a run cannot be written to."""
+    return UserError(f"cannot write in {folder}: {error.strerror}; name another --logdir")
 
 
 def row_specs(config: Config, learner: Learner, env: EnvSpec) -> tuple[RowSpec, RowSpec | None]:

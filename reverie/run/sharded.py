@@ -32,7 +32,7 @@ from reverie.envs.env import EnvSpec
 from reverie.errors import UserError
 from reverie.overrides import Choice
 from reverie.report.writer import Writer
-from reverie.run.build import build_limiter, derive, row_specs
+from reverie.run.build import build_limiter, derive, row_specs, unwritable
 from reverie.run.callback import Callback
 from reverie.run.chain import Chain
 from reverie.run.distributed import Distributed
@@ -127,10 +127,14 @@ class Sharded(Distributed):
 
     def build(self, env: EnvSpec, run_dir: Path) -> Trainer:
         """The trainer, fed by a store in shards."""
-        config, seed = self.config, derive(self.config.run.seed, "replay")
+        config, seed, folder = self.config, derive(self.config.run.seed, "replay"), run_dir / "replay"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(folder, error) from error
         self.store = ShardedStore(
             self.ray,
-            plans(config, self.learner, env, run_dir / "replay", seed),
+            plans(config, self.learner, env, folder, seed),
             config.ray,
             build_limiter(config, self.learner.windows),
             seed,
