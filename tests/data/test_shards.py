@@ -240,3 +240,30 @@ def test_what_cannot_be_drawn_in_parts_says_so() -> None:
             with pytest.raises(NotImplementedError, match="in parts"):
                 selector.mass()
     assert {name for name, kind in SELECTORS.items() if not kind.parts} == {"fifo", "online"}
+
+
+def test_feedback_on_a_lost_life_of_a_shard_is_stale() -> None:
+    """Its keys may be those of other windows by now; the other shard takes its own."""
+    both = filled("prioritised")
+    batch = both.shards.sample(50)
+    streams, _ = split_keys(batch.keys.numpy())
+    lost = int((streams < PARTS[0] * STREAMS).sum())
+    assert 0 < lost < 50
+    before = both.shards.metrics()["stale_keys"]
+    both.engine.kill(both.shards.shards.each[0].handle)
+    both.shards.request(3)
+    both.shards.poll()
+    both.shards.shards.settle()
+    assert both.shards.broken == set(range(PARTS[0]))
+    assert len(both.lines) == 1
+    assert both.shards.lost_rows == both.one.replay.counts[: PARTS[0] * STREAMS].sum()
+    both.shards.feedback(Feedback(batch.keys, torch.full((50,), 9.0)))
+    both.shards.poll()
+    both.shards.shards.settle()
+    assert both.shards.metrics()["stale_keys"] == before + lost
+    leaves = [set(body.replay.selector.tree.leaves().tolist()) for body in both.bodies]  # type: ignore[attr-defined]
+    assert leaves[0] == {0.0}
+    assert 9.0**0.9 in leaves[1]
+    made = both.shards.next()
+    assert made is not None
+    assert (split_keys(made.keys.numpy())[0] >= PARTS[0] * STREAMS).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ from reverie.cli import cli
 from reverie.config import RayConfig
 from reverie.data.dataset import open_dataset
 from reverie.data.selectors import OnlineConfig
+from reverie.data.shard import Part
 from reverie.errors import UserError
 from reverie.report.log import read_metrics
+from reverie.run import sharded_store
+from reverie.run.branch import branch
 from reverie.run.fixed import check_change
 from reverie.run.saved_config import save_config
 from reverie.run.sharded import Sharded
@@ -220,3 +224,44 @@ def test_what_shards_cannot_do_is_refused(tmp_path: Path) -> None:
         Sharded(dataclasses.replace(config, replay=replay), tmp_path, Engine())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="3 shards and 2 actors"):
         RayConfig(2, shards=3)
+
+
+def test_a_branch_takes_the_rows_of_all_shards_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(SPECS[1], shards=2)
+    trunk = Recorder(config, tmp_path / "trunk", Engine())
+    save_config(config, tmp_path / "trunk")
+    trunk.train(until=300)
+    monkeypatch.setattr("reverie.run.cluster.connected", lambda options: nullcontext(Engine()))
+    result = branch(tmp_path / "trunk", tmp_path / "branch", {"run.env_steps": 600})
+    assert result["env_steps"] >= 600
+    data, before = open_dataset(tmp_path / "branch" / "replay"), open_dataset(tmp_path / "trunk" / "replay")
+    for stream in before.streams:
+        assert_well_formed(data.rows(stream))
+        for name, value in before.rows(stream).items():
+            if name != "is_last":  # the row that was seen last may have closed an episode
+                np.testing.assert_array_equal(data.rows(stream)[name][: len(value)], value)
+
+
+def test_rows_of_another_window_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control: one row later than the state belongs to."""
+    joined = sharded_store.joined
+
+    def later(parts: dict[int, Part], *rest: Any) -> Any:
+        moved = {
+            k: dataclasses.replace(p, rows={n: np.roll(v, -1, 0) for n, v in p.rows.items()}) for k, p in parts.items()
+        }
+        return joined(moved, *rest)
+
+    monkeypatch.setattr(sharded_store, "joined", later)
+    config = config_of(SPECS[1], shards=2)
+    with pytest.raises(AssertionError):
+        Recorder(config, tmp_path, Engine()).train()
+
+
+def test_an_actor_whose_shard_was_lost_must_begin_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control: rows that go on where the lost life was are refused, never spliced."""
+    monkeypatch.setattr(ShardedStore, "_end", lambda self, actor: None)
+    recorder = Recorder(config_of(SPECS[1], shards=2), tmp_path, Engine(shard_fault("die", "take", {11})))
+    hear(recorder)
+    with pytest.raises(RuntimeError, match=r"shard \d failed:(.|\n)*(was not received|expects row)"):
+        recorder.train()
