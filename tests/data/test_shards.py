@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from counting import SPEC, STATES, Source, stack_states
 
 from reverie.config import RayConfig
+from reverie.data.dataset import open_dataset
 from reverie.data.inbox import Delivery, Inbox
 from reverie.data.limiter import Limiter
 from reverie.data.replay import Replay, split_keys
@@ -26,6 +29,7 @@ from reverie.data.sequences import Batch, Chunk, Feedback, SequenceSpec
 from reverie.data.shard import Collect, Draw, Part, Plan, Shard, Shipment
 from reverie.data.store import Store
 from reverie.run.sharded_store import ShardedStore
+from reverie.run.shards import Answer, ShardHost
 from tests.run.engine import Engine
 
 STREAMS, LENGTH, CAPACITY = 2, 6, 24
@@ -68,6 +72,19 @@ class Both:
 
     def send(self, actor: int, priorities: np.random.Generator | None = None) -> None:
         """A chunk of each stream of an actor."""
+        chunks = self.chunks(actor, priorities)
+        delivery = Delivery(actor, 1, self.sequence[actor], chunks)
+        assert self.inbox.take(delivery)
+        self.ship(delivery)
+        assert self.shards.env_steps == self.one.env_steps
+
+    def ship(self, delivery: Delivery) -> None:
+        """Send a delivery to the shards."""
+        self.sequence[delivery.actor] += 1
+        assert self.shards.take(replace(Shipment.of(delivery), rows=self.engine.put(delivery.chunks)))
+
+    def chunks(self, actor: int, priorities: np.random.Generator | None = None) -> list[Chunk]:
+        """The next chunk of each stream of an actor."""
         chunks = []
         for stream in range(STREAMS):
             start = int(self.counts[actor, stream])
@@ -84,12 +101,7 @@ class Both:
             given = None if priorities is None else priorities.uniform(0.1, 3.0, LENGTH)
             chunks.append(Chunk(stream, start, joined, peek, states, 0, given))
             self.counts[actor, stream] += LENGTH
-        delivery = Delivery(actor, 1, self.sequence[actor], chunks)
-        self.sequence[actor] += 1
-        assert self.inbox.take(delivery)
-        head = Shipment.of(delivery)
-        assert self.shards.take(Shipment(actor, 1, head.sequence, head.env_steps, head.ends, self.engine.put(chunks)))
-        assert self.shards.env_steps == self.one.env_steps
+        return chunks
 
     def learn(self, rng: np.random.Generator) -> None:
         """Draw a batch, and give priorities of its windows to both."""
@@ -257,13 +269,51 @@ def test_feedback_on_a_lost_life_of_a_shard_is_stale() -> None:
     assert both.shards.broken == set(range(PARTS[0]))
     assert len(both.lines) == 1
     assert both.shards.lost_rows == both.one.replay.counts[: PARTS[0] * STREAMS].sum()
+    for actor in range(PARTS[0]):
+        incarnation, indices = both.shards.begin(actor)
+        assert not indices.any()
+        both.counts[actor], both.sequence[actor] = 0, 0
+        for _ in range(4):  # other rows at the same places
+            both.ship(Delivery(actor, incarnation, both.sequence[actor], both.chunks(actor)))
     both.shards.feedback(Feedback(batch.keys, torch.full((50,), 9.0)))
     both.shards.poll()
     both.shards.shards.settle()
     assert both.shards.metrics()["stale_keys"] == before + lost
     leaves = [set(body.replay.selector.tree.leaves().tolist()) for body in both.bodies]  # type: ignore[attr-defined]
-    assert leaves[0] == {0.0}
+    assert 9.0**0.9 not in leaves[0]
     assert 9.0**0.9 in leaves[1]
-    made = both.shards.next()
-    assert made is not None
-    assert (split_keys(made.keys.numpy())[0] >= PARTS[0] * STREAMS).all()
+    assert both.shards.next() is not None
+
+
+def test_a_new_life_of_a_shard_removes_the_files_of_rows_that_are_lost(tmp_path: Path) -> None:
+    """Of its own streams alone, which have the run's numbers."""
+    both = Both(UniformConfig(), LONG)
+    folder, saved = tmp_path / "replay", tmp_path / "saved"
+    plans = [replace(plan, folder=folder) for plan in both.shards.plans]
+    hosts = [ShardHost(plan) for plan in plans]
+    names: set[str] = set()
+    for turn in range(6):
+        if turn == 3:
+            assert isinstance(hosts[1].save(str(saved)), Answer)
+            names = {path.name for path in folder.iterdir()}
+            counts = hosts[1].shard.replay.counts
+        for actor in range(ACTORS):
+            delivery = Delivery(actor, 1, turn, both.chunks(actor))
+            host = hosts[int(actor >= PARTS[0])]
+            if not turn:
+                host.begin(actor, 0)
+            assert isinstance(host.take(Shipment.of(delivery), delivery.chunks, 0.0), Answer)
+    assert {path.name[:5] for path in folder.iterdir()} == {f"{stream:05d}" for stream in range(ACTORS * STREAMS)}
+    life = ShardHost(plans[1])
+    answer = life.load(str(saved))
+    assert isinstance(answer, Answer)
+    np.testing.assert_array_equal(answer.value, counts)
+    there = {path.name for path in folder.iterdir()}
+    life.trim()
+    first = PARTS[0] * STREAMS
+    left = {path.name for path in folder.iterdir()}
+    assert left == {name for name in there if int(name[:5]) < first or name in names} < there
+    life.complete()
+    data = open_dataset(folder)
+    for stream, count in enumerate(counts.tolist()):
+        assert len(data.rows(first + stream)["reward"]) == count
