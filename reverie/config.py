@@ -203,8 +203,6 @@ class RayConfig:
     def __post_init__(self) -> None:
         _at_least(0, actors=self.actors, rows=self.rows, crashes=self.crashes, shards=self.shards)
         _at_least(1, in_flight=self.in_flight, threads=self.threads, requests=self.requests)
-        if self.shards > self.actors:
-            raise ValueError(f"each shard is of an actor or more, got {self.shards} shards and {self.actors} actors")
         _at_least(80_000_000, memory=self.memory)
         if not (self.patience > 0 and self.silence > 0):
             raise ValueError(f"patience and silence must be positive, got {self.patience} and {self.silence}")
@@ -334,6 +332,8 @@ class Config:
                 f"{streams} streams cannot be shared equally by {actors} actors; set env.num_envs = {nearest}, or "
                 "other ray.actors"
             )
+        if self.ray.shards > actors:
+            raise ValueError(f"each shard is of an actor or more: ray.shards is {self.ray.shards}, ray.actors {actors}")
         if self.run.train_ratio is None and not self.replay.selector.uses_up:
             raise ValueError(
                 "run.train_ratio = none draws windows for as long as there are any, which the selector "

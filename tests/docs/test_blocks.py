@@ -92,6 +92,7 @@ def test_command_lines_are_understood(page: str, line: str) -> None:
     if words[0] == "train":
         short = {name: given[name] for name in ("frames", "env_steps", "seed", "device")}
         begun = (f"--init.run={given['init']}",) if given["init"] else ()
+        begun += (f"--ray.actors={given['actors']}",) if given["actors"] else ()
         further = (*begun, *given["overrides"])
         configure(given["agent"], given["preset"], given["env"], further, short, given["file"])
 

@@ -222,8 +222,8 @@ def test_what_shards_cannot_do_is_refused(tmp_path: Path) -> None:
     replay = dataclasses.replace(config.replay, store=store)
     with pytest.raises(UserError, match=r"set replay.store.place = host"):
         Sharded(dataclasses.replace(config, replay=replay), tmp_path, Engine())  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="3 shards and 2 actors"):
-        RayConfig(2, shards=3)
+    with pytest.raises(ValueError, match=r"ray.shards is 4, ray.actors 3"):
+        dataclasses.replace(config, ray=RayConfig(3, shards=4))
 
 
 def test_a_branch_takes_the_rows_of_all_shards_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
