@@ -85,6 +85,11 @@ class Lives:
             raise ValueError(f"actor {actor} delivers {message.sequence}, but {due} was not received")
         return True
 
+    def early(self, message: Message) -> bool:
+        """Whether a message is of its actor's present life, and one before it is missing."""
+        present = message.incarnation == self.incarnation[message.actor]
+        return bool(present and message.sequence > self._next[message.actor])
+
     def taken(self, message: Message) -> None:
         """Note that a message that was due has been taken in: if it comes again, it is not."""
         self._next[message.actor] += 1

@@ -179,10 +179,14 @@ class Shard:
         return self.inbox.begin(actor - self.plan.first_actor, after)
 
     def take(self, shipment: Shipment, chunks: Sequence[Chunk], largest: float = 0.0) -> bool:
-        """As `Inbox.take`. largest: priority that any shard has seen; windows without one get it."""
+        """As `Inbox.take`; False also where rows before these were lost on their way.
+
+        largest: priority that any shard has seen; windows without one get it.
+        """
         self._heed(largest)
         actor = shipment.actor - self.plan.first_actor
-        return self.inbox.take(Delivery(actor, shipment.incarnation, shipment.sequence, list(chunks)))
+        delivery = Delivery(actor, shipment.incarnation, shipment.sequence, list(chunks))
+        return not self.inbox.lives.early(delivery) and self.inbox.take(delivery)
 
     def serve(self, asks: Sequence[Ask], largest: float = 0.0) -> list[Mass | Part | None]:
         """Answers, one for each."""

@@ -142,12 +142,15 @@ class ShardedStore(Paced):
         self.env_steps += shipment.env_steps
         actor, shard = shipment.actor, int(self._of_actor[shipment.actor])
         first = actor * self.plans[shard].streams
+        rows = 0
         for stream, end in shipment.ends.items():
+            rows += end - int(self.counts[first + stream])
             self.counts[first + stream] = end
         self._flush(shard)
         head = Shipment(actor, shipment.incarnation, shipment.sequence, shipment.env_steps, shipment.ends)
-        spoiled = partial(self._spoiled, actor)
-        self.shards.call(shard, "take", head, shipment.rows, self.largest, spoiled=spoiled)
+        taken = partial(self._taken, actor, shipment.incarnation, rows)
+        spoiled = partial(taken, False)
+        self.shards.call(shard, "take", head, shipment.rows, self.largest, then=taken, spoiled=spoiled)
         return True
 
     def may_insert(self) -> bool:
@@ -168,9 +171,14 @@ class ShardedStore(Paced):
             if process.tally is not None:
                 self.largest = max(self.largest, process.tally.largest)
 
-    def _spoiled(self, actor: int) -> None:
-        self._say(f"reverie: rows of actor {actor} were lost on their way to their shard")
-        self._end(actor)
+    def _taken(self, actor: int, incarnation: int, rows: int, taken: bool) -> None:
+        """Take notice of whether a shard has taken rows of a life of an actor; without them it cannot go on."""
+        if taken:
+            return
+        self.lost_rows += rows
+        if incarnation == self.incarnation[actor]:
+            self._say(f"reverie: rows of actor {actor} were lost on their way to their shard; it begins anew")
+            self._end(actor)
 
     def _end(self, actor: int) -> None:
         """End the present life of an actor; nothing that comes from it is taken."""

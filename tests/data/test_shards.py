@@ -30,7 +30,7 @@ from reverie.data.shard import Collect, Draw, Part, Plan, Shard, Shipment
 from reverie.data.store import Store
 from reverie.run.sharded_store import ShardedStore
 from reverie.run.shards import Answer, ShardHost
-from tests.run.engine import Engine
+from tests.run.engine import Engine, EngineError, Ref
 
 STREAMS, LENGTH, CAPACITY = 2, 6, 24
 """streams of an actor, rows of a chunk, rows of a stream that are stored"""
@@ -283,6 +283,34 @@ def test_feedback_on_a_lost_life_of_a_shard_is_stale() -> None:
     assert 9.0**0.9 not in leaves[0]
     assert 9.0**0.9 in leaves[1]
     assert both.shards.next() is not None
+
+
+def closed(both: Both, actor: int) -> np.ndarray:
+    """Rows, int64 [streams], with which the open episodes of an actor are closed: those that were seen last."""
+    peeks = [both.inbox._peeks[actor * STREAMS + stream].rows for stream in range(STREAMS)]
+    return np.array([int(not peek["is_first"][0]) for peek in peeks])
+
+
+def test_rows_that_are_lost_on_their_way_cost_their_actor_a_life_and_the_shard_nothing() -> None:
+    both = filled("uniform with void windows")
+    shards, rows = both.shards, both.shards.rows
+
+    def gone() -> None:
+        raise EngineError("the machine of the actor is gone")
+
+    head = Shipment.of(Delivery(1, 1, both.sequence[1], both.chunks(1)))
+    assert shards.take(replace(head, rows=Ref(gone)))
+    later = Shipment.of(Delivery(1, 1, both.sequence[1] + 1, both.chunks(1)))
+    assert shards.take(replace(later, rows=both.engine.put([])))  # it was under way already
+    assert len(both.bodies) == len(PARTS)
+    assert shards.broken == {1}
+    assert shards.lost_rows == 2 * LENGTH * STREAMS
+    assert both.lines == ["reverie: rows of actor 1 were lost on their way to their shard; it begins anew"]
+    assert (shards.rows, shards.shards.restarts) == (rows, 0)
+    incarnation, indices = shards.begin(1)
+    assert indices.tolist() == [int(count) for count in both.one.replay.counts[STREAMS : 2 * STREAMS] + closed(both, 1)]
+    assert incarnation > 1
+    assert not shards.broken
 
 
 def test_a_new_life_of_a_shard_removes_the_files_of_rows_that_are_lost(tmp_path: Path) -> None:

@@ -153,6 +153,7 @@ def test_a_terminated_command_saves_and_leaves_nothing_behind(tmp_path: Path) ->
     home.mkdir()
     temporary.mkdir()
     command = [sys.executable, "-m", "reverie.cli", "train", "dqn", "--env", "toy/catch", "--actors", "2"]
+    command += ["--ray.shards", "2"]
     command += ["--logdir", str(tmp_path / "run"), "--env_steps", "100000", "--run.prefill", "100"]
     environment = os.environ | {"HOME": str(home), "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
     environment.pop("RAY_AUTH_TOKEN", None)
