@@ -188,6 +188,8 @@ class RayConfig:
     memory: bytes of the object store of a private cluster.
     patience: seconds until all actors must be there. silence: seconds without a report, or ten times the usual ones,
     after which an actor is replaced. crashes: lives of one actor in a row that may end before the first report.
+    shards: processes that hold the replay, each that of some actors; 0: the learner's process holds it.
+    requests: batches that may be under way from the shards while the learner updates.
     """
 
     actors: int = 0
@@ -201,10 +203,12 @@ class RayConfig:
     patience: float = 120.0
     silence: float = 60.0
     crashes: int = 2
+    shards: int = 0
+    requests: int = 3
 
     def __post_init__(self) -> None:
-        _at_least(0, actors=self.actors, rows=self.rows, crashes=self.crashes)
-        _at_least(1, learners=self.learners, in_flight=self.in_flight, threads=self.threads)
+        _at_least(0, actors=self.actors, rows=self.rows, crashes=self.crashes, shards=self.shards)
+        _at_least(1, learners=self.learners, in_flight=self.in_flight, threads=self.threads, requests=self.requests)
         _at_least(80_000_000, memory=self.memory)
         if not (self.patience > 0 and self.silence > 0):
             raise ValueError(f"patience and silence must be positive, got {self.patience} and {self.silence}")
@@ -339,6 +343,8 @@ class Config:
                 f"{streams} streams cannot be shared equally by {actors} actors; set env.num_envs = {nearest}, or "
                 "other ray.actors"
             )
+        if self.ray.shards > actors:
+            raise ValueError(f"each shard is of an actor or more: ray.shards is {self.ray.shards}, ray.actors {actors}")
         if self.run.train_ratio is None and not self.replay.selector.uses_up:
             raise ValueError(
                 "run.train_ratio = none draws windows for as long as there are any, which the selector "

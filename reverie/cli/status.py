@@ -16,7 +16,7 @@ from reverie.cli.root import AS_JSON, RUN_DIR, cli, require_run, show
 @click.option("--watch", is_flag=True, help="Show it anew every two seconds, until Ctrl-C.")
 @AS_JSON
 def status(run_dir: Path, watch: bool, as_json: bool) -> None:
-    """Show how the run in DIR stands: clocks, speeds, what it waits for, each of its actors, learners or members."""
+    """Show how the run in DIR stands: clocks, speeds, what it waits for, each of its processes, or members."""
     from reverie.run.status import EVERY, read_status
 
     require_run(run_dir)
@@ -24,7 +24,8 @@ def status(run_dir: Path, watch: bool, as_json: bool) -> None:
         state = read_status(run_dir)
         if watch:
             click.clear()
-        tables = [] if as_json else [state.pop(name, []) for name in ("learners", "actors", "members")]
+        parts = ("learners", "actors", "shards", "members")
+        tables = [] if as_json else [state.pop(name, []) for name in parts]
         show(state, as_json)
         for lines in filter(None, tables):
             _table(lines)

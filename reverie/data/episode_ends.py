@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from reverie.data.selector import Drawn, Layout, Selector, SelectorConfig
+from reverie.data.selector import Drawn, Layout, Mass, Selector, SelectorConfig
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class EpisodeEndsConfig(SelectorConfig):
     favour_ends: bool = True
     ongoing: bool = False
     any_start: ClassVar[bool] = True
+    parts: ClassVar[bool] = True
 
     def make(self) -> Selector:
         """A selector with these settings."""
@@ -95,6 +96,15 @@ class EpisodeEnds(Selector):
         place = np.minimum(rng.integers(0, counts + extra), counts - 1)
         favour = np.where(place == counts - 1, 1 + extra, 1)
         return Drawn(stream, begin + place, favour / (counts + extra) / len(table))
+
+    def mass(self) -> Mass:
+        """Number of episodes, less the shares of those last windows that are void."""
+        table = self._drawable()
+        streams, begin, counts = table.T
+        extra = self.layout.length if self.favour_ends else 0
+        void = self.is_void(streams, begin + counts - 1)
+        episodes = float(len(table))
+        return Mass(episodes - float(((1 + extra) / (counts[void] + extra)).sum()), episodes)
 
     def _drawable(self) -> np.ndarray:
         """Episodes with a legal window: int64 [episodes, 3] of stream, first start, number of starts."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from reverie.data.selector import Drawn, Layout, Selector, SelectorConfig
+from reverie.data.selector import Drawn, Layout, Mass, Selector, SelectorConfig
 from reverie.errors import UserError
 
 
@@ -17,6 +17,7 @@ class EpisodeStartsConfig(SelectorConfig):
     """Settings of `EpisodeStarts`."""
 
     any_start: ClassVar[bool] = True
+    parts: ClassVar[bool] = True
 
     def make(self) -> Selector:
         """A selector that has no settings."""
@@ -95,6 +96,11 @@ class EpisodeStarts(Selector):
         places = zip(streams.tolist(), numbers.tolist(), strict=True)
         starts = np.array([self._starts[stream][k] for stream, k in places], np.int64)
         return Drawn(streams, starts, np.full(n, 1.0 / int(ends[-1])))
+
+    def mass(self) -> Mass:
+        """Number of episodes."""
+        episodes = float((self._ready - self._gone).sum())
+        return Mass(episodes, episodes)
 
     def state_dict(self) -> dict[str, Any]:
         """The known first rows of all streams, one stream after another, and how many of each can be drawn."""

@@ -13,8 +13,8 @@ from collections import deque
 
 import torch
 
+from reverie.data.paced import Paced
 from reverie.data.sequences import Batch, Feedback
-from reverie.data.store import Store
 
 
 class Feed:
@@ -24,14 +24,14 @@ class Feed:
     the copy is done. What was drawn counts in the store's pacing at once.
     """
 
-    def __init__(self, store: Store, batch: int, device: torch.device, ahead: int = 0) -> None:
+    def __init__(self, store: Paced, batch: int, device: torch.device, ahead: int = 0) -> None:
         if ahead < 0:
             raise ValueError(f"ahead must be at least 0, got {ahead}")
         self.store, self.batch, self.device, self.ahead = store, batch, device, ahead
         self._batches: deque[Batch] = deque()
         self._late: deque[Feedback] = deque()
         # Those that wait, the one that is learned from, and the one that is drawn meanwhile.
-        store.replay.pool.reserve(ahead + 2)
+        store.pool.reserve(ahead + 2)
 
     def next(self, drain: bool = False) -> Batch | None:
         """The next batch; None if the store allows none now and no more than `ahead` wait.
@@ -40,7 +40,7 @@ class Feed:
         """
         if not drain:
             while len(self._batches) <= self.ahead and self.store.may_sample(self.batch):
-                self._batches.append(self._draw())
+                self._batches.append(self._placed(self.store.sample(self.batch)))
         return self._batches.popleft() if len(self._batches) > (0 if drain else self.ahead) else None
 
     def give(self, feedback: Feedback | None) -> None:
@@ -55,10 +55,10 @@ class Feed:
         while self._late:
             self.store.feedback(self._late.popleft())
 
-    def _draw(self) -> Batch:
-        batch = self.store.sample(self.batch).to(self.device)
+    def _placed(self, drawn: Batch) -> Batch:
+        batch = drawn.to(self.device)
         if self.device.type == "cuda":
             copied = torch.cuda.Event()
             copied.record(torch.cuda.current_stream(self.device))
-            self.store.replay.pool.guard(copied)
+            self.store.pool.guard(copied)
         return batch

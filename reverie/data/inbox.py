@@ -63,9 +63,12 @@ class Lives:
         """messages that were not taken"""
         self._next = np.zeros(actors, np.int64)
 
-    def begin(self, actor: int) -> int:
-        """Incarnation of a new life of an actor; what its earlier lives sent is no longer taken."""
-        self.incarnation[actor] += 1
+    def begin(self, actor: int, after: int = 0) -> int:
+        """Incarnation of a new life of an actor; what its earlier lives sent is no longer taken.
+
+        after: an incarnation that somebody knows it had.
+        """
+        self.incarnation[actor] = max(int(self.incarnation[actor]), after) + 1
         self._next[actor] = 0
         return int(self.incarnation[actor])
 
@@ -81,6 +84,11 @@ class Lives:
         if message.sequence > due:
             raise ValueError(f"actor {actor} delivers {message.sequence}, but {due} was not received")
         return True
+
+    def early(self, message: Message) -> bool:
+        """Whether a message is of its actor's present life, and one before it is missing."""
+        present = message.incarnation == self.incarnation[message.actor]
+        return bool(present and message.sequence > self._next[message.actor])
 
     def taken(self, message: Message) -> None:
         """Note that a message that was due has been taken in: if it comes again, it is not."""
@@ -117,8 +125,10 @@ class Inbox:
         """Deliveries that were not taken."""
         return self.lives.dropped
 
-    def begin(self, actor: int) -> tuple[int, np.ndarray]:
+    def begin(self, actor: int, after: int = 0) -> tuple[int, np.ndarray]:
         """Incarnation of a new life of an actor, and the index that its next row has in each stream, int64 [streams].
+
+        after: see `Lives.begin`.
 
         Deliveries of its earlier lives are no longer taken; episodes that they left open end with the row that was seen
         last, as at a time limit.
@@ -126,7 +136,7 @@ class Inbox:
         ids = actor * self.streams + np.arange(self.streams)
         for stream in ids.tolist():
             self._close(stream)
-        return self.lives.begin(actor), self.store.replay.counts[ids].copy()
+        return self.lives.begin(actor, after), self.store.replay.counts[ids].copy()
 
     def take(self, delivery: Delivery) -> bool:
         """Whether a delivery is new and of its actor's present life; only then its rows are added to the store.

@@ -13,6 +13,7 @@ the rings hold a whole tail because a file has no more rows than a ring.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +30,18 @@ class Record:
     """Chunk files of `length` rows under `folder`, which the rows of a replay are sealed into.
 
     length: rounded up to a multiple of the replay's period, and at most what a ring holds. level: zstandard's
-    compression level. version: of the parameters that acted last; files carry it.
+    compression level. version: of the parameters that acted last; files carry it. first: number, in the files, of the
+    replay's first stream: several replays may have their files in one folder.
     Streams seal at different rows (stream i first after about 1 - i / streams of a chunk), so that streams which
     advance together do not all compress at once. Raises UserError if the rings are shorter than a period.
     """
 
-    def __init__(self, folder: Path | str, replay: Replay, length: int = 1024, level: int = 3) -> None:
+    def __init__(self, folder: Path | str, replay: Replay, length: int = 1024, level: int = 3, first: int = 0) -> None:
         if length < 1:
             raise ValueError(f"expected length >= 1, got {length}")
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.replay, self.level, self.version = replay, level, 0
+        self.replay, self.level, self.version, self.first = replay, level, 0, first
         period, streams = replay.sequence.period, np.arange(replay.streams)
         if replay.rows_per_stream < period:
             raise UserError(
@@ -66,7 +68,7 @@ class Record:
         for at in np.flatnonzero(full).tolist():
             stream = int(streams[at])
             chunk = self._tail(stream, {name: value[at] for name, value in rows.items()})
-            write_chunk(chunk_path(self.folder, stream, chunk.start), chunk, self.level)
+            self._write(chunk)
             self._sealed.append((stream, chunk.start, len(chunk)))
             self._start[stream] = indices[at]
 
@@ -74,7 +76,7 @@ class Record:
         """Write the open tails too, so that the folder is a complete dataset; they stay open, and are sealed again."""
         for tail in self._tails():
             if len(tail):
-                write_chunk(chunk_path(self.folder, tail.stream, tail.start), tail, self.level)
+                self._write(tail)
 
     def evict(self, oldest: np.ndarray) -> None:
         """Remove files with no row at or after oldest[stream] (absolute indices, see `Replay.oldest`).
@@ -85,9 +87,20 @@ class Record:
         if not expired:
             return
         for stream, start, _ in expired:
-            chunk_path(self.folder, stream, start).unlink(missing_ok=True)
+            self._path(stream, start).unlink(missing_ok=True)
         sync(self.folder)
         self._sealed = [item for item in self._sealed if item[1] + item[2] > oldest[item[0]]]
+
+    def _path(self, stream: int, start: int) -> Path:
+        """Path of the file of a stream of the replay."""
+        return chunk_path(self.folder, self.first + stream, start)
+
+    def _write(self, chunk: Chunk) -> None:
+        named = replace(chunk, stream=self.first + chunk.stream)
+        write_chunk(self._path(chunk.stream, chunk.start), named, self.level)
+
+    def _read(self, stream: int, start: int) -> Chunk:
+        return replace(read_chunk(self._path(stream, start)), stream=stream)
 
     def _tail(self, stream: int, peek: Rows | None = None) -> Chunk:
         return self.replay.chunk(stream, int(self._start[stream]), int(self.replay.counts[stream]), peek, self.version)
@@ -126,10 +139,8 @@ class Record:
                 f"replay and chunk files were not saved together: of {replay.inserted} rows {tail} are in no file"
             )
         restored = np.zeros(replay.streams, np.int64)
-        sealed = _present(self.folder, state)
-        parts: Iterator[Chunk] = (
-            read_chunk(chunk_path(self.folder, s, start)) for s, start, n in sealed if start + n > oldest[s]
-        )
+        sealed = self._present(state)
+        parts: Iterator[Chunk] = (self._read(s, start) for s, start, n in sealed if start + n > oldest[s])
         for chunk in (*parts, *self._saved_tails(state)):
             replay.restore_rows(chunk)
             restored[chunk.stream] += max(0, chunk.start + len(chunk) - max(chunk.start, oldest[chunk.stream]))
@@ -146,9 +157,22 @@ class Record:
     def trim(self) -> None:
         """Delete the files that were sealed after the saved moment: those rows will be produced and sealed again."""
         for path in [*self.folder.glob(f"*{SUFFIX}"), *self.folder.glob(f"*{TEMPORARY}")]:
-            stream, start = _place(path)
-            if path.name.endswith(TEMPORARY) or (stream < self.replay.streams and start >= self._start[stream]):
+            name, start = _place(path)
+            stream = name - self.first
+            ours = 0 <= stream < self.replay.streams  # others may be writing theirs
+            if ours and (path.name.endswith(TEMPORARY) or start >= self._start[stream]):
                 path.unlink()
+
+    def _present(self, state: dict[str, Any]) -> list[tuple[int, int, int]]:
+        """The sealed files of a state that still exist: only the oldest of a stream may have been evicted since."""
+        present: list[tuple[int, int, int]] = []
+        for stream, start, length in np.asarray(state["sealed"], np.int64).tolist():
+            path = self._path(stream, start)
+            if path.exists():
+                present.append((stream, start, length))
+            elif any(s == stream for s, _, _ in present):
+                raise UserError(f"{path} is missing: restore it from a copy, or start a new run directory")
+        return present
 
     def _saved_tails(self, state: dict[str, Any]) -> Iterator[Chunk]:
         """The open tails of a saved record."""
@@ -167,18 +191,6 @@ class Record:
 
 def _joined(parts: list[Rows]) -> Rows:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _present(folder: Path, state: dict[str, Any]) -> list[tuple[int, int, int]]:
-    """The sealed files of a state that still exist: only the oldest of a stream may have been evicted since."""
-    present: list[tuple[int, int, int]] = []
-    for stream, start, length in np.asarray(state["sealed"], np.int64).tolist():
-        path = chunk_path(folder, stream, start)
-        if path.exists():
-            present.append((stream, start, length))
-        elif any(s == stream for s, _, _ in present):
-            raise UserError(f"{path} is missing: restore it from a copy, or start a new run directory")
-    return present
 
 
 def _place(path: Path) -> tuple[int, int]:

@@ -22,7 +22,7 @@ import torch
 from reverie.data.pool import Pool
 from reverie.data.rings import Rings
 from reverie.data.rows import Rows, RowSpec, State
-from reverie.data.selectors import Layout, Selector
+from reverie.data.selectors import Drawn, Layout, Selector
 from reverie.data.sequences import Batch, Chunk, Feedback, SequenceSpec
 from reverie.data.states import StateStore
 from reverie.errors import UserError
@@ -296,7 +296,15 @@ class Replay:
         """
         if not self.can_sample(batch_size):
             raise RuntimeError(f"the replay cannot give {batch_size} windows yet ({len(self)} rows stored)")
-        drawn = self.selector.draw(batch_size, self._rng)
+        return self.gather(self.draw(batch_size))
+
+    def draw(self, batch_size: int) -> Drawn:
+        """Windows for a batch, without their rows; the first half of `sample`."""
+        return self.selector.draw(batch_size, self._rng)
+
+    def gather(self, drawn: Drawn) -> Batch:
+        """Batch of windows that are stored; the second half of `sample`."""
+        batch_size = len(drawn.starts)
         length, capacity = self.sequence.length, self.rows_per_stream
         slots = drawn.streams * capacity + (drawn.starts + self._offsets) % capacity
         out = self.pool.next(batch_size)
@@ -376,7 +384,7 @@ class Replay:
             "ended": self._ended.copy(),
             "sampled_rows": self.sampled_rows,
             "stale_keys": self.stale_keys,
-            "generator": _generator_state(self._rng),
+            "generator": generator_state(self._rng),
             "selector": self.selector.state_dict(),
             "refreshed": self._states.state_dict(),
         }
@@ -398,7 +406,7 @@ class Replay:
         self._ended[:] = state["ended"]
         self.sampled_rows = int(state["sampled_rows"])
         self.stale_keys = int(state["stale_keys"])
-        _set_generator_state(self._rng, state["generator"])
+        set_generator_state(self._rng, state["generator"])
         self.selector.load_state_dict(state["selector"])
         self._states.load_state_dict(state["refreshed"])
         self._awaits_rows = bool(self._count.any())
@@ -427,7 +435,7 @@ class Replay:
         self._awaits_rows = False
 
 
-def _generator_state(rng: np.random.Generator) -> dict[str, Any]:
+def generator_state(rng: np.random.Generator) -> dict[str, Any]:
     """PCG64's state with its 128-bit integers as decimal strings, which any format can hold."""
     state: Any = rng.bit_generator.state
     return {
@@ -438,7 +446,8 @@ def _generator_state(rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
-def _set_generator_state(rng: np.random.Generator, state: dict[str, Any]) -> None:
+def set_generator_state(rng: np.random.Generator, state: dict[str, Any]) -> None:
+    """Inverse of `generator_state`."""
     rng.bit_generator.state = {
         "bit_generator": "PCG64",
         "state": {"state": int(state["state"]), "inc": int(state["inc"])},

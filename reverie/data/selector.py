@@ -46,15 +46,29 @@ class Drawn:
 
 
 @dataclass(frozen=True)
+class Mass:
+    """Weight of the windows of one replay among those of several that are drawn from as if they were one.
+
+    total: sum of the weights of all windows that may be drawn, void ones left out; float64.
+    scale: what `Drawn.probabilities` were divided by: a probability times this is comparable between replays.
+    """
+
+    total: float
+    scale: float
+
+
+@dataclass(frozen=True)
 class SelectorConfig(ABC):
     """Settings of a selector. The name by which each is chosen: `reverie.data.selectors.SELECTORS`.
 
     uses_up: every window is drawn once, so that there is an end to drawing without pacing.
     any_start: windows are drawn that begin at any row, so that the period must be 1.
+    parts: replays of parts of the streams can be drawn from as if they were one, see `Selector.mass`.
     """
 
     uses_up: ClassVar[bool] = False
     any_start: ClassVar[bool] = False
+    parts: ClassVar[bool] = False
 
     @abstractmethod
     def make(self) -> Selector:
@@ -133,6 +147,14 @@ class Selector(ABC):
     def update(self, streams: np.ndarray, starts: np.ndarray, priorities: np.ndarray) -> None:
         """Set priorities [n] of windows that are legal now. Selectors without priorities ignore them."""
 
+    @property
+    def largest(self) -> float:
+        """Largest priority seen so far, which new windows without one get; 0 without priorities."""
+        return 0.0
+
+    def heed(self, largest: float) -> None:
+        """Take notice of a priority that another part of one replay has seen."""
+
     def ready(self, n: int) -> bool:
         """Whether `draw(n)` can be answered."""
         return int((self.high - self.low).sum()) > self.voids
@@ -160,6 +182,19 @@ class Selector(ABC):
             f"learn from: let it draw more widely (a larger horizon, a smaller fraction), or learn from more rows "
             f"(replay.window.learn)"
         )
+
+    def mass(self) -> Mass:
+        """Weight of all windows, for draws from several replays as if they were one.
+
+        ::
+
+            one replay of all streams     P(i) = w_i / sum_j w_j
+            parts                         P(part) = total_part / sum total,   P(i | part) = w_i / total_part
+
+        Raises NotImplementedError where draws do not come apart so: those of a queue depend on the order of all
+        streams' windows.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot be drawn from in parts")
 
     @abstractmethod
     def sample(self, n: int, rng: np.random.Generator) -> Drawn:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from reverie.data.episode_ends import EpisodeEnds, EpisodeEndsConfig
 from reverie.data.episode_starts import EpisodeStarts, EpisodeStartsConfig
 from reverie.data.fifo import Fifo, FifoConfig
-from reverie.data.selector import Drawn, Layout, Selector, SelectorConfig
+from reverie.data.selector import Drawn, Layout, Mass, Selector, SelectorConfig
 from reverie.data.sum_tree import SumTree
 
 __all__ = [
@@ -43,6 +43,8 @@ Decay = Literal["exponential", "linear"]
 class UniformConfig(SelectorConfig):
     """Settings of `Uniform`."""
 
+    parts: ClassVar[bool] = True
+
     def make(self) -> Selector:
         """A selector that has no settings."""
         return Uniform()
@@ -55,6 +57,11 @@ class Uniform(Selector):
         """Windows drawn from those of all streams, laid end to end."""
         streams, numbers, total = self._draw(n, rng)
         return Drawn(streams, numbers * self.layout.period, np.full(n, 1.0 / (total - self.voids)))
+
+    def mass(self) -> Mass:
+        """Number of windows."""
+        windows = float((self.high - self.low).sum() - self.voids)
+        return Mass(windows, windows)
 
     def _draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
         """Streams, window numbers, and the number of all windows."""
@@ -76,6 +83,8 @@ class RecencyConfig(SelectorConfig):
     fraction: float = 0.5
     horizon: int = 1000
     decay: Decay = "exponential"
+
+    parts: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self.make()
@@ -110,9 +119,24 @@ class Recency(Uniform):
         counts = self.high[streams] - self.low[streams]
         recent, mass = rng.random(n) < self.fraction, rng.random(n)
         numbers = np.where(recent, self.high[streams] - 1 - self._age(mass, counts), numbers)
+        return Drawn(streams, numbers * self.layout.period, self._weights(streams, numbers) / total)
+
+    def _weights(self, streams: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Probability of each window, times the number of all windows."""
+        counts = self.high[streams] - self.low[streams]
         density = self._density(self.high[streams] - 1 - numbers, counts)
-        probabilities = (1.0 - self.fraction + self.fraction * counts * density) / total
-        return Drawn(streams, numbers * self.layout.period, probabilities)
+        weights: np.ndarray = 1.0 - self.fraction + self.fraction * counts * density
+        return weights
+
+    def mass(self) -> Mass:
+        """Number of windows, less the weights of those that are void."""
+        windows = float((self.high - self.low).sum())
+        if self._void is None:
+            return Mass(windows, windows)
+        streams, slots = np.nonzero(self._void)
+        low = self.low[streams]
+        numbers = low + (slots - low) % self.layout.windows
+        return Mass(windows - float(self._weights(streams, numbers).sum()), windows)
 
     def _age(self, mass: np.ndarray, counts: np.ndarray) -> np.ndarray:
         """The inverse of the cumulative P(a) at mass in [0, 1)."""
@@ -143,6 +167,8 @@ class PrioritisedConfig(SelectorConfig):
     alpha: float = 0.6
     floor: float = 1e-6
     whole: bool = False
+
+    parts: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self.make()
@@ -213,6 +239,15 @@ class Prioritised(Selector):
         if len(starts):
             self._set(streams, starts, priorities)
 
+    @property
+    def largest(self) -> float:
+        """Largest priority seen so far."""
+        return self.max_priority
+
+    def heed(self, largest: float) -> None:
+        """New windows without a priority get this one, if it is larger."""
+        self.max_priority = max(self.max_priority, largest)
+
     def sample(self, n: int, rng: np.random.Generator) -> Drawn:
         """Windows whose leaves n drawn prefix masses fall in."""
         total = self.tree.total()
@@ -221,6 +256,11 @@ class Prioritised(Selector):
         low = self.low[streams]
         numbers = low + (slots - low) % self.layout.windows
         return Drawn(streams, numbers * self.layout.period, self.tree.get(leaves) / total)
+
+    def mass(self) -> Mass:
+        """Sum of p^alpha."""
+        total = self.tree.total()
+        return Mass(total, total)
 
     def _set(self, streams: np.ndarray, starts: np.ndarray, priorities: np.ndarray) -> None:
         if not np.isfinite(priorities).all() or (priorities < 0.0).any():
@@ -288,6 +328,10 @@ class Online(Uniform):
         for at, (stream, number) in enumerate(places):
             drawn.streams[at], drawn.starts[at] = stream, number * self.layout.period
         return drawn
+
+    def mass(self) -> Mass:
+        """Raises NotImplementedError: what was there first, among the streams of all parts, is drawn first."""
+        return Selector.mass(self)
 
     def metrics(self) -> dict[str, float]:
         """Windows that wait in the queue, those overwritten meanwhile included."""

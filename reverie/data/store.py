@@ -18,20 +18,21 @@ from typing import Any
 import numpy as np
 
 from reverie.data.limiter import Limiter
+from reverie.data.paced import Paced
+from reverie.data.pool import Pool
 from reverie.data.record import Record
 from reverie.data.replay import Replay
 from reverie.data.rows import Rows
 from reverie.data.sequences import Batch, Chunk, Feedback
 
 
-class Store:
+class Store(Paced):
     """Replay, record and limiter. record: None keeps nothing on disk."""
 
     def __init__(self, replay: Replay, limiter: Limiter, record: Record | None = None) -> None:
-        self.replay, self.limiter, self.record = replay, limiter, record
-        self.env_steps = 0
+        super().__init__(limiter)
+        self.replay, self.record = replay, record
         self._needed, self._saved_rows = replay.oldest, replay.inserted
-        self._batch = 1
 
     def add(
         self,
@@ -74,21 +75,24 @@ class Store:
             self.env_steps += int((~part.rows["is_last"]).sum())
             added += room
 
-    def may_insert(self) -> bool:
-        """Whether actors may go on: the limiter lets them, or the learner waits for more windows than there are.
+    @property
+    def sampled_rows(self) -> int:
+        """Trained rows that were drawn so far."""
+        return self.replay.sampled_rows
 
-        Without pacing, where windows are used up, they wait while there is a batch of them.
-        """
-        if not self.replay.can_sample(self._batch):
-            return True
-        paced = self.limiter.ratio is not None
-        return paced and self.limiter.may_insert(self.env_steps, self.replay.sampled_rows)
+    @property
+    def rows(self) -> int:
+        """Rows stored now."""
+        return len(self.replay)
 
-    def may_sample(self, batch: int) -> bool:
-        """Whether a learner may take a batch of so many windows: the limiter *and* the selector say so."""
-        self._batch = batch
-        paced = self.limiter.may_sample(self.env_steps, self.replay.sampled_rows)
-        return paced and self.replay.can_sample(batch)
+    @property
+    def pool(self) -> Pool:
+        """The buffers that batches lie in."""
+        return self.replay.pool
+
+    def can_sample(self, batch: int) -> bool:
+        """Whether there are windows for a batch of so many."""
+        return self.replay.can_sample(batch)
 
     def sample(self, batch: int) -> Batch:
         """A batch, see `Replay.sample`. Ask `may_sample` before each."""
@@ -97,6 +101,10 @@ class Store:
     def feedback(self, feedback: Feedback) -> None:
         """Take feedback, see `Replay.feedback`."""
         self.replay.feedback(feedback)
+
+    def reseed(self, seed: int) -> None:
+        """Begin the generator of draws anew."""
+        self.replay.reseed(seed)
 
     def metrics(self) -> dict[str, float]:
         """Counts to be logged: ``ratio`` of trained rows per env_step since training began, ``rows``, ``bytes``.

@@ -19,12 +19,10 @@ import torch
 
 from reverie.agents.agent import Agent, Seat
 from reverie.config import Config
-from reverie.data.inbox import Delivery
 from reverie.envs.env import EnvSpec
 from reverie.run.distributed import Distributed
-from reverie.run.inference import Seen
 from reverie.run.owner import Gradients, Owner
-from reverie.run.remote import ActorHost, Parameters
+from reverie.run.remote import ActorHost, Message, Parameters
 from reverie.run.roles import Actor, Tell
 from reverie.run.run import Clock
 from reverie.run.worker import build_worker, check_workers
@@ -84,7 +82,7 @@ class Asynchronous(Distributed):
         """The owner."""
         return self.owner
 
-    def take(self, delivery: Delivery | Gradients | Seen) -> bool:
+    def take(self, delivery: Message) -> bool:
         """Whether gradients are new, and applied."""
         assert isinstance(delivery, Gradients)
         return self.owner.take(delivery)

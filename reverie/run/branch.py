@@ -79,10 +79,12 @@ def _copy(run_dir: Path, folder: Path, made: Mapping[str, Any], chain: Chain, to
     own.mkdir(parents=True)
     (partial / "replay").mkdir()
     try:
-        for path in folder.iterdir():
-            link(path, own / path.name)
+        for path in folder.rglob("*"):
+            if path.is_file():
+                (own / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+                link(path, own / path.relative_to(folder))
         (partial / "checkpoints" / "latest").write_text(own.name)
-        for stream, start, _ in np.asarray(made["store"]["record"]["sealed"], np.int64).tolist():
+        for stream, start in _sealed(made["store"]):
             chunk = chunk_path(run_dir / "replay", stream, start)
             if chunk.exists():  # the oldest may have been evicted since, see `reverie.data.record`
                 link(chunk, partial / "replay" / chunk.name)
@@ -95,6 +97,14 @@ def _copy(run_dir: Path, folder: Path, made: Mapping[str, Any], chain: Chain, to
     if to.exists():
         to.rmdir()
     partial.rename(to)
+
+
+def _sealed(store: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """Streams and starts of the chunk files that the rows of a store are in, those of all its shards if it has some."""
+    if "shards" in store:
+        parts = [load_tree(path, (SEALED,)) for path in sorted(store["shards"].iterdir())]
+        return [(part["first"] + stream, start) for part in parts for stream, start in _sealed(part["store"])]
+    return [(s, start) for s, start, _ in np.asarray(store["record"]["sealed"], np.int64).tolist()]
 
 
 def link(path: Path, to: Path) -> None:

@@ -127,16 +127,7 @@ def build_store(config: Config, learner: Learner, env: EnvSpec, folder: Path | N
     Raises UserError if the replay does not fit, there are no states to keep, or the directory cannot be written.
     """
     windows, options = learner.windows, config.run
-    states = _state_spec(learner.policy) if windows.keeps_states else None
-    if windows.keeps_states and not states:
-        raise UserError(
-            f"{config.name} on {env.id} has no recurrent state to keep: "
-            "set replay.window.state = zero and replay.window.drift = false"
-        )
-    spec = row_spec(env.observation, env.action, learner.policy.extras)
-    row, state = (sum(field.nbytes for field in fields.values()) for fields in (spec, states or {}))
-    env_steps = run_length(config, env.action_repeat).env_steps
-    check_memory(config, env_steps * (row + state / windows.period), learner.device)
+    spec, states = row_specs(config, learner, env)
     try:
         replay = Replay(
             spec,
@@ -158,8 +149,33 @@ def build_store(config: Config, learner: Learner, env: EnvSpec, folder: Path | N
     try:
         record = None if folder is None else Record(folder, replay, config.replay.store.chunk)
     except OSError as error:
-        raise UserError(f"cannot write in {folder}: {error.strerror}; name another --logdir") from error
+        assert folder is not None
+        raise unwritable(folder, error) from error
     return Store(replay, build_limiter(config, windows), record)
+
+
+def unwritable(folder: Path, error: OSError) -> UserError:
+    """What to say of a folder that the rows of a run cannot be written to."""
+    return UserError(f"cannot write in {folder}: {error.strerror}; name another --logdir")
+
+
+def row_specs(config: Config, learner: Learner, env: EnvSpec) -> tuple[RowSpec, RowSpec | None]:
+    """Fields of the run's rows, and of the states that are kept beside them (None: none are).
+
+    Raises UserError if there are no states to keep, or if the replay does not fit.
+    """
+    windows = learner.windows
+    states = _state_spec(learner.policy) if windows.keeps_states else None
+    if windows.keeps_states and not states:
+        raise UserError(
+            f"{config.name} on {env.id} has no recurrent state to keep: "
+            "set replay.window.state = zero and replay.window.drift = false"
+        )
+    spec = row_spec(env.observation, env.action, learner.policy.extras)
+    row, state = (sum(field.nbytes for field in fields.values()) for fields in (spec, states or {}))
+    env_steps = run_length(config, env.action_repeat).env_steps
+    check_memory(config, env_steps * (row + state / windows.period), learner.device)
+    return spec, states
 
 
 def check_memory(config: Config, rows: float, device: torch.device) -> None:

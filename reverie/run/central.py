@@ -20,6 +20,7 @@ import numpy as np
 
 from reverie.agents.agent import Noise
 from reverie.config import Config
+from reverie.data.store import Store
 from reverie.envs.env import Step
 from reverie.errors import UserError
 from reverie.run.build import build_outbox, derive
@@ -83,6 +84,7 @@ class Central(Distributed):
         """Whoever decides, with the learner's own policy, and an outbox beside the store."""
         config, env, policy = self.config, self.agent.env, self.learner.policy
         actors, streams = config.ray.actors, config.env.num_envs
+        assert isinstance(self.store, Store)
         outbox = build_outbox(config, self.store, env, streams, policy, self.learner.windows)
         seed = derive(config.run.seed, "actor")
         inference = Inference(policy, outbox.put, env, actors, streams // actors, seed, self.finite, config.run.compile)
@@ -135,6 +137,7 @@ def check_central(config: Config) -> None:
     """Raise UserError with settings that mean nothing where the policy is beside the learner."""
     for key, given, why in (
         ("run.publish_every", config.run.publish_every, "whose parameters are always the newest"),
+        ("ray.shards", config.ray.shards, "in the process that has all rows first"),
         ("ray.rows", config.ray.rows, "one decision after another, so that no rows travel in chunks"),
     ):
         if given:

@@ -4,6 +4,7 @@
 
     checkpoints/120000/arrays.safetensors    every tensor and array of the tree, under its path
                       state.json             the rest of the tree, which paths were arrays or tensors, a checksum
+                      store.shards/            what processes of their own wrote beside it (`Beside`), if there are any
     checkpoints/latest                       the name of the newest complete checkpoint
     checkpoints/best/                        networks only, of the evaluation with the highest score
 
@@ -18,6 +19,8 @@ import hashlib
 import json
 import math
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +35,24 @@ from reverie.errors import UserError
 FORMAT = 3
 """Since 3 a learner's tensors are saved once each, the policy's first, and its moments by the names of parameters."""
 BEST = "best"
-TENSOR, ARRAY = "$tensor", "$array"
-"""Keys that stand for a tensor or an array in ``state.json``."""
+TENSOR, ARRAY, FOLDER = "$tensor", "$array", "$folder"
+"""Keys that stand for a tensor, an array or a folder in ``state.json``."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Leaf of a tree that its owner writes, durably, into a new folder; in a tree that was read it is that folder."""
+
+    write: Callable[[Path], None]
 
 
 def save_tree(folder: Path, tree: dict[str, Any]) -> None:
-    """Write a tree into a new folder, synced to disk. Leaves: tensors, arrays, int, float, bool, str, None, lists."""
+    """Write a tree into a new folder, synced to disk.
+
+    Leaves: tensors, arrays, int, float, bool, str, None, lists, `Beside`.
+    """
     tensors: dict[str, torch.Tensor] = {}
+    beside: dict[str, Beside] = {}
 
     def collect(tensor: torch.Tensor, path: str, kind: str) -> dict[str, str]:
         if path in tensors:  # {"a/b": x, "a": {"b": y}}
@@ -53,13 +67,18 @@ def save_tree(folder: Path, tree: dict[str, Any]) -> None:
         if isinstance(value, np.ndarray):
             return collect(torch.from_numpy(np.array(value, order="C", copy=True)), path, ARRAY)
         if isinstance(value, dict):
-            if not all(isinstance(key, str) and key not in (TENSOR, ARRAY) for key in value):
+            if not all(isinstance(key, str) and key not in (TENSOR, ARRAY, FOLDER) for key in value):
                 raise TypeError(
-                    f"keys of a checkpoint are strings other than {TENSOR} and {ARRAY}, got {list(value)!r} at {path!r}"
+                    f"keys of a checkpoint are strings other than {TENSOR}, {ARRAY} and {FOLDER}, "
+                    f"got {list(value)!r} at {path!r}"
                 )
             return {key: strip(item, f"{path}/{key}" if path else key) for key, item in value.items()}
         if isinstance(value, list | tuple):
             return [strip(item, f"{path}/{i}") for i, item in enumerate(value)]
+        if isinstance(value, Beside):
+            name = path.replace("/", ".")
+            beside[name] = value
+            return {FOLDER: name}
         if isinstance(value, np.generic):
             return value.item()
         if value is None or isinstance(value, int | float | str | bool):
@@ -68,6 +87,10 @@ def save_tree(folder: Path, tree: dict[str, Any]) -> None:
 
     stripped = strip(tree, "")
     folder.mkdir(parents=True)
+    for name, part in beside.items():
+        (folder / name).mkdir()
+        part.write(folder / name)
+        _sync(folder / name)
     save_file(tensors, folder / "arrays.safetensors")
     document = {"format": FORMAT, "checksum": _checksum(folder / "arrays.safetensors"), "tree": stripped}
     (folder / "state.json").write_text(json.dumps(document))
@@ -80,6 +103,7 @@ def load_tree(folder: Path, only: tuple[str, ...] = ("",)) -> dict[str, Any]:
     """The tree that `save_tree` wrote.
 
     only: the paths of arrays that are read begin with one of these; None stands for the others, which cost no memory.
+    A `Beside` is the path of its folder.
     Raises UserError, naming the folder, if it is missing, damaged or of another format.
     """
     fix = "delete that folder to go on from the one before it"
@@ -113,6 +137,8 @@ def load_tree(folder: Path, only: tuple[str, ...] = ("",)) -> dict[str, Any]:
             if ARRAY in value:
                 tensor = array(value[ARRAY])
                 return None if tensor is None else tensor.numpy()
+            if FOLDER in value:
+                return folder / value[FOLDER]
             return {key: fill(item) for key, item in value.items()}
         return [fill(item) for item in value] if isinstance(value, list) else value
 

@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 
 from reverie.config import Config
 from reverie.data.inbox import Delivery, Inbox
+from reverie.data.store import Store
 from reverie.envs.env import EnvSpec
 from reverie.errors import UserError
 from reverie.report.writer import Writer
@@ -30,11 +31,12 @@ from reverie.run.build import build_env
 from reverie.run.callback import Callback
 from reverie.run.chain import Chain
 from reverie.run.fleet import Fleet
-from reverie.run.inference import Inference, Seen
-from reverie.run.owner import Gradients, Owner
+from reverie.run.inference import Inference
+from reverie.run.owner import Owner
 from reverie.run.params import Params
-from reverie.run.remote import ActorHost, Crash, Host, Orders, Parameters, Report, proportional_memory
+from reverie.run.remote import ActorHost, Crash, Host, Message, Orders, Parameters, Report, proportional_memory
 from reverie.run.runner import Runner
+from reverie.run.sharded_store import ShardedStore
 from reverie.run.status import StatusFile
 
 LEAST_ROWS = 20
@@ -46,7 +48,8 @@ class Distributed(Runner):
 
     host: ClassVar[type[Host]] = ActorHost
     """body of an actor's process"""
-    inbox: Inbox | Owner | Inference
+    crew: ClassVar[type[Fleet]] = Fleet
+    inbox: Inbox | Owner | Inference | ShardedStore
 
     def __init__(
         self,
@@ -61,7 +64,7 @@ class Distributed(Runner):
         self.run_dir = run_dir
         self.rows = self.chunk()
         self.inbox = self.receiver()
-        self.fleet = Fleet(ray, config, self.rows, self.inbox.begin, self.receive, self.say, self.host)
+        self.fleet = self.crew(ray, config, self.rows, self.inbox.begin, self.receive, self.say, self.host)
         self.run.carried = lambda: self.fleet.carried
         self.params, self.published = Params(), -1
         self.acting: dict[str, float] = {}
@@ -79,9 +82,10 @@ class Distributed(Runner):
             )
         return rows
 
-    def receiver(self) -> Inbox | Owner | Inference:
+    def receiver(self) -> Inbox | Owner | Inference | ShardedStore:
         """Whoever takes what actors deliver."""
         actors = self.config.ray.actors
+        assert isinstance(self.store, Store)
         inbox = Inbox(self.store, actors, self.config.env.num_envs // actors)
         self.parts["inbox"] = inbox
         return inbox
@@ -137,7 +141,7 @@ class Distributed(Runner):
                 self.run.episodes([ended], {ended[0]: said})
             self.acting = report.metrics
 
-    def take(self, delivery: Delivery | Gradients | Seen) -> bool:
+    def take(self, delivery: Message) -> bool:
         """Whether a delivery is new, and taken in."""
         assert isinstance(self.inbox, Inbox)
         assert isinstance(delivery, Delivery)
@@ -181,13 +185,13 @@ class Distributed(Runner):
     def flow(self) -> dict[str, Any]:
         """How what actors deliver comes in and is used, for ``status.json``."""
         env_steps, store = self.run.clock.env_steps, self.store
-        sampled = store.replay.sampled_rows
+        sampled = store.sampled_rows
         return {
             "ratio": store.limiter.achieved(env_steps, sampled),
             "ratio_asked": self.config.run.train_ratio,
             "owed_rows": float(store.limiter.debt(env_steps, sampled)),
             "waits_for": "rows" if store.may_insert() else "updates",
-            "rows": len(store.replay),
+            "rows": store.rows,
         }
 
 

@@ -16,6 +16,7 @@ FIXED = {
     "env.id": "another environment is another task",
     "ray.actors": "the replay and the open episodes have places for their streams",
     "ray.inference": "recurrent states and open episodes are saved where the policy is",
+    "ray.shards": "each shard keeps the rows of its streams",
     "agent.workers": "each worker has streams, rows and parameters of its own",
     "env.num_envs": "the replay and the open episodes have a place for each stream",
     "replay.window": "the replay is laid out for its windows",

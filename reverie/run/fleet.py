@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from reverie.run.remote import ActorHost, Birth, Crash, Host, Orders, Parameters
 
 Receive = Callable[[Report | Crash], None]
 """Takes what an actor reports, before it may begin a new life: rows of it come too late afterwards."""
+Answered = TypeVar("Answered", Report, Crash)
 Begin = Callable[[int], tuple[int, np.ndarray]]
 """Gives an actor its incarnation and the indices of its next rows, see `reverie.data.inbox.Inbox.begin`."""
 
@@ -100,7 +101,7 @@ class Fleet:
                     f"for {self.options.threads}: ask for fewer with --actors, or be more patient with --ray.patience"
                 ) from error
             except self.ray.exceptions.RayError as error:
-                self._lost(member, _line(error))
+                self._lost(member, line_of(error))
 
     def order(self, orders: Orders) -> None:
         """Order rollouts of all actors that have fewer than ``ray.in_flight`` under way."""
@@ -111,7 +112,11 @@ class Fleet:
     def ask(self, actor: int, *order: Any) -> None:
         """Order one rollout of an actor, in the words of its host."""
         member = self.members[actor]
-        member.under_way[member.handle.rollout.remote(*order)] = time.monotonic()
+        member.under_way[self._ask(member, *order)] = time.monotonic()
+
+    def _ask(self, member: Member, *order: Any) -> Any:
+        """Reference to the answer of an actor to such an order."""
+        return member.handle.rollout.remote(*order)
 
     def idle(self) -> list[int]:
         """Numbers of the actors of whom nothing is ordered, and whose answers have all been collected."""
@@ -143,7 +148,7 @@ class Fleet:
         try:
             answer: Report | Crash = self.ray.get(ref)
         except self.ray.exceptions.RayError as error:
-            self._lost(member, _line(error))
+            self._lost(member, line_of(error))
             return False
         if isinstance(answer, Crash):
             self._crashed(member, answer)
@@ -157,8 +162,12 @@ class Fleet:
         member.rate = answer.env_steps / max(answer.seconds, 1e-9)
         member.memory, member.version = answer.memory, answer.version
         self.carried = answer.carried if member.number == 0 or self.carried is None else self.carried
-        self._receive(answer)
+        self._receive(self._whole(ref, answer))
         return True
+
+    def _whole(self, ref: Any, answer: Answered) -> Answered:
+        """An answer with what came beside it."""
+        return answer
 
     def _watch(self, member: Member) -> None:
         """Replace an actor that has said nothing for too long."""
@@ -172,7 +181,7 @@ class Fleet:
             self._lost(member, f"said nothing for {silent:.0f} s")
 
     def _crashed(self, member: Member, crash: Crash) -> None:
-        self._receive(crash)
+        self._receive(self._whole(next(iter(member.under_way)), crash))
         if crash.final:
             raise UserError(f"actor {member.number} (life {crash.incarnation}, seed {crash.seed}): {crash.text}")
         self._say(
@@ -193,6 +202,13 @@ class Fleet:
         member.restarts += 1
         if crash is None:
             self._say(f"reverie: actor {member.number} (life {member.incarnation}) {why}; it begins anew")
+        self.ray.kill(member.handle)
+        self._live(member)
+
+    def renew(self, number: int) -> None:
+        """Begin a new life of an actor whose own fault it is not."""
+        member = self.members[number]
+        member.restarts += 1
         self.ray.kill(member.handle)
         self._live(member)
 
@@ -244,7 +260,7 @@ class Fleet:
                 member.handle, member.under_way = None, {}
 
 
-def _line(error: BaseException) -> str:
+def line_of(error: BaseException) -> str:
     """First line of an error of the engine, and the last of the traceback in it, if there is one."""
     lines = [line for line in str(error).strip().splitlines() if line.strip()] or [type(error).__name__]
     cause = f": {lines[-1].strip()}" if any(line.lstrip().startswith("File ") for line in lines) else ""

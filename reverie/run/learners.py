@@ -31,7 +31,7 @@ from reverie.run.team import Team
 
 
 class Learners(Distributed):
-    """The parts of a run with several learners. Arguments as in `Distributed`."""
+    """The parts of a run with several learners, over those of any kind (`shared`). Arguments as in `Distributed`."""
 
     team: Team | None = None
 
@@ -88,6 +88,11 @@ class Learners(Distributed):
     def status(self) -> dict[str, Any]:
         """As of all distributed runs, with the learners elsewhere."""
         return super().status() | {"learners": [] if self.team is None else self.team.status()}
+
+
+def shared(kind: type[Distributed]) -> type[Distributed]:
+    """The runner that is of that kind but for its updates, which several learners make."""
+    return Learners if kind is Distributed else type(f"{kind.__name__}Learners", (Learners, kind), {})
 
 
 def check_learners(config: Config, agent: Agent) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from reverie.agents.agent import Noise, Seat, placed
 from reverie.config import Config
+from reverie.data.store import Store
 from reverie.envs.env import ResumeError, VectorEnv, shut
 from reverie.errors import notice
 from reverie.report.writer import Writer
@@ -38,6 +39,8 @@ def came_back(env: VectorEnv, state: Any, old: Config, new: Config) -> bool:
 
 class Local(Runner):
     """The parts of a run in one process. Arguments as in `Runner`."""
+
+    store: Store
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ from reverie.run.build import build_env
 from reverie.run.callback import Callback
 from reverie.run.chain import Chain
 from reverie.run.relabel import played_rewards
-from reverie.run.run import Clock
+from reverie.run.run import Clock, Counted
 from reverie.run.runner import Runner
 
 
@@ -56,7 +56,7 @@ def for_dataset(config: Config) -> Config:
 class OfflineClock(Clock):
     """Clock whose env_steps follow from the learner_steps, see the module: at first those of the prefill."""
 
-    def __init__(self, store: Store, learner: Learner, repeat: int, config: Config) -> None:
+    def __init__(self, store: Counted, learner: Learner, repeat: int, config: Config) -> None:
         super().__init__(store, learner, repeat)
         assert config.run.train_ratio is not None
         self._rows = config.replay.batch * config.replay.window.learn
@@ -74,6 +74,8 @@ class Offline(Runner):
 
     Raises UserError if the dataset is not of this environment, or lacks what the agent reads.
     """
+
+    store: Store
 
     def __init__(
         self,

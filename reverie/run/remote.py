@@ -24,6 +24,7 @@ from reverie.agents.agent import Agent, Play, Seat, placed
 from reverie.config import Config
 from reverie.data.inbox import Delivery
 from reverie.data.sequences import Chunk
+from reverie.data.shard import Shipment
 from reverie.envs.faults import EnvFault
 from reverie.envs.wrappers import Carried
 from reverie.errors import UserError
@@ -101,18 +102,23 @@ class Orders:
     env_steps: int
 
 
+Message = Delivery | Gradients | Seen | Shipment
+"""What an actor delivers, by the kind of run."""
+
+
 @dataclass(frozen=True)
 class Report:
     """Outcome of a rollout.
 
-    delivery: rows, the gradients of rows that stay there, or what followed on a decision. ended: episodes, their
-    streams counted from the actor's first, and what is said of them, by place in `ended`. version: of the parameters
-    that acted. env_steps: decisions that were taken. seconds: that it took. memory: bytes of the process, its share of
-    what it has in common with others (Linux; elsewhere 0). carried: by wrappers of its first environment. whole:
-    whether the life has come as far as a whole rollout, so that it counts as one that works.
+    delivery: rows, the head of a delivery whose rows travel apart, the gradients of rows that stay there, or what
+    followed on a decision. ended: episodes, their streams counted from the actor's first, and what is said of them, by
+    place in `ended`. version: of the parameters that acted. env_steps: decisions that were taken. seconds: that it
+    took. memory: bytes of the process, its share of what it has in common with others (Linux; elsewhere 0). carried: by
+    wrappers of its first environment. whole: whether the life has come as far as a whole rollout, so that it counts as
+    one that works.
     """
 
-    delivery: Delivery | Gradients | Seen
+    delivery: Message
     ended: list[Ended]
     info: list[Mapping[str, float]]
     metrics: dict[str, float]
@@ -136,7 +142,7 @@ class Crash:
     incarnation: int
     seed: int
     text: str
-    delivery: Delivery | None = None
+    delivery: Delivery | Shipment | None = None
     final: bool = False
     pid: int = field(default_factory=os.getpid)
 

@@ -21,7 +21,7 @@ from typing import Any
 from reverie.agents.agent import Play
 from reverie.config import Config
 from reverie.data.feed import Feed
-from reverie.data.store import Store
+from reverie.data.paced import Paced
 from reverie.envs.env import EnvSpec
 from reverie.envs.faults import EnvFault
 from reverie.report.writer import Writer
@@ -63,7 +63,8 @@ class Runner(ABC):
         self.learner = build_learner(config, self.agent, pick_device(config.run.device))
         self.finite = Finite(config.run.nonfinite, config.env.id)
         self.parts: dict[str, Stateful] = {}
-        self.stores: list[Store] = []
+        self.store: Paced
+        self.stores: list[Paced] = []
         """of this process"""
         self.trainer = self.build(env, run_dir)
         self.run = Run(config, run_dir, self.clock(env.action_repeat), self.chain.since, companions)

@@ -64,13 +64,14 @@ def elsewhere(config: Config) -> type[Distributed]:
     from reverie.run.asynchronous import Asynchronous
     from reverie.run.central import Central
     from reverie.run.distributed import Distributed
-    from reverie.run.learners import Learners
+    from reverie.run.learners import shared
+    from reverie.run.sharded import Sharded
 
     if find(config.name).load().asynchronous:
         return Asynchronous
-    if config.ray.learners > 1:
-        return Learners
-    return Central if config.ray.inference == "central" else Distributed
+    central = config.ray.inference == "central"
+    kind = Central if central else Sharded if config.ray.shards else Distributed
+    return shared(kind) if config.ray.learners > 1 else kind
 
 
 def train(

@@ -48,7 +48,7 @@ def repace(runner: Runner, old: Config) -> None:
     for store in runner.stores:
         before: Limiter = build_limiter(old, runner.learner.windows)
         before.load_state_dict(store.limiter.state_dict())
-        counts = (store.env_steps, store.replay.sampled_rows)
+        counts = (store.env_steps, store.sampled_rows)
         store.limiter.rebase(*counts, before.debt(*counts))
 
 
@@ -58,7 +58,7 @@ def reseed(runner: Runner) -> None:
     runner.learner.noise.restore(Noise(derive(seed, "learner"), runner.learner.device).state())
     runner.reseed()
     for store in runner.stores:
-        store.replay.reseed(derive(seed, "replay"))
+        store.reseed(derive(seed, "replay"))
 
 
 def resets_env(old: Config, new: Config) -> bool:

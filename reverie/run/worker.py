@@ -163,6 +163,8 @@ def check_workers(config: Config, workers: int) -> None:
         ("run.capture", run.capture, False, "an update is of two processes"),
         ("ray.inference", config.ray.inference, "actor", "each acts with parameters of its own"),
         ("ray.rows", config.ray.rows, 0, "a worker plays until it has a batch"),
+        ("ray.shards", config.ray.shards, 0, "a worker keeps its rows"),
+        ("ray.learners", config.ray.learners, 1, "one process steps on each of them"),
     ):
         if given != wanted:
             wants = str(wanted).lower()

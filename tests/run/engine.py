@@ -56,12 +56,21 @@ class Hangs(Exception):
 class Handle:
     def __init__(self, engine: Engine, make: Callable[[], Any]) -> None:
         self.engine, self.make, self.body, self.dead, self.hangs = engine, make, None, False, False
+        self.calls: list[Ref] = []
 
     def __getattr__(self, name: str) -> Any:
-        return SimpleNamespace(remote=lambda *arguments: self.call(name, arguments))
+        def parts(num_returns: int) -> Any:
+            return SimpleNamespace(remote=lambda *arguments: split(self.call(name, arguments), num_returns))
+
+        return SimpleNamespace(remote=lambda *arguments: self.call(name, arguments), options=parts)
 
     def call(self, name: str, arguments: tuple[Any, ...]) -> Ref:
         def run() -> Any:
+            while self.calls[0] is not ref:  # what was asked before is carried out before
+                self.calls[0].resolve()
+                if not self.calls[0].done:
+                    raise Hangs
+                self.calls.pop(0)
             if self.dead:
                 raise ActorDied("The actor died unexpectedly before finishing this task.\nand more lines")
             if self.body is None:
@@ -76,7 +85,23 @@ class Handle:
             values = [self.engine.get(value) if isinstance(value, Ref) else value for value in arguments]
             return getattr(self.body, name)(*values)
 
-        return Ref(run)
+        ref = Ref(run)
+        self.calls.append(ref)
+        return ref
+
+
+def split(ref: Ref, parts: int) -> list[Ref]:
+    """References to the parts of what a call returns."""
+
+    def part(number: int) -> Any:
+        ref.resolve()
+        if not ref.done:
+            raise Hangs
+        if ref.error:
+            raise ref.error
+        return ref.value[number]
+
+    return [Ref(lambda number=number: part(number)) for number in range(parts)]
 
 
 class Engine:
@@ -84,7 +109,15 @@ class Engine:
 
     def __init__(self, fault: Callable[[Any, str], str | None] | None = None) -> None:
         self.fault, self.killed = fault, 0
-        self.exceptions = SimpleNamespace(RayError=EngineError, GetTimeoutError=GetTimeoutError)
+        self.exceptions = SimpleNamespace(
+            RayError=EngineError, RayActorError=ActorDied, GetTimeoutError=GetTimeoutError
+        )
+        self.util = SimpleNamespace(
+            scheduling_strategies=SimpleNamespace(NodeAffinitySchedulingStrategy=lambda **where: where)
+        )
+
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(get_node_id=lambda: "here")
 
     def remote(self, kind: type) -> Any:
         def make(*arguments: Any) -> Handle:

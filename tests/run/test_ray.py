@@ -21,11 +21,13 @@ import pytest
 from reverie.config import RayConfig
 from reverie.run.cluster import connected
 from reverie.run.learners import Learners
+from reverie.run.sharded_store import ShardedStore
 from tests.agents.shared import assert_same
 from tests.contracts.test_counting import SPECS
 from tests.run import test_asynchronous as workers
 from tests.run import test_learners as learners
 from tests.run.test_distributed import ACTORS, Recorder, config_of
+from tests.run.test_sharded import check_after_loss
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray")
 
@@ -104,6 +106,38 @@ def test_every_row_once_and_in_order_though_an_actor_is_killed(
     assert addresses <= LOCAL
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_every_row_once_and_in_order_though_a_shard_is_killed(ray: ModuleType, tmp_path: Path) -> None:
+    """Its rows since the checkpoint are lost and said; nothing hangs, listens beyond loopback, or stays behind."""
+    recorder = Recorder(config_of(SPECS[1], shards=2), tmp_path, ray)  # type: ignore[arg-type]
+    store, addresses, pids = recorder.runner.store, set[str](), set[int]()
+    assert isinstance(store, ShardedStore)
+    store._say = recorder.lines.append
+
+    def kill() -> None:
+        while not list((tmp_path / "checkpoints").glob("[0-9]*")):
+            time.sleep(0.01)
+        pids.update(process.tally.pid for process in store.shards.each if process.tally)
+        addresses.update(listening(pids))
+        os.kill(min(pids), signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    recorder.train()
+    thread.join()
+    check_after_loss(recorder, tmp_path)
+    lost = [line for line in recorder.lines if line.startswith("reverie: shard")]
+    assert len(lost) == store.shards.restarts == 1
+    assert "its new life has what the newest checkpoint has" in lost[0]
+    assert len(pids) == 2
+    assert addresses <= {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+    pids.update(process.tally.pid for process in store.shards.each if process.tally)
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{pid}/cmdline").exists() for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_every_gradient_once_though_a_worker_is_killed(ray: ModuleType, tmp_path: Path) -> None:
     """Rows are right in all batches, so that no window joins two episodes; the worker's next life counts anew."""
     config = workers.config_of(silence=300.0)  # a busy machine takes its time to begin a life
@@ -173,6 +207,7 @@ def test_a_terminated_command_saves_and_leaves_nothing_behind(tmp_path: Path) ->
     home.mkdir()
     temporary.mkdir()
     command = [sys.executable, "-m", "reverie.cli", "train", "dqn", "--env", "toy/catch", "--actors", "2"]
+    command += ["--ray.shards", "2"]
     command += ["--logdir", str(tmp_path / "run"), "--env_steps", "100000", "--run.prefill", "100"]
     environment = os.environ | {"HOME": str(home), "TMPDIR": str(temporary), "OMP_NUM_THREADS": "1"}
     environment.pop("RAY_AUTH_TOKEN", None)
