@@ -44,8 +44,8 @@ class ShippingFleet(Fleet):
         self._rows = {ref: rows for ref, rows in self._rows.items() if ref in waited}
         super().order(orders)
 
-    def _ask(self, member: Member, orders: Orders) -> Any:
-        report, rows = member.handle.ship.options(num_returns=2).remote(self._parameters, orders)
+    def _ask(self, member: Member, *order: Any) -> Any:
+        report, rows = member.handle.ship.options(num_returns=2).remote(*order)
         self._rows[report] = rows
         return report
 

@@ -43,7 +43,7 @@ def config_of(spec: SequenceSpec, inference: str = "actor", **ray: Any) -> Confi
     run = dataclasses.replace(config.run, env_steps=500, publish_every=every, checkpoint_every=150)
     store = dataclasses.replace(config.replay.store, budget=80_000)
     replay = dataclasses.replace(config.replay, store=store)
-    return dataclasses.replace(config, run=run, replay=replay, ray=RayConfig(ACTORS, inference, **ray))  # type: ignore[arg-type]
+    return dataclasses.replace(config, run=run, replay=replay, ray=RayConfig(actors=ACTORS, inference=inference, **ray))  # type: ignore[arg-type]
 
 
 class Recorder:

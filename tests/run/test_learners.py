@@ -22,13 +22,15 @@ from reverie.config import Config
 from reverie.errors import UserError
 from reverie.presets import make_config
 from reverie.report.log import comparable, read_metrics
+from reverie.run.central import Central
 from reverie.run.distributed import Distributed
 from reverie.run.fixed import check_change
 from reverie.run.learners import Learners
 from reverie.run.lock import Stop
 from reverie.run.replica import LearnerHost
+from reverie.run.sharded import Sharded
 from reverie.run.team import Before
-from reverie.run.train import train
+from reverie.run.train import elsewhere, train
 from tests.agents.shared import assert_same
 
 DOCS = Path(__file__).parents[2] / "docs" / "distributed.md"
@@ -62,7 +64,8 @@ RUN: dict[str, Any] = {
 
 def config_of(agent: str = "impala", **changes: Any) -> Config:
     config = make_config(agent, env="toy/tmaze")
-    return overrides.apply(config, RUN | changes)
+    known = overrides.flatten(config)
+    return overrides.apply(config, {key: value for key, value in RUN.items() if key in known} | changes)
 
 
 class Threads(Engine):
@@ -137,8 +140,7 @@ class Never(Stop):
 
 
 def run(config: Config, folder: Path, engine: Engine, restore: bool = False) -> Any:
-    kind = Learners if config.ray.learners > 1 else Distributed
-    runner = kind(config, folder, engine)  # type: ignore[arg-type]
+    runner = elsewhere(config)(config, folder, engine)  # type: ignore[arg-type]
     if restore:
         runner.restore()
     runner.train(Never())
@@ -194,6 +196,28 @@ def test_a_run_of_two_learners_is_that_of_one_whoever_is_lost(tmp_path: Path) ->
     ):
         assert why in line
         assert f"all but the first begin anew, from {learner_steps} learner_steps" in line
+
+
+@pytest.mark.parametrize(
+    ("agent", "changes", "kind"),
+    [
+        ("impala", {"ray.inference": "central"}, Central),
+        ("r2d2", {"ray.shards": 2, "run.prefill": 20, "run.publish_every": 2, "agent.feed": False}, Sharded),
+    ],
+)
+def test_runs_of_other_kinds_have_several_learners_too(
+    agent: str, changes: dict[str, Any], kind: type[Distributed], tmp_path: Path
+) -> None:
+    engine = Threads()
+    runner = run(config_of(agent, **changes), tmp_path, engine)
+    assert isinstance(runner, kind)
+    assert isinstance(runner, Learners)
+    assert runner.run.clock.env_steps >= 160
+    assert runner.learner.learner_steps >= 10
+    assert_same(runner.learner.save(), engine.last.save(), 0.0)
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert len(status["learners"]) == 1
+    assert len(status["actors"]) == 2
 
 
 def test_learners_that_fail_again_and_again_end_the_run_which_goes_on_with_one(tmp_path: Path) -> None:
