@@ -19,8 +19,9 @@ HOURS = re.findall(r"^\| `(\S+)` \| `(\S+)` \| .*? \| ([\d ]+) \| ([\d.]+) \| .*
 def test_minutes_are_those_of_the_file(agent: str, preset: str, env_steps: str, minutes: str, file: str) -> None:
     measured = json.loads((DOCS / file).read_text())
     assert float(minutes) == pytest.approx(measured["median_minutes"][agent])
-    made = {run["env_steps"] for run in measured["runs"][agent]}
-    assert made == {int(env_steps.replace(" ", ""))}
+    asked = int(env_steps.replace(" ", ""))
+    most = 63 if agent == "a3c" else 0  # its env_steps are counted when a gradient arrives, of up to 64 rows
+    assert all(0 <= run["env_steps"] - asked <= most for run in measured["runs"][agent])
     assert preset in presets()[agent]
 
 
