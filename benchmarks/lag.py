@@ -83,6 +83,7 @@ def configure(correction: str, seed: int, env_steps: int) -> Config:
     own = {
         "agent.correction": correction,
         "agent.core": "none",
+        "agent.entropy": 0.01,
         "replay.window.state": "zero",
         "run.publish_every": 1,
         "run.seed": seed,

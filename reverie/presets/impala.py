@@ -32,7 +32,7 @@ def vectors(task: Task) -> Config:
         reward="identity",
         reward_scale=0.1,
         value=1.0,
-        entropy=0.01,
+        entropy=0.002,
         average="mean",
         stack=1,
         torso=TorsoConfig(channels=(16, 32, 32), layers=1, units=64, act="tanh", dense=64),
@@ -50,7 +50,7 @@ def vectors(task: Task) -> Config:
 def toy(task: Task) -> Config:
     """IMPALA on images of a few cells, for two CPU cores: 80 000 env_steps in windows of 10 rows."""
     base = vectors(task.default("toy/catch"))
-    agent = replace(base.agent, reward_scale=1.0, gamma=0.97)
+    agent = replace(base.agent, reward_scale=1.0, gamma=0.97, entropy=0.01)
     replay = used_once(16, 10, 20_000_000, "stored")
     return replace(base, preset="cpu-toy", agent=agent, replay=replay, run=replace(base.run, env_steps=80_000))
 

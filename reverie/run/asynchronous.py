@@ -20,6 +20,7 @@ import torch
 from reverie.agents.agent import Agent, Seat
 from reverie.config import Config
 from reverie.envs.env import EnvSpec
+from reverie.run.build import made
 from reverie.run.distributed import Distributed
 from reverie.run.owner import Gradients, Owner
 from reverie.run.remote import ActorHost, Message, Parameters
@@ -64,7 +65,8 @@ class Asynchronous(Distributed):
         super().preflight()
 
     def build(self, env: EnvSpec, run_dir: Path) -> Owner:
-        """The owner."""
+        """The owner; the run directory is made, which else the folder of rows brings about."""
+        made(run_dir)
         actors = self.config.ray.actors
         self.owner = Owner(self.learner, actors, self.config.env.num_envs // actors, self.finite)
         self.parts["trainer"] = self.owner

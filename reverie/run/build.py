@@ -159,6 +159,15 @@ def unwritable(folder: Path, error: OSError) -> UserError:
     return UserError(f"cannot write in {folder}: {error.strerror}; name another --logdir")
 
 
+def made(folder: Path) -> Path:
+    """A folder of a run, which is made if it is not there. Raises UserError if it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    return folder
+
+
 def row_specs(config: Config, learner: Learner, env: EnvSpec) -> tuple[RowSpec, RowSpec | None]:
     """Fields of the run's rows, and of the states that are kept beside them (None: none are).
 

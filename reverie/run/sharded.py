@@ -31,7 +31,7 @@ from reverie.envs.env import EnvSpec
 from reverie.errors import UserError
 from reverie.overrides import Choice
 from reverie.report.writer import Writer
-from reverie.run.build import build_limiter, derive, row_specs, unwritable
+from reverie.run.build import build_limiter, derive, made, row_specs
 from reverie.run.callback import Callback
 from reverie.run.chain import Chain
 from reverie.run.distributed import Distributed
@@ -126,11 +126,7 @@ class Sharded(Distributed):
 
     def build(self, env: EnvSpec, run_dir: Path) -> Trainer:
         """The trainer, fed by a store in shards."""
-        config, seed, folder = self.config, derive(self.config.run.seed, "replay"), run_dir / "replay"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise unwritable(folder, error) from error
+        config, seed, folder = self.config, derive(self.config.run.seed, "replay"), made(run_dir / "replay")
         self.store = ShardedStore(
             self.ray,
             plans(config, self.learner, env, folder, seed),

@@ -24,6 +24,7 @@ from reverie.nets.optim import OptimConfig, Optimiser
 from reverie.presets import make_config
 from reverie.report.log import read_metrics
 from reverie.run.asynchronous import Asynchronous, WorkerHost
+from reverie.run.lock import alone
 from reverie.run.owner import Gradients
 from reverie.run.remote import Report
 from reverie.run.saved_config import save_config
@@ -258,12 +259,13 @@ def test_a3c_itself_on_the_engine(tmp_path: Path) -> None:
     }
     config = overrides.apply(make_config("a3c", "cpu", "CartPole-v1"), words)
     assert config.ray.in_flight == 1
-    runner = Asynchronous(config, tmp_path, Engine())  # type: ignore[arg-type]
+    runner = Asynchronous(config, tmp_path / "new", Engine())  # type: ignore[arg-type]
     before = [value.clone() for value in runner.learner.parameters()]
-    summary = runner.train(Stop(runner, 10**9))
+    with alone(tmp_path / "new"):
+        summary = runner.train(Stop(runner, 10**9))
     assert summary["finished"]
     assert runner.owner.env_steps >= 500
     assert all(not torch.equal(a, b) for a, b in zip(before, runner.learner.parameters(), strict=True))
     assert {"train/staleness", "train/policy_loss", "train/actor_critic_grad_norm", "actor/parameter_age"} <= {
-        name for line in read_metrics(tmp_path) for name in line
+        name for line in read_metrics(tmp_path / "new") for name in line
     }
