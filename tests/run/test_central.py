@@ -192,6 +192,12 @@ def test_a_new_seed_begins_the_generator_of_decisions_anew(tmp_path: Path) -> No
     [
         ("apex", {}, r"run.publish_every is 20, .* the learner's own policy decides.*: set run.publish_every = 0"),
         ("dqn", {"ray.rows": 40}, r"ray.rows is 40, .* no rows travel in chunks: set ray.rows = 0"),
+        ("dqn", {"ray.shards": 1}, r"ray.shards is 1, .* has all rows first: set ray.shards = 0"),
+        (
+            "a3c",
+            {"ray.inference": "actor", "ray.learners": 2},
+            r"ray.learners is 2, but a3c's workers send gradients: .* set ray.learners = 1",
+        ),
         ("a3c", {}, r"ray.inference is central, but a3c's workers send gradients: .* set ray.inference = actor"),
     ],
 )
