@@ -13,6 +13,7 @@ twice, late, or from an actor that was given up for lost changes nothing.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -104,7 +105,30 @@ class Lives:
         self.dropped = int(state["dropped"])
 
 
-class Inbox:
+class Receiver(ABC):
+    """Whoever takes what actors deliver. lives: of the actors."""
+
+    lives: Lives
+
+    @property
+    def incarnation(self) -> np.ndarray:
+        """Of the actors, int64 [actors], see `Lives`."""
+        return self.lives.incarnation
+
+    @property
+    def dropped(self) -> int:
+        """Deliveries that were not taken, see `Lives`."""
+        return self.lives.dropped
+
+    @abstractmethod
+    def begin(self, actor: int) -> tuple[int, np.ndarray]:
+        """Incarnation of a new life of an actor, and the index that its next row has in each stream, int64 [streams].
+
+        Deliveries of its earlier lives are no longer taken.
+        """
+
+
+class Inbox(Receiver):
     """Deliveries of `actors` actors with `streams` streams each, on their way into a store.
 
     Stream s of actor a is stream a * streams + s of the store.
@@ -114,16 +138,6 @@ class Inbox:
         self.store, self.actors, self.streams = store, actors, streams
         self.lives = Lives(actors)
         self._peeks: dict[int, _Peek] = {}
-
-    @property
-    def incarnation(self) -> np.ndarray:
-        """Of the actors, int64 [actors], see `Lives`."""
-        return self.lives.incarnation
-
-    @property
-    def dropped(self) -> int:
-        """Deliveries that were not taken."""
-        return self.lives.dropped
 
     def begin(self, actor: int, after: int = 0) -> tuple[int, np.ndarray]:
         """Incarnation of a new life of an actor, and the index that its next row has in each stream, int64 [streams].

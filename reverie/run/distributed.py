@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from reverie.config import Config
-from reverie.data.inbox import Delivery, Inbox
+from reverie.data.inbox import Delivery, Inbox, Receiver
 from reverie.data.store import Store
 from reverie.envs.env import EnvSpec
 from reverie.errors import UserError
@@ -31,12 +31,9 @@ from reverie.run.build import build_env
 from reverie.run.callback import Callback
 from reverie.run.chain import Chain
 from reverie.run.fleet import Fleet
-from reverie.run.inference import Inference
-from reverie.run.owner import Owner
 from reverie.run.params import Params
 from reverie.run.remote import ActorHost, Crash, Host, Message, Orders, Parameters, Report, proportional_memory
 from reverie.run.runner import Runner
-from reverie.run.sharded_store import ShardedStore
 from reverie.run.status import StatusFile
 
 LEAST_ROWS = 20
@@ -49,7 +46,7 @@ class Distributed(Runner):
     host: ClassVar[type[Host]] = ActorHost
     """body of an actor's process"""
     crew: ClassVar[type[Fleet]] = Fleet
-    inbox: Inbox | Owner | Inference | ShardedStore
+    inbox: Receiver
 
     def __init__(
         self,
@@ -82,7 +79,7 @@ class Distributed(Runner):
             )
         return rows
 
-    def receiver(self) -> Inbox | Owner | Inference | ShardedStore:
+    def receiver(self) -> Receiver:
         """Whoever takes what actors deliver."""
         actors = self.config.ray.actors
         assert isinstance(self.store, Store)

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from reverie.agents.agent import Decision, Noise, Play, Policy, Seat
-from reverie.data.inbox import Lives
+from reverie.data.inbox import Lives, Receiver
 from reverie.data.rows import Rows, State
 from reverie.envs.env import EnvSpec, Step
 from reverie.run.finite import Finite
@@ -52,7 +52,7 @@ class Seen:
     waited: float = 0.0
 
 
-class Inference:
+class Inference(Receiver):
     """Decisions for `actors` actors with `streams` streams each, in batches of those that wait.
 
     Stream s of actor a is stream a * streams + s of the run, of the policy's seat and of the sink.
@@ -88,16 +88,6 @@ class Inference:
         self.version = 0
         """of the parameters that decided last"""
         self.meter = Meter()
-
-    @property
-    def incarnation(self) -> np.ndarray:
-        """Of the actors, int64 [actors], see `Lives`."""
-        return self.lives.incarnation
-
-    @property
-    def dropped(self) -> int:
-        """Messages that were not taken, see `Lives`."""
-        return self.lives.dropped
 
     def begin(self, actor: int) -> tuple[int, np.ndarray]:
         """Incarnation of a new life of an actor, and the index of its first row in each stream: its rows are kept here.

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from reverie.agents.agent import Learner
-from reverie.data.inbox import Lives
+from reverie.data.inbox import Lives, Receiver
 from reverie.run.finite import Finite
 from reverie.run.updates import Updates
 
@@ -46,7 +46,7 @@ class Gradients:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-class Owner(Updates):
+class Owner(Updates, Receiver):
     """Learner whose gradients come from `workers` workers. finite: see `Updates`.
 
     learner: has the parameters and the optimisers, counts the learner_steps, and is what is saved and evaluated.
@@ -67,11 +67,6 @@ class Owner(Updates):
     def env_steps(self) -> int:
         """Decisions of all workers."""
         return int(self.decisions.sum())
-
-    @property
-    def dropped(self) -> int:
-        """Gradients that were not taken, see `Lives`."""
-        return self.lives.dropped
 
     def begin(self, worker: int) -> tuple[int, np.ndarray]:
         """Incarnation of a new life of a worker, and the index of its first row in each stream: its rows stay there."""

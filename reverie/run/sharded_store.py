@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from reverie.config import RayConfig
-from reverie.data.inbox import Lives
+from reverie.data.inbox import Lives, Receiver
 from reverie.data.limiter import Limiter
 from reverie.data.paced import Paced
 from reverie.data.pool import Pool
@@ -69,7 +69,7 @@ class Request:
         return self.places is not None and len(self.parts) == len(self.places)
 
 
-class ShardedStore(Paced):
+class ShardedStore(Paced, Receiver):
     """Store over shards in processes of their own, which are made when the first message is sent.
 
     plans: of the shards, in the order of their streams. limiter: the run's. seed: of draws between shards.
@@ -110,16 +110,6 @@ class ShardedStore(Paced):
         self._pool = Pool(lambda batch: rings.buffers((self._length, batch), pin_memory), 3)
 
     # Rows
-
-    @property
-    def incarnation(self) -> np.ndarray:
-        """Of the actors, int64 [actors], see `Lives`."""
-        return self.lives.incarnation
-
-    @property
-    def dropped(self) -> int:
-        """Shipments that were not taken."""
-        return self.lives.dropped
 
     def begin(self, actor: int) -> tuple[int, np.ndarray]:
         """As `reverie.data.inbox.Inbox.begin`."""
