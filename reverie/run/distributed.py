@@ -57,6 +57,7 @@ class Distributed(Runner):
         writers: Sequence[Writer] = (),
         callbacks: Sequence[Callback] = (),
     ) -> None:
+        self.ray = ray  # before the parts are built: shards are processes of it, too
         super().__init__(config, run_dir, _spec(config), chain, writers, callbacks)
         self.run_dir = run_dir
         self.rows = self.chunk()

@@ -57,7 +57,7 @@ class Learners(Distributed):
 
     def start(self) -> None:
         """Begin the other learners beside the actors."""
-        self.team = Team(self.fleet.ray, self.config, self.learner, self.spec, self.chain.since, self.say)
+        self.team = Team(self.ray, self.config, self.learner, self.spec, self.chain.since, self.say)
         self.team.call()
         super().start()
         self.team.start()

@@ -14,9 +14,7 @@ newest checkpoint, and its actors begin new lives.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -30,10 +28,7 @@ from reverie.data.shard import Plan, Shipment
 from reverie.envs.env import EnvSpec
 from reverie.errors import UserError
 from reverie.overrides import Choice
-from reverie.report.writer import Writer
 from reverie.run.build import build_limiter, derive, made, row_specs
-from reverie.run.callback import Callback
-from reverie.run.chain import Chain
 from reverie.run.distributed import Distributed
 from reverie.run.remote import Message
 from reverie.run.roles import Trainer
@@ -98,18 +93,6 @@ class Sharded(Distributed):
     crew = ShippingFleet
     store: ShardedStore
     inbox: ShardedStore
-
-    def __init__(
-        self,
-        config: Config,
-        run_dir: Path,
-        ray: ModuleType,
-        chain: Chain | None = None,
-        writers: Sequence[Writer] = (),
-        callbacks: Sequence[Callback] = (),
-    ) -> None:
-        self.ray = ray
-        super().__init__(config, run_dir, ray, chain, writers, callbacks)
 
     def preflight(self) -> None:
         """Raise UserError also where the replay cannot be shared out."""
