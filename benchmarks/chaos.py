@@ -87,7 +87,7 @@ def learner(run_dir: Path, seed: int, env_steps: int, address: str) -> subproces
     """The command that trains, and goes on."""
     command = [sys.executable, "-m", "reverie.cli", "train", "dqn", "--preset", "cpu", "--env", "CartPole-v1"]
     command += ["--logdir", str(run_dir), "--seed", str(seed), "--env_steps", str(env_steps), "--actors", "2"]
-    command += ["--ray.address", address, "--replay.store.budget", "500MB", "--run.eval_every", "0"]
+    command += ["--ray.address", address, "--replay.store.budget", "50MB", "--run.eval_every", "0"]
     command += ["--run.checkpoint_every", str(max(env_steps // 60, 1000))]
     log = (run_dir.parent / f"{run_dir.name}.log").open("ab")
     return subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | VARIABLES | {"OMP_NUM_THREADS": "1"})

@@ -272,14 +272,27 @@ class Prioritised(Selector):
         return streams * self.layout.windows + self._slots(starts)
 
     def state_dict(self) -> dict[str, Any]:
-        """The leaves (p^alpha, float64 [streams * windows]) and the largest priority seen."""
-        return super().state_dict() | {"leaves": self.tree.leaves(), "max_priority": self.max_priority}
+        """Weights p^alpha of the windows that are held, stream by stream, oldest first, and the largest priority seen.
+
+        Not of all leaves: a replay that is hardly filled would write its whole tree into every checkpoint.
+        """
+        weights = self.tree.get(self._held())
+        return super().state_dict() | {"weights": weights, "max_priority": self.max_priority}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Set all leaves; sums follow from them exactly."""
         super().load_state_dict(state)
-        self.tree.load(np.asarray(state["leaves"], np.float64))
+        leaves = np.zeros(self.tree.size)
+        leaves[self._held()] = state["weights"]
+        self.tree.load(leaves)
         self.max_priority = float(state["max_priority"])
+
+    def _held(self) -> np.ndarray:
+        """Leaves of all windows that are held, int64, stream by stream and oldest first."""
+        streams = np.repeat(np.arange(self.layout.streams), self.high - self.low)
+        begins = np.cumsum(self.high - self.low) - (self.high - self.low)
+        numbers = np.arange(len(streams)) - begins[streams] + self.low[streams]
+        return self._leaves(streams, numbers * self.layout.period)
 
 
 @dataclass(frozen=True)

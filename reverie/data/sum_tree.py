@@ -70,10 +70,6 @@ class SumTree:
         self._levels[0][: self.size] = values
         self._dirty = [np.arange(len(self._levels[0]))]
 
-    def leaves(self) -> np.ndarray:
-        """A copy of all leaves, float64 [size]."""
-        return self._levels[0][: self.size].copy()
-
     def _settle(self) -> None:
         """Recompute the ancestors of every leaf set since the last time."""
         if not self._dirty:

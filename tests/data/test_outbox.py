@@ -74,7 +74,7 @@ def test_one_by_one_and_in_chunks_the_store_is_the_same() -> None:
     one, other = (place.state_dict() for place in places)
     assert one["env_steps"] == other["env_steps"] > 0
     assert np.array_equal(one["replay"]["counts"], other["replay"]["counts"])
-    assert np.array_equal(one["replay"]["selector"]["leaves"], other["replay"]["selector"]["leaves"])
+    assert np.array_equal(one["replay"]["selector"]["weights"], other["replay"]["selector"]["weights"])
     for stream in range(STREAMS):
         first, stop = int(places[0].replay.oldest[stream]), int(places[0].replay.counts[stream])
         left, right = (place.replay.chunk(stream, first, stop) for place in places)
@@ -130,7 +130,7 @@ def test_an_outbox_goes_on_from_its_state() -> None:
                 state["recent"] = {name: np.zeros_like(value) for name, value in state["recent"].items()}
             outbox.load_state_dict(state)
         feed(outbox, source, counts, 5, seed=4)
-        leaves.append(place.replay.selector.state_dict()["leaves"])
+        leaves.append(place.replay.selector.state_dict()["weights"])
     assert np.array_equal(leaves[0], leaves[1])
     assert not np.array_equal(leaves[0], leaves[2])
 

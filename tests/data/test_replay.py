@@ -104,7 +104,7 @@ def check_distribution(replay: Replay, model: Model) -> None:
     assert void == [window for window in model.legal() if model.void(window)]
     assert replay.selector.voids == len(void)
     if isinstance(replay.selector, Prioritised):
-        leaves = replay.selector.tree.leaves()
+        leaves = replay.selector.tree.get(np.arange(replay.selector.tree.size))
         width = replay.selector.layout.windows
         want = np.zeros_like(leaves)
         for stream, start in model.drawable():

@@ -292,3 +292,23 @@ def test_a_priority_that_is_nan_leaves_the_one_before() -> None:
     assert legal[[0, 1]].any()
     assert legal[[2, 3]].any()
     assert replay.stale_keys == 0
+
+
+def test_a_state_holds_no_more_than_the_windows_that_are_held() -> None:
+    layout, rng = Layout(streams=2, rows=100, length=4, period=2), np.random.default_rng(0)
+    one = Prioritised()
+    one.bind(layout)
+    for number in range(120):  # of stream 0 the ring of 50 windows goes round twice, stream 1 holds three
+        streams = np.array([0, 1] if number < 3 else [0])
+        one.appear(streams, np.full(len(streams), 2 * number), rng.random(len(streams)))
+        if number >= 50:
+            one.evict(np.array([0]), np.array([2 * (number - 50)]))
+    state = one.state_dict()
+    assert len(state["weights"]) == 50 + 3
+    twin = Prioritised()
+    twin.bind(layout)
+    twin.load_state_dict(state)
+    every = np.arange(one.tree.size)
+    assert np.array_equal(twin.tree.get(every), one.tree.get(every))
+    assert twin.tree.total() == one.tree.total()
+    assert twin.max_priority == one.max_priority
