@@ -17,7 +17,6 @@ from __future__ import annotations
 import shutil
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -31,42 +30,18 @@ from reverie.data.inbox import Lives, Receiver
 from reverie.data.limiter import Limiter
 from reverie.data.paced import Paced
 from reverie.data.pool import Pool
-from reverie.data.replay import generator_state, set_generator_state, split_keys
+from reverie.data.replay import split_keys
 from reverie.data.rings import Rings
-from reverie.data.selector import Mass
 from reverie.data.sequences import Batch, Feedback
-from reverie.data.shard import Ask, Collect, Draw, Drop, Give, Part, Plan, Shipment, joined
+from reverie.data.shard import Ask, Give, Plan, Shipment, joined
 from reverie.errors import UserError
 from reverie.run.build import derive
 from reverie.run.checkpoint import Beside
+from reverie.run.draws import Draws, Then
 from reverie.run.shards import Shards, row_bytes
 
 QUEUE = 32
 """messages to one shard without an answer from which on no rows are sent"""
-
-Then = Callable[[Any], None]
-
-
-@dataclass
-class Request:
-    """A batch that is under way. lives: of the shards, when it was drawn. total: sum of the shards' scales.
-
-    places: columns of each shard's windows, None until all weights are there. empty: no shard had windows.
-    """
-
-    width: int
-    ticket: int = -1
-    lives: tuple[int, ...] = ()
-    masses: dict[int, Mass] = field(default_factory=dict)
-    places: dict[int, np.ndarray] | None = None
-    total: float = 0.0
-    parts: dict[int, Part] = field(default_factory=dict)
-    empty: bool = False
-
-    @property
-    def whole(self) -> bool:
-        """Whether all of it is here."""
-        return self.places is not None and len(self.parts) == len(self.places)
 
 
 class ShardedStore(Paced, Receiver):
@@ -101,10 +76,8 @@ class ShardedStore(Paced, Receiver):
         """actors whose rows were lost, with a shard or on their way: they must begin anew"""
         self.largest, self.lost_rows = 0.0, 0
         self._stale = self._sampled = 0
-        self._rng = np.random.Generator(np.random.PCG64(seed))
         self._queues: list[list[tuple[Ask, Then | None]]] = [[] for _ in plans]
-        self._requests: deque[Request] = deque()
-        self._tickets = 0
+        self._draws = Draws(len(plans), self._queue, self._lives, seed)
         self._given: deque[tuple[int, ...]] = deque()
         rings = Rings(plan.spec, 1, torch.device("cpu"))
         self._pool = Pool(lambda batch: rings.buffers((self._length, batch), pin_memory), 3)
@@ -185,7 +158,7 @@ class ShardedStore(Paced, Receiver):
     @property
     def under_way(self) -> int:
         """Batches that were requested and not given out."""
-        return len(self._requests)
+        return len(self._draws.requests)
 
     @property
     def pool(self) -> Pool:
@@ -199,38 +172,38 @@ class ShardedStore(Paced, Receiver):
     def request(self, batch: int) -> None:
         """Have a batch of so many windows drawn. Ask `may_sample` before each."""
         self._sampled += batch * self._learn
-        self._requests.append(Request(batch))
-        self._draw(self._requests[-1])
+        self._draws.request(batch)
 
     def next(self, wait: bool = True) -> Batch | None:
         """The batch that was requested first; None if there is none, if shards have no windows, or if it is not here.
 
         wait: until it is here.
         """
-        if not self._requests:
+        if not self._draws.requests:
             return None
-        request = self._requests[0]
+        request = self._draws.requests[0]
         if request.empty:
             self.poll()
             if not self.can_sample(request.width):
                 return None
-            self._draw(request)
+            self._draws.draw(request)
         self.poll()
         while wait and not (request.whole or request.empty):
             self.poll(0.2)
         if not request.whole:
             return None
-        self._requests.popleft()
+        self._draws.requests.popleft()
         self._given.append(request.lives)
         assert request.places is not None
         return joined(request.parts, request.places, request.total, self._pool.next(request.width))
 
     def cancel(self) -> None:
         """Forget the batches that are under way; they count as never drawn."""
-        while self._requests:
-            request = self._requests.pop()
-            self._sampled -= request.width * self._learn
-            self._forget(request)
+        self._sampled -= self._draws.cancel() * self._learn
+
+    def _lives(self) -> tuple[int, ...]:
+        """Present lives of the shards."""
+        return tuple(process.life for process in self.shards.each)
 
     def sample(self, batch: int) -> Batch:
         """A batch, at once. Raises RuntimeError if shards have no windows."""
@@ -241,47 +214,6 @@ class ShardedStore(Paced, Receiver):
             self.cancel()
             raise RuntimeError(f"the shards cannot give {batch} windows yet ({self.rows} rows stored)")
         return made
-
-    def _draw(self, request: Request) -> None:
-        request.ticket, self._tickets = self._tickets, self._tickets + 1
-        request.lives = tuple(process.life for process in self.shards.each)
-        request.masses, request.parts, request.places, request.empty = {}, {}, None, False
-        for shard in range(len(self.plans)):
-            ask = Draw(request.ticket, request.width)
-            self._queue(shard, ask, partial(self._weighed, request, request.ticket, shard))
-
-    def _weighed(self, request: Request, ticket: int, shard: int, mass: Mass) -> None:
-        """Take the weight of a shard; with the last one, draw the shard of each window."""
-        if request.ticket != ticket:
-            return
-        request.masses[shard] = mass
-        if len(request.masses) < len(self.plans):
-            return
-        masses = [request.masses[number] for number in range(len(self.plans))]
-        ends = np.cumsum([mass.total for mass in masses])
-        if ends[-1] <= 0.0:
-            request.empty = True
-            return
-        place = np.minimum(self._rng.random(request.width) * ends[-1], np.nextafter(ends[-1], 0.0))
-        chosen = np.searchsorted(ends, place, side="right")
-        request.total = sum(mass.scale for mass in masses)
-        request.places = {number: np.flatnonzero(chosen == number) for number in sorted(set(chosen.tolist()))}
-        for number in range(len(self.plans)):
-            if number in request.places:
-                ask = Collect(ticket, len(request.places[number]))
-                self._queue(number, ask, partial(self._arrived, request, ticket, number))
-            else:
-                self._queue(number, Drop(ticket))
-
-    def _arrived(self, request: Request, ticket: int, shard: int, part: Part) -> None:
-        if request.ticket == ticket:
-            request.parts[shard] = part
-
-    def _forget(self, request: Request) -> None:
-        """Have shards forget what they drew."""
-        for shard in range(len(self.plans)) if request.places is None else ():
-            self._queue(shard, Drop(request.ticket))
-        request.ticket = -1
 
     # Feedback
 
@@ -294,9 +226,7 @@ class ShardedStore(Paced, Receiver):
         keys = feedback.keys.detach().cpu().numpy().astype(np.int64, copy=False)
         streams, starts = split_keys(keys)
         shards = self._of_stream[streams]
-        now = np.array([process.life for process in self.shards.each])
-        lives_then = np.array(lives)
-        same = (now == lives_then)[shards]
+        same = (np.array(self._lives()) == np.array(lives))[shards]
         self._stale += int((~same).sum())
         priorities = states = None
         if feedback.priorities is not None:
@@ -348,10 +278,7 @@ class ShardedStore(Paced, Receiver):
         plan = self.plans[shard]
         for actor in range(plan.first_actor, plan.first_actor + plan.actors):
             self._end(actor)
-        for request in self._requests:
-            if not request.whole:
-                self._forget(request)
-                self._draw(request)
+        self._draws.again()
         latest = self._latest()
         folder = None if latest is None else str(latest / str(shard))
         self.shards.call(shard, "load", folder, then=partial(self._returned, shard, why, folder is not None))
@@ -390,13 +317,13 @@ class ShardedStore(Paced, Receiver):
 
     def reseed(self, seed: int) -> None:
         """Begin the generators of draws anew, in all shards and between them."""
-        self._rng = np.random.Generator(np.random.PCG64(seed))
+        self._draws.reseed(seed)
         for shard in range(len(self.plans)):
             self.shards.call(shard, "reseed", shard_seed(seed, shard))
 
     def state_dict(self) -> dict[str, Any]:
         """What is counted here; shards write theirs beside it, all at the same moment. Nothing may be under way."""
-        if self._requests:
+        if self.under_way:
             raise ValueError("a batch is under way: drain the trainer before the state is taken")
         self.poll()
         self.shards.settle()
@@ -407,7 +334,7 @@ class ShardedStore(Paced, Receiver):
             "lost_rows": self.lost_rows,
             "largest": self.largest,
             "counts": self.counts.copy(),
-            "generator": generator_state(self._rng),
+            "generator": self._draws.generator,
             "lives": self.lives.state_dict(),
             "shards": Beside(self._write),
         } | ({} if (pacing := self.limiter.state_dict()) is None else {"pacing": pacing})
@@ -436,7 +363,7 @@ class ShardedStore(Paced, Receiver):
         self.env_steps, self._sampled = int(state["env_steps"]), int(state["sampled_rows"])
         self._stale, self.lost_rows = int(state["stale_keys"]), int(state["lost_rows"])
         self.largest, self.counts[:] = float(state["largest"]), state["counts"]
-        set_generator_state(self._rng, state["generator"])
+        self._draws.generator = state["generator"]
         self.lives.load_state_dict(state["lives"])
         self.limiter.load_state_dict(state.get("pacing"))
 
