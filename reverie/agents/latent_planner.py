@@ -150,9 +150,7 @@ class LatentLearner(Learner):
         """
 
     @abstractmethod
-    def actor_loss(
-        self, states: Tensor, reached: Tensor, task: Tensor | None, metrics: dict[str, Tensor]
-    ) -> Tensor:
+    def actor_loss(self, states: Tensor, reached: Tensor, task: Tensor | None, metrics: dict[str, Tensor]) -> Tensor:
         """Loss of the prior at latents [H+1, B, L] without a gradient to these; the critics are held.
 
         reached: bool [H+1, B], latents within the first episode of their window. task: int64 [H+1, B], of several.

@@ -47,8 +47,8 @@ from reverie.agents.tdmpc2_sizes import M5, SIZES, Size
 from reverie.data.rows import TASK, State
 from reverie.data.sequences import SequenceSpec
 from reverie.nets.actions import ContinuousActions
-from reverie.nets.latent_encoder import LatentEncoder, SimplicialEncoder
 from reverie.nets.encoders import is_image
+from reverie.nets.latent_encoder import LatentEncoder, SimplicialEncoder
 from reverie.nets.layers import frozen
 from reverie.nets.optim import OptimConfig, Optimiser
 from reverie.nets.task_table import TaskTable
@@ -186,7 +186,8 @@ class TDMPC2Learner(LatentLearner):
         """
         model = self.model
         ahead = self.policy.encoder({name: value[1:] for name, value in obs.items()}, u[1:])
-        task, gamma = self.policy.task(rows), self.gamma
+        task = self.policy.task(rows)
+        gamma: float | Tensor = self.gamma
         if task is not None and model.tasks is not None:
             task = task[1:]
             gamma = model.tasks.gammas(task)
@@ -232,9 +233,7 @@ class TDMPC2Learner(LatentLearner):
         metrics["q"] = masked_mean(model.numbers.mean(values.detach()).mean(0), valid)
         return torch.stack([scales[name] * loss for name, loss in terms.items()]).sum(), states.detach(), None
 
-    def actor_loss(
-        self, states: Tensor, reached: Tensor, task: Tensor | None, metrics: dict[str, Tensor]
-    ) -> Tensor:
+    def actor_loss(self, states: Tensor, reached: Tensor, task: Tensor | None, metrics: dict[str, Tensor]) -> Tensor:
         """Loss with an entropy and the range of Q; critics are held, their dropout is not.
 
         Embeddings, which the model's step has just moved, are bounded first and held too.

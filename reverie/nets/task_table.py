@@ -1,4 +1,4 @@
-"""What a model of several tasks keeps of each: an embedding that it learns, the actions that there are, its discount."""
+"""What a model of several tasks keeps of each: a learned embedding, which actions there are, and a discount."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TaskTable(nn.Module):
 
         task k      e_k [size], |e_k| <= 1      mask_k = 1 ... 1 0 ... 0, widths[k] ones      gamma_k
 
-    size: numbers of an embedding. widths: numbers that an action of each task has, of `actions` in all. gammas: of each.
+    size: numbers of an embedding. widths: numbers that an action of each task has, of `actions`. gammas: of each.
     Source: Hansen et al. 2024 (TD-MPC2), section 3.3; its code, common/world_model.py, init.py.
     Raises ValueError unless there are as many gammas as widths, of which none is above `actions`.
     """

@@ -184,7 +184,7 @@ PADDED = "Pendulum-v1,odd_tasks:Turns,odd_tasks:Named"
 
 
 def test_vectors_and_continuous_actions_are_padded_to_the_widest() -> None:
-    """Pendulum: vector [3], action [1]. Turns: the same vector, action [2]. Named: two vectors of 1 and 4, action [1]."""
+    """Pendulum: vector [3], action [1]. Turns: the same vector, action [2]. Named: vectors of 1 and 4, action [1]."""
     env = make_env(PADDED, num_envs=6)
     assert env.spec.widths == (1, 2, 1)
     assert env.spec.action == spaces.Box(-1, 1, (2,), np.float32)
