@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from reverie.agents.latent_policy import LATENT, Foresight
 from reverie.agents.noise import Noise
 from reverie.agents.plan import PlanConfig, imagined_returns, plan, plan_noise
 from reverie.agents.tdmpc2 import TDMPC2, TDMPC2Config, TDMPC2Learner
+from reverie.agents.tdmpc2_sizes import SIZES
 from reverie.data.rows import TASK
 from reverie.data.sequences import Batch
 from reverie.envs.env import EnvSpec
@@ -411,3 +413,19 @@ def test_actions_of_the_widest_task_are_everybodys() -> None:
     assert policy.actions.size == 2
     assert policy.initial_state(2)["plan"].shape == (2, 3, 2)
     assert TASKS.action == ACTION
+
+
+def test_the_sizes_of_80_tasks_are_what_they_are_called() -> None:
+    """Meta-world's 39 numbers and the control suite's 6 actions are the widest of the published 80 tasks."""
+    tasks = tuple(map(str, range(80)))
+    seen = {"vector": spaces.Box(-1, 1, (39,), np.float32), "task": spaces.Discrete(80)}
+    env = EnvSpec("test", seen, spaces.Box(-1, 1, (6,), np.float32), tasks=tasks)
+    found = {}
+    for name, size in SIZES.items():
+        with torch.device("meta"):
+            policy = TDMPC2(TDMPC2Config(size=size()), env).policy()
+        found[name] = sum(p.numel() for p in policy.parameters())
+    del found["tiny"]
+    assert all(abs(count / 1e6 - int(name[:-1])) < 0.8 for name, count in found.items())
+    text = (Path(__file__).parents[2] / "docs" / "tdmpc2.md").read_text()
+    assert all(f"{count:,}".replace(",", " ") in text.replace("\n", " ") for count in found.values())
