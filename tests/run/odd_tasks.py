@@ -92,6 +92,26 @@ class Named(Turns):
         return {"count": np.array([self.count], np.float32), "pose": np.array([[10, 11], [12, 13]], np.float32)}
 
 
+class Up(Named):
+    """Always shows the same, and pays for pushing up; wants one number."""
+
+    observation_space = spaces.Box(-1, 1, (1,), np.float32)
+    sign = 1.0
+
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        seen, paid, *rest = super().step(action)
+        return seen, self.sign * paid, *rest  # type: ignore[return-value]
+
+    def see(self) -> Any:
+        return np.ones(1, np.float32)
+
+
+class Down(Up):
+    """The same, but pays for pushing down."""
+
+    sign = -1.0
+
+
 class Sees(Turns):
     """The same task in pixels."""
 
