@@ -43,13 +43,13 @@ RUN: dict[str, Any] = {
     "replay.store.budget": 200_000,
     "run.threads": 1,
     "run.device": "cpu",
-    "run.frames": 120,
-    "run.prefill": 60,
+    "run.frames": 90,
+    "run.prefill": 40,
     "run.pretrain": 2,
     "run.train_ratio": 6.0,
     "run.log_every": 20,
     "run.checkpoint_every": 20,
-    "run.eval_every": 60,
+    "run.eval_every": 44,
     "run.eval_episodes": 2,
     "run.eval_envs": 2,
 }
@@ -77,21 +77,21 @@ def test_rows_are_padded_and_actions_that_a_task_lacks_are_zero(alone: Path) -> 
         for name in ("action", "prev_action"):
             assert rows[name][:, 1].any() == (stream % 2 == 0), name
             assert rows[name][:, 0].any()
-            assert len(rows[name]) > 30
+            assert len(rows[name]) > 20
 
 
 def test_scores_are_told_by_task(alone: Path) -> None:
     records = read_metrics(alone)
     for task in ("odd_tasks_Turns", "odd_tasks_Named"):
-        assert len([line for line in records if f"task/{task}/score" in line]) >= 5
+        assert len([line for line in records if f"task/{task}/score" in line]) >= 4
         scores = [line[f"task/{task}/eval_score"] for line in records if f"task/{task}/eval_score" in line]
-        assert len(scores) == 2
+        assert len(scores) == 3
         assert max(map(abs, scores)) <= 10.0
 
 
 def test_it_goes_on_exactly(tmp_path: Path, alone: Path) -> None:
     run = begin(config(), tmp_path / "run")
-    for env_steps in (47, 90):
+    for env_steps in (47, 71):
         with pytest.raises(Crash):
             run.train(Stop(run, env_steps, crash=True))
         run = again(config(), tmp_path / "run")
@@ -112,7 +112,7 @@ def begun(settings: Config, run_dir: Path) -> Offline:
 
 def test_it_learns_from_the_rows_of_a_run_and_goes_on_exactly(tmp_path: Path, alone: Path) -> None:
     shutil.copytree(alone / "replay", tmp_path / "rows")
-    settings = offline(tmp_path / "rows", **{"run.frames": 100, "run.eval_every": 0})
+    settings = offline(tmp_path / "rows", **{"run.frames": 80, "run.eval_every": 0})
     assert settings.env.num_envs == 4
     begun(settings, tmp_path / "one").train(Never())
     for stream in range(4):
@@ -121,7 +121,7 @@ def test_it_learns_from_the_rows_of_a_run_and_goes_on_exactly(tmp_path: Path, al
         assert set(ours["obs.task"].tolist()) == {stream % 2}
     run = begun(settings, tmp_path / "two")
     with pytest.raises(Crash):
-        run.train(Stop(run, 85, crash=True))
+        run.train(Stop(run, 65, crash=True))
     shutil.rmtree(tmp_path / "rows")
     run = Offline(settings, tmp_path / "two")
     run.restore()
