@@ -14,6 +14,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from reverie.agents.agent import Seat, Tape
+from reverie.agents.capture import EAGER, CapturedUpdate
 from reverie.agents.latent_policy import LATENT, Foresight
 from reverie.agents.noise import Noise
 from reverie.agents.plan import PlanConfig, imagined_returns, plan, plan_noise
@@ -24,6 +25,7 @@ from reverie.data.sequences import Batch
 from reverie.envs.env import EnvSpec
 from reverie.nets.actions import ContinuousActions
 from reverie.nets.task_table import TaskTable
+from tests.agents.test_capture import on_gpu, outcome, same
 from tests.agents.test_static import WAITING, Watch
 from tests.agents.test_tdmpc2 import (
     ACTION,
@@ -271,6 +273,16 @@ def test_an_update_never_waits_for_the_device() -> None:
     with Watch() as watch:
         learner.update(of_tasks(learner))
     assert [name for name, _ in watch.trace if name in WAITING] == []
+
+
+@on_gpu
+def test_a_recorded_update_is_the_update() -> None:
+    outcomes = []
+    for captured in (False, True):
+        learner = make(THREE, TASKS, device=torch.device("cuda"))
+        update = CapturedUpdate(learner) if captured else learner.update
+        outcomes.append(outcome(learner, update, [of_tasks(learner, seed=seed) for seed in range(EAGER + 4)]))
+    same(*outcomes)
 
 
 def test_embeddings_stay_within_their_norm() -> None:
