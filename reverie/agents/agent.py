@@ -45,6 +45,8 @@ class Agent(ABC):
     """whether its policies take only actions that an action mask allows; others are refused where there are masks"""
     tasks: ClassVar[bool] = False
     """whether its learner tells tasks apart where streams are of several environments; others are refused there"""
+    padded: ClassVar[bool] = False
+    """whether its policies leave padded actions alone (`EnvSpec.widths`); others are refused where there are some"""
     learners: ClassVar[bool] = False
     """whether several learners that share batches learn what one would (`reverie.ops.world`): said by each class of
     itself and not inherited, since a child's losses are others; see `unshared`"""

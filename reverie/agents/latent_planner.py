@@ -93,24 +93,24 @@ class LatentLearner(Learner):
         yield {"model": loss}
         reached = torch.cat([torch.ones_like(over[:1]), ~over[:-1]])
         with self.autocast():
-            loss = self.actor_loss(states, reached, metrics)
+            loss = self.actor_loss(states, reached, self.policy.task(rows), metrics)
         yield {"actor": loss}
         self.follow()
         return None if errors is None else Feedback(batch.keys, priorities=errors)
 
     def see(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-        """Rows [H+1, B, ...] without the context, their observations with stacked images, numbers for the encoder."""
+        """Rows [H+1, B, ...] without the context, what the encoder sees of them, numbers for the encoder."""
         nothing = Tape(self.policy.version.new_empty(0))
         state, rows = start_state(self.policy, batch, self.windows, nothing)
         obs, _ = self.policy.stacks.unroll(state, rows)
-        return rows, obs, self.draw(*rows["is_last"].shape, self.policy.encoder.noise)
+        return rows, dict(self.policy.model.told(obs)), self.draw(*rows["is_last"].shape, self.policy.encoder.noise)
 
     def roll_out(self, rows: dict[str, Tensor], obs: State, u: Tensor) -> tuple[Tensor, Tensor]:
         """Latents z_0 ... z_H [H+1, B, L] that follow from o_0 and the actions, and these, encoded [H, B, A]."""
-        action = self.policy.actions.encode(rows["action"][:-1])
+        action, task = self.policy.actions.encode(rows["action"][:-1]), self.policy.task(rows)
         latents = [self.policy.encoder({name: value[0] for name, value in obs.items()}, u[0])]
-        for each in action.unbind(0):
-            latents.append(self.policy.model.next(latents[-1], each))
+        for t, each in enumerate(action.unbind(0)):
+            latents.append(self.policy.model.next(latents[-1], each, None if task is None else task[t]))
         return torch.stack(latents), action
 
     def draw(self, *shape: int) -> Tensor:
@@ -150,10 +150,10 @@ class LatentLearner(Learner):
         """
 
     @abstractmethod
-    def actor_loss(self, states: Tensor, reached: Tensor, metrics: dict[str, Tensor]) -> Tensor:
+    def actor_loss(self, states: Tensor, reached: Tensor, task: Tensor | None, metrics: dict[str, Tensor]) -> Tensor:
         """Loss of the prior at latents [H+1, B, L] without a gradient to these; the critics are held.
 
-        reached: bool [H+1, B], latents within the first episode of their window.
+        reached: bool [H+1, B], latents within the first episode of their window. task: int64 [H+1, B], of several.
         """
 
     @abstractmethod

@@ -8,6 +8,9 @@ Its state is what the next plan begins with, the mean of the last one, beside th
 
     plan                 float32 [B, H, A]      zeros before an episode
     frames.<key>         uint8                  see `reverie.agents.inputs`
+
+Of several tasks (`LatentModel.tasks`) a plan is of one of them: its number stands beside the latent, and what the task
+has no action for stays 0 in candidates, plans and decisions.
 """
 
 from __future__ import annotations
@@ -22,9 +25,10 @@ from reverie.agents.inputs import Stacks
 from reverie.agents.noise import Noise
 from reverie.agents.plan import Limits, Plan, PlanConfig, plan, plan_noise
 from reverie.agents.policy import Decision, Policy, Seat
-from reverie.data.rows import State
+from reverie.data.rows import OBS, TASK, State
 from reverie.nets.actions import ContinuousActions
 from reverie.nets.latent_encoder import LatentEncoder
+from reverie.nets.task_table import TaskTable
 from reverie.ops.continuous import normal_sample
 
 LATENT = "z"
@@ -33,7 +37,10 @@ PLAN = "plan"
 
 
 class LatentModel(nn.Module, ABC):
-    """Dynamics, reward, ends, policy prior and critics over latents [..., latent] and actions [..., actions]."""
+    """Dynamics, reward, ends, policy prior and critics over latents [..., latent] and actions [..., actions].
+
+    tasks: what it keeps of each where it is of several; then all methods get the task, int64 [...], otherwise None.
+    """
 
     latent: int
     actions: int
@@ -43,23 +50,35 @@ class LatentModel(nn.Module, ABC):
     value_noise: tuple[int, int]
     """uniform numbers of `worth`, see `reverie.agents.plan.DrawsValues.value_noise`"""
 
+    def __init__(self, tasks: TaskTable | None = None) -> None:
+        super().__init__()
+        self.tasks = tasks
+
+    def told(self, obs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Observations as an encoder reads them: embeddings in place of tasks."""
+        return obs if self.tasks is None else {**obs, TASK: self.tasks.embed(obs[TASK])}
+
+    def mask(self, task: Tensor | None) -> Tensor | None:
+        """Mask [..., actions] of what tasks have; None: all."""
+        return None if task is None or self.tasks is None else self.tasks.masks(task)
+
     @abstractmethod
-    def next(self, z: Tensor, action: Tensor) -> Tensor:
+    def next(self, z: Tensor, action: Tensor, task: Tensor | None) -> Tensor:
         """The latent that follows."""
 
     @abstractmethod
-    def pays(self, z: Tensor, action: Tensor) -> Tensor:
+    def pays(self, z: Tensor, action: Tensor, task: Tensor | None) -> Tensor:
         """Reward [...] of an action."""
 
     @abstractmethod
-    def propose(self, z: Tensor, u: Tensor) -> Tensor:
+    def propose(self, z: Tensor, u: Tensor, task: Tensor | None) -> Tensor:
         """An action of the prior, in [-1, 1]. u: uniform [..., actions]."""
 
     @abstractmethod
-    def worth(self, z: Tensor, own: Tensor, shared: Tensor) -> Tensor:
+    def worth(self, z: Tensor, own: Tensor, shared: Tensor, task: Tensor | None) -> Tensor:
         """Value [N] of latents [N, latent] after a plan, see `reverie.agents.plan.DrawsValues.drawn_value`."""
 
-    def ended(self, z: Tensor) -> Tensor | None:
+    def ended(self, z: Tensor, task: Tensor | None) -> Tensor | None:
         """Mask [...] of latents at which an episode has ended; None: this model knows no ends."""
         return None
 
@@ -72,6 +91,7 @@ class Foresight:
         G = r_1 + gamma r_2 + ... + gamma^H V(z_H)
 
     Where the model knows ends a sequence stops paying after the first latent that is one, whatever comes later.
+    A model of several tasks has a gamma for each.
     Source: Hansen et al. 2022 (TD-MPC), equation 3; Hansen et al. 2024 (TD-MPC2), equation 7.
     """
 
@@ -83,17 +103,19 @@ class Foresight:
 
     def imagine(self, state: State, action: Tensor, noise: Tensor | None) -> tuple[State, Tensor, Tensor]:
         """Next state, its reward and its discount, [N] each. action: [N, A]. noise: None."""
-        reward = self.model.pays(state[LATENT], action)
-        z = self.model.next(state[LATENT], action)
-        discount = torch.full_like(reward, self.gamma)
-        ended = self.model.ended(z)
+        task = state.get(TASK)
+        reward = self.model.pays(state[LATENT], action, task)
+        z = self.model.next(state[LATENT], action, task)
+        tasks = self.model.tasks
+        discount = torch.full_like(reward, self.gamma) if task is None or tasks is None else tasks.gammas(task)
+        ended = self.model.ended(z, task)
         if ended is not None:  # A discount multiplies all that follows, so that an end stays one.
             discount = torch.where(ended, 0.0, discount)
-        return {LATENT: z}, reward, discount
+        return {**state, LATENT: z}, reward, discount
 
     def drawn_value(self, state: State, own: Tensor, shared: Tensor) -> Tensor:
         """The model's worth of the last latents."""
-        return self.model.worth(state[LATENT], own, shared)
+        return self.model.worth(state[LATENT], own, shared, state.get(TASK))
 
 
 class LatentPolicy(Policy):
@@ -122,6 +144,7 @@ class LatentPolicy(Policy):
         """uniform numbers of one plan"""
         self.noise = self.shifting + self.planning + actions.noise
         self.lookback = stacks.lookback
+        self.by_task = model.tasks is not None
 
     @property
     def unroll_noise(self) -> int:
@@ -146,23 +169,31 @@ class LatentPolicy(Policy):
         u = noise.uniform(rows["is_first"].shape[0], self.noise)
         u_encoder, u_plan, u_explore = u.split([self.shifting, self.planning, self.actions.noise], -1)
         obs, frames = self.stacks.step(state, rows)
+        task = self.task(rows)
+        mask = self.model.mask(task)
         if seat.play == "random":
-            return Decision(self.actions.uniform(u_explore), {PLAN: torch.zeros_like(state[PLAN]), **frames})
+            action = self.actions.uniform(u_explore)
+            action = action if mask is None else action * mask
+            return Decision(action, {PLAN: torch.zeros_like(state[PLAN]), **frames})
         last = state[PLAN]
         before = Plan(last, torch.zeros_like(last), last[:, 0, 0])  # of which only the mean is read
-        begin = {LATENT: self.encode(obs, u_encoder)}
+        begin = {LATENT: self.encode(obs, u_encoder)} | ({} if task is None else {TASK: task})
         parts = (self.foresight, begin, self.actions, self.search, u_plan, before, rows["is_first"])
-        action, planned = plan(*parts, self._propose, self.limits())
-        if seat.play == "explore":
+        action, planned = plan(*parts, self._propose, self.limits(), mask)
+        if seat.play == "explore":  # The std is 0 where a task has no action, and so is the noise.
             action = normal_sample(action, planned.std[:, 0], u_explore).clamp(-1.0, 1.0)
         return Decision(action, {PLAN: planned.mean, **frames})
 
     def encode(self, obs: Mapping[str, Tensor], u: Tensor) -> Tensor:
         """Latents of what is seen in acting. u: uniform [*lead, `shifting`]."""
-        return self.encoder(obs, u if self.shifting else None)
+        return self.encoder(self.model.told(obs), u if self.shifting else None)
+
+    def task(self, rows: Mapping[str, Tensor]) -> Tensor | None:
+        """Tasks int64 [*lead] of rows; None where there is one."""
+        return rows[OBS + TASK] if self.by_task else None
 
     def _propose(self, state: State, u: Tensor) -> Tensor:
-        return self.model.propose(state[LATENT], u)
+        return self.model.propose(state[LATENT], u, state.get(TASK))
 
     def unroll(self, state: State, rows: Mapping[str, Tensor], noise: Noise) -> tuple[Tensor, State]:
         """Latents [T, B, latent], and the last state but for its plan: that is of decisions, and begins anew.

@@ -212,6 +212,7 @@ def plan(
     first: Tensor | None = None,
     policy: Policy | None = None,
     limits: Limits | None = None,
+    mask: Tensor | None = None,
 ) -> tuple[Tensor, Plan]:
     """The encoded action [B, A] to take now in each of B streams, and the plan that it begins.
 
@@ -220,12 +221,14 @@ def plan(
     before: the plan of the last decision, to begin with its mean; None begins anew. first: bool [B], where an episode
     begins, so that `before` is another one's. policy: proposes `config.policy_candidates` of the candidates.
     limits: of this call, see `Limits`; None: those of the configuration.
+    mask: float32 [B, A] of 0 and 1, actions that a stream has; the others are 0 in candidates and plans, with std 0.
+        Of a Box; None: all. Source: TD-MPC2 code, ``_plan`` with several tasks.
     No gradient. A candidate whose return is NaN ranks last; where too few are left, the value and the action are NaN.
     Raises ValueError if shapes do not fit, or if a policy is missing or has nothing to propose.
     """
     if torch.is_grad_enabled():  # Switched only where it must be: exported programs hold no switches around a scan.
         with torch.no_grad():
-            return plan(model, state, actions, config, u, before, first, policy, limits)
+            return plan(model, state, actions, config, u, before, first, policy, limits, mask)
     streams, noise = u.shape[0], model.noise
     own, shared = model.value_noise if isinstance(model, DrawsValues) else (0, 0)
     sizes = _noise_sizes(config, actions, noise, (own, shared))
@@ -253,6 +256,8 @@ def plan(
         candidates = search.draw(spread["mean"], spread["std"], given["draws"])
         if proposals is not None:
             candidates = torch.cat([proposals, candidates], 1)
+        if mask is not None:
+            candidates = candidates * mask[:, None, None]
         numbers = (given.get("model"), given.get("own"), given.get("shared"))
         returns = imagined_returns(model, state, candidates, *numbers, horizon)
         returns = torch.where(returns.isnan(), -torch.inf, returns)
@@ -261,6 +266,8 @@ def plan(
         # With temperature 0 all are the same, and NaN if one of them is -inf.
         weights = (config.temperature * best).softmax(-1)
         mean, std = search.refit(elites, weights, spread["mean"])
+        if mask is not None:
+            mean, std = mean * mask[:, None], std * mask[:, None]
         return {"mean": mean, "std": std}, {"elites": elites, "best": best, "weights": weights}
 
     given = {"draws": u_draws.transpose(0, 1)}

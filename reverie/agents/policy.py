@@ -64,6 +64,8 @@ class Policy(nn.Module, ABC):
     """fields of rows that `priorities` reads; empty: new windows get the selector's own priority"""
     lookback: int = 0
     """rows before a window that only its observations reach back to (k - 1 for a stack of k frames), see `look`"""
+    by_task: bool = False
+    """whether it acts by the number of the task (``obs.task``), where it plays several environments"""
     version: Tensor
     """learner_steps behind these parameters, int64 []: the learner writes it, and it travels with the parameters"""
 

@@ -184,7 +184,7 @@ class TDMPCLearner(LatentLearner):
         loss = (weights * torch.stack(terms).sum(0)).mean() / len(valid)
         return loss, states.detach(), priorities
 
-    def actor_loss(self, states: Tensor, reached: Tensor, metrics: dict[str, Tensor]) -> Tensor:
+    def actor_loss(self, states: Tensor, reached: Tensor, task: Tensor | None, metrics: dict[str, Tensor]) -> Tensor:
         """Minus the lesser value of a drawn action.
 
         Source: Hansen et al. 2022 (TD-MPC), equation 10; algorithm/tdmpc.py, ``update_pi``.

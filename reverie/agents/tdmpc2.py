@@ -21,7 +21,10 @@ CE is the cross-entropy to the two bins around symlog of the target. S follows t
 entropy is A times that of the Gaussian *before* it is squashed: in the official code the correction for the squashing
 cancels. Every update moves Q' by 1 % towards Q. Random pairs of critics are drawn once for all rows of an update.
 
-Differs from the paper in: nothing that is not named in docs/tdmpc2.md. Multi-task learning is not here.
+Several tasks (`reverie.nets.task_table`): all networks also read an embedding e_k of the task, learned with the model,
+|e_k| <= 1; gamma is each task's own; the prior, candidates and entropies leave out the actions that a task lacks.
+
+Differs from the paper in: nothing that is not named in docs/tdmpc2.md.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar
 
 import torch
-from torch import Tensor
+from gymnasium import spaces
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reverie.agents.inputs import Stacks
@@ -40,12 +44,14 @@ from reverie.agents.latent_policy import LatentModel, LatentPolicy
 from reverie.agents.plan import PlanConfig
 from reverie.agents.tdmpc2_model import ModelConfig, SimplicialModel, pair
 from reverie.agents.tdmpc2_sizes import M5, SIZES, Size
-from reverie.data.rows import State
+from reverie.data.rows import TASK, State
 from reverie.data.sequences import SequenceSpec
 from reverie.nets.actions import ContinuousActions
+from reverie.nets.encoders import is_image
 from reverie.nets.latent_encoder import LatentEncoder, SimplicialEncoder
 from reverie.nets.layers import frozen
 from reverie.nets.optim import OptimConfig, Optimiser
+from reverie.nets.task_table import TaskTable
 from reverie.ops.losses import masked_mean
 from reverie.ops.stats import RunningScale
 from reverie.overrides import Choice
@@ -61,6 +67,8 @@ class TDMPC2Config(ModelConfig, LatentPlannerConfig):
     shift: pixels by which images are shifted at random, at most, in training and in acting.
     wide_iterations: iterations that the search has beyond its own with 20 action dimensions or more.
     episode_length: env_steps of an episode, from which the discount follows, see `gamma`.
+    episode_lengths: of each of several tasks, in their order; empty: all have `episode_length`.
+    task_size: numbers of a task's embedding, where there are several.
     gamma_share, gamma_min, gamma_max: of the rule that makes the discount of it.
     end_scale: weight of the loss of ends, beside the model's others. entropy: scale of the prior's entropy.
     tau: by which the slow critics, and the range of Q, follow per learner_step.
@@ -70,6 +78,8 @@ class TDMPC2Config(ModelConfig, LatentPlannerConfig):
     size: Annotated[Size, Choice(SIZES)] = field(default_factory=M5)
     wide_iterations: int = 2
     episode_length: int = 500
+    episode_lengths: tuple[int, ...] = ()
+    task_size: int = 96
     gamma_share: float = 5.0
     gamma_min: float = 0.95
     gamma_max: float = 0.995
@@ -89,11 +99,13 @@ class TDMPC2Config(ModelConfig, LatentPlannerConfig):
             raise ValueError(f"size.latent {self.size.latent} cannot be divided into groups of {self.group}")
         if self.size.channels % self.group:
             raise ValueError(f"size.channels {self.size.channels} cannot be divided into groups of {self.group}")
-        if self.episode_length < 1 or self.gamma_share <= 0.0:
+        if min(self.episode_length, *self.episode_lengths, 1) < 1 or self.gamma_share <= 0.0:
             raise ValueError(
-                "expected episode_length >= 1 and a positive gamma_share, "
-                f"got {self.episode_length} and {self.gamma_share}"
+                "expected episode_length >= 1, so all of episode_lengths, and a positive gamma_share, "
+                f"got {self.episode_length}, {list(self.episode_lengths)} and {self.gamma_share}"
             )
+        if self.task_size < 1:
+            raise ValueError(f"task_size must be at least 1, got {self.task_size}")
         if not 0.0 <= self.gamma_min <= self.gamma_max <= 1.0:
             raise ValueError(f"expected 0 <= gamma_min <= gamma_max <= 1, got {self.gamma_min} and {self.gamma_max}")
         if self.wide_iterations < 0 or self.encoder_lr < 0.0:
@@ -103,13 +115,24 @@ class TDMPC2Config(ModelConfig, LatentPlannerConfig):
 
     @property
     def gamma(self) -> float:
-        """Discount of a decision: (n - 1) / n within gamma_min and gamma_max, n = episode_length / gamma_share.
+        """Discount of a decision in episodes of `episode_length`, see `gamma_of`."""
+        return self.gamma_of(self.episode_length)
+
+    def gamma_of(self, length: int) -> float:
+        """Discount of a decision: (n - 1) / n within gamma_min and gamma_max, n = length / gamma_share.
 
         With the defaults 0.99 for 500 decisions, 0.95 for 100 and fewer, 0.995 for 1000 and more.
         Source: Hansen et al. 2024 (TD-MPC2), appendix on hyper-parameters; its code, ``_get_discount``.
         """
-        n = self.episode_length / self.gamma_share
+        n = length / self.gamma_share
         return min(max((n - 1.0) / n, self.gamma_min), self.gamma_max)
+
+    def gammas(self, tasks: int) -> list[float]:
+        """Discounts of so many tasks. Raises ValueError if there are lengths of another number of them."""
+        lengths = self.episode_lengths or (self.episode_length,) * tasks
+        if len(lengths) != tasks:
+            raise ValueError(f"episode_lengths has {len(lengths)} lengths for {tasks} environments")
+        return [self.gamma_of(length) for length in lengths]
 
     def search(self, actions: int) -> PlanConfig:
         """The search for so many action dimensions."""
@@ -163,10 +186,15 @@ class TDMPC2Learner(LatentLearner):
         """
         model = self.model
         ahead = self.policy.encoder({name: value[1:] for name, value in obs.items()}, u[1:])
-        action, _ = model.act(ahead, self.draw(*ahead.shape[:2], model.actions))
-        values = model.values(ahead, action, self.slow_critics, chosen=self._pair())
+        task = self.policy.task(rows)
+        gamma: float | Tensor = self.gamma
+        if task is not None and model.tasks is not None:
+            task = task[1:]
+            gamma = model.tasks.gammas(task)
+        action, _ = model.act(ahead, self.draw(*ahead.shape[:2], model.actions), task)
+        values = model.values(ahead, action, self.slow_critics, chosen=self._pair(), task=task)
         goes_on = (~rows["is_terminal"][1:]).float()
-        return ahead, rows["reward"][1:] + self.gamma * goes_on * values.amin(0)
+        return ahead, rows["reward"][1:] + gamma * goes_on * values.amin(0)
 
     def model_loss(
         self,
@@ -186,7 +214,8 @@ class TDMPC2Learner(LatentLearner):
         config, model = self.config, self.model
         states, action = self.roll_out(rows, obs, u)
         before, after = states[:-1], states[1:]
-        pairs = torch.cat([before, action], -1)
+        task = self.policy.task(rows)
+        pairs = model.pairs(before, action, None if task is None else task[:-1])
         values = model.critics(pairs, self._dropout(model.critics.members, before))
         losses = {
             "consistency": (after - ahead).square().mean(-1),
@@ -196,25 +225,31 @@ class TDMPC2Learner(LatentLearner):
         terms = {name: self.discounted(loss, valid) / len(valid) for name, loss in losses.items()}
         scales = config.scales
         if model.end is not None:
-            logits, ends = model.end(after).squeeze(-1).float(), rows["is_terminal"][1:].float()
+            known = model.known(after, None if task is None else task[1:])
+            logits, ends = model.end(known).squeeze(-1).float(), rows["is_terminal"][1:].float()
             terms["end"] = masked_mean(F.binary_cross_entropy_with_logits(logits, ends, reduction="none"), valid)
             scales["end"] = config.end_scale
         metrics |= {f"{name}_loss": loss.detach() for name, loss in terms.items()}
         metrics["q"] = masked_mean(model.numbers.mean(values.detach()).mean(0), valid)
         return torch.stack([scales[name] * loss for name, loss in terms.items()]).sum(), states.detach(), None
 
-    def actor_loss(self, states: Tensor, reached: Tensor, metrics: dict[str, Tensor]) -> Tensor:
+    def actor_loss(self, states: Tensor, reached: Tensor, task: Tensor | None, metrics: dict[str, Tensor]) -> Tensor:
         """Loss with an entropy and the range of Q; critics are held, their dropout is not.
 
+        Embeddings, which the model's step has just moved, are bounded first and held too.
         Source: Hansen et al. 2024 (TD-MPC2), equation 6; tdmpc2.py, ``update_pi``.
         """
         model = self.model
-        action, log_prob = model.act(states, self.draw(*states.shape[:2], model.actions))
-        with frozen(model.critics):
+        actions: float | Tensor = model.actions
+        if task is not None and model.tasks is not None:
+            model.tasks.bound()
+            actions = model.tasks.widths(task)
+        with frozen(model.critics if model.tasks is None else nn.ModuleList([model.critics, model.tasks])):
+            action, log_prob = model.act(states, self.draw(*states.shape[:2], model.actions), task)
             u = self._dropout(2, states)
-            q = model.values(states, action, model.critics, u, self._pair()).mean(0)
+            q = model.values(states, action, model.critics, u, self._pair(), task).mean(0)
         self.range.update(q[0])
-        entropy = -model.actions * log_prob
+        entropy = -actions * log_prob
         metrics["actor_entropy"] = masked_mean(-log_prob.detach(), reached)
         metrics["q_range"] = self.range.value.clone()
         return self.discounted(-(self.range(q) + self.config.entropy * entropy), reached) / len(states)
@@ -241,18 +276,34 @@ class TDMPC2(LatentPlanner):
     config: TDMPC2Config
     Config: ClassVar[type] = TDMPC2Config
     learners: ClassVar[bool] = True
+    tasks: ClassVar[bool] = True
+    padded: ClassVar[bool] = True
     Learner: ClassVar[type[TDMPC2Learner]] = TDMPC2Learner
     title = "TD-MPC2"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.env.tasks:
+            return
+        if any(is_image(space) for space in self.env.observation.values()):
+            raise ValueError("several environments are learned from vectors, not from images; name one of them")
+        self.config.gammas(len(self.env.tasks))
 
     def make_encoder(self) -> LatentEncoder:
         """Encoder with SimNorm."""
         config, size = self.config, self.config.size
         widths = (size.encoder_units, size.encoder_layers, size.latent, size.channels)
-        return SimplicialEncoder(self.env.observation, config.stack, *widths, config.shift, config.group)
+        seen = dict(self.env.observation)
+        if self.env.tasks:  # It reads the embedding of the task, behind all that is seen.
+            seen |= {TASK: spaces.Box(-1.0, 1.0, (config.task_size,))}
+        return SimplicialEncoder(seen, config.stack, *widths, config.shift, config.group)
 
     def make_model(self, latent: int, actions: int) -> LatentModel:
-        """Model of the configured size."""
-        return SimplicialModel(latent, actions, self.config.size, self.config)
+        """Model of the configured size, of all tasks."""
+        config, tasks = self.config, len(self.env.tasks)
+        widths = self.env.widths or (actions,) * tasks
+        table = TaskTable(config.task_size, widths, actions, config.gammas(tasks)) if tasks else None
+        return SimplicialModel(latent, actions, config.size, config, table)
 
     def make_policy(
         self, encoder: LatentEncoder, model: LatentModel, actions: ContinuousActions, stacks: Stacks

@@ -67,21 +67,21 @@ class TaskModel(LatentModel):
         for network in (self.reward, *self.critics.members):
             nn.init.zeros_(network[-1].weight)
 
-    def next(self, z: Tensor, action: Tensor) -> Tensor:
+    def next(self, z: Tensor, action: Tensor, task: Tensor | None = None) -> Tensor:
         """The latent that follows."""
         return self.dynamics(torch.cat([z, action], -1)).float()
 
-    def pays(self, z: Tensor, action: Tensor) -> Tensor:
+    def pays(self, z: Tensor, action: Tensor, task: Tensor | None = None) -> Tensor:
         """Reward [...] of an action."""
         return self.reward(torch.cat([z, action], -1)).squeeze(-1).float()
 
-    def propose(self, z: Tensor, u: Tensor) -> Tensor:
+    def propose(self, z: Tensor, u: Tensor, task: Tensor | None = None) -> Tensor:
         """An action of the prior: tanh(p(z)) and Gaussian noise of std `std`, cut off at +-`clip`, within [-1, 1].
 
         u: uniform [..., A]. Source: algorithm/helper.py, ``TruncatedNormal``, after Yarats et al. 2021 (DrQ-v2).
         """
         return clipped_normal_sample(torch.tanh(self.prior(z).float()), self.std, u, self.clip)
 
-    def worth(self, z: Tensor, own: Tensor, shared: Tensor) -> Tensor:
+    def worth(self, z: Tensor, own: Tensor, shared: Tensor, task: Tensor | None = None) -> Tensor:
         """The lesser value [N] at an action of the prior. own: uniform [N, A]; nothing is shared."""
         return self.critics(torch.cat([z, self.propose(z, own)], -1)).amin(0)

@@ -31,8 +31,8 @@ EXTRA = "extra."
 ACTION_MASK = "action_mask"
 """The observation that says which actions may be taken, where `EnvSpec.action_mask` is true."""
 TASK = "task"
-"""The observation that says which of several environments a row is of, where `EnvSpec.tasks` names them; for learners:
-policies do not see it."""
+"""The observation that says which of several environments a row is of, where `EnvSpec.tasks` names them; for learners,
+and for policies that say so (`reverie.agents.policy.Policy.by_task`)."""
 FLAGS = ("is_first", "is_last", "is_terminal")
 
 Rows = dict[str, np.ndarray]

@@ -38,6 +38,8 @@ class EnvSpec:
         episode seed and actions (``replay``), or its open episode is closed as truncated (``truncate``).
     action_mask: whether the observation ``action_mask`` says which actions may be taken, see `reverie.envs.masks`.
     tasks: ids of the environments that these streams are of, where they are of several, see `reverie.envs.tasks`.
+    widths: numbers that an action of each task has, where these differ: a Box of the most, of which each takes its own
+        first ones. Empty: all take whole actions.
     random_score, optimal_score: reference episode returns where they are known exactly.
     """
 
@@ -50,6 +52,7 @@ class EnvSpec:
     resume: Resume = "truncate"
     action_mask: bool = False
     tasks: tuple[str, ...] = ()
+    widths: tuple[int, ...] = ()
     random_score: float | None = None
     optimal_score: float | None = None
 

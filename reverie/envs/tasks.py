@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from reverie.data.rows import ACTION_MASK, OBS, TASK, Rows, row_spec
+from reverie.data.rows import ACTION_MASK, OBS, TASK, Rows, observations, row_spec
 from reverie.envs.adapter import Adapter, of_rows
 from reverie.envs.env import EnvSpec, ResumeError, Step, VectorEnv, close_all, shut
 from reverie.envs.faults import EnvFault
@@ -27,6 +27,8 @@ from reverie.envs.wrappers import Carried
 from reverie.errors import UserError
 
 APART = "several environments that one network plays"
+VECTOR = "vector"
+"""name of observations that were laid end to end"""
 
 
 def ids(id: str) -> tuple[str, ...]:
@@ -73,7 +75,7 @@ class Tasks(VectorEnv):
     Where one task's environment raises when others have stepped already, a state of before the step cannot be given:
     the state that is given then cannot be loaded (`ResumeError`), so that whoever resumes closes the open episodes.
 
-    Raises UserError for one that does not see, or do, what the others do.
+    Raises UserError for one that does not see, or do, what the others do, and cannot be padded to it.
     """
 
     def __init__(self, named: Sequence[str], num_envs: int, make: Callable[[str, int], VectorEnv]) -> None:
@@ -84,7 +86,8 @@ class Tasks(VectorEnv):
         try:
             for one, streams in zip(named, self.streams, strict=True):
                 self.envs.append(make(one, max(1, len(streams))))
-            self.spec = common(named, [env.spec for env in self.envs])
+            specs = [env.spec for env in self.envs]
+            self.spec, self._joins = common(named, specs), not _alike(specs)
         except BaseException:
             self.close()
             raise
@@ -111,9 +114,10 @@ class Tasks(VectorEnv):
     def step(self, action: np.ndarray) -> Step:
         """Rows after one step of every task; see `VectorEnv.step`."""
         steps: list[Step] = []
-        for env, streams in zip(self.envs, self._of_tasks(), strict=True):
+        for task, (env, streams) in enumerate(zip(self.envs, self._of_tasks(), strict=True)):
+            own = action[streams][:, : self.spec.widths[task]] if self.spec.widths else action[streams]
             try:
-                steps.append(env.step(action[streams]))
+                steps.append(env.step(own))
             except EnvFault:
                 self._torn = bool(steps)
                 raise
@@ -149,6 +153,8 @@ class Tasks(VectorEnv):
     def _told(self, rows: Rows, task: int) -> Rows:
         """Rows [M, ...] of a task as all tasks have them."""
         number = len(rows["reward"])
+        if self._joins:
+            rows = self._end_to_end(rows)
         if self.spec.action_mask:
             width = int(np.sum(getattr(self.spec.action, "nvec", getattr(self.spec.action, "n", 0))))
             mask = np.zeros((number, width), np.float32)
@@ -156,6 +162,14 @@ class Tasks(VectorEnv):
             mask[:, :own] = rows.get(OBS + ACTION_MASK, 1.0)
             rows = rows | {OBS + ACTION_MASK: mask}
         return rows | {OBS + TASK: np.full(number, task, np.int64)}
+
+    def _end_to_end(self, rows: Rows) -> Rows:
+        """Rows with all vectors as one, padded with zeros."""
+        seen = observations(rows)
+        vector = np.zeros((len(rows["reward"]), *(self.spec.observation[VECTOR].shape or ())), np.float32)
+        laid = np.concatenate([value.reshape(len(vector), -1) for value in seen.values()], 1)
+        vector[:, : laid.shape[1]] = laid
+        return {name: value for name, value in rows.items() if not name.startswith(OBS)} | {OBS + VECTOR: vector}
 
     def _joined(self, rows: Sequence[Rows]) -> Rows:
         """Rows [N, ...] of all streams, of those of each task."""
@@ -212,13 +226,23 @@ def common(named: Sequence[str], specs: Sequence[EnvSpec]) -> EnvSpec:
     Raises UserError, naming two that differ, if there is no such thing.
     """
     first, resumes = specs[0], [spec.resume for spec in specs]
+    pads = all(_pads(spec) for spec in specs)
     for spec in specs[1:]:
-        _check_same(first, spec)
+        _check_same(first, spec, pads)
     masked = any(spec.action_mask for spec in specs)
-    observation = {
-        key: _over([spec.observation[key] for spec in specs]) for key in first.observation if key != ACTION_MASK
-    }
+    observation: dict[str, spaces.Space]
+    if _alike(specs):
+        observation = {
+            key: _over([spec.observation[key] for spec in specs]) for key in first.observation if key != ACTION_MASK
+        }
+    else:
+        widest = max(sum(_width(space) for space in spec.observation.values()) for spec in specs)
+        observation = {VECTOR: spaces.Box(-np.inf, np.inf, (widest,), np.float32)}
     action = max((spec.action for spec in specs), key=lambda space: int(getattr(space, "n", 0)))
+    widths: tuple[int, ...] = ()
+    if pads and any(spec.action != first.action for spec in specs):
+        widths = tuple(_width(spec.action) for spec in specs)
+        action = spaces.Box(-1.0, 1.0, (max(widths),), np.float32)
     if isinstance(action, spaces.Discrete):
         masked = masked or any(spec.action != action for spec in specs)
     if masked:
@@ -234,23 +258,52 @@ def common(named: Sequence[str], specs: Sequence[EnvSpec]) -> EnvSpec:
         resume="truncate" if "truncate" in resumes else resumes[0],
         action_mask=masked,
         tasks=tuple(named),
+        widths=widths,
         random_score=None,
         optimal_score=None,
     )
 
 
-def _check_same(first: EnvSpec, other: EnvSpec) -> None:
-    """Raise UserError if two tasks cannot be one network's."""
+def _pads(spec: EnvSpec) -> bool:
+    """Whether a task sees vectors only, and acts in a vector: such tasks can be padded to the widest."""
+    seen = [isinstance(space, spaces.Box) and space.dtype != np.uint8 for space in spec.observation.values()]
+    return all(seen) and isinstance(spec.action, spaces.Box) and len(spec.action.shape) == 1
+
+
+def _width(space: spaces.Space) -> int:
+    return int(np.prod(space.shape or (), dtype=np.int64))
+
+
+def _seen(spec: EnvSpec) -> dict[str, spaces.Space]:
+    return {key: space for key, space in spec.observation.items() if key != ACTION_MASK}
+
+
+def _alike(specs: Sequence[EnvSpec]) -> bool:
+    """Whether all tasks see vectors, images and numbers of the same names, shapes and dtypes."""
+    first, *others = (row_spec(_seen(spec), spaces.Discrete(1)) for spec in specs)
+    return all(other == first for other in others)
+
+
+def _check_same(first: EnvSpec, other: EnvSpec, pads: bool) -> None:
+    """Raise UserError if two tasks cannot be one network's. pads: whether all can be padded."""
     for spec in (first, other):
         if TASK in spec.observation:
             raise UserError(f"{spec.id} has an observation {TASK!r}, which is a name of ours among {APART}; rename it")
-    seen = [{k: s for k, s in spec.observation.items() if k != ACTION_MASK} for spec in (first, other)]
+    if first.action_repeat != other.action_repeat:
+        raise UserError(
+            f"{APART} must count alike: an env_step is {first.action_repeat} frames of {first.id}, "
+            f"{other.action_repeat} of {other.id}"
+        )
+    if pads:
+        return
+    seen = [_seen(spec) for spec in (first, other)]
     ours, theirs = (row_spec(observation, spaces.Discrete(1)) for observation in seen)
     for name in ours | theirs:
         if ours.get(name) != theirs.get(name):
             had, has = (f"{f.dtype} {f.shape}" if f else "nothing" for f in (ours.get(name), theirs.get(name)))
             raise UserError(
-                f"{APART} must look alike: {name.removeprefix(OBS)} is {had} in {first.id}, {has} in {other.id}"
+                f"{APART} must look alike: {name.removeprefix(OBS)} is {had} in {first.id}, {has} in {other.id}; "
+                "only vectors beside continuous actions are padded"
             )
     for key, space in seen[0].items():
         if not isinstance(space, spaces.Box) and space != seen[1][key]:
@@ -259,12 +312,8 @@ def _check_same(first: EnvSpec, other: EnvSpec) -> None:
     discrete = all(isinstance(space, spaces.Discrete) for space in both)
     if not discrete and (type(both[0]) is not type(both[1]) or both[0] != both[1]):
         raise UserError(
-            f"{APART} must have the same actions, or discrete ones: {first.id} has {both[0]}, {other.id} {both[1]}"
-        )
-    if first.action_repeat != other.action_repeat:
-        raise UserError(
-            f"{APART} must count alike: an env_step is {first.action_repeat} frames of {first.id}, "
-            f"{other.action_repeat} of {other.id}"
+            f"{APART} must have the same actions, or discrete ones: {first.id} has {both[0]}, {other.id} {both[1]}; "
+            "only continuous ones beside vectors are padded"
         )
 
 

@@ -31,7 +31,7 @@ from reverie.envs.adapter import Adapter
 from reverie.envs.env import EnvSpec, shut
 from reverie.export.adapters import Observations, RowActions
 from reverie.export.port import DTYPES, Port
-from reverie.play.load import load_parts
+from reverie.play.load import adapter_of, load_parts
 from reverie.run.build import build_agent, build_env
 from reverie.run.saved_config import load_config
 
@@ -185,7 +185,7 @@ def fresh(config: Config) -> Parts:
     for part in (policy, model):
         if part is not None:
             part.eval().requires_grad_(False)
-    return Parts(config, env.spec, env.adapter, policy, model, 0)
+    return Parts(config, env.spec, adapter_of(env, policy), policy, model, 0)
 
 
 def load_for_export(run_dir: Path, checkpoint: str = "latest") -> Parts:

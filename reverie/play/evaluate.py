@@ -71,7 +71,7 @@ def evaluate(
     limit, streams = config.run.eval_limit, evaluation_streams(config, episodes, where.id)
     world = build_world(replace(config, env=where), run_dir, streams, checkpoint, drawn=video or window)
     try:
-        check_fits(loaded.spec, world.spec)
+        check_fits(loaded.spec, world.spec, loaded.policy.by_task)
         evaluator = Evaluator(world, loaded.policy, episodes, derive(seed, "evaluation"), limit, config.run.nonfinite)
         evaluator.seat = Seat.alone(streams, play, loaded.env_steps)
         name = _name(loaded.env_steps, checkpoint, where if where != config.env else None, play)
@@ -115,8 +115,16 @@ def evaluate(
     return result
 
 
-def check_fits(trained: EnvSpec, other: EnvSpec) -> None:
-    """Raise UserError, naming both, if observations or actions of another environment are not what was trained with."""
+def check_fits(trained: EnvSpec, other: EnvSpec, by_task: bool = False) -> None:
+    """Raise UserError, naming both, if observations or actions of another environment are not what was trained with.
+
+    by_task: whether the policy acts by the number of the task: then the tasks are the same, in the same order.
+    """
+    if by_task and trained.tasks != other.tasks:
+        raise UserError(
+            f"{other.id} does not fit a policy that acts by the number of its task: name {','.join(trained.tasks)}, "
+            "in that order"
+        )
     theirs, ours = (row_spec(spec.observation, spec.action) for spec in (other, trained))
     for name in ours | theirs:
         if ours.get(name) != theirs.get(name):

@@ -14,7 +14,7 @@ from reverie.agents.agent import Noise, Play, Policy, Seat, placed
 from reverie.agents.learner import load_tensors
 from reverie.data.rows import OBS, State, row_spec
 from reverie.envs.adapter import Adapter, of_rows
-from reverie.envs.env import EnvSpec, shut
+from reverie.envs.env import EnvSpec, VectorEnv, shut
 from reverie.errors import UserError
 from reverie.run.build import build_agent, build_env, pick_device
 from reverie.run.checkpoint import Checkpoints, load_tree, misfit
@@ -107,6 +107,12 @@ class LoadedPolicy:
         return seen
 
 
+def adapter_of(env: VectorEnv, policy: Policy) -> Adapter:
+    """The adapter of an environment's own steps; of several, for policies that act by the task, with its number."""
+    spec = env.spec
+    return of_rows(spec.observation, spec.action) if policy.by_task else env.adapter
+
+
 def load(run_dir: str | Path, device: str = "cpu", *, checkpoint: str = "latest") -> LoadedPolicy:
     """The policy of a run's checkpoint: ``latest``, ``best`` or env_steps. Raises UserError if there is none.
 
@@ -119,7 +125,8 @@ def load(run_dir: str | Path, device: str = "cpu", *, checkpoint: str = "latest"
     agent = build_agent(config, env.spec)
     policy = agent.policy()
     env_steps = load_parts(run_dir, checkpoint, policy=policy)
-    return LoadedPolicy(placed(policy, pick_device(device)).eval(), env.spec, env_steps, adapter=env.adapter)
+    adapter = adapter_of(env, policy)
+    return LoadedPolicy(placed(policy, pick_device(device)).eval(), env.spec, env_steps, adapter=adapter)
 
 
 def load_parts(run_dir: Path, checkpoint: str = "latest", /, **parts: nn.Module) -> int:

@@ -1,6 +1,11 @@
-"""TD-MPC2: a small size for two CPU cores, whose numbers are ours (docs/presets.md), and the published ones."""
+"""TD-MPC2: a small size for two CPU cores, whose numbers are ours (docs/presets.md), and the published ones.
+
+Of several environments (``--env A,B``) all presets but ``dmc-vision`` make one model, with a discount for each.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import gymnasium
 
@@ -9,6 +14,7 @@ from reverie.agents.tdmpc2 import TDMPC2Config
 from reverie.agents.tdmpc2_sizes import Tiny
 from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig, StoreConfig, WindowConfig
 from reverie.data.episode_ends import EpisodeEndsConfig
+from reverie.envs.tasks import ids, tasks_of
 from reverie.nets.optim import OptimConfig
 from reverie.presets.parts import short_run
 from reverie.presets.task import Preset, Task
@@ -35,22 +41,34 @@ def episode_length(id: str, action_repeat: int = 2) -> int:
     return limit or UNKNOWN
 
 
+def lengths(id: str) -> dict[str, Any]:
+    """Settings of an agent for the lengths of episodes: of one environment, or of each of several."""
+    each = tuple(episode_length(one) for one in ids(id))
+    return {"episode_length": max(each), "episode_lengths": each if tasks_of(id) else ()}
+
+
+def random_steps(id: str) -> int:
+    """Env_steps at random: five episodes, and at least 1000, of each environment."""
+    return sum(max(1000, 5 * episode_length(one)) for one in ids(id))
+
+
 def cpu(task: Task) -> Config:
     """TD-MPC2 with small networks and a short search for two CPU cores, four streams planned at once.
 
     Open episodes are drawn from too: of four streams a run has few, and late.
     """
     task = task.default("Pendulum-v1")
-    batch, length = 64, episode_length(task.id)
+    batch = 64
     lr = 1e-3
     agent = TDMPC2Config(
         size=Tiny(),
         plan=PlanConfig(horizon=HORIZON, iterations=2, candidates=64, elites=12, policy_candidates=8),
-        episode_length=length,
+        **lengths(task.id),
         opt=OptimConfig(lr=lr, eps=1e-8, clip=20.0, shrink=0.0),
         actor_opt=OptimConfig(lr=lr, eps=1e-5, clip=20.0, shrink=0.0),
     )
-    run = short_run(env_steps=8000, prefill=max(1000, 5 * length), train_ratio=batch * HORIZON)
+    tasks = len(ids(task.id))
+    run = short_run(env_steps=8000 * tasks, prefill=random_steps(task.id), train_ratio=batch * HORIZON)
     return Config(
         name="tdmpc2",
         preset="cpu",
@@ -63,13 +81,14 @@ def cpu(task: Task) -> Config:
     )
 
 
-def _published(name: str, env: EnvConfig, agent: TDMPC2Config, frames: int, budget: int) -> Config:
+def _published(
+    name: str, env: EnvConfig, agent: TDMPC2Config, frames: int, budget: int, batch: int = 256, seed_steps: int = 2500
+) -> Config:
     """Configuration that the official ones have in common, for episodes of 500 decisions.
 
     One stream, batches of 256 windows of 3 decisions, a replay of a million env_steps, 5 episodes at random and as many
     updates as these have decisions, then one update per decision; ten episodes of evaluation per 20 000 decisions.
     """
-    seed_steps, batch = max(1000, 5 * agent.episode_length), 256
     return Config(
         name="tdmpc2",
         preset=name,
@@ -108,4 +127,17 @@ def dmc_vision(task: Task) -> Config:
     return _published("dmc-vision", env, TDMPC2Config(), 1_000_000, 13_000_000_000)
 
 
-PRESETS: dict[str, Preset] = {"cpu": cpu, "dmc-proprio": dmc_proprio, "dmc-vision": dmc_vision}
+def mt(task: Task) -> Config:
+    """TD-MPC2 on several tasks from state, one model with an embedding of each; batches of 1024 windows, as released.
+
+    The official code learns several tasks from a data set only (``--dataset``), 10M updates for its 30 and 80 tasks.
+    Acting is ours: one stream per task, 5 random episodes of each and as many updates as these have decisions, then one
+    update per decision; 4M frames, and a replay of a million decisions, for each task.
+    """
+    task = task.default("dmc/walker-walk,dmc/cheetah-run,dmc/cartpole-swingup")
+    env = task.env(1, "dmc-proprio")
+    agent, tasks = TDMPC2Config(**lengths(task.id)), len(ids(task.id))
+    return _published("mt", env, agent, tasks * 4_000_000, tasks * 600_000_000, 1024, random_steps(task.id))
+
+
+PRESETS: dict[str, Preset] = {"cpu": cpu, "dmc-proprio": dmc_proprio, "dmc-vision": dmc_vision, "mt": mt}

@@ -85,7 +85,13 @@ def build_agent(config: Config, env: EnvSpec, since: Length | None = None) -> Ag
         )
     if env.tasks and not find(config.name).load().tasks:
         raise UserError(
-            f"{config.name} learns one environment at a time, not {env.id}: take impala or a2c, or name one of them"
+            f"{config.name} learns one environment at a time, not {env.id}: take impala, a2c or tdmpc2, or name one of "
+            "them"
+        )
+    if env.widths and not find(config.name).load().padded:
+        raise UserError(
+            f"{config.name} cannot play {env.id}, whose actions differ in width ({', '.join(map(str, env.widths))}): "
+            "take tdmpc2, or environments whose actions are alike"
         )
     try:
         return find(config.name).load()(resolve(config.agent, run_length(config, env.action_repeat, since)), env)

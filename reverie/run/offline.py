@@ -23,10 +23,11 @@ from reverie.agents.learner import Learner
 from reverie.config import Config
 from reverie.data.dataset import Dataset, open_dataset
 from reverie.data.limiter import Limiter
-from reverie.data.rows import Rows
+from reverie.data.rows import OBS, TASK, Rows
 from reverie.data.sequences import Chunk
 from reverie.data.store import Store
 from reverie.envs.env import shut
+from reverie.envs.tasks import tasks_of
 from reverie.errors import UserError, notice
 from reverie.report.writer import Writer
 from reverie.run.build import build_env
@@ -35,6 +36,7 @@ from reverie.run.chain import Chain
 from reverie.run.relabel import played_rewards
 from reverie.run.run import Clock, Counted
 from reverie.run.runner import Runner
+from reverie.run.saved_config import load_config
 
 
 def for_dataset(config: Config) -> Config:
@@ -51,6 +53,19 @@ def for_dataset(config: Config) -> Config:
     streams = len(open_dataset(config.dataset.path).streams)
     run = replace(config.run, publish_every=0)
     return replace(config, env=replace(config.env, num_envs=streams), run=run)
+
+
+def check_tasks(dataset: Dataset, id: str) -> None:
+    """Raise UserError where rows are not of the environments that `id` names in their order, by the run beside them.
+
+    Rows of several environments have their numbers, no names.
+    """
+    ours, run_dir = tasks_of(id), dataset.folder.parent
+    if not ours or not (run_dir / "config.json").is_file():
+        return
+    theirs = load_config(run_dir).env.id
+    if tasks_of(theirs) != ours:
+        raise UserError(f"{dataset.folder} has rows of {theirs}, not of {id}: name its environments, in their order")
 
 
 class OfflineClock(Clock):
@@ -103,6 +118,7 @@ class Offline(Runner):
         if self.run.resumed is not None:
             return
         dataset = open_dataset(self.config.dataset.path)
+        check_tasks(dataset, self.config.env.id)
         self.fill(dataset)
         held, rows = len(self.store.replay), len(dataset)
         if held < rows:
@@ -155,14 +171,19 @@ class Offline(Runner):
 
     def _fields(self, rows: Rows) -> Rows:
         """The fields of the spec. Raises UserError where they are not there, or are something else."""
-        spec, where = self.store.replay.spec, self.config.dataset.path
+        spec, where, id = self.store.replay.spec, self.config.dataset.path, self.config.env.id
+        task = rows.get(OBS + TASK)
+        if task is not None and OBS + TASK not in spec:
+            raise UserError(f"{where} has rows of several environments, {id} is one: name all of them, in their order")
+        if task is not None and (tasks := tasks_of(id)) and int(task.max()) >= len(tasks):
+            raise UserError(f"{where} has rows of {int(task.max()) + 1} environments or more, {id} names {len(tasks)}")
         for name, field in spec.items():
             value = rows.get(name)
             if value is None:
                 raise UserError(f"{where} has no {name}, which {self.config.name} reads; it has {', '.join(rows)}")
             if (value.shape[1:], value.dtype) != (field.shape, field.dtype):
                 raise UserError(
-                    f"{where} has {name} as {value.dtype} {value.shape[1:]}, {self.config.env.id} gives "
+                    f"{where} has {name} as {value.dtype} {value.shape[1:]}, {id} gives "
                     f"{field.dtype} {field.shape}: name the environment, protocol and options that it is of"
                 )
         return {name: np.ascontiguousarray(rows[name]) for name in spec}

@@ -81,9 +81,9 @@ def by_hand(**changes: Any) -> tuple[TDMPCLearner, Batch]:
     model = learner.model
     learner.policy.encoder.forward = lambda obs, u: obs["vector"]  # type: ignore[method-assign]
     learner.slow_encoder.forward = lambda obs, u: 2 * obs["vector"]  # type: ignore[method-assign]
-    model.next = lambda z, a: z + a  # type: ignore[method-assign]
-    model.pays = lambda z, a: (0.5 * z + a).squeeze(-1)  # type: ignore[method-assign]
-    model.propose = lambda z, u: torch.full_like(z, 0.5)  # type: ignore[method-assign]
+    model.next = lambda z, a, task=None: z + a  # type: ignore[method-assign]
+    model.pays = lambda z, a, task=None: (0.5 * z + a).squeeze(-1)  # type: ignore[method-assign]
+    model.propose = lambda z, u, task=None: torch.full_like(z, 0.5)  # type: ignore[method-assign]
     model.critics = Values((1.0, 1.0), (2.0, 0.0))  # type: ignore[assignment]
     learner.slow_critics = Values((3.0, 0.0), (4.0, -1.0))  # type: ignore[assignment]
     learner.pairs = []

@@ -98,10 +98,10 @@ def test_losses_by_hand() -> None:
     learner = make(replace(CONFIG, bins=3, limit=1.0, dropout=0.0, entropy=0.0), one, learn=2)
     model, policy = learner.policy.model, learner.policy
     policy.encoder.forward = lambda obs, u: obs["vector"]  # type: ignore[method-assign]
-    model.next = lambda z, a: z + a  # type: ignore[method-assign]
+    model.next = lambda z, a, task: z + a  # type: ignore[method-assign]
     model.reward = Fixed([[0.0, 0.0, 0.0]])  # type: ignore[assignment]
     model.reward.forward = lambda x: torch.zeros(*x.shape[:-1], 3)
-    model.act = lambda z, u: (0.0 * z, 0.0 * z[..., 0])  # type: ignore[method-assign]
+    model.act = lambda z, u, task: (0.0 * z, 0.0 * z[..., 0])  # type: ignore[method-assign]
     model.critics = Fixed([[0.0, 0.0, math.log(2.0)]] * 2)  # type: ignore[assignment]
     learner.slow_critics = Fixed([[-99.0, -99.0, 99.0], [-99.0, 99.0, 99.0]])  # type: ignore[assignment]
     column = {

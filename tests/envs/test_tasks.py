@@ -137,7 +137,9 @@ class Named(Small):
         ("toy/catch,CartPole-v1", "image is uint8 .* nothing in CartPole-v1"),
         ("CartPole-v1,CartPole-v1", "must name different environments"),
         ("CartPole-v1,", "must name different environments"),
-        ("Pendulum-v1,odd_tasks:Turns", "must have the same actions, or discrete ones"),
+        ("Pendulum-v1,CartPole-v1", "vector is float32 .3,. in Pendulum-v1, float32 .4,. in CartPole-v1; only vectors"),
+        ("CartPole-v1,odd_tasks:Far", "must have the same actions, or discrete ones: .* only continuous ones"),
+        ("odd_tasks:Far,odd_tasks:Sees", r"vector is float32 \(4,\) in odd_tasks:Far, nothing in odd_tasks:Sees"),
         ("odd_tasks:Small,test_tasks:Named", "has an observation 'task'"),
         ("toy/catch,nowhere/catch", "nowhere/catch"),
     ],
@@ -175,6 +177,69 @@ def test_it_keeps_the_contract() -> None:
     from reverie.envs.check import check_env
 
     report = check_env(TWO, env_steps=60)
+    assert not report.problems, report.problems
+
+
+PADDED = "Pendulum-v1,odd_tasks:Turns,odd_tasks:Named"
+
+
+def test_vectors_and_continuous_actions_are_padded_to_the_widest() -> None:
+    """Pendulum: vector [3], action [1]. Turns: the same vector, action [2]. Named: vectors of 1 and 4, action [1]."""
+    env = make_env(PADDED, num_envs=6)
+    assert env.spec.widths == (1, 2, 1)
+    assert env.spec.action == spaces.Box(-1, 1, (2,), np.float32)
+    assert {key: space.shape for key, space in env.spec.observation.items()} == {"vector": (5,), "task": ()}
+    assert not env.spec.action_mask
+    rows = env.reset(3)
+    assert rows["obs.vector"].dtype == np.float32
+    assert (rows["obs.vector"][[0, 1, 3, 4], 3:] == 0).all()
+    assert rows["obs.vector"][2].tolist() == [0.0, 10.0, 11.0, 12.0, 13.0]
+    alone = make_env("Pendulum-v1", num_envs=2)
+    own = alone.reset(int(np.random.SeedSequence([3, 0]).generate_state(1)[0]))
+    assert np.array_equal(rows["obs.vector"][[0, 3], :3], own["obs.vector"])
+    action = np.array([[0.5, 9.0], [0.25, -0.75], [1.0, 9.0], [-0.5, 9.0], [0.125, 0.5], [-1.0, 9.0]], np.float32)
+    step, its = env.step(action), alone.step(action[[0, 3], :1])
+    assert np.array_equal(step.rows["obs.vector"][[0, 3], :3], its.rows["obs.vector"])
+    assert step.rows["reward"][[1, 4]].tolist() == [-0.5, 0.625]  # the sum of both
+    assert step.rows["reward"][[2, 5]].tolist() == [1.0, -1.0]
+    for _ in range(4):
+        step = env.step(action)
+    assert step.ends is not None  # Turns and Named end after 5
+    assert step.streams.tolist() == [1, 4, 2, 5]
+    assert step.ends["obs.vector"].shape == (4, 5)
+    assert step.ends["obs.task"].tolist() == [1, 1, 2, 2]
+
+
+def test_alike_vectors_keep_their_names_where_only_actions_differ() -> None:
+    env = make_env("Pendulum-v1,odd_tasks:Turns", num_envs=2)
+    assert env.spec.widths == (1, 2)
+    assert env.spec.observation["vector"].shape == (3,)
+    same = make_env("odd_tasks:Turns,odd_tasks:Far", num_envs=2)  # two actions each
+    assert same.spec.widths == ()
+    assert same.spec.observation["vector"].shape == (4,)
+
+
+def test_one_stream_of_padded_ones_is_padded_too() -> None:
+    rows = make_env(PADDED).reset(0)
+    assert rows["obs.vector"].shape == (1, 5)
+    assert rows["obs.task"].tolist() == [0]
+
+
+def test_padded_ones_come_back_and_keep_the_contract() -> None:
+    from reverie.envs.check import check_env
+
+    env, other = make_env(PADDED, num_envs=3), make_env(PADDED, num_envs=3)
+    env.reset(5)
+    actions = np.random.default_rng(0).uniform(-1, 1, (16, 3, 2)).astype(np.float32)
+    for k in range(7):
+        env.step(actions[k])
+    state = env.state_dict()
+    following = [env.step(actions[7 + k]).rows for k in range(9)]
+    other.load_state_dict(state)
+    for k, rows in enumerate(following):
+        back = other.step(actions[7 + k]).rows
+        assert all(np.array_equal(back[name], value) for name, value in rows.items())
+    report = check_env("odd_tasks:Turns,odd_tasks:Named", env_steps=30)
     assert not report.problems, report.problems
 
 

@@ -51,11 +51,74 @@ class Breaks(Small):
         return super().step(action)
 
 
-class Turns(gymnasium.Env[np.ndarray, np.ndarray]):
-    """Looks like Pendulum, and has two continuous actions."""
+class Turns(gymnasium.Env[Any, np.ndarray]):
+    """Looks like Pendulum, and has two continuous actions; pays their sum, ends after 5 env_steps."""
 
-    observation_space = spaces.Box(-8, 8, (3,), np.float32)
+    observation_space: spaces.Space[Any] = spaces.Box(-8, 8, (3,), np.float32)
     action_space = spaces.Box(-1, 1, (2,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.count = 0
+        return self.see(), {}
+
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert action.shape == self.action_space.shape
+        self.count += 1
+        return self.see(), float(action.sum()), False, self.count == 5, {}
+
+    def see(self) -> Any:
+        return np.full(3, self.count, np.float32)
+
+
+class Far(Turns):
+    """The same, which sees four numbers."""
+
+    observation_space = spaces.Box(-8, 8, (4,), np.float32)
+
+    def see(self) -> Any:
+        return np.full(4, self.count, np.float32)
+
+
+class Named(Turns):
+    """One action, and two vectors by name."""
+
+    observation_space = spaces.Dict(
+        {"count": spaces.Box(0, 9, (1,), np.float32), "pose": spaces.Box(0, 20, (2, 2), np.float32)}
+    )
+    action_space = spaces.Box(-1, 1, (1,), np.float32)
+
+    def see(self) -> Any:
+        return {"count": np.array([self.count], np.float32), "pose": np.array([[10, 11], [12, 13]], np.float32)}
+
+
+class Up(Named):
+    """Always shows the same, and pays for pushing up; wants one number."""
+
+    observation_space = spaces.Box(-1, 1, (1,), np.float32)
+    sign = 1.0
+
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        seen, paid, *rest = super().step(action)
+        return seen, self.sign * paid, *rest  # type: ignore[return-value]
+
+    def see(self) -> Any:
+        return np.ones(1, np.float32)
+
+
+class Down(Up):
+    """The same, but pays for pushing down."""
+
+    sign = -1.0
+
+
+class Sees(Turns):
+    """The same task in pixels."""
+
+    observation_space = spaces.Box(0, 255, (16, 16, 1), np.uint8)
+
+    def see(self) -> Any:
+        return np.full((16, 16, 1), self.count, np.uint8)
 
 
 def doubled() -> gymnasium.Env:
