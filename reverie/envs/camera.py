@@ -8,6 +8,8 @@ threads, and would draw in ours.
 from __future__ import annotations
 
 import atexit
+import importlib
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import cache
@@ -48,7 +50,7 @@ class Camera:
 
     def __del__(self) -> None:
         # MuJoCo would free it in this thread, and leave this thread without the context that it had.
-        if getattr(self, "_gl", None) is not None:
+        if getattr(self, "_gl", None) is not None and not sys.is_finalizing():
             self.close()
 
     def _open(self) -> None:
@@ -59,8 +61,11 @@ class Camera:
             # Read when the context is made; later they change nothing.
             visual.quality.shadowsize = visual.quality.offsamples = 0
         visual.global_.offwidth, visual.global_.offheight = width, height
-        self._gl = mujoco.GLContext(width, height)
-        self._gl.make_current()
+        backend = (choose_gl() or "").lower()
+        # MuJoCo chooses when it is imported, which may have been before anybody asked what works here.
+        own = importlib.import_module(f"mujoco.{backend}") if backend in ("egl", "osmesa") else mujoco
+        gl = own.GLContext(width, height)
+        gl.make_current()
         self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._scene, self._option = mujoco.MjvScene(self._model, maxgeom=10_000), mujoco.MjvOption()
@@ -71,6 +76,7 @@ class Camera:
         if self._render == "cheap":
             for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
                 self._scene.flags[flag] = False
+        self._gl = gl
         _OPEN.add(self)
         _free_at_exit()
 
@@ -89,11 +95,11 @@ class Camera:
         return rows[::-1].copy()  # OpenGL's first row is the lowest
 
     def _free(self) -> None:
-        self._gl.make_current()
-        self._context.free()  # first, or what is in it would be freed in another one
-        self._gl.free()
-        self._gl = None
+        gl, self._gl = self._gl, None
         _OPEN.discard(self)
+        gl.make_current()
+        self._context.free()  # first, or what is in it would be freed in another one
+        gl.free()
 
 
 _OPEN: WeakSet[Camera] = WeakSet()

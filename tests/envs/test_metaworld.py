@@ -127,6 +127,10 @@ def test_listing_and_presets() -> None:
     assert (agent.rssm.deter, agent.rssm.hidden, agent.kl_free, agent.kl_scale) == (1024, 1024, 0.0, 1.0)
     assert (agent.gamma, agent.entropy, agent.predict_discount) == (0.99, 1e-4, False)
     assert (agent.model_opt.lr, agent.actor_opt.lr, agent.critic_opt.lr) == (3e-4, 8e-5, 8e-5)
+    planner = make_config("tdmpc2", "metaworld")
+    # (100 / 5 - 1) / (100 / 5); five episodes at random are fewer than a thousand env_steps
+    assert (planner.agent.gamma, planner.run.prefill, planner.run.frames) == (0.95, 1000, 2_000_000)
+    assert planner.env.protocol == "metaworld-tdmpc2"
     size = make_config("dreamerv3-2023", "metaworld").agent.size
     assert (size.deter, size.units, size.depth, size.layers) == (1024, 640, 48, 3)
     assert (VISION.camera, VISION.length, VISION.action_repeat, VISION.goals) == ("corner", 500, 1, "random")
