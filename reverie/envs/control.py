@@ -11,13 +11,13 @@ from __future__ import annotations
 import ctypes.util
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import gymnasium
 import numpy as np
@@ -182,9 +182,9 @@ def choose_gl() -> str | None:
 
 
 @cache
-def _tasks() -> dict[str, tuple[str, str]]:
-    """Domain and task by id, for every task of the installed suite."""
-    return {f"dmc/{domain}-{task}": (domain, task) for domain, task in _suite().ALL_TASKS}
+def tasks() -> dict[str, tuple[str, str]]:
+    """Domain and task by ``<domain>-<task>``, for every task of the installed suite."""
+    return {f"{domain}-{task}": (domain, task) for domain, task in _suite().ALL_TASKS}
 
 
 @cache
@@ -199,9 +199,9 @@ def _suite() -> ModuleType:
     return suite
 
 
-def names() -> list[str]:
-    """Ids of all tasks, or none where dm-control is not installed."""
-    return sorted(_tasks()) if importlib.util.find_spec("dm_control") else []
+def names(family: str = "dmc") -> list[str]:
+    """Ids of all tasks in a family, or none where dm-control is not installed."""
+    return sorted(f"{family}/{name}" for name in tasks()) if importlib.util.find_spec("dm_control") else []
 
 
 def protocols(id: str) -> tuple[str, ...]:
@@ -214,32 +214,42 @@ def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> V
 
     Raises UserError on an unknown task or option, where dm-control is missing, or where nothing can render pixels.
     """
+    flags, one = settled(id, PROTOCOLS[protocol], options, but=("pixels",))
+    spec: dict[str, Any] = {"protocol": protocol, "flags": asdict(flags), "action_repeat": flags.action_repeat}
+    return SyncVector(id, [one() for _ in range(num_envs)], PICTURE if flags.pixels else None, make=one, **spec)
+
+
+P = TypeVar("P", bound=ControlProtocol)
+
+
+def settled(
+    id: str, protocol: P, options: Mapping[str, Any], but: Sequence[str]
+) -> tuple[P, Callable[[], gymnasium.Env]]:
+    """A protocol of a family whose ids end in ``/<domain>-<task>``, with options, and a maker of its environments.
+
+    but: fields that are no options. Raises UserError as `make` does.
+    """
     if importlib.util.find_spec("dm_control") is None:
         raise UserError(f"{id} needs dm-control and mujoco; install them with: pip install 'reverie-rl[dmc]'")
     gl = choose_gl()
-    if id not in _tasks():
-        raise UserError(f"unknown environment {id!r}{suggest(id, _tasks())}")
-    check_options(id, options, {k: v for k, v in annotated(ControlProtocol).items() if k != "pixels"})
-    flags = _varied(id, replace(PROTOCOLS[protocol], **options))
+    family, _, name = id.partition("/")
+    if name not in tasks():
+        raise UserError(f"unknown environment {id!r}{suggest(id, names(family))}")
+    check_options(id, options, {k: v for k, v in annotated(type(protocol)).items() if k not in but})
+    flags = _varied(id, replace(protocol, **options))
     if flags.action_repeat < 1 or flags.size < 8:
         raise UserError(
             f"{id}: action_repeat {flags.action_repeat} must be at least 1 and size {flags.size} at least 8"
         )
     if flags.pixels and gl is None:
         raise UserError(
-            f"{id} cannot render here; install libosmesa6 (CPU) or libegl1 (GPU), or use protocol dmc-proprio"
+            f"{id} cannot render here; install libosmesa6 (CPU) or libegl1 (GPU), or use dmc/{name} with protocol "
+            "dmc-proprio"
         )
-    domain, task = _tasks()[id]
-
-    def one() -> gymnasium.Env:
-        return Control(domain, task, flags)
-
-    reading = PICTURE if flags.pixels else None
-    spec: dict[str, Any] = {"protocol": protocol, "flags": asdict(flags), "action_repeat": flags.action_repeat}
-    return SyncVector(id, [one() for _ in range(num_envs)], reading, make=one, **spec)
+    return flags, lambda: Control(*tasks()[name], flags)
 
 
-def _varied(id: str, protocol: ControlProtocol) -> ControlProtocol:
+def _varied(id: str, protocol: P) -> P:
     """`protocol` with the factors that vary in their own order, whatever list names them; checked."""
     check_names(id, "factor", protocol.vary, FACTORS)
     if protocol.vary and not protocol.pixels:

@@ -33,6 +33,9 @@ FAMILIES = {
     "toy/": "reverie.envs.toys",
     "ALE/": "reverie.envs.atari",
     "dmc/": "reverie.envs.control",
+    "dmc-background/": "reverie.envs.filmed",
+    "metaworld/": "reverie.envs.metaworld",
+    "fetch/": "reverie.envs.fetch",
     "crafter/": "reverie.envs.crafter",
 }
 """Prefix of an id -> the module of its family. Every other id belongs to `GYM`."""

@@ -56,9 +56,19 @@ def dmc_vision_x(task: Task) -> Config:
     return replace(config, preset="dmc-vision-x", agent=replace(config.agent, rssm=rssm, y=ChainConfig(0, 0)))
 
 
+def dmc_background(task: Task) -> Config:
+    """Denoised MDP on 1M frames of the control suite before moving films (config.py: video_background).
+
+    As `dmc_vision`, with other pictures. The films there are Kinetics videos of cars, here they are drawn.
+    """
+    config = dmc_vision(task.default("dmc-background/walker-walk"))
+    return replace(config, preset="dmc-background", env=replace(config.env, protocol="dmc-background"))
+
+
 PRESETS: dict[str, Preset] = {
     **built_on(SMALL, "denoised", "Denoised MDP", settings),
     "dmc-vision": dmc_vision,
     "dmc-vision-xyz": dmc_vision_xyz,
     "dmc-vision-x": dmc_vision_x,
+    "dmc-background": dmc_background,
 }

@@ -191,6 +191,16 @@ def dmc_vision(task: Task) -> Config:
     )
 
 
+def dmc_background(task: Task) -> Config:
+    """Dreamer V1 on 1M frames of the control suite before moving films, beside RePo and Denoised MDP.
+
+    As `dmc_vision`, with other pictures.
+    """
+    config = dmc_vision(task.default("dmc-background/walker-walk"))
+    env, run = replace(config.env, protocol="dmc-background"), replace(config.run, frames=1_000_000)
+    return replace(config, preset="dmc-background", env=env, run=run)
+
+
 def atari(task: Task) -> Config:
     """Dreamer V1 on Atari by the flags that its users ran (github.com/danijar/dreamer, issues 33 and 48).
 
@@ -215,5 +225,6 @@ PRESETS: dict[str, Preset] = {
     "cpu-continuous": continuous,
     "cpu-control": control,
     "dmc-vision": dmc_vision,
+    "dmc-background": dmc_background,
     "atari": atari,
 }

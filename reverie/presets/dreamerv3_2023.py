@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reverie.agents.dreamer_sizes import XL, S, Tiny2023
+from reverie.agents.dreamer_sizes import XL, M, S, Size2023, Tiny2023
 from reverie.agents.dreamerv3_2023 import DreamerV3Of2023Config
 from reverie.config import Config, ReplayConfig, RunConfig, StoreConfig, WindowConfig
 from reverie.nets.optim import OptimConfig
@@ -36,7 +36,9 @@ def cpu(task: Task) -> Config:
     return Config(NAME, "cpu", agent, task.default("toy/catch").env(4), replay, short_run(12_000, 1000, 64.0))
 
 
-def _published(task: Task, preset: str, size: S | XL, ratio: float, envs: int, env_steps: int, protocol: str) -> Config:
+def _published(
+    task: Task, preset: str, size: Size2023, ratio: float, envs: int, env_steps: int, protocol: str
+) -> Config:
     """What all published presets have in common."""
     return Config(
         name=NAME,
@@ -109,6 +111,16 @@ def dmc_remastered(task: Task) -> Config:
     return _published(task.default("dmc/walker-walk"), "dmc-remastered", S(), 512.0, 4, 500_000, "dmc-remastered")
 
 
+def metaworld(task: Task) -> Config:
+    """DreamerV3 of 2023 on Meta-world from pixels, as HarmonyDream runs it (dreamerv3-jax, configs.yaml: metaworld): M.
+
+    Batches of 50 x 50, train ratio 500, 255k env_steps of 5 environments; 10 episodes every 10k.
+    """
+    config = _published(task.default("metaworld/lever-pull"), "metaworld", M(), 500.0, 5, 255_000, "metaworld")
+    replay = replace(config.replay, batch=50, window=WindowConfig(learn=50))
+    return replace(config, replay=replay, run=replace(config.run, eval_every=10_000))
+
+
 PRESETS: dict[str, Preset] = {
     "cpu": cpu,
     "atari": atari,
@@ -118,4 +130,5 @@ PRESETS: dict[str, Preset] = {
     "dmc-vision": dmc_vision,
     "dmc-proprio": dmc_proprio,
     "dmc-remastered": dmc_remastered,
+    "metaworld": metaworld,
 }

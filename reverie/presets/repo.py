@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from reverie.agents.repo import RePoConfig, adam
 from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig, StoreConfig, WindowConfig
@@ -50,4 +51,17 @@ def dmc_vision(task: Task) -> Config:
     )
 
 
-PRESETS: dict[str, Preset] = {**built_on(SMALL, "repo", "RePo", settings), "dmc-vision": dmc_vision}
+def dmc_background(task: Task) -> Config:
+    """RePo on 1M frames of the control suite before moving films (experiments/train_repo.py: dmc_distracted).
+
+    As `dmc_vision`, with other pictures. The films there are Kinetics videos of cars, here they are drawn.
+    """
+    config = dmc_vision(task.default("dmc-background/walker-walk"))
+    return replace(config, preset="dmc-background", env=replace(config.env, protocol="dmc-background"))
+
+
+PRESETS: dict[str, Preset] = {
+    **built_on(SMALL, "repo", "RePo", settings),
+    "dmc-vision": dmc_vision,
+    "dmc-background": dmc_background,
+}

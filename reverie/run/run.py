@@ -319,7 +319,8 @@ class Run:
             self.summary["eval_cut"] = cut
             notice(cut_line(cut, len(scores), options.eval_limit))
         self.record(
-            {
+            {f"eval/{name}": value for name, value in results["info"].items()}
+            | {
                 "eval/score": float(np.mean(scores)),
                 "eval/score_median": float(np.median(scores)),
                 "eval/score_min": float(np.min(scores)),
