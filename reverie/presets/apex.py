@@ -22,8 +22,12 @@ def cpu(task: Task) -> Config:
 
 
 def vectors(task: Task) -> Config:
-    """Ape-X on vectors, for two CPU cores: Rainbow's network and pace, eight streams on the ladder."""
-    return _apex(dqn.fewer_updates(task, batch=64))
+    """Ape-X on vectors, for two CPU cores: Rainbow's network and pace for 45 000 env_steps, eight streams on the ladder.
+
+    With actors of their own, a policy is some updates old; 30 000 env_steps are then too few.
+    """
+    config = _apex(dqn.fewer_updates(task, batch=64))
+    return replace(config, run=replace(config.run, env_steps=45_000))
 
 
 def toy(task: Task) -> Config:
