@@ -22,9 +22,9 @@ def cpu(task: Task) -> Config:
 
 
 def vectors(task: Task) -> Config:
-    """Ape-X on vectors, for two CPU cores: Rainbow's network and pace for 45 000 env_steps, eight streams on the ladder.
+    """Ape-X on vectors, for two CPU cores: Rainbow's network and pace, eight streams on the ladder, 45 000 env_steps.
 
-    With actors of their own, a policy is some updates old; 30 000 env_steps are then too few.
+    With actors of their own, parameters are some updates old; 30 000 env_steps are then too few.
     """
     config = _apex(dqn.fewer_updates(task, batch=64))
     return replace(config, run=replace(config.run, env_steps=45_000))

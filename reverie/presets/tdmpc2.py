@@ -50,9 +50,9 @@ def lengths(id: str) -> dict[str, Any]:
     return {"episode_length": max(each), "episode_lengths": each if tasks_of(id) else ()}
 
 
-def random_steps(id: str) -> int:
+def random_steps(agent: TDMPC2Config) -> int:
     """Env_steps at random: five episodes, and at least 1000, of each environment."""
-    return sum(max(1000, 5 * episode_length(one)) for one in ids(id))
+    return sum(max(1000, 5 * length) for length in agent.episode_lengths or (agent.episode_length,))
 
 
 def cpu(task: Task) -> Config:
@@ -71,7 +71,7 @@ def cpu(task: Task) -> Config:
         actor_opt=OptimConfig(lr=lr, eps=1e-5, clip=20.0, shrink=0.0),
     )
     tasks = len(ids(task.id))
-    run = short_run(env_steps=8000 * tasks, prefill=random_steps(task.id), train_ratio=batch * HORIZON)
+    run = short_run(env_steps=8000 * tasks, prefill=random_steps(agent), train_ratio=batch * HORIZON)
     return Config(
         name="tdmpc2",
         preset="cpu",
@@ -84,14 +84,13 @@ def cpu(task: Task) -> Config:
     )
 
 
-def _published(
-    name: str, env: EnvConfig, agent: TDMPC2Config, frames: int, budget: int, batch: int = 256, seed_steps: int = 2500
-) -> Config:
+def _published(name: str, env: EnvConfig, agent: TDMPC2Config, frames: int, budget: int, batch: int = 256) -> Config:
     """Configuration that the official ones have in common, for episodes of 500 decisions.
 
     One stream, batches of 256 windows of 3 decisions, a replay of a million env_steps, 5 episodes at random and as many
     updates as these have decisions, then one update per decision; ten episodes of evaluation per 20 000 decisions.
     """
+    seed_steps = random_steps(agent)
     return Config(
         name="tdmpc2",
         preset=name,
@@ -140,7 +139,7 @@ def mt(task: Task) -> Config:
     task = task.default("dmc/walker-walk,dmc/cheetah-run,dmc/cartpole-swingup")
     env = task.env(1, "dmc-proprio")
     agent, tasks = TDMPC2Config(**lengths(task.id)), len(ids(task.id))
-    return _published("mt", env, agent, tasks * 4_000_000, tasks * 600_000_000, 1024, random_steps(task.id))
+    return _published("mt", env, agent, tasks * 4_000_000, tasks * 600_000_000, 1024)
 
 
 def metaworld(task: Task) -> Config:
