@@ -224,7 +224,6 @@ def main() -> None:
             print(number, kind, results[kind][-1], flush=True)
     medians = {kind: median(each) for kind, each in results.items()}
     local, two = medians["local"], medians["two actors"]
-    per_row = {kind: sum(medians[kind]["processor_seconds_per_row"].values()) for kind in list(KINDS)[1:]}
     bytes_of = sizes()
     document = {
         "command": f"python -m benchmarks.actors --rounds {options.rounds} --seconds {options.seconds}",
@@ -233,12 +232,19 @@ def main() -> None:
         "medians": medians,
         "all": results,
         "two_actors_over_local": two["env_steps_per_s"] / local["env_steps_per_s"],
-        "overhead_per_row": {kind: per_row[kind] / per_row["local"] - 1.0 for kind in ("one actor", "two actors")},
+        "overhead_per_row": {kind: overhead(results[kind], results["local"]) for kind in ("one actor", "two actors")},
         "bytes": bytes_of,
         "model": [modelled(medians, bytes_of, 256, 8, streams) for streams in (1, STREAMS)],
         "published_frames_per_s": PUBLISHED,
     }
     write(document | surroundings(), options.out)
+
+
+def overhead(actors: list[dict[str, Any]], local: list[dict[str, Any]]) -> dict[str, Any]:
+    """How much more processor time a row takes in all processes together than in the local run of the same round."""
+    sums = [[sum(each["processor_seconds_per_row"].values()) for each in side] for side in (actors, local)]
+    shares = [ours / theirs - 1.0 for ours, theirs in zip(*sums, strict=True)]
+    return {"median": float(np.median(shares)), "all": shares}
 
 
 def median(results: list[dict[str, Any]]) -> dict[str, Any]:
