@@ -280,18 +280,19 @@ class Prioritised(Selector):
         return super().state_dict() | {"weights": weights, "max_priority": self.max_priority}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Set all leaves; sums follow from them exactly."""
+        """Set all leaves; sums follow from them exactly. Checkpoints of before have all ``leaves``, not the weights."""
         super().load_state_dict(state)
+        held = self._held()
         leaves = np.zeros(self.tree.size)
-        leaves[self._held()] = state["weights"]
+        leaves[held] = np.asarray(state["leaves"])[held] if "leaves" in state else state["weights"]
         self.tree.load(leaves)
         self.max_priority = float(state["max_priority"])
 
     def _held(self) -> np.ndarray:
         """Leaves of all windows that are held, int64, stream by stream and oldest first."""
-        streams = np.repeat(np.arange(self.layout.streams), self.high - self.low)
-        begins = np.cumsum(self.high - self.low) - (self.high - self.low)
-        numbers = np.arange(len(streams)) - begins[streams] + self.low[streams]
+        counts = self.high - self.low
+        streams = np.repeat(np.arange(self.layout.streams), counts)
+        numbers = np.arange(len(streams)) - np.repeat(np.cumsum(counts) - counts, counts) + self.low[streams]
         return self._leaves(streams, numbers * self.layout.period)
 
 
