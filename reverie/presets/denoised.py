@@ -10,7 +10,7 @@ from reverie.config import Config
 from reverie.nets.factored_rssm import ChainConfig
 from reverie.nets.rssm import RSSMConfig
 from reverie.presets import dreamerv1
-from reverie.presets.parts import built_on, inherited
+from reverie.presets.parts import before_films, built_on, inherited
 from reverie.presets.task import Preset, Task
 
 
@@ -61,8 +61,7 @@ def dmc_background(task: Task) -> Config:
 
     As `dmc_vision`, with other pictures. The films there are Kinetics videos of cars, here they are drawn.
     """
-    config = dmc_vision(task.default("dmc-background/walker-walk"))
-    return replace(config, preset="dmc-background", env=replace(config.env, protocol="dmc-background"))
+    return before_films(dmc_vision, task)
 
 
 PRESETS: dict[str, Preset] = {

@@ -11,7 +11,7 @@ from reverie.nets.heads import HeadConfig
 from reverie.nets.optim import OptimConfig
 from reverie.nets.rssm import RSSMConfig
 from reverie.presets import dreamerv2
-from reverie.presets.parts import by_kind, inherited
+from reverie.presets.parts import before_films, by_kind, inherited
 from reverie.presets.task import Kind, Preset, Task
 
 
@@ -100,8 +100,7 @@ def dmc_background(task: Task) -> Config:
     The release trains before a hundred Kinetics videos and tests before others; here both are drawn, and
     ``dmc-background-held-out`` is the test.
     """
-    config = dmc_distracting(task.default("dmc-background/walker-walk"))
-    return replace(config, preset="dmc-background", env=replace(config.env, protocol="dmc-background"))
+    return before_films(dmc_distracting, task)
 
 
 PRESETS: dict[str, Preset] = {

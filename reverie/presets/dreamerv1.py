@@ -10,7 +10,7 @@ from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig, StoreConf
 from reverie.nets.encoders import EncoderConfig
 from reverie.nets.heads import HeadConfig
 from reverie.nets.rssm import RSSMConfig
-from reverie.presets.parts import by_kind
+from reverie.presets.parts import before_films, by_kind
 from reverie.presets.task import Kind, Preset, Task
 
 
@@ -196,9 +196,8 @@ def dmc_background(task: Task) -> Config:
 
     As `dmc_vision`, with other pictures.
     """
-    config = dmc_vision(task.default("dmc-background/walker-walk"))
-    env, run = replace(config.env, protocol="dmc-background"), replace(config.run, frames=1_000_000)
-    return replace(config, preset="dmc-background", env=env, run=run)
+    config = before_films(dmc_vision, task)
+    return replace(config, run=replace(config.run, frames=1_000_000))
 
 
 def atari(task: Task) -> Config:

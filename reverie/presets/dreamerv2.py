@@ -11,7 +11,7 @@ from reverie.nets.encoders import EncoderConfig
 from reverie.nets.heads import HeadConfig
 from reverie.nets.optim import OptimConfig
 from reverie.nets.rssm import RSSMConfig
-from reverie.presets.parts import by_kind
+from reverie.presets.parts import before_films, by_kind
 from reverie.presets.task import Kind, Preset, Task
 
 
@@ -344,8 +344,7 @@ def dmc_background(task: Task) -> Config:
 
     As `dmc_remastered`, with other pictures. The films there are Kinetics videos of cars, here they are drawn.
     """
-    config = dmc_remastered(task.default("dmc-background/walker-walk"))
-    return replace(config, preset="dmc-background", env=replace(config.env, protocol="dmc-background"))
+    return before_films(dmc_remastered, task)
 
 
 def metaworld(task: Task) -> Config:

@@ -37,6 +37,12 @@ def inherited(config: Any, *but: str) -> dict[str, Any]:
     return {field.name: getattr(config, field.name) for field in fields(config) if field.name not in but}
 
 
+def before_films(make: Preset, task: Task) -> Config:
+    """The configuration that a preset of the control suite from pixels makes, with films behind the task."""
+    config = make(task.default("dmc-background/walker-walk"))
+    return replace(config, preset="dmc-background", env=replace(config.env, protocol="dmc-background"))
+
+
 def built_on(
     table: Mapping[str, Preset], name: str, title: str, settings: Callable[[str, Config], Any]
 ) -> dict[str, Preset]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from reverie.agents.repo import RePoConfig, adam
 from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig, StoreConfig, WindowConfig
 from reverie.presets import dreamerv1
-from reverie.presets.parts import built_on, inherited
+from reverie.presets.parts import before_films, built_on, inherited
 from reverie.presets.task import Preset, Task
 
 CONSTRAINED = ("kl_balance", "kl_free", "kl_scale", "grad_heads")
@@ -56,8 +55,7 @@ def dmc_background(task: Task) -> Config:
 
     As `dmc_vision`, with other pictures. The films there are Kinetics videos of cars, here they are drawn.
     """
-    config = dmc_vision(task.default("dmc-background/walker-walk"))
-    return replace(config, preset="dmc-background", env=replace(config.env, protocol="dmc-background"))
+    return before_films(dmc_vision, task)
 
 
 PRESETS: dict[str, Preset] = {
