@@ -4,7 +4,8 @@
 
 DQN learns CartPole with two actors on a Ray cluster of two nodes on this machine. An actor is killed (SIGKILL) every
 minute, the second node removed and returned every five, the learner killed twice, at a third and two thirds of the run,
-and started again by the same command. Quiet runs of other seeds, one after another, give the band of the curve.
+and started again by the same command. Quiet runs of other seeds, one after another, give the band in which the curve
+of one more of them would lie.
 
 Rows need no seal: CartPole's next state follows from a state and an action, and states begin at random. A row that does
 not follow from the one before it in its episode is corrupt or spliced, a state that occurs twice was doubled.
@@ -50,6 +51,8 @@ cluster.shutdown()
 """
 BINS = 20
 """parts of a run whose mean scores make a curve"""
+T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
+"""by the number of quiet runs: Student's t with one degree of freedom less, of which 2.5 % lie above"""
 
 
 class Nodes:
@@ -202,7 +205,7 @@ def main() -> None:
     parser.add_argument("--env-steps", type=int, default=600_000)
     parser.add_argument("--actor-every", type=float, default=60.0, help="seconds")
     parser.add_argument("--node-every", type=float, default=300.0, help="seconds")
-    parser.add_argument("--quiet", type=int, default=3, help="undisturbed runs")
+    parser.add_argument("--quiet", type=int, default=3, choices=sorted(T), help="undisturbed runs")
     parser.add_argument("--seed", type=int, default=100)
     parser.add_argument("--work", type=Path, help="keep the runs here")
     parser.add_argument("--out", type=Path)
@@ -232,7 +235,8 @@ def main() -> None:
         print(json.dumps(quiet[-1]), flush=True)
         if options.out:
             keep(document, options.out)
-    document["inside_band"] = inside(document["curve"], [each["curve"] for each in quiet])
+    document["band"] = band([each["curve"] for each in quiet])
+    document["inside_band"] = inside(document["curve"], document["band"])
     print(f"parts of the curve inside the band of quiet runs: {document['inside_band']}")
     if options.out:
         keep(document, options.out)
@@ -240,13 +244,26 @@ def main() -> None:
         shutil.rmtree(work)
 
 
-def inside(line: list[float | None], band: list[list[float | None]]) -> str:
-    """In how many parts a curve lies between the lowest and the highest of the others."""
-    known = [
-        (own, [x for x in each if x is not None]) for own, *each in zip(line, *band, strict=True) if own is not None
-    ]
-    compared = [(own, others) for own, others in known if others]
-    return f"{sum(min(others) <= own <= max(others) for own, others in compared)} of {len(compared)}"
+def band(curves: list[list[float | None]]) -> list[tuple[float, float] | None]:
+    """Where one more quiet run would lie with a probability of 95 %, by part: mean -+ t s sqrt(1 + 1/n).
+
+    None where a curve has no score.
+    """
+    lines: list[tuple[float, float] | None] = []
+    for scores in zip(*curves, strict=True):
+        values = np.array([score for score in scores if score is not None])
+        if len(values) < len(curves):
+            lines.append(None)
+            continue
+        reach = T[len(values)] * values.std(ddof=1) * (1 + 1 / len(values)) ** 0.5
+        lines.append((float(values.mean() - reach), float(values.mean() + reach)))
+    return lines
+
+
+def inside(line: list[float | None], limits: list[tuple[float, float] | None]) -> str:
+    """In how many parts a curve lies between two others."""
+    compared = [(own, each) for own, each in zip(line, limits, strict=True) if own is not None and each is not None]
+    return f"{sum(low <= own <= high for own, (low, high) in compared)} of {len(compared)}"
 
 
 if __name__ == "__main__":
