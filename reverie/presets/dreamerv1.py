@@ -11,7 +11,7 @@ from reverie.nets.encoders import EncoderConfig
 from reverie.nets.heads import HeadConfig
 from reverie.nets.rssm import RSSMConfig
 from reverie.presets.parts import before_films, by_kind
-from reverie.presets.task import Kind, Preset, Task
+from reverie.presets.task import VISION, Kind, Preset, Task
 
 
 def cpu(task: Task) -> Config:
@@ -164,7 +164,7 @@ def control(task: Task) -> Config:
         threads=1,
     )
     replay = ReplayConfig(16, WindowConfig(learn=25), store=StoreConfig(1_000_000_000))
-    return replace(config, agent=agent, env=task.env(1, "dmc-vision", options), replay=replay, run=run)
+    return replace(config, agent=agent, env=task.env(1, VISION, options), replay=replay, run=run)
 
 
 def dmc_vision(task: Task) -> Config:

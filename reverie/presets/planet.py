@@ -11,7 +11,7 @@ from reverie.nets.heads import HeadConfig
 from reverie.nets.optim import OptimConfig
 from reverie.nets.rssm import RSSMConfig
 from reverie.presets.parts import by_kind
-from reverie.presets.task import Kind, Preset, Task
+from reverie.presets.task import VISION, Kind, Preset, Task
 
 REPEATS = {"cartpole": 8, "cheetah": 4, "ball_in_cup": 4, "reacher": 4, "finger": 2, "walker": 2, "humanoid": 2}
 """Action repeat by domain of the control suite. Source: github.com/google-research/planet, scripts/tasks.py in its last
@@ -77,14 +77,9 @@ def control(task: Task) -> Config:
     """PlaNet on control from small images, for two CPU cores: 32x32 pixels drawn cheaply, the paper's action repeat."""
     task = task.default("dmc/cartpole-swingup")
     config = _small(task, width=96, stoch=16, num_envs=1)
-    repeat = action_repeat(task.id)
-    env = task.env(1, "dmc-vision", {"size": 32, "render": "cheap", "action_repeat": repeat})
+    repeat = REPEATS.get(task.domain, OTHER_REPEAT)
+    env = task.env(1, VISION, {"size": 32, "render": "cheap", "action_repeat": repeat})
     return _short_run(replace(config, env=env), 100_000, prefill=5000 // repeat, train_ratio=500, batch=16, learn=25)
-
-
-def action_repeat(id: str) -> int:
-    """Action repeat of a control task, by its domain."""
-    return REPEATS.get(id.removeprefix("dmc/").partition("-")[0], OTHER_REPEAT)
 
 
 def dmc_vision(task: Task) -> Config:
@@ -94,13 +89,13 @@ def dmc_vision(task: Task) -> Config:
     250 trained rows per env_step and frame of the repeat. Adam 1e-3 after 200 updates of ramp (there 10 000 / batch).
     1M frames are the 1000 episodes of the paper's table.
     """
-    id = task.default("dmc/cartpole-swingup").id
-    repeat = action_repeat(id)
+    task = task.default("dmc/cartpole-swingup")
+    repeat = REPEATS.get(task.domain, OTHER_REPEAT)
     return Config(
         name="planet",
         preset="dmc-vision",
         agent=PlaNetConfig(),
-        env=EnvConfig(id, 1, "dmc-vision", {"action_repeat": repeat}),
+        env=EnvConfig(task.id, 1, "dmc-vision", {"action_repeat": repeat}),
         replay=ReplayConfig(50, WindowConfig(learn=50), store=StoreConfig(12_000_000_000)),
         run=RunConfig(
             frames=1_000_000,

@@ -18,6 +18,8 @@ Preset = Callable[["Task"], Config]
 Kind = Literal["pixels", "toy", "continuous", "vectors"]
 PIXELS = 36
 """Shortest side of the images, in pixels, from which on a task is of the kind ``pixels``."""
+VISION = ("dmc-vision", "dmc-background")
+"""Protocols of the control suite from pixels, before its own backgrounds and before films."""
 
 
 class Task:
@@ -57,16 +59,26 @@ class Task:
         """Whether images are seen and actions are continuous, whatever the kind of the images."""
         return self.kind in ("pixels", "toy") and isinstance(self.spec.action, spaces.Box)
 
+    @property
+    def domain(self) -> str:
+        """What moves in a task of the control suite: ``walker`` of ``dmc/walker-run``."""
+        return self.id.rpartition("/")[2].partition("-")[0]
+
     def has(self, protocol: str) -> bool:
         """Whether the environment has a protocol of that name."""
         return protocol in protocols(self.id)
 
-    def env(self, num_envs: int, protocol: str = "auto", options: Mapping[str, Any] | None = None) -> EnvConfig:
-        """The environment for a run: with that protocol and these options of it, if it has that protocol.
+    def env(
+        self, num_envs: int, protocol: str | tuple[str, ...] = "auto", options: Mapping[str, Any] | None = None
+    ) -> EnvConfig:
+        """The environment for a run: with the first of the protocols that it has, and these options of it.
 
-        num_envs: streams; of several tasks the next number that they can share equally.
+        num_envs: streams; of several tasks the next number that they can share equally. An environment that has none of
+        the protocols comes as it likes to, without the options.
         """
         tasks = max(1, len(tasks_of(self.id)))
         num_envs = -(-num_envs // tasks) * tasks
-        has_it = protocol == "auto" or self.has(protocol)
-        return EnvConfig(self.id, num_envs, protocol if has_it else "auto", dict(options or {}) if has_it else {})
+        for name in (protocol,) if isinstance(protocol, str) else protocol:
+            if name == "auto" or self.has(name):
+                return EnvConfig(self.id, num_envs, name, dict(options or {}))
+        return EnvConfig(self.id, num_envs)

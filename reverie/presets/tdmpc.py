@@ -19,7 +19,9 @@ HORIZON = 5
 SEED_STEPS = 5000
 """env_steps at random, and updates after them"""
 REPEATS = {"cartpole": 8, "finger": 2, "walker": 2, "humanoid": 2, "dog": 2}
-"""published action repeats by domain of the control suite; 4 of the others"""
+"""published action repeats by domain of the control suite"""
+OTHER_REPEAT = 4
+"""of the others"""
 
 
 def optimiser(lr: float) -> OptimConfig:
@@ -70,18 +72,13 @@ def cpu(task: Task) -> Config:
     return control(task) if task.control else continuous(task)
 
 
-def action_repeat(id: str) -> int:
-    """Published action repeat of a task of the control suite, by its domain."""
-    return REPEATS.get(id.removeprefix("dmc/").split("-")[0], 4)
-
-
 def _published(name: str, task: Task, agent: TDMPCConfig, frames: int, batch: int, budget: int) -> Config:
     """Configuration that the official ones have in common.
 
     One stream, a replay of a million env_steps, 5000 env_steps at random and as many updates after them, then one
     update per env_step; ten episodes of evaluation per 20 000 frames.
     """
-    repeat = action_repeat(task.id)
+    repeat = REPEATS.get(task.domain, OTHER_REPEAT)
     options = {"action_repeat": repeat} | ({"size": 84} if name == "dmc-vision" else {})
     steps = CONTROL_STEPS // repeat
     return Config(

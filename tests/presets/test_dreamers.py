@@ -270,3 +270,13 @@ def test_control_from_small_images_is_no_toy() -> None:
         by_kind, by_name = (make_config(agent, name, "dmc/cartpole-swingup") for name in ("cpu", "cpu-control"))
         assert (by_kind.agent, by_kind.env, by_kind.run) == (by_name.agent, by_name.env, by_name.run)
         assert by_kind.env.options == {"size": 32, "render": "cheap", "action_repeat": repeat}
+
+
+def test_control_before_films_is_as_small() -> None:
+    """The family with films has another protocol, whose options are the same; a domain's repeat is found in its ids."""
+    for agent, repeat in (("dreamerv1", 4), ("planet", 4)):
+        env = make_config(agent, "cpu-control", "dmc-background/cheetah-run").env
+        assert (env.protocol, env.options) == (
+            "dmc-background",
+            {"size": 32, "render": "cheap", "action_repeat": repeat},
+        )
