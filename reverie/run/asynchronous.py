@@ -21,11 +21,11 @@ from reverie.agents.agent import Agent, Seat
 from reverie.config import Config
 from reverie.envs.env import EnvSpec
 from reverie.run.build import made
+from reverie.run.clock import Clock
 from reverie.run.distributed import Distributed
 from reverie.run.owner import Gradients, Owner
 from reverie.run.remote import ActorHost, Message, Parameters
 from reverie.run.roles import Actor, Tell
-from reverie.run.run import Clock
 from reverie.run.worker import build_worker, check_workers
 
 

@@ -33,8 +33,8 @@ from reverie.report.writer import Writer
 from reverie.run.build import build_env
 from reverie.run.callback import Callback
 from reverie.run.chain import Chain
+from reverie.run.clock import Clock, Counted
 from reverie.run.relabel import played_rewards
-from reverie.run.run import Clock, Counted
 from reverie.run.runner import Runner
 from reverie.run.saved_config import load_config
 

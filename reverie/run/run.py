@@ -19,8 +19,6 @@ from reverie.agents.agent import Learner
 from reverie.agents.learner import tensors_of
 from reverie.config import Config
 from reverie.data.store import Store
-from reverie.envs.env import VectorEnv, shut
-from reverie.envs.faults import EnvFault
 from reverie.envs.tasks import label, tasks_of
 from reverie.envs.wrappers import Carried
 from reverie.errors import UserError, notice
@@ -28,58 +26,15 @@ from reverie.nets.schedule import Length
 from reverie.report.console import Console
 from reverie.report.log import Logger
 from reverie.report.writer import Opening
-from reverie.run.build import build_env, derive, evaluation_streams
 from reverie.run.callback import Callback
 from reverie.run.checkpoint import Checkpoints, misfit
+from reverie.run.clock import Clock
 from reverie.run.companions import Companions, flat_settings, gather
+from reverie.run.evaluation import evaluate, rehearse
 from reverie.run.ledger import Ended
 from reverie.run.length import run_length, schedule_line
 from reverie.run.lock import Stop
 from reverie.run.preflight import Pace, size_line
-from reverie.run.roles import Evaluator, Stopped, cut_line
-
-
-class Counted(Protocol):
-    """Place where all rows of a run come by and decisions are counted, such as its store."""
-
-    @property
-    def env_steps(self) -> int:
-        """Decisions so far."""
-
-
-class Clock:
-    """Units of a run: env_steps, frames (env_steps times the action repeat), learner_steps, version of parameters.
-
-    store: where env_steps are counted. learner: where learner_steps are.
-    """
-
-    def __init__(self, store: Counted, learner: Learner, repeat: int) -> None:
-        self.store, self.learner, self.repeat = store, learner, repeat
-
-    @property
-    def env_steps(self) -> int:
-        """Decisions so far, over all streams."""
-        return self.store.env_steps
-
-    @property
-    def frames(self) -> int:
-        """Frames so far, over all streams."""
-        return self.env_steps * self.repeat
-
-    @property
-    def learner_steps(self) -> int:
-        """Updates so far."""
-        return self.learner.learner_steps
-
-    @property
-    def window(self) -> int:
-        """Rows of a window."""
-        return self.learner.windows.length
-
-    @property
-    def version(self) -> int:
-        """Version of the learner's parameters: the learner_steps behind them."""
-        return self.learner_steps
 
 
 class Stateful(Protocol):
@@ -270,65 +225,23 @@ class Run:
         self._at = (self.clock.env_steps, self.clock.learner_steps)
 
     def rehearse(self) -> None:
-        """Make the environments of an evaluation, and close them, where they are the user's own.
-
-        What cannot be opened twice, or is one object for all, is found before the run and not at its end.
-        """
-        if self.config.run.eval_episodes and ":" in self.config.env.id:
-            shut(self._environments())
-
-    def _environments(self) -> VectorEnv:
-        options = self.config.run
-        try:
-            env = build_env(self.config, evaluation_streams(self.config, options.eval_episodes))
-            if (told := self.carried()) is not None:
-                env.adopt(told)
-            return env
-        except EnvFault as fault:
-            raise _of_evaluation(fault) from fault
+        """See `reverie.run.evaluation.rehearse`."""
+        rehearse(self.config, self.carried())
 
     def evaluate(self, learner: Learner) -> None:
         """Play greedily on fresh environments and log the scores; does not disturb training. The best is kept.
 
         One that is asked to stop logs nothing and is owed.
         """
-        options, self.owed = self.config.run, False
-        if options.eval_episodes < 1:
+        if self.config.run.eval_episodes < 1:
+            self.owed = False
             return
         self.owed = True
-        env = self._environments()
-        self.owed = False
-        seed = derive(options.seed, f"evaluation {self.clock.env_steps}")
-        evaluator = Evaluator(env, learner.policy, options.eval_episodes, seed, options.eval_limit, options.nonfinite)
-        try:
-            results = evaluator.run(stop=self.stop)
-        except Stopped:
-            self.owed = True
+        played = evaluate(self.config, learner.policy, self.clock.env_steps, self.carried(), self.stop)
+        if played is None:
             return
-        except EnvFault as fault:
-            self.owed = True
-            raise _of_evaluation(fault) from fault
-        finally:
-            shut(env)
-        scores, cut = results["scores"], results["cut"]
-        self.summary = {"eval_score": float(np.mean(scores)), "eval_scores": scores}
-        by_task = {task: float(np.mean(each)) for task, each in results.get("tasks", {}).items()}
-        if by_task:
-            self.summary["eval_tasks"] = by_task
-        if cut:
-            self.summary["eval_cut"] = cut
-            notice(cut_line(cut, len(scores), options.eval_limit))
-        self.record(
-            {f"eval/{name}": value for name, value in results["info"].items()}
-            | {
-                "eval/score": float(np.mean(scores)),
-                "eval/score_median": float(np.median(scores)),
-                "eval/score_min": float(np.min(scores)),
-                "eval/episodes": len(scores),
-            }
-            | ({"eval/cut": cut} if cut else {})
-            | {f"task/{label(task)}/eval_score": score for task, score in by_task.items()}
-        )
+        self.owed, self.summary = False, played.summary
+        self.record(played.metrics)
         self._keep_best(learner)
 
     # What is kept
@@ -427,7 +340,3 @@ class Run:
             then(tree)
         except (KeyError, IndexError, RuntimeError, ValueError, TypeError) as error:
             raise misfit(self.checkpoints.latest(), error) from error
-
-
-def _of_evaluation(fault: EnvFault) -> EnvFault:
-    return fault.told("evaluation: ", "; run.eval_episodes 0 trains without evaluations")

@@ -29,13 +29,14 @@ from reverie.run.allocator import prepare_process
 from reverie.run.build import build_agent, build_learner, build_store, pick_device
 from reverie.run.callback import Callback
 from reverie.run.chain import Chain
+from reverie.run.clock import Clock
 from reverie.run.companions import gather
 from reverie.run.finite import Finite
 from reverie.run.init import init_networks
 from reverie.run.lock import Stop
 from reverie.run.preflight import check_trains
 from reverie.run.roles import Trainer
-from reverie.run.run import Clock, Run, Stateful
+from reverie.run.run import Run, Stateful
 from reverie.run.transition import step
 from reverie.run.updates import Updates
 

@@ -27,11 +27,11 @@ from reverie.report.writer import Writer
 from reverie.run.build import build_env, derive
 from reverie.run.callback import Callback
 from reverie.run.chain import Chain
+from reverie.run.clock import Clock
 from reverie.run.ledger import Ended
 from reverie.run.local import came_back
 from reverie.run.owner import Owner
 from reverie.run.params import Params
-from reverie.run.run import Clock
 from reverie.run.runner import Runner
 from reverie.run.worker import Worker, build_worker, check_workers
 
