@@ -84,6 +84,8 @@ def configure(correction: str, seed: int, env_steps: int) -> Config:
         "agent.correction": correction,
         "agent.core": "none",
         "agent.entropy": 0.01,
+        "agent.value": 1.0,
+        "agent.opt.lr": 3e-3,
         "replay.window.state": "zero",
         "run.publish_every": 1,
         "run.seed": seed,

@@ -21,7 +21,7 @@ def cpu(task: Task) -> Config:
 
 
 def vectors(task: Task) -> Config:
-    """IMPALA on vectors, for two CPU cores: 400 000 env_steps of 16 environments, an LSTM of 64 units, 20 rows.
+    """IMPALA on vectors, for two CPU cores: 600 000 env_steps of 16 environments, an LSTM of 64 units, 20 rows.
 
     Rewards of a tenth, losses averaged, Adam with a learning rate that falls to 0 over the run. With or without what an
     observation hides, such as velocities.
@@ -31,8 +31,8 @@ def vectors(task: Task) -> Config:
         lam=0.95,
         reward="identity",
         reward_scale=0.1,
-        value=1.0,
-        entropy=0.002,
+        value=0.25,
+        entropy=0.005,
         average="mean",
         stack=1,
         torso=TorsoConfig(channels=(16, 32, 32), layers=1, units=64, act="tanh", dense=64),
@@ -41,16 +41,17 @@ def vectors(task: Task) -> Config:
         feed=True,
         init="orthogonal",
         evaluation="mode",
-        opt=OptimConfig(lr=3e-3, lr_over=1.0, eps=1e-5, clip=0.5, shrink=0.0),
+        opt=OptimConfig(lr=2e-3, lr_over=1.0, eps=1e-5, clip=0.5, shrink=0.0),
     )
-    replay, run = used_once(16, 20, 20_000_000, "stored"), replace(base.run, env_steps=400_000)
+    replay, run = used_once(16, 20, 20_000_000, "stored"), replace(base.run, env_steps=600_000)
     return replace(base, name="impala", agent=agent, replay=replay, run=run)
 
 
 def toy(task: Task) -> Config:
     """IMPALA on images of a few cells, for two CPU cores: 80 000 env_steps in windows of 10 rows."""
     base = vectors(task.default("toy/catch"))
-    agent = replace(base.agent, reward_scale=1.0, gamma=0.97, entropy=0.01)
+    opt = replace(base.agent.opt, lr=3e-3)
+    agent = replace(base.agent, reward_scale=1.0, gamma=0.97, value=1.0, entropy=0.01, opt=opt)
     replay = used_once(16, 10, 20_000_000, "stored")
     return replace(base, preset="cpu-toy", agent=agent, replay=replay, run=replace(base.run, env_steps=80_000))
 
