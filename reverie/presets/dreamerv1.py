@@ -10,7 +10,7 @@ from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig, StoreConf
 from reverie.nets.encoders import EncoderConfig
 from reverie.nets.heads import HeadConfig
 from reverie.nets.rssm import RSSMConfig
-from reverie.presets.parts import before_films, by_kind
+from reverie.presets.parts import before_films, by_kind, dreaming_run
 from reverie.presets.task import VISION, Kind, Preset, Task
 
 
@@ -46,22 +46,6 @@ def _small(task: Task, width: int, depth: int, stoch: int) -> Config:
     return Config(name="dreamerv1", preset="cpu", agent=agent, env=task.env(4))
 
 
-def _short_run(config: Config, frames: int, prefill: int, train_ratio: float) -> Config:
-    """Short run with batches of 8 x 16 rows; evaluated over 100 episodes at the end."""
-    run = RunConfig(
-        frames=frames,
-        prefill=prefill,
-        pretrain=100,
-        train_ratio=train_ratio,
-        log_every=500,
-        checkpoint_every=5000,
-        eval_episodes=100,
-        eval_envs=10,
-        threads=1,  # these networks are too small to share
-    )
-    return replace(config, replay=ReplayConfig(8, WindowConfig(learn=16), store=StoreConfig(500_000_000)), run=run)
-
-
 def toy(task: Task) -> Config:
     """Dreamer V1 on images of a few cells, for two CPU cores: rewards count 10-fold, the actor's entropy counts."""
     config = _small(task.default("toy/catch"), width=96, depth=8, stoch=16)
@@ -75,7 +59,7 @@ def toy(task: Task) -> Config:
         entropy=0.1,
         explore=ActionNoise(0.4, 0.25, 0.1),
     )
-    return _short_run(replace(config, agent=agent), frames=30_000, prefill=800, train_ratio=20)
+    return dreaming_run(replace(config, agent=agent), frames=30_000, prefill=800, train_ratio=20)
 
 
 def vectors(task: Task) -> Config:
@@ -91,7 +75,7 @@ def vectors(task: Task) -> Config:
         horizon=15,
         explore=ActionNoise(0.4, 0.25, 0.1),
     )
-    return _short_run(replace(config, agent=agent), frames=20_000, prefill=1000, train_ratio=64)
+    return dreaming_run(replace(config, agent=agent), frames=20_000, prefill=1000, train_ratio=64)
 
 
 def continuous(task: Task) -> Config:
@@ -108,7 +92,7 @@ def continuous(task: Task) -> Config:
         gamma=0.97,
         horizon=15,
     )
-    return _short_run(replace(config, agent=agent), frames=8000, prefill=1000, train_ratio=64)
+    return dreaming_run(replace(config, agent=agent), frames=8000, prefill=1000, train_ratio=64)
 
 
 def pixels(task: Task) -> Config:
@@ -129,21 +113,8 @@ def pixels(task: Task) -> Config:
         critic_opt=adam(4e-4),
         explore=ActionNoise(0.4, 0.1, 0.1),
     )
-    return replace(
-        config,
-        agent=agent,
-        replay=ReplayConfig(8, WindowConfig(learn=32), store=StoreConfig(2_000_000_000)),
-        run=RunConfig(
-            frames=400_000,
-            prefill=2000,
-            pretrain=100,
-            train_ratio=32,
-            log_every=500,
-            checkpoint_every=5000,
-            eval_episodes=4,
-            threads=1,
-        ),
-    )
+    config = replace(config, agent=agent)
+    return dreaming_run(config, 400_000, 2000, 32, learn=32, budget=2_000_000_000, eval_episodes=4, eval_envs=1)
 
 
 def control(task: Task) -> Config:
@@ -152,19 +123,18 @@ def control(task: Task) -> Config:
     config = _small(task, width=96, depth=16, stoch=16)
     options = {"size": 32, "render": "cheap", "action_repeat": 4}
     agent = replace(config.agent, predict_discount=False, gamma=0.98)
-    run = RunConfig(
+    return dreaming_run(
+        replace(config, agent=agent, env=task.env(1, VISION, options)),
         frames=100_000,
         prefill=1000,
-        pretrain=100,
         train_ratio=200,
-        log_every=500,
+        batch=16,
+        learn=25,
+        budget=1_000_000_000,
         checkpoint_every=2500,
         eval_episodes=10,
         eval_envs=5,
-        threads=1,
     )
-    replay = ReplayConfig(16, WindowConfig(learn=25), store=StoreConfig(1_000_000_000))
-    return replace(config, agent=agent, env=task.env(1, VISION, options), replay=replay, run=run)
 
 
 def dmc_vision(task: Task) -> Config:

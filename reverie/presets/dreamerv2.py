@@ -11,7 +11,7 @@ from reverie.nets.encoders import EncoderConfig
 from reverie.nets.heads import HeadConfig
 from reverie.nets.optim import OptimConfig
 from reverie.nets.rssm import RSSMConfig
-from reverie.presets.parts import before_films, by_kind
+from reverie.presets.parts import before_films, by_kind, dreaming_run
 from reverie.presets.task import Kind, Preset, Task
 
 
@@ -48,22 +48,6 @@ def _small(task: Task, width: int, depth: int, stoch: int) -> Config:
     return Config(name="dreamerv2", preset="cpu", agent=agent, env=task.env(4))
 
 
-def _short_run(config: Config, frames: int, prefill: int, train_ratio: float) -> Config:
-    """Short run with batches of 8 x 16 rows; evaluated over 100 episodes at the end."""
-    run = RunConfig(
-        frames=frames,
-        prefill=prefill,
-        pretrain=100,
-        train_ratio=train_ratio,
-        log_every=500,
-        checkpoint_every=5000,
-        eval_episodes=100,
-        eval_envs=10,
-        threads=1,  # these networks are too small to share
-    )
-    return replace(config, replay=ReplayConfig(8, WindowConfig(learn=16), store=StoreConfig(500_000_000)), run=run)
-
-
 def toy(task: Task) -> Config:
     """DreamerV2 on images of a few cells, for two CPU cores: rewards count 10-fold, the KL fully.
 
@@ -79,7 +63,7 @@ def toy(task: Task) -> Config:
         horizon=8,
         entropy=0.1,
     )
-    return _short_run(replace(config, agent=agent), frames=30_000, prefill=800, train_ratio=20)
+    return dreaming_run(replace(config, agent=agent), frames=30_000, prefill=800, train_ratio=20)
 
 
 def vectors(task: Task) -> Config:
@@ -98,7 +82,7 @@ def vectors(task: Task) -> Config:
         horizon=15,
         entropy=0.01,
     )
-    return _short_run(replace(config, agent=agent), frames=20_000, prefill=1000, train_ratio=64)
+    return dreaming_run(replace(config, agent=agent), frames=20_000, prefill=1000, train_ratio=64)
 
 
 def continuous(task: Task) -> Config:
@@ -119,7 +103,7 @@ def continuous(task: Task) -> Config:
         horizon=15,
         entropy=0.5,
     )
-    return _short_run(replace(config, agent=agent), frames=8000, prefill=1000, train_ratio=64)
+    return dreaming_run(replace(config, agent=agent), frames=8000, prefill=1000, train_ratio=64)
 
 
 def pixels(task: Task) -> Config:
@@ -143,21 +127,8 @@ def pixels(task: Task) -> Config:
         actor_opt=OptimConfig(lr=2e-4),
         critic_opt=OptimConfig(lr=4e-4),
     )
-    return replace(
-        config,
-        agent=agent,
-        replay=ReplayConfig(8, WindowConfig(learn=32), store=StoreConfig(2_000_000_000)),
-        run=RunConfig(
-            frames=400_000,
-            prefill=2000,
-            pretrain=100,
-            train_ratio=32,
-            log_every=500,
-            checkpoint_every=5000,
-            eval_episodes=4,
-            threads=1,
-        ),
-    )
+    config = replace(config, agent=agent)
+    return dreaming_run(config, 400_000, 2000, 32, learn=32, budget=2_000_000_000, eval_episodes=4, eval_envs=1)
 
 
 def atari(task: Task) -> Config:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from reverie.config import Config, RunConfig
+from reverie.config import Config, ReplayConfig, RunConfig, StoreConfig, WindowConfig
 from reverie.data.selectors import PrioritisedConfig
 from reverie.presets.task import Kind, Preset, Task
 
@@ -30,6 +30,37 @@ def short_run(env_steps: int, prefill: int, train_ratio: float) -> RunConfig:
         eval_envs=10,
         threads=1,
     )
+
+
+def dreaming_run(
+    config: Config,
+    frames: int,
+    prefill: int,
+    train_ratio: float,
+    *,
+    batch: int = 8,
+    learn: int = 16,
+    budget: int = 500_000_000,
+    checkpoint_every: int = 5000,
+    eval_episodes: int = 100,
+    eval_envs: int = 10,
+) -> Config:
+    """A small world model's short run: 100 updates before the first decision, small batches, few threads.
+
+    batch: windows of `learn` rows. budget: bytes of the replay.
+    """
+    run = RunConfig(
+        frames=frames,
+        prefill=prefill,
+        pretrain=100,
+        train_ratio=train_ratio,
+        log_every=500,
+        checkpoint_every=checkpoint_every,
+        eval_episodes=eval_episodes,
+        eval_envs=eval_envs,
+        threads=1,  # these networks are too small to share
+    )
+    return replace(config, replay=ReplayConfig(batch, WindowConfig(learn=learn), store=StoreConfig(budget)), run=run)
 
 
 def inherited(config: Any, *but: str) -> dict[str, Any]:

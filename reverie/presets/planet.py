@@ -10,7 +10,7 @@ from reverie.nets.encoders import EncoderConfig
 from reverie.nets.heads import HeadConfig
 from reverie.nets.optim import OptimConfig
 from reverie.nets.rssm import RSSMConfig
-from reverie.presets.parts import by_kind
+from reverie.presets.parts import by_kind, dreaming_run
 from reverie.presets.task import VISION, Kind, Preset, Task
 
 REPEATS = {"cartpole": 8, "cheetah": 4, "ball_in_cup": 4, "reacher": 4, "finger": 2, "walker": 2, "humanoid": 2}
@@ -42,23 +42,6 @@ def _small(task: Task, width: int, stoch: int, num_envs: int) -> Config:
     return Config(name="planet", preset="cpu", agent=agent, env=task.env(num_envs))
 
 
-def _short_run(config: Config, frames: int, prefill: int, train_ratio: float, batch: int, learn: int) -> Config:
-    """Short run, evaluated over a few episodes, because every decision is planned."""
-    run = RunConfig(
-        frames=frames,
-        prefill=prefill,
-        pretrain=100,
-        train_ratio=train_ratio,
-        log_every=500,
-        checkpoint_every=2500,
-        eval_episodes=10,
-        eval_envs=10,
-        threads=1,  # these networks are too small to share
-    )
-    replay = ReplayConfig(batch, WindowConfig(learn=learn), store=StoreConfig(500_000_000))
-    return replace(config, replay=replay, run=run)
-
-
 def continuous(task: Task) -> Config:
     """PlaNet on vectors, for two CPU cores: observations count 20-fold, the KL little, no free nats."""
     config = _small(task.default("Pendulum-v1"), width=64, stoch=8, num_envs=4)
@@ -70,7 +53,7 @@ def continuous(task: Task) -> Config:
         kl_free=0.0,
         plan=replace(config.agent.plan, horizon=20),
     )
-    return _short_run(replace(config, agent=agent), 8000, prefill=1000, train_ratio=64, batch=8, learn=16)
+    return dreaming_run(replace(config, agent=agent), 8000, 1000, 64, checkpoint_every=2500, eval_episodes=10)
 
 
 def control(task: Task) -> Config:
@@ -79,7 +62,16 @@ def control(task: Task) -> Config:
     config = _small(task, width=96, stoch=16, num_envs=1)
     repeat = REPEATS.get(task.domain, OTHER_REPEAT)
     env = task.env(1, VISION, {"size": 32, "render": "cheap", "action_repeat": repeat})
-    return _short_run(replace(config, env=env), 100_000, prefill=5000 // repeat, train_ratio=500, batch=16, learn=25)
+    return dreaming_run(
+        replace(config, env=env),
+        100_000,
+        5000 // repeat,
+        500,
+        batch=16,
+        learn=25,
+        checkpoint_every=2500,
+        eval_episodes=10,
+    )
 
 
 def dmc_vision(task: Task) -> Config:
