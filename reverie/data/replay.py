@@ -222,37 +222,55 @@ class Replay:
 
     def _append(self, ids: np.ndarray, indices: np.ndarray, rows: Rows, priorities: np.ndarray | None) -> None:
         """Write checked rows at ids[i], indices[i]: forget the windows they overwrite, announce those they complete."""
-        period, length, capacity = self.sequence.period, self.sequence.length, self.rows_per_stream
-        gone = indices - capacity
-        mask = (gone >= 0) & (gone % period == 0)
-        if mask.any():
-            self.selector.evict(ids[mask], gone[mask])
+        capacity = self.rows_per_stream
+        overwritten = self._windows(ids, indices - capacity)
+        if overwritten is not None:
+            self.selector.evict(*overwritten)
         self._rings.write(ids * capacity + indices % capacity, rows)
-        self._count[ids] = indices + 1
+        after = indices + 1
+        self._count[ids] = after
         self._ended[ids] = rows["is_last"]
         self.selector.observe(ids, indices, rows)
-        starts = indices + 1 - length
-        mask = (starts >= 0) & (starts % period == 0)
-        if mask.any():
-            ids, starts = ids[mask], starts[mask]
-            void = self._closing(ids, starts)
-            scores = None if priorities is None else np.where(void, np.nan, priorities[mask])
-            self.selector.appear(ids, starts, scores)
-            if void.any():
-                self.selector.void(ids[void], starts[void])
+        complete = self._windows(ids, after - self.sequence.length, priorities)
+        if complete is None:
+            return
+        void = self._closing(*complete[:2])
+        if void is None:
+            self.selector.appear(*complete)
+            return
+        ids, starts, *scores = complete
+        self.selector.appear(ids, starts, *(np.where(void, np.nan, score) for score in scores))
+        self.selector.void(ids[void], starts[void])
 
-    def _closing(self, ids: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        """Mask [n] of windows whose one learned row closes an episode: it has no action, and no loss.
+    def _windows(
+        self, ids: np.ndarray, starts: np.ndarray, more: np.ndarray | None = None
+    ) -> tuple[np.ndarray, ...] | None:
+        """Those pairs of stream and absolute start at which a window may begin, with their part of `more`; None: none.
+
+        Called for every row that comes: calls of numpy are what it costs.
+        """
+        mask = starts >= 0
+        if self.sequence.period > 1:
+            mask &= starts % self.sequence.period == 0
+        count = np.count_nonzero(mask)
+        if not count:
+            return None
+        columns = (ids, starts) if more is None else (ids, starts, more)
+        return columns if count == len(ids) else tuple(column[mask] for column in columns)
+
+    def _closing(self, ids: np.ndarray, starts: np.ndarray) -> np.ndarray | None:
+        """Mask [n] of windows whose one learned row closes an episode: it has no action, and no loss; None: no window.
 
         Of a selector that is `whole`, windows any of whose learned rows does.
         Source: the replays of DQN and its children hold transitions, of which none begins at an episode's end.
         """
         learn, capacity = self.sequence.learn, self.rows_per_stream
         if learn > 1 and not self.selector.whole:
-            return np.zeros(len(ids), bool)
+            return None
         rows = starts[:, None] + self.sequence.context + np.arange(learn)
         slots = ids[:, None] * capacity + rows % capacity
-        return np.asarray(self._rings.read_one("is_last", slots.reshape(-1)).reshape(-1, learn).any(1))
+        closing = self._rings.read_one("is_last", slots.reshape(-1))
+        return np.asarray(closing.reshape(-1, learn).any(1)) if np.count_nonzero(closing) else None
 
     def _check(self, ids: np.ndarray, indices: np.ndarray, rows: Rows) -> None:
         self._rings.check(rows, len(ids))
@@ -261,7 +279,7 @@ class Replay:
         if len(ids) > 1 and ids[0] == ids[1]:
             ended[1:] = last[:-1]
         wrong = (first != ended) & (indices > 0)
-        if wrong.any():
+        if np.count_nonzero(wrong):
             at = int(np.flatnonzero(wrong)[0])
             raise ValueError(
                 f"row {indices[at]} of stream {ids[at]} has is_first={bool(first[at])}, but the row before it has "
