@@ -26,10 +26,11 @@ from reverie.play.card import as_markdown, model_card
 from reverie.play.envs import make_env
 from reverie.play.evaluate import evaluate
 from reverie.report.record import FILE, encode, read_metrics
-from reverie.run.checkpoint import Checkpoints, load_tree
+from reverie.run.checkpoint import Checkpoints
 from reverie.run.configure import check_same, configure
 from reverie.run.init import LEARNER
 from reverie.run.train import resume, train
+from reverie.run.tree import load_tree
 from reverie.run.zoo import FOLDER
 from reverie.study.compare import finished
 

@@ -14,8 +14,9 @@ from reverie.agents import find
 from reverie.envs.env import EnvSpec, shut
 from reverie.report.record import read_metrics
 from reverie.run.build import build_env
-from reverie.run.checkpoint import Checkpoints, load_tree
+from reverie.run.checkpoint import Checkpoints
 from reverie.run.saved_config import load_chain, versions
+from reverie.run.tree import load_tree
 from reverie.run.zoo import resolve
 
 FORMAT = 1

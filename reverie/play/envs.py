@@ -12,8 +12,9 @@ from reverie.envs import make
 from reverie.envs.env import VectorEnv
 from reverie.envs.single import single
 from reverie.run.build import build_env
-from reverie.run.checkpoint import Checkpoints, load_tree
+from reverie.run.checkpoint import Checkpoints
 from reverie.run.saved_config import load_config
+from reverie.run.tree import load_tree
 from reverie.run.zoo import resolve
 
 

@@ -17,8 +17,9 @@ from reverie.envs.adapter import Adapter, of_rows
 from reverie.envs.env import EnvSpec, VectorEnv, shut
 from reverie.errors import UserError
 from reverie.run.build import build_agent, build_env, pick_device
-from reverie.run.checkpoint import Checkpoints, load_tree, misfit
+from reverie.run.checkpoint import Checkpoints, misfit
 from reverie.run.saved_config import load_config
+from reverie.run.tree import load_tree
 from reverie.run.zoo import resolve
 
 

@@ -15,11 +15,12 @@ from reverie.data.chunks import chunk_path
 from reverie.errors import UserError
 from reverie.report.record import FILE
 from reverie.run.chain import Chain
-from reverie.run.checkpoint import Checkpoints, load_tree
+from reverie.run.checkpoint import Checkpoints
 from reverie.run.fixed import check_change
 from reverie.run.lock import alone, check_new, check_platform, interruptible
 from reverie.run.saved_config import load_chain, save_chain, versions
 from reverie.run.train import runner
+from reverie.run.tree import load_tree
 from reverie.run.zoo import check_whole, resolve
 
 SEALED = "store/record/sealed"

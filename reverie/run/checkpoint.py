@@ -1,12 +1,10 @@
-"""Checkpoints: trees of tensors, arrays and plain values as safetensors + JSON; a pickle is never read or written.
+"""Checkpoints: the trees of a run (`reverie.run.tree`), the newest of which are kept.
 
 ::
 
-    checkpoints/120000/arrays.safetensors    every tensor and array of the tree, under its path
-                      state.json             the rest of the tree, which paths were arrays or tensors, a checksum
-                      store.shards/            what processes of their own wrote beside it (`Beside`), if there are any
-    checkpoints/latest                       the name of the newest complete checkpoint
-    checkpoints/best/                        networks only, of the evaluation with the highest score
+    checkpoints/120000/     the tree after so many env_steps
+    checkpoints/latest      the name of the newest complete checkpoint
+    checkpoints/best/       networks only, of the evaluation with the highest score
 
 A checkpoint appears by renaming a finished, synced folder, and ``latest`` by renaming a finished file: a crash at any
 moment leaves the previous checkpoint in force.
@@ -15,138 +13,18 @@ moment leaves the previous checkpoint in force.
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import math
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 
-from reverie.data.chunks import sync as _sync
+from reverie.data.chunks import sync
 from reverie.errors import UserError
+from reverie.run.tree import load_tree, save_tree
 
-FORMAT = 3
-"""Since 3 a learner's tensors are saved once each, the policy's first, and its moments by the names of parameters."""
 BEST = "best"
-TENSOR, ARRAY, FOLDER = "$tensor", "$array", "$folder"
-"""Keys that stand for a tensor, an array or a folder in ``state.json``."""
-
-
-@dataclass(frozen=True)
-class Beside:
-    """Leaf of a tree that its owner writes, durably, into a new folder; in a tree that was read it is that folder."""
-
-    write: Callable[[Path], None]
-
-
-def save_tree(folder: Path, tree: dict[str, Any]) -> None:
-    """Write a tree into a new folder, synced to disk.
-
-    Leaves: tensors, arrays, int, float, bool, str, None, lists, `Beside`.
-    """
-    tensors: dict[str, torch.Tensor] = {}
-    beside: dict[str, Beside] = {}
-
-    def collect(tensor: torch.Tensor, path: str, kind: str) -> dict[str, str]:
-        if path in tensors:  # {"a/b": x, "a": {"b": y}}
-            raise ValueError(f"two arrays of a checkpoint have the path {path!r}")
-        tensors[path] = tensor
-        return {kind: path}
-
-    def strip(value: Any, path: str) -> Any:
-        if isinstance(value, torch.Tensor):
-            # safetensors refuses shared storage, and a checkpoint must not change while it is written.
-            return collect(value.detach().to("cpu", copy=True).contiguous(), path, TENSOR)
-        if isinstance(value, np.ndarray):
-            return collect(torch.from_numpy(np.array(value, order="C", copy=True)), path, ARRAY)
-        if isinstance(value, dict):
-            if not all(isinstance(key, str) and key not in (TENSOR, ARRAY, FOLDER) for key in value):
-                raise TypeError(
-                    f"keys of a checkpoint are strings other than {TENSOR}, {ARRAY} and {FOLDER}, "
-                    f"got {list(value)!r} at {path!r}"
-                )
-            return {key: strip(item, f"{path}/{key}" if path else key) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [strip(item, f"{path}/{i}") for i, item in enumerate(value)]
-        if isinstance(value, Beside):
-            name = path.replace("/", ".")
-            beside[name] = value
-            return {FOLDER: name}
-        if isinstance(value, np.generic):
-            return value.item()
-        if value is None or isinstance(value, int | float | str | bool):
-            return value
-        raise TypeError(f"a checkpoint cannot hold {type(value).__name__} at {path!r}")
-
-    stripped = strip(tree, "")
-    folder.mkdir(parents=True)
-    for name, part in beside.items():
-        (folder / name).mkdir()
-        part.write(folder / name)
-        _sync(folder / name)
-    save_file(tensors, folder / "arrays.safetensors")
-    document = {"format": FORMAT, "checksum": _checksum(folder / "arrays.safetensors"), "tree": stripped}
-    (folder / "state.json").write_text(json.dumps(document))
-    for name in ("arrays.safetensors", "state.json"):
-        _sync(folder / name)
-    _sync(folder)
-
-
-def load_tree(folder: Path, only: tuple[str, ...] = ("",)) -> dict[str, Any]:
-    """The tree that `save_tree` wrote.
-
-    only: the paths of arrays that are read begin with one of these; None stands for the others, which cost no memory.
-    A `Beside` is the path of its folder.
-    Raises UserError, naming the folder, if it is missing, damaged or of another format.
-    """
-    fix = "delete that folder to go on from the one before it"
-    try:
-        document = json.loads((folder / "state.json").read_text())
-        with safe_open(folder / "arrays.safetensors", "pt") as arrays:
-            names = set(arrays.keys())
-            tensors = {name: arrays.get_tensor(name) for name in names if name.startswith(only)}
-        checksum = _checksum(folder / "arrays.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:  # ValueError: neither JSON nor text
-        raise UserError(
-            f"checkpoint {folder} is unreadable ({type(error).__name__}: {str(error)[:100]}); {fix}"
-        ) from error
-    if not isinstance(document, dict) or not isinstance(document.get("tree"), dict):
-        raise UserError(f"checkpoint {folder} is damaged: state.json holds no tree; {fix}")
-    if document.get("format") != FORMAT:
-        raise UserError(
-            f"checkpoint {folder} has format {document.get('format')!r}, this version reads {FORMAT}: "
-            f"read it with the version of the package that wrote it"
-        )
-    if document.get("checksum", checksum) != checksum:  # early checkpoints have none
-        raise UserError(f"checkpoint {folder} is damaged: its arrays do not match their checksum; {fix}")
-
-    def array(name: str) -> torch.Tensor | None:
-        return tensors[name] if name not in names or name.startswith(only) else None
-
-    def fill(value: Any) -> Any:
-        if isinstance(value, dict):
-            if TENSOR in value:
-                return array(value[TENSOR])
-            if ARRAY in value:
-                tensor = array(value[ARRAY])
-                return None if tensor is None else tensor.numpy()
-            if FOLDER in value:
-                return folder / value[FOLDER]
-            return {key: fill(item) for key, item in value.items()}
-        return [fill(item) for item in value] if isinstance(value, list) else value
-
-    try:
-        tree: dict[str, Any] = fill(document["tree"])
-        return tree
-    except KeyError as error:
-        raise UserError(f"checkpoint {folder} lacks the array {error}; {fix}") from error
 
 
 class Checkpoints:
@@ -179,9 +57,9 @@ class Checkpoints:
             partial.rename(final)
             latest = self.folder / ".latest"
             latest.write_text(final.name)
-            _sync(latest)
+            sync(latest)
             latest.rename(self.folder / "latest")
-            _sync(self.folder)
+            sync(self.folder)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(partial, ignore_errors=True)
             full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
@@ -244,7 +122,7 @@ class Checkpoints:
                 shutil.rmtree(replaced, ignore_errors=True)
                 final.rename(replaced)
             partial.rename(final)
-            _sync(self.folder)
+            sync(self.folder)
             shutil.rmtree(replaced, ignore_errors=True)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(partial, ignore_errors=True)
@@ -297,8 +175,3 @@ class Misfit(UserError):
 def misfit(folder: Path | None, error: Exception) -> Misfit:
     """`Misfit` of an error that came up when parts were restored."""
     return Misfit(folder, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from reverie.agents.learner import tensors_of
 from reverie.config import InitConfig
 from reverie.errors import UserError, suggest
-from reverie.run.checkpoint import Checkpoints, load_tree
+from reverie.run.checkpoint import Checkpoints
+from reverie.run.tree import load_tree
 from reverie.run.zoo import resolve
 
 LEARNER = "trainer/learner/tensors/"

@@ -45,7 +45,7 @@ from reverie.report.writer import Writer
 from reverie.run.branch import link
 from reverie.run.build import build_env, derive
 from reverie.run.callback import Callback
-from reverie.run.checkpoint import Checkpoints, load_tree
+from reverie.run.checkpoint import Checkpoints
 from reverie.run.evolve import Decision, as_line, decide, first_values
 from reverie.run.fitness import fitness
 from reverie.run.length import run_length
@@ -54,6 +54,7 @@ from reverie.run.runner import Runner
 from reverie.run.saved_config import load_chain, load_config, save_chain, save_config
 from reverie.run.status import StatusFile
 from reverie.run.train import changed, runner
+from reverie.run.tree import load_tree
 
 DECISIONS = "decisions.jsonl"
 IMPALA: dict[str, list[float]] = {

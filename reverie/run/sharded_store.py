@@ -36,9 +36,9 @@ from reverie.data.sequences import Batch, Feedback
 from reverie.data.shard import Ask, Give, Plan, Shipment, joined
 from reverie.errors import UserError
 from reverie.run.build import derive
-from reverie.run.checkpoint import Beside
 from reverie.run.draws import Draws, Then
 from reverie.run.shards import Shards, row_bytes
+from reverie.run.tree import Beside
 
 QUEUE = 32
 """messages to one shard without an answer from which on no rows are sent"""

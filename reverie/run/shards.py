@@ -26,10 +26,10 @@ from reverie.data.sequences import Chunk
 from reverie.data.shard import Ask, Plan, Shard, Shipment, Tally
 from reverie.errors import UserError
 from reverie.run.allocator import prepare_process
-from reverie.run.checkpoint import load_tree, save_tree
 from reverie.run.fleet import line_of
 from reverie.run.remote import proportional_memory
 from reverie.run.status import EVERY
+from reverie.run.tree import load_tree, save_tree
 
 SLOW = ("load", "save", "complete", "saved", "trim")
 """methods that may take as long as a start"""

@@ -23,9 +23,10 @@ from reverie.play.evaluate import evaluate
 from reverie.presets import make_config
 from reverie.report.log import read_metrics
 from reverie.run.central import EnvHost
-from reverie.run.checkpoint import Checkpoints, load_tree
+from reverie.run.checkpoint import Checkpoints
 from reverie.run.params import Params
 from reverie.run.remote import ActorHost, Birth, Orders, Parameters, Report, sent
+from reverie.run.tree import load_tree
 from tests.contracts.test_envs import assert_same, sample, streams
 from tests.run.tiny_runs import Crash, Never, Stop, again, assert_same_run, begin, config
 

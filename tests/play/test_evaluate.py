@@ -25,8 +25,9 @@ from reverie.presets import make_config
 from reverie.report.captions import BAR, captioned, picture
 from reverie.report.record import read_metrics
 from reverie.report.video import VideoWriter
-from reverie.run.checkpoint import Checkpoints, load_tree
+from reverie.run.checkpoint import Checkpoints
 from reverie.run.train import train
+from reverie.run.tree import load_tree
 
 SMALL: dict[str, Any] = {
     "agent.torso.units": 8,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import gc
 import itertools
 import json
 import os
 import re
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,9 @@ import torch
 
 import reverie
 from reverie.errors import UserError
-from reverie.run import checkpoint
-from reverie.run.checkpoint import FORMAT, Checkpoints, load_tree, save_tree
+from reverie.run import tree as run_tree
+from reverie.run.checkpoint import Checkpoints
+from reverie.run.tree import FORMAT, load_tree, save_tree
 
 DTYPES = [torch.uint8, torch.int8, torch.int32, torch.int64, torch.bool, torch.float16, torch.bfloat16]
 DTYPES += [torch.float32, torch.float64]
@@ -67,6 +70,26 @@ def test_every_kind_of_leaf_comes_back_bit_for_bit(tmp_path: Path) -> None:
     save_tree(tmp_path / "c", saved)
     assert same(load_tree(tmp_path / "c"), tree())
     assert sorted(p.name for p in (tmp_path / "c").iterdir()) == ["arrays.safetensors", "state.json"]
+
+
+def test_nothing_of_a_tree_outlives_its_writing_and_reading(tmp_path: Path) -> None:
+    """Copies are gone at once, not when Python next looks for cycles: a run writes many, each larger than the last."""
+
+    def there() -> int:
+        return sum(type(each) is torch.Tensor and each.shape == (12_345,) for each in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        save_tree(tmp_path / "c", {"array": np.ones(12_345), "tensors": [torch.ones(12_345)]})
+        assert there() == 0
+        loaded = load_tree(tmp_path / "c")
+        read = weakref.ref(loaded["tensors"][0])
+        assert read() is not None
+        del loaded
+        assert read() is None
+    finally:
+        gc.enable()
 
 
 def test_views_numpy_scalars_and_tuples_become_what_they_stand_for(tmp_path: Path) -> None:
@@ -244,7 +267,7 @@ def test_a_save_that_fails_anywhere_leaves_a_checkpoint_in_force(
     checkpoints.save(10, {"at": 10, "a": np.arange(4)})
     checkpoints.save(20, {"at": 20, "a": np.arange(4)})
     before = files(checkpoints.folder)
-    owner: Any = {"save_file": checkpoint, "dumps": json, "fsync": os}.get(call, Path)
+    owner: Any = {"save_file": run_tree, "dumps": json, "fsync": os}.get(call, Path)
     real, count = getattr(owner, call), itertools.count()
 
     def fail(*args: Any, **kwargs: Any) -> Any:

@@ -19,7 +19,7 @@ from tiny_runs import Crash, Never, Stop, again, assert_same_run, begin, config,
 
 from reverie.cli import cli
 from reverie.report.log import read_metrics
-from reverie.run.checkpoint import FORMAT, load_tree
+from reverie.run.tree import FORMAT, load_tree
 
 ENV = "toy/catch"
 CHUNK = "replay/00000-000000000000.chunk"

@@ -22,10 +22,10 @@ from reverie.errors import UserError
 from reverie.play.evaluate import evaluate
 from reverie.play.load import LoadedPolicy, load
 from reverie.run.build import build_env, derive
-from reverie.run.checkpoint import load_tree, save_tree
 from reverie.run.ledger import Episodes
 from reverie.run.meter import Meter
 from reverie.run.roles import Actor, Evaluator
+from reverie.run.tree import load_tree, save_tree
 
 
 class Script(VectorEnv):
