@@ -207,7 +207,7 @@ def main() -> None:
     parser.add_argument("--node-every", type=float, default=300.0, help="seconds")
     parser.add_argument("--quiet", type=int, default=3, choices=sorted(T), help="undisturbed runs")
     parser.add_argument("--seed", type=int, default=100)
-    parser.add_argument("--work", type=Path, help="keep the runs here")
+    parser.add_argument("--work", type=Path, help="keep the runs here; what is complete there is not repeated")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     work = options.work or Path(tempfile.mkdtemp())
@@ -217,9 +217,11 @@ def main() -> None:
         "machine": {"cpus": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()},
         "seed": options.seed,
     }
-    run_dir, began = work / "chaos", time.monotonic()
-    document["faults"] = disturbed(run_dir, options.seed, options)
-    document["minutes"] = (time.monotonic() - began) / 60
+    run_dir, told = work / "chaos", work / "faults.json"
+    if not told.exists():
+        told.write_text(json.dumps(disturbed(run_dir, options.seed, options)))
+    document["faults"] = json.loads(told.read_text())
+    document["minutes"] = document["faults"][-1]["second"] / 60
     document |= {"rows": look(run_dir / "replay"), "memory_mb": memory(run_dir)}
     document["curve"] = curve(run_dir, options.env_steps)
     print(
@@ -227,11 +229,13 @@ def main() -> None:
     )
     quiet = document["quiet"] = []
     for number in range(options.quiet):
-        nodes, began, place = Nodes(), time.monotonic(), work / f"quiet-{number}"
-        learner(place, options.seed + 1 + number, options.env_steps, nodes.address).wait()
-        nodes.close()
-        quiet.append({"seed": options.seed + 1 + number, "minutes": (time.monotonic() - began) / 60})
-        quiet[-1] |= {"curve": curve(place, options.env_steps), "rows": look(place / "replay")}
+        place = work / f"quiet-{number}"
+        if status(place).get("env_steps", 0) < options.env_steps:
+            nodes = Nodes()
+            learner(place, options.seed + 1 + number, options.env_steps, nodes.address).wait()
+            nodes.close()
+        quiet.append({"seed": options.seed + 1 + number, "curve": curve(place, options.env_steps)})
+        quiet[-1] |= {"rows": look(place / "replay"), "memory_mb": memory(place)}
         print(json.dumps(quiet[-1]), flush=True)
         if options.out:
             keep(document, options.out)
