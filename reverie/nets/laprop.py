@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from reverie.nets.rule import Rule
 
 
 @torch.no_grad()
@@ -26,7 +28,7 @@ def clip_adaptively_(parameters: Iterable[nn.Parameter], share: float, least: fl
     torch._foreach_div_(grads, excess)
 
 
-class LaProp(torch.optim.Optimizer):
+class LaProp(Rule):
     """RMSProp first, momentum after it.
 
     ::
@@ -46,34 +48,32 @@ class LaProp(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-20,
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+        super().__init__(params, lr=lr, betas=betas, eps=eps)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Use the gradients that are there."""
-        for group in self.param_groups:
-            tensors = [p for p in group["params"] if p.grad is not None]
-            if not tensors:
-                continue
-            grads: list[Tensor] = [p.grad for p in tensors]
-            states: list[dict[str, Any]] = [self.state[p] for p in tensors]
-            for state, parameter in zip(states, tensors, strict=True):
-                if not state:
-                    state["step"] = torch.zeros((), device=parameter.device)
-                    state["square"] = torch.zeros_like(parameter)
-                    state["momentum"] = torch.zeros_like(parameter)
-            steps, square = [s["step"] for s in states], [s["square"] for s in states]
-            momentum, (slow, fast) = [s["momentum"] for s in states], reversed(group["betas"])
-            torch._foreach_add_(steps, 1.0)
-            torch._foreach_mul_(square, slow)
-            torch._foreach_addcmul_(square, grads, grads, value=1.0 - slow)
-            scale = torch._foreach_div(square, _correction(steps, slow))
-            torch._foreach_sqrt_(scale)
-            torch._foreach_add_(scale, group["eps"])
-            torch._foreach_lerp_(momentum, torch._foreach_div(grads, scale), 1.0 - fast)
-            change = torch._foreach_div(momentum, _correction(steps, fast))
-            torch._foreach_mul_(change, group["lr"])
-            torch._foreach_sub_(tensors, change)
+    def first(self, parameter: Tensor) -> dict[str, Tensor]:
+        """Zeros, and a count of steps that is on the device: a recorded update counts too."""
+        return {
+            "step": torch.zeros((), device=parameter.device),
+            "square": torch.zeros_like(parameter),
+            "momentum": torch.zeros_like(parameter),
+        }
+
+    def update(
+        self, group: dict[str, Any], tensors: list[Tensor], grads: list[Tensor], moments: dict[str, list[Tensor]]
+    ) -> None:
+        """Both moments in turn. The learning rate may be a tensor [], see `Adam.update`."""
+        steps, square, momentum = moments["step"], moments["square"], moments["momentum"]
+        fast, slow = group["betas"]
+        torch._foreach_add_(steps, 1.0)
+        torch._foreach_mul_(square, slow)
+        torch._foreach_addcmul_(square, grads, grads, value=1.0 - slow)
+        scale = torch._foreach_div(square, _correction(steps, slow))
+        torch._foreach_sqrt_(scale)
+        torch._foreach_add_(scale, group["eps"])
+        torch._foreach_lerp_(momentum, torch._foreach_div(grads, scale), 1.0 - fast)
+        change = torch._foreach_div(momentum, _correction(steps, fast))
+        torch._foreach_mul_(change, group["lr"])
+        torch._foreach_sub_(tensors, change)
 
 
 def _correction(steps: list[Tensor], beta: float) -> list[Tensor]:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from reverie.nets.adam import Adam
 from reverie.nets.laprop import LaProp, clip_adaptively_
 from reverie.nets.rmsprop import CentredRMSProp, RMSProp
+from reverie.nets.rule import Rule
 from reverie.nets.schedule import check, counted, schedule
 
-RULES: dict[str, type[RMSProp]] = {"rmsprop": CentredRMSProp, "rmsprop-tf": RMSProp}
+RULES: dict[str, Callable[..., Rule]] = {
+    "adam": Adam,
+    "laprop": LaProp,
+    "rmsprop": CentredRMSProp,
+    "rmsprop-tf": RMSProp,
+}
 
 
 @dataclass(frozen=True)
@@ -68,17 +75,10 @@ class Optimiser:
         self.tensors: list[Tensor] = list(self.parameters)
         self.config = counted(config)
         groups = self._groups(rates or {})
-        cuda = self.parameters[0].is_cuda
-        if config.changes and cuda:
+        if config.changes and self.parameters[0].is_cuda:
             # In memory, where a recorded step reads it.
             groups[0]["lr"] = torch.tensor(config.lr, device=self.parameters[0].device)
-        self.rule: torch.optim.Optimizer
-        if config.kind == "adam":
-            self.rule = torch.optim.Adam(groups, config.lr, eps=config.eps, fused=True, capturable=cuda)
-        elif config.kind == "laprop":
-            self.rule = LaProp(groups, config.lr, eps=config.eps)
-        else:
-            self.rule = RULES[config.kind](groups, config.lr, eps=config.eps)
+        self.rule: Rule = RULES[config.kind](groups, config.lr, eps=config.eps)
 
     def _groups(self, rates: Mapping[nn.Parameter, float]) -> list[dict[str, Any]]:
         """Parameter groups for PyTorch: first that of the configured learning rate, then one for each other rate."""

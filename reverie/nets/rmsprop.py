@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from reverie.nets.rule import Rule
 
-class RMSProp(torch.optim.Optimizer):
+
+class RMSProp(Rule):
     """s <- decay s + (1 - decay) grad^2,  w <- w - lr grad / sqrt(s + eps),  with s = 1 before the first update.
 
     While s is still near 1 an update is about lr grad; from s = 0 it would be lr sign(grad) / sqrt(1 - decay) at once.
@@ -27,7 +29,11 @@ class RMSProp(torch.optim.Optimizer):
         decay: float = 0.99,
         eps: float = 0.1,
     ) -> None:
-        super().__init__(params, {"lr": lr, "decay": decay, "eps": eps})
+        super().__init__(params, lr=lr, decay=decay, eps=eps)
+
+    def first(self, parameter: Tensor) -> dict[str, Tensor]:
+        """The moments' first values."""
+        return {name: torch.full_like(parameter, value) for name, value in self.moments.items()}
 
     def variances(self, group: dict[str, Any], moments: dict[str, list[Tensor]], grads: list[Tensor]) -> list[Tensor]:
         """Fresh tensors to take the root of, epsilon included, after the moments have taken the gradients in."""
@@ -36,24 +42,18 @@ class RMSProp(torch.optim.Optimizer):
         torch._foreach_addcmul_(square, grads, grads, value=1.0 - group["decay"])
         return list(torch._foreach_add(square, group["eps"]))
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Use the gradients that are there."""
-        for group in self.param_groups:
-            tensors = [p for p in group["params"] if p.grad is not None]
-            grads: list[Tensor] = [p.grad for p in tensors]
-            states: list[dict[str, Any]] = [self.state[p] for p in tensors]
-            for state, parameter in zip(states, tensors, strict=True):
-                if not state:
-                    state |= {name: torch.full_like(parameter, first) for name, first in self.moments.items()}
-            scale = self.variances(group, {name: [s[name] for s in states] for name in self.moments}, grads)
-            torch._foreach_sqrt_(scale)
-            if isinstance(group["lr"], Tensor):
-                change = torch._foreach_div(grads, scale)
-                torch._foreach_mul_(change, group["lr"])
-                torch._foreach_sub_(tensors, change)
-            else:
-                torch._foreach_addcdiv_(tensors, grads, scale, value=-group["lr"])
+    def update(
+        self, group: dict[str, Any], tensors: list[Tensor], grads: list[Tensor], moments: dict[str, list[Tensor]]
+    ) -> None:
+        """Gradients over the root of their variance. The learning rate may be a tensor [], see `Adam.update`."""
+        scale = self.variances(group, moments, grads)
+        torch._foreach_sqrt_(scale)
+        if isinstance(group["lr"], Tensor):
+            change = torch._foreach_div(grads, scale)
+            torch._foreach_mul_(change, group["lr"])
+            torch._foreach_sub_(tensors, change)
+        else:
+            torch._foreach_addcdiv_(tensors, grads, scale, value=-group["lr"])
 
 
 class CentredRMSProp(RMSProp):
