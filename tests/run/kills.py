@@ -42,8 +42,6 @@ PRELOAD += (
     "envs.toys",
     "envs.gym",
 )
-LATE = ("torch._dynamo",)
-"""What a run imports on its way (for PyTorch's optimisers): it takes over a second."""
 
 
 def play(command: Sequence[str], output: str) -> None:
@@ -60,7 +58,7 @@ def play(command: Sequence[str], output: str) -> None:
 def server() -> ForkServerContext:
     """Processes are forked from one that has imported everything: a start takes no time."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*(f"reverie.{name}" for name in PRELOAD), *LATE])
+    context.set_forkserver_preload([f"reverie.{name}" for name in PRELOAD])
     return context
 
 
