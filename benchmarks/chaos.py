@@ -49,6 +49,7 @@ for line in sys.stdin:
     print("DONE", flush=True)
 cluster.shutdown()
 """
+LEARNER = "the learner was killed"
 BINS = 20
 """parts of a run whose mean scores make a curve"""
 T = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
@@ -91,9 +92,14 @@ def learner(run_dir: Path, seed: int, env_steps: int, address: str) -> subproces
     command = [sys.executable, "-m", "reverie.cli", "train", "dqn", "--preset", "cpu", "--env", "CartPole-v1"]
     command += ["--logdir", str(run_dir), "--seed", str(seed), "--env_steps", str(env_steps), "--actors", "2"]
     command += ["--ray.address", address, "--replay.store.budget", "50MB", "--run.eval_every", "0"]
-    command += ["--run.checkpoint_every", str(max(env_steps // 60, 1000))]
+    command += ["--run.checkpoint_every", str(checkpoint_every(env_steps))]
     log = (run_dir.parent / f"{run_dir.name}.log").open("ab")
     return subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | VARIABLES | {"OMP_NUM_THREADS": "1"})
+
+
+def checkpoint_every(env_steps: int) -> int:
+    """env_steps between the checkpoints of a run of that length."""
+    return max(env_steps // 60, 1000)
 
 
 def status(run_dir: Path) -> dict[str, Any]:
@@ -136,7 +142,8 @@ def disturbed(run_dir: Path, seed: int, options: argparse.Namespace) -> list[dic
             kills.pop(0)
             process.kill()
             process.wait()
-            note(f"the learner was killed after {told['env_steps']} env_steps")
+            faults.append({"second": round(now, 1), "what": LEARNER, "env_steps": told["env_steps"]})
+            print(f"{now:8.1f} s  {LEARNER} after {told['env_steps']} env_steps", flush=True)
             process = learner(run_dir, seed, options.env_steps, nodes.address)
     note(f"the run ended with exit code {process.returncode}")
     nodes.close()
@@ -188,15 +195,27 @@ def curve(run_dir: Path, env_steps: int) -> list[float | None]:
     return [float(np.mean(part)) if part else None for part in parts]
 
 
-def memory(run_dir: Path) -> dict[str, Any]:
-    """PSS of the learner and of all actors over the run, in MB: means of its second tenth and of its last tenth."""
-    found: dict[str, Any] = {}
-    for name in ("actor/learner_memory", "actor/memory"):
-        values = [line[name] / 1e6 for line in read_metrics(run_dir) if name in line]
-        tenth = max(len(values) // 10, 1)
-        early, late = np.median(values[tenth : 2 * tenth]), np.median(values[-tenth:])
-        found[name] = {"early": round(float(early), 1), "late": round(float(late), 1), "ratio": float(late / early)}
-    return found
+def memory(run_dir: Path, kills: list[int]) -> dict[str, Any]:
+    """PSS in MB of each of the learner's lives, and of all actors: medians of the second tenth and of the last tenth.
+
+    kills: env_steps at which the learner was killed. Lines of before a kill that its next life wrote again, those since
+    the newest checkpoint, are left out.
+    """
+    lines = [line for line in read_metrics(run_dir) if "actor/memory" in line]
+    last = int(max(line["env_steps"] for line in lines))
+    lives = []
+    for begin, end in zip([0, *kills], [*kills, last], strict=True):
+        lost = checkpoint_every(last) if end in kills else 0
+        own = [line["actor/learner_memory"] for line in lines if begin < line["env_steps"] <= end - lost]
+        lives.append(growth(own))
+    return {"learner": lives, "actors": growth([line["actor/memory"] for line in lines])}
+
+
+def growth(values: list[float]) -> dict[str, float]:
+    """Medians of the second tenth and of the last tenth of a series of bytes, in MB, and their ratio."""
+    tenth = max(len(values) // 10, 1)
+    early, late = np.median(values[tenth : 2 * tenth]), np.median(values[-tenth:])
+    return {"early": round(float(early) / 1e6, 1), "late": round(float(late) / 1e6, 1), "ratio": float(late / early)}
 
 
 def main() -> None:
@@ -222,7 +241,8 @@ def main() -> None:
         told.write_text(json.dumps(disturbed(run_dir, options.seed, options)))
     document["faults"] = json.loads(told.read_text())
     document["minutes"] = document["faults"][-1]["second"] / 60
-    document |= {"rows": look(run_dir / "replay"), "memory_mb": memory(run_dir)}
+    kills = [fault["env_steps"] for fault in document["faults"] if fault["what"] == LEARNER]
+    document |= {"rows": look(run_dir / "replay"), "memory_mb": memory(run_dir, kills)}
     document["curve"] = curve(run_dir, options.env_steps)
     print(
         json.dumps({name: document[name] for name in ("minutes", "rows", "memory_mb", "curve")}, indent=1), flush=True
@@ -235,7 +255,7 @@ def main() -> None:
             learner(place, options.seed + 1 + number, options.env_steps, nodes.address).wait()
             nodes.close()
         quiet.append({"seed": options.seed + 1 + number, "curve": curve(place, options.env_steps)})
-        quiet[-1] |= {"rows": look(place / "replay"), "memory_mb": memory(place)}
+        quiet[-1] |= {"rows": look(place / "replay")}
         print(json.dumps(quiet[-1]), flush=True)
         if options.out:
             keep(document, options.out)
