@@ -30,7 +30,7 @@ ENVS = {
     "popgym-RepeatPreviousEasy-v0": "-1 to 1; the card of 4 decks that was shown 4 env_steps ago: asks for memory",
 }
 """id -> what its score is"""
-AGENTS = ("dqn", "rainbow", "r2d2", "dreamerv2")
+AGENTS = ("dqn", "rainbow", "r2d2", "apex", "a2c", "a3c", "impala", "dreamerv2")
 SEEDS = (100, 101, 102)
 EPISODES = 100
 
