@@ -89,8 +89,8 @@ def after(count: int, real: Callable[..., Any]) -> Callable[..., Any]:
 
 
 PLACES: dict[str, tuple[str, int, str]] = {
-    "checkpoint": ("reverie.run.checkpoint.save_file", 0, r"could not write checkpoint .*100: no space left"),
-    "checkpoint's sync": ("reverie.run.checkpoint._sync", 2, r"could not write checkpoint .*100: no space left"),
+    "checkpoint": ("reverie.run.tree.save_file", 0, r"could not write checkpoint .*100: no space left"),
+    "checkpoint's sync": ("reverie.run.tree.sync", 2, r"could not write checkpoint .*100: no space left"),
     "metrics": ("reverie.report.log.os.write", 3, "cannot write metrics in .*No space left"),
     "chunk": ("reverie.data.chunks.os.replace", 0, r"cannot write .*\.chunk .* bytes.*No space left"),
     "tensorboard": ("reverie.report.tensorboard.RecordWriter.write", 4, "cannot write metrics in .*No space left"),
