@@ -115,9 +115,9 @@ def disturbed(run_dir: Path, seed: int, options: argparse.Namespace) -> list[dic
     nodes, faults = Nodes(), list[dict[str, Any]]()
     began = time.monotonic()
 
-    def note(what: str) -> None:
-        faults.append({"second": round(time.monotonic() - began, 1), "what": what})
-        print(f"{faults[-1]['second']:8.1f} s  {what}", flush=True)
+    def note(what: str, **more: int) -> None:
+        faults.append({"second": round(time.monotonic() - began, 1), "what": what, **more})
+        print(f"{faults[-1]['second']:8.1f} s  {what} {more or ''}", flush=True)
 
     process = learner(run_dir, seed, options.env_steps, nodes.address)
     due = {"actor": options.actor_every, "node": options.node_every}
@@ -142,8 +142,7 @@ def disturbed(run_dir: Path, seed: int, options: argparse.Namespace) -> list[dic
             kills.pop(0)
             process.kill()
             process.wait()
-            faults.append({"second": round(now, 1), "what": LEARNER, "env_steps": told["env_steps"]})
-            print(f"{now:8.1f} s  {LEARNER} after {told['env_steps']} env_steps", flush=True)
+            note(LEARNER, env_steps=told["env_steps"])
             process = learner(run_dir, seed, options.env_steps, nodes.address)
     note(f"the run ended with exit code {process.returncode}")
     nodes.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ class Adam(Rule):
     All parameters of a group are on one device and of one dtype. Source: Kingma & Ba 2015, algorithm 1.
     """
 
+    moments: ClassVar[dict[str, float]] = {"exp_avg": 0.0, "exp_avg_sq": 0.0}
+    counts: ClassVar[bool] = True
+
     def __init__(
         self,
         params: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
@@ -30,14 +33,6 @@ class Adam(Rule):
         eps: float = 1e-8,
     ) -> None:
         super().__init__(params, lr=lr, betas=betas, eps=eps)
-
-    def first(self, parameter: Tensor) -> dict[str, Tensor]:
-        """Zeros, and a count of steps that is on the device: a recorded update counts too."""
-        return {
-            "step": torch.zeros((), device=parameter.device),
-            "exp_avg": torch.zeros_like(parameter),
-            "exp_avg_sq": torch.zeros_like(parameter),
-        }
 
     def update(
         self, group: dict[str, Any], tensors: list[Tensor], grads: list[Tensor], moments: dict[str, list[Tensor]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,9 @@ class LaProp(Rule):
     Source: Ziyin, Wang & Ueda 2020, algorithm 2; eps 1e-20 as in DreamerV3's code.
     """
 
+    moments: ClassVar[dict[str, float]] = {"square": 0.0, "momentum": 0.0}
+    counts: ClassVar[bool] = True
+
     def __init__(
         self,
         params: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
@@ -49,14 +52,6 @@ class LaProp(Rule):
         eps: float = 1e-20,
     ) -> None:
         super().__init__(params, lr=lr, betas=betas, eps=eps)
-
-    def first(self, parameter: Tensor) -> dict[str, Tensor]:
-        """Zeros, and a count of steps that is on the device: a recorded update counts too."""
-        return {
-            "step": torch.zeros((), device=parameter.device),
-            "square": torch.zeros_like(parameter),
-            "momentum": torch.zeros_like(parameter),
-        }
 
     def update(
         self, group: dict[str, Any], tensors: list[Tensor], grads: list[Tensor], moments: dict[str, list[Tensor]]

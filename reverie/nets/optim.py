@@ -49,6 +49,9 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        for name in ("lr", "eps"):
+            if not 0.0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
         if not 0.0 <= self.agc < float("inf"):
             raise ValueError(f"agc must be at least 0 and finite, got {self.agc}")
 
@@ -81,7 +84,7 @@ class Optimiser:
         self.rule: Rule = RULES[config.kind](groups, config.lr, eps=config.eps)
 
     def _groups(self, rates: Mapping[nn.Parameter, float]) -> list[dict[str, Any]]:
-        """Parameter groups for PyTorch: first that of the configured learning rate, then one for each other rate."""
+        """Parameter groups for the rule: first that of the configured learning rate, then one for each other rate."""
         owned = set(self.parameters)
         if not owned.issuperset(rates):
             raise ValueError("learning rates are given for parameters that this optimiser does not have")

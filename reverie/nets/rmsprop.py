@@ -20,7 +20,6 @@ class RMSProp(Rule):
     """
 
     moments: ClassVar[dict[str, float]] = {"square": 1.0}
-    """what is kept of every parameter, and its first value"""
 
     def __init__(
         self,
@@ -30,10 +29,6 @@ class RMSProp(Rule):
         eps: float = 0.1,
     ) -> None:
         super().__init__(params, lr=lr, decay=decay, eps=eps)
-
-    def first(self, parameter: Tensor) -> dict[str, Tensor]:
-        """The moments' first values."""
-        return {name: torch.full_like(parameter, value) for name, value in self.moments.items()}
 
     def variances(self, group: dict[str, Any], moments: dict[str, list[Tensor]], grads: list[Tensor]) -> list[Tensor]:
         """Fresh tensors to take the root of, epsilon included, after the moments have taken the gradients in."""

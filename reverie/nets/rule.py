@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,15 @@ class Rule(ABC):
     """One update for parameters in groups, each of which may have settings of its own, such as its learning rate.
 
     params: parameters, or groups of them: dicts with ``params`` and what differs. settings: of all other groups.
-    PyTorch's own base class does this too, but imports its compiler when the first one is made, which takes over a
-    second of every process that learns, and asks more of each step than a small network's update takes.
+    PyTorch's own base class does this too, but imports its compiler when the first one is made, which every process
+    that learns would wait for, and does more around each step. Raises ValueError if there is no parameter or one
+    twice, which each step would change twice.
     """
+
+    moments: ClassVar[dict[str, float]]
+    """what is kept of every parameter, in its memory layout, and its first value"""
+    counts: ClassVar[bool] = False
+    """whether ``step`` is kept too, a parameter's number of steps: on its device, so that a recorded update counts"""
 
     def __init__(self, params: Iterable[nn.Parameter] | Iterable[dict[str, Any]], **settings: Any) -> None:
         given: list[Any] = list(params)
@@ -25,12 +31,16 @@ class Rule(ABC):
         self.param_groups: list[dict[str, Any]] = [
             {**settings, **group, "params": list(group["params"])} for group in groups
         ]
+        tensors = [parameter for group in self.param_groups for parameter in group["params"]]
+        if not tensors or len(set(tensors)) != len(tensors):
+            raise ValueError(f"expected parameters, each once, got {len(tensors)}, of which {len(set(tensors))} differ")
         self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
         """moments by parameter; none before its first step"""
 
-    @abstractmethod
     def first(self, parameter: Tensor) -> dict[str, Tensor]:
-        """What is remembered of a parameter, as it is before its first step: tensors of its memory layout, counts."""
+        """What is kept of a parameter, as it is before its first step."""
+        count = {"step": torch.zeros((), device=parameter.device)} if self.counts else {}
+        return count | {name: torch.full_like(parameter, value) for name, value in self.moments.items()}
 
     @abstractmethod
     def update(

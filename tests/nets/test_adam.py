@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from reverie.nets.adam import Adam
+from reverie.nets.optim import OptimConfig
 
 
 def parameters() -> list[nn.Parameter]:
@@ -58,8 +59,24 @@ def test_it_is_pytorchs_bit_for_bit() -> None:
             assert moment.stride() == rules[1].state[other][name].stride()
 
 
+@pytest.mark.parametrize(
+    ("groups", "message"), [([], "got 0, of which 0"), ([2], "got 2, of which 1"), ([1, 1], "got 2")]
+)
+def test_no_parameter_and_one_twice_are_refused(groups: list[int], message: str) -> None:
+    w = nn.Parameter(torch.zeros(1))
+    with pytest.raises(ValueError, match=message):
+        Adam([{"params": [w] * count} for count in groups], 0.1)
+
+
+@pytest.mark.parametrize("settings", [{"lr": -0.1}, {"lr": math.nan}, {"lr": math.inf}, {"eps": -1e-8}])
+def test_rates_that_climb_or_are_no_number_are_refused(settings: dict[str, float]) -> None:
+    """As PyTorch's own Adam does; the others' were not looked at."""
+    with pytest.raises(ValueError, match=f"{next(iter(settings))} must be at least 0 and finite"):
+        OptimConfig(**settings)
+
+
 def test_making_one_does_not_import_pytorchs_compiler() -> None:
-    """It takes over a second, of every process that learns."""
+    """Every process that learns would wait for it."""
     code = (
         "import sys, torch; from reverie.nets.optim import OptimConfig, Optimiser\n"
         "p = torch.nn.Parameter(torch.zeros(1)); p.grad = torch.ones(1)\n"
