@@ -108,10 +108,10 @@ class TDMPC2Config(ModelConfig, LatentPlannerConfig):
             raise ValueError(f"task_size must be at least 1, got {self.task_size}")
         if not 0.0 <= self.gamma_min <= self.gamma_max <= 1.0:
             raise ValueError(f"expected 0 <= gamma_min <= gamma_max <= 1, got {self.gamma_min} and {self.gamma_max}")
-        if self.wide_iterations < 0 or self.encoder_lr < 0.0:
-            raise ValueError(
-                f"wide_iterations and encoder_lr must be at least 0, got {self.wide_iterations} and {self.encoder_lr}"
-            )
+        if self.wide_iterations < 0:
+            raise ValueError(f"wide_iterations must be at least 0, got {self.wide_iterations}")
+        if not 0.0 <= self.encoder_lr < float("inf"):
+            raise ValueError(f"encoder_lr must be at least 0 and finite, got {self.encoder_lr}")
 
     @property
     def gamma(self) -> float:
