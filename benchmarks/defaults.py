@@ -7,7 +7,8 @@
     python benchmarks/defaults.py table                # results/defaults/README.md out of what is there
 
 Runs are in --work [runs/defaults] and are not repeated. Each file is written after every environment. A score is the
-mean return of 100 episodes played greedily after the last env_step, whatever the best one before was.
+mean return of 100 episodes played greedily after the last env_step, whatever the best one before was; of agents whose
+policy is what they learn (A2C, A3C, IMPALA) the file also has ``drawn``, as much with actions drawn from the policy.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ ENVS = {
 }
 """id -> what its score is"""
 AGENTS = ("dqn", "rainbow", "r2d2", "apex", "a2c", "a3c", "impala", "dreamerv2")
+POLICIES = ("a2c", "a3c", "impala")
+"""agents whose policy is what they learn: also played by drawing from it"""
 SEEDS = (100, 101, 102)
 EPISODES = 100
 
@@ -52,7 +55,16 @@ def agent(name: str, envs: list[str], seeds: tuple[int, ...], jobs: int, work: P
             "scores": [run["score"] for run in runs],
             "minutes": [run["minutes"] for run in runs],
         }
+        if name in POLICIES:
+            measured["drawn"] = [_drawn(place / f"{name}-{seed}") for seed in seeds]
         _add(file, env, measured, f"python benchmarks/defaults.py agent {name}", jobs)
+
+
+def _drawn(run_dir: Path) -> float:
+    """Mean return of actions drawn from the run's last policy."""
+    from reverie.play.evaluate import evaluate
+
+    return float(evaluate(run_dir, episodes=EPISODES, play="explore")["score"])
 
 
 def random(seeds: tuple[int, ...], out: Path) -> None:
@@ -101,6 +113,7 @@ def table(out: Path) -> None:
         "presets choose by spaces; none of them was made for these environments, bad scores are here too. Made by",
         "`python benchmarks/defaults.py`; stable-baselines3's DQN has the defaults of its constructor (MlpPolicy on",
         "flat numbers) and as many env_steps as `dqn`. Minutes in the files are of a machine that did other work, too.",
+        "`drawn`: the same policies, acting by draws from what they learned and not by its most probable action.",
         "",
         "| environment | " + " | ".join(titles.get(name, f"`{name}`") for name in names) + " |",
         "|---" * (1 + len(names)) + "|",
@@ -118,7 +131,8 @@ def _cell(measured: dict[str, Any] | None) -> str:
         return "not measured"
     scores = measured["scores"]
     steps = f"; {measured['env_steps'] // 1000}k" if "env_steps" in measured else ""
-    return f"**{_short(float(np.median(scores)))}** ({', '.join(map(_short, scores))}{steps})"
+    drawn = f"; drawn {', '.join(map(_short, measured['drawn']))}" if "drawn" in measured else ""
+    return f"**{_short(float(np.median(scores)))}** ({', '.join(map(_short, scores))}{steps}{drawn})"
 
 
 def _short(score: float) -> str:
