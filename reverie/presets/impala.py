@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reverie.agents.impala import IMPALAConfig
-from reverie.config import Config, RunConfig
+from reverie.config import Config, ReplayConfig, RunConfig
 from reverie.envs.tasks import tasks_of
 from reverie.nets.optim import OptimConfig
 from reverie.nets.torsos import TorsoConfig
@@ -57,17 +57,30 @@ def toy(task: Task) -> Config:
 
 
 def pixels(task: Task) -> Config:
-    """IMPALA on pixels, for two CPU cores: DQN's convolutions, windows of 20 rows, Adam with a rate that falls to 0."""
+    """IMPALA on pixels, for two CPU cores: 3M env_steps of 16 environments, A3C's convolutions on standardised pixels.
+
+    Batches of 8 windows of 20 rows, half of them learned before: the newest 49 000 rows or so are kept. Losses
+    averaged, lambda-returns (0.95), Adam with a learning rate that falls to 0 over the run.
+    """
     agent = IMPALAConfig(
-        value=1.0,
+        lam=0.95,
+        value=0.25,
+        entropy=0.002,
         average="mean",
-        torso=TorsoConfig(dense=256),
+        torso=TorsoConfig(channels=(16, 32), dense=256, standardise=True),
         init="orthogonal",
         evaluation="sample",
-        opt=OptimConfig(lr=7e-4, lr_over=1.0, eps=1e-5, clip=0.5, shrink=0.0),
+        opt=OptimConfig(lr=3e-4, lr_over=1.0, eps=1e-5, clip=0.5, shrink=0.0),
     )
     base = a2c.pixels(task)
-    return replace(base, name="impala", agent=agent, replay=used_once(16, 20, 400_000_000, "stored"))
+    replay = half_anew(used_once(8, 20, 400_000_000, "stored"))
+    run = replace(base.run, frames=12_000_000, eval_envs=5)
+    return replace(base, name="impala", agent=agent, replay=replay, run=run)
+
+
+def half_anew(replay: ReplayConfig) -> ReplayConfig:
+    """Half of each batch from windows that were learned before (section 5.2.2)."""
+    return replace(replay, selector=replace(replay.selector, share=0.5))  # type: ignore[call-arg]
 
 
 def atari(task: Task) -> Config:
@@ -114,9 +127,8 @@ def atari_replay(task: Task) -> Config:
     Everything else as `atari`; 200 000 rows of 84x84 pixels and the frames of their start states are 1.7 GB.
     """
     base = atari(task)
-    selector = replace(base.replay.selector, share=0.5)  # type: ignore[call-arg]
     store = replace(base.replay.store, budget=1_700_000_000)
-    return replace(base, preset="atari-replay", replay=replace(base.replay, selector=selector, store=store))
+    return replace(base, preset="atari-replay", replay=half_anew(replace(base.replay, store=store)))
 
 
 def atari_multitask(task: Task) -> Config:
