@@ -7,6 +7,7 @@ from typing import Any
 
 from reverie.data.limiter import Limiter
 from reverie.data.pool import Pool
+from reverie.data.room import Room
 from reverie.data.sequences import Batch, Feedback
 
 
@@ -38,6 +39,11 @@ class Paced(ABC):
     @abstractmethod
     def sampled_rows(self) -> int:
         """Trained rows that were drawn so far."""
+
+    @property
+    @abstractmethod
+    def room(self) -> Room:
+        """What there is room for."""
 
     @property
     @abstractmethod

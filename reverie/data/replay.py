@@ -21,7 +21,8 @@ import torch
 
 from reverie.data.pool import Pool
 from reverie.data.rings import Rings
-from reverie.data.rows import Rows, RowSpec, State
+from reverie.data.room import rows_per_stream
+from reverie.data.rows import Rows, RowSpec, State, bytes_of
 from reverie.data.selectors import Drawn, Layout, Selector
 from reverie.data.sequences import Batch, Chunk, Feedback, SequenceSpec
 from reverie.data.states import StateStore
@@ -78,7 +79,8 @@ class Replay:
         self.state_spec: RowSpec = dict(states or {}) if sequence.keeps_states else {}
         self.selector = selector
         self.device = torch.device(device)
-        self.rows_per_stream = self._fit(budget, capacity)
+        window = bytes_of(self.state_spec) + selector.window_bytes()
+        self.rows_per_stream = rows_per_stream(self.spec, window, sequence, streams, budget, capacity)
         layout = Layout(streams, self.rows_per_stream, sequence.length, sequence.period)
         selector.bind(layout)
         self._rings = Rings(self.spec, streams * self.rows_per_stream, self.device)
@@ -93,28 +95,6 @@ class Replay:
         self._awaits_rows = False
         self.sampled_rows = 0
         self.stale_keys = 0
-
-    def _fit(self, budget: int | None, capacity: int | None) -> int:
-        """Rows per stream that the budget or the capacity allows."""
-        if (budget is None) == (capacity is None):
-            raise ValueError(f"give exactly one of budget (bytes) and capacity (rows), got {budget} and {capacity}")
-        spec, length, period = self.spec, self.sequence.length, self.sequence.period
-        row = sum(field.nbytes for field in spec.values())
-        window = sum(field.nbytes for field in self.state_spec.values()) + self.selector.window_bytes()
-        if capacity is not None:
-            rows, limit = capacity // self.streams, f"capacity of {capacity} rows"
-        else:
-            assert budget is not None
-            # One window more than rows / period may be begun, hence the subtraction.
-            rows = int((budget / self.streams - window) // (row + window / period))
-            limit = f"budget of {budget} bytes"
-        if rows < length:
-            needs = length * self.streams if capacity is not None else int((length + 1) * (row + window) * self.streams)
-            raise UserError(
-                f"a replay {limit} holds {max(rows, 0)} rows in each of {self.streams} streams, but a window has "
-                f"{length}: raise it to at least {needs}"
-            )
-        return rows
 
     # Counters
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from reverie.data.rows import RowSpec
+from reverie.data.rows import RowSpec, bytes_of
 
 
 class Rings:
@@ -41,7 +41,7 @@ class Rings:
     @property
     def nbytes(self) -> int:
         """Bytes reserved."""
-        return sum(field.nbytes for field in self.spec.values()) * self.slots
+        return bytes_of(self.spec) * self.slots
 
     def check(self, rows: Mapping[str, np.ndarray], count: int) -> None:
         """Raise ValueError unless `rows` has exactly the fields of the spec, each [count, *shape] in its dtype."""

@@ -58,6 +58,11 @@ class Field:
 RowSpec = dict[str, Field]
 
 
+def bytes_of(spec: RowSpec) -> int:
+    """Bytes of one row with these fields."""
+    return sum(field.nbytes for field in spec.values())
+
+
 def row_spec(
     observation: Mapping[str, spaces.Space], action: spaces.Space, extras: Mapping[str, Field] = {}
 ) -> RowSpec:

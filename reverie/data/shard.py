@@ -31,7 +31,8 @@ from reverie.data.inbox import Delivery, Inbox
 from reverie.data.limiter import Limiter
 from reverie.data.record import Record
 from reverie.data.replay import KEY_BITS, Replay
-from reverie.data.rows import RowSpec
+from reverie.data.room import rows_per_stream
+from reverie.data.rows import RowSpec, bytes_of
 from reverie.data.selector import Drawn, Mass, SelectorConfig
 from reverie.data.sequences import Batch, Chunk, Feedback, SequenceSpec
 from reverie.data.store import Store
@@ -59,6 +60,13 @@ class Plan:
     budget: int
     folder: Path | None
     chunk: int
+
+    @property
+    def room(self) -> int:
+        """Rows that there is room for. Raises UserError if the budget cannot hold a window per stream."""
+        states = self.states if self.windows.keeps_states and self.states else {}
+        window, streams = bytes_of(states) + self.selector.make().window_bytes(), self.actors * self.streams
+        return streams * rows_per_stream(self.spec, window, self.windows, streams, self.budget)
 
     @property
     def first(self) -> int:

@@ -22,7 +22,8 @@ from reverie.data.paced import Paced
 from reverie.data.pool import Pool
 from reverie.data.record import Record
 from reverie.data.replay import Replay
-from reverie.data.rows import Rows
+from reverie.data.room import Place, Room
+from reverie.data.rows import Rows, bytes_of
 from reverie.data.sequences import Batch, Chunk, Feedback
 
 
@@ -81,6 +82,13 @@ class Store(Paced):
         return self.replay.sampled_rows
 
     @property
+    def room(self) -> Room:
+        """That of the replay, with states and selector."""
+        replay = self.replay
+        place: Place = "host" if replay.device.type == "cpu" else "device"
+        return Room(replay.rows_per_stream * replay.streams, replay.nbytes, place)
+
+    @property
     def rows(self) -> int:
         """Rows stored now."""
         return len(self.replay)
@@ -111,11 +119,10 @@ class Store(Paced):
 
         And keys of feedback that came too late (``stale_keys``), and what the selector counts.
         """
-        row = sum(field.nbytes for field in self.replay.spec.values())
         return {
             "ratio": self.limiter.achieved(self.env_steps, self.replay.sampled_rows),
             "rows": len(self.replay),
-            "bytes": len(self.replay) * row,
+            "bytes": len(self.replay) * bytes_of(self.replay.spec),
             "stale_keys": self.replay.stale_keys,
             **self.replay.selector.metrics(),
         }

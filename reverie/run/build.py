@@ -16,7 +16,7 @@ from reverie.data.limiter import Limiter
 from reverie.data.outbox import Deliver, Outbox
 from reverie.data.record import Record
 from reverie.data.replay import Replay
-from reverie.data.rows import Field, RowSpec, row_spec
+from reverie.data.rows import Field, RowSpec, bytes_of, row_spec
 from reverie.data.sequences import SequenceSpec
 from reverie.data.store import Store
 from reverie.envs.env import EnvSpec, VectorEnv
@@ -187,9 +187,8 @@ def row_specs(config: Config, learner: Learner, env: EnvSpec) -> tuple[RowSpec, 
             "set replay.window.state = zero and replay.window.drift = false"
         )
     spec = row_spec(env.observation, env.action, learner.policy.extras)
-    row, state = (sum(field.nbytes for field in fields.values()) for fields in (spec, states or {}))
     env_steps = run_length(config, env.action_repeat).env_steps
-    check_memory(config, env_steps * (row + state / windows.period), learner.device)
+    check_memory(config, env_steps * (bytes_of(spec) + bytes_of(states or {}) / windows.period), learner.device)
     return spec, states
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reverie.agents.agent import Agent
 from reverie.config import Config
-from reverie.data.store import Store
+from reverie.data.room import Room
 from reverie.envs.tasks import check_shares
 from reverie.errors import UserError
 from reverie.machine import in_words, memory_of
@@ -56,13 +56,11 @@ def check_trains(config: Config, agent: Agent) -> None:
         )
 
 
-def size_line(store: Store, total: int) -> str:
+def size_line(room: Room, total: int) -> str:
     """Line that says how much the replay may take, and how much of the run it holds. total: env_steps of the run."""
-    replay = store.replay
-    rows = replay.rows_per_stream * replay.streams
-    there = memory_of("host" if replay.device.type == "cpu" else "device")
+    rows, there = room.rows, memory_of(room.place)
     holds = "the whole run" if rows >= total else f"the newest {rows:,} rows of {total:,} env_steps"
-    filled = replay.nbytes * min(1.0, total / rows)
+    filled = room.nbytes * min(1.0, total / rows)
     return f"replay: {in_words(filled)} when full, of {in_words(there.total)} of memory; it holds {holds}"
 
 

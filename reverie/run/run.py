@@ -18,7 +18,7 @@ from reverie import overrides
 from reverie.agents.agent import Learner
 from reverie.agents.learner import tensors_of
 from reverie.config import Config
-from reverie.data.store import Store
+from reverie.data.paced import Paced
 from reverie.envs.tasks import label, tasks_of
 from reverie.envs.wrappers import Carried
 from reverie.errors import UserError, notice
@@ -126,7 +126,7 @@ class Run:
     def sizes(self) -> list[str]:
         """Lines that say how much is kept."""
         store = self.clock.store
-        return [size_line(store, self.total)] if isinstance(store, Store) else []
+        return [size_line(store.room, self.total)] if isinstance(store, Paced) else []
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:

@@ -32,12 +32,14 @@ from reverie.data.paced import Paced
 from reverie.data.pool import Pool
 from reverie.data.replay import split_keys
 from reverie.data.rings import Rings
+from reverie.data.room import Room
+from reverie.data.rows import bytes_of
 from reverie.data.sequences import Batch, Feedback
 from reverie.data.shard import Ask, Give, Plan, Shipment, joined
 from reverie.errors import UserError
 from reverie.run.build import derive
 from reverie.run.draws import Draws, Then
-from reverie.run.shards import Shards, row_bytes
+from reverie.run.shards import Shards
 from reverie.run.tree import Beside
 
 QUEUE = 32
@@ -296,6 +298,12 @@ class ShardedStore(Paced, Receiver):
     # Upkeep
 
     @property
+    def room(self) -> Room:
+        """That of all shards; bytes of rows alone."""
+        rows = sum(plan.room for plan in self.plans)
+        return Room(rows, rows * bytes_of(self.plans[0].spec), "host")
+
+    @property
     def rows(self) -> int:
         """Rows stored now, as far as shards have told."""
         return sum(process.tally.rows for process in self.shards.each if process.tally is not None)
@@ -306,7 +314,7 @@ class ShardedStore(Paced, Receiver):
         return {
             "ratio": self.limiter.achieved(self.env_steps, self.sampled_rows),
             "rows": self.rows,
-            "bytes": self.rows * row_bytes(self.plans[0]),
+            "bytes": self.rows * bytes_of(self.plans[0].spec),
             "stale_keys": self._stale + sum(tally.stale_keys for tally in tallies),
             "shards": len(self.plans),
             "shard_restarts": self.shards.restarts,

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from reverie.config import RayConfig
+from reverie.data.rows import bytes_of
 from reverie.data.sequences import Chunk
 from reverie.data.shard import Ask, Plan, Shard, Shipment, Tally
 from reverie.errors import UserError
@@ -305,7 +306,7 @@ class Shards:
                 "rows": process.tally.rows if process.tally else None,
                 "queue": len(process.calls),
                 "heard_s_ago": round(now - process.heard, 1),
-                "bytes": process.tally.rows * row_bytes(process.plan) if process.tally else None,
+                "bytes": process.tally.rows * bytes_of(process.plan.spec) if process.tally else None,
                 "memory": process.tally.memory if process.tally else 0,
             }
             for process in self.each
@@ -317,8 +318,3 @@ class Shards:
             if process.handle is not None:
                 self.ray.kill(process.handle)
                 process.handle, process.calls = None, {}
-
-
-def row_bytes(plan: Plan) -> int:
-    """Bytes of a row."""
-    return sum(one.nbytes for one in plan.spec.values())

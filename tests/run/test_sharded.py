@@ -20,6 +20,7 @@ from reverie.data.dataset import open_dataset
 from reverie.data.selectors import OnlineConfig
 from reverie.data.shard import Part
 from reverie.errors import UserError
+from reverie.machine import in_words
 from reverie.report.log import read_metrics
 from reverie.run import sharded_store
 from reverie.run.branch import branch
@@ -47,13 +48,20 @@ def hear(recorder: Recorder) -> None:
 @pytest.mark.parametrize(
     ("spec", "shards"), [(SPECS[1], 1), (SPECS[2], 2), (SPECS[1], 3)], ids=["period 1", "context 2", "period 3"]
 )
-def test_every_row_once_and_in_order(tmp_path: Path, spec: Any, shards: int) -> None:
+def test_every_row_once_and_in_order(
+    tmp_path: Path, spec: Any, shards: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     recorder = Recorder(config_of(spec, shards=shards), tmp_path, Engine())
     hear(recorder)
     recorder.train()
     recorder.check(tmp_path)
     assert not recorder.lines
     store = store_of(recorder)
+    assert [line.split(" when full")[0] for line in capsys.readouterr().out.splitlines() if "when full" in line] == [
+        f"replay: {in_words(store.room.nbytes * min(1.0, recorder.runner.run.total / store.room.rows))}"
+    ]
+    homes = zip(store.plans, store.shards.each, strict=True)
+    assert store.room.rows == sum(home.tally.rows_per_stream * plan.actors * plan.streams for plan, home in homes)
     assert store.dropped == store.lost_rows == 0
     assert store.rows == sum(min(int(count), 10**9) for count in np.minimum(store.counts, rows_per_stream(store)))
     logged = {name for line in read_metrics(tmp_path) for name in line if name.startswith(("actor/", "replay/"))}
