@@ -30,7 +30,8 @@ from functools import cache
 from itertools import pairwise
 from typing import Any
 
-from reverie.overrides import KIND, choices_of, expected
+from reverie.overrides import KIND, choices_of
+from reverie.values import expected
 
 _NAMED = re.compile(r"(?:(?<=\s)|^)((?:\*_)?\w+(?:, (?:\*_)?\w+)*):\s")
 

@@ -13,16 +13,14 @@ import dataclasses
 import json
 import math
 import re
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union
-
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing import Any, TypeVar
 
 from reverie.errors import UserError, suggest
+from reverie.values import coerce, is_union, natural
 
 C = TypeVar("C")
 KIND = "kind"
@@ -257,16 +255,16 @@ def _value(current: Any, hint: Any, value: Any, key: str, keys: list[str], *, te
     if group is not None:
         if isinstance(value, Mapping):
             return _rebuild(group, value, key + ".", keys, text=text)
-        whole = _is_group(value) or (_is_union(hint) and type(None) in typing.get_args(hint))
+        whole = _is_group(value) or (is_union(hint) and type(None) in typing.get_args(hint))
         if not whole:
             below = [k for k in keys if k.startswith(key + ".")]
             raise UserError(f"{key} is a group of keys; set one of {', '.join(below[:8])}")
-        return _coerce(hint, value, key, text=text)
+        return coerce(hint, value, key, text=text)
     if isinstance(value, _Nest):
         if not isinstance(current, Mapping):
             raise UserError(f"unknown key {_first(key, value)!r}{suggest(_first(key, value), keys)}")
-        return _coerce(hint, _merge(current, value, text=text), key, text=False)
-    return _coerce(hint, value, key, text=text)
+        return coerce(hint, _merge(current, value, text=text), key, text=False)
+    return coerce(hint, value, key, text=text)
 
 
 def _merge(current: Mapping[str, Any], nest: _Nest, *, text: bool) -> dict[str, Any]:
@@ -277,13 +275,13 @@ def _merge(current: Mapping[str, Any], nest: _Nest, *, text: bool) -> dict[str, 
             below = merged.get(name)
             merged[name] = _merge(below if isinstance(below, Mapping) else {}, value, text=text)
         else:
-            merged[name] = _natural(value) if text and isinstance(value, str) else value
+            merged[name] = natural(value) if text and isinstance(value, str) else value
     return merged
 
 
 def _default_group(hint: Any) -> Any:
     """An instance of the one dataclass that an optional group may hold, or None."""
-    members = typing.get_args(hint) if _is_union(hint) else ()
+    members = typing.get_args(hint) if is_union(hint) else ()
     options = [member for member in members if isinstance(member, type) and dataclasses.is_dataclass(member)]
     if len(options) != 1:
         return None
@@ -291,85 +289,6 @@ def _default_group(hint: Any) -> Any:
         return options[0]()
     except TypeError:  # it has fields without defaults, so it can only be given as a whole
         return None
-
-
-def _coerce(hint: Any, value: Any, key: str, *, text: bool) -> Any:
-    """`value` as the field's type. Text is tried as what it looks like, then as itself, then as a list."""
-    candidates = [value]
-    if text and isinstance(value, str):
-        parts = [part.strip() for part in value.split(",") if part.strip()]
-        candidates = [_natural(value), value, [_natural(part) for part in parts], parts]
-    adapter: TypeAdapter[Any] = _adapter(hint)
-    problem = ""
-    for candidate in candidates:
-        try:
-            # True is an int to Python and to lax validation, but `deter=true` is a slip.
-            return adapter.validate_python(candidate, strict=True if isinstance(candidate, bool) else None)
-        except ValidationError as error:
-            problem = problem or error.errors()[0]["msg"].lower()
-    literal = repr(value) if isinstance(value, str) else f"{value!r} ({type(value).__name__})"
-    reason = f" ({problem})" if typing.get_origin(hint) is Annotated else ""
-    raise UserError(f"{key} = {literal} is not {expected(hint)}{reason}")
-
-
-def _adapter(hint: Any) -> TypeAdapter[Any]:
-    if dataclasses.is_dataclass(hint):  # pydantic lets a dataclass bring its own settings only
-        return TypeAdapter(hint)
-    return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-
-
-def _natural(text: str) -> Any:
-    """Text as the value that it looks like: none, true, false, a number, a JSON list or object; else itself."""
-    lowered = text.strip().lower()
-    if lowered in ("none", "null"):
-        return None
-    if lowered in ("true", "false"):
-        return lowered == "true"
-    for number in (int, float):
-        try:
-            return number(lowered)
-        except ValueError:
-            continue
-    if lowered[:1] in ("[", "{"):
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError:
-            inner = text.strip()[1:-1]  # [a, b] without quotes
-            return [_natural(part.strip()) for part in inner.split(",") if part.strip()] if lowered[0] == "[" else text
-    return text
-
-
-def _is_union(hint: Any) -> bool:
-    return typing.get_origin(hint) in (Union, types.UnionType)
-
-
-def expected(hint: Any) -> str:
-    """A type in words, for messages: ``an int or none``, ``one of lstm, gru``, ``a list of text``."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is type(None):
-        return "none"
-    if origin is Annotated:
-        return expected(arguments[0])
-    if origin is Literal:
-        return "one of " + ", ".join(str(choice) for choice in arguments)
-    if _is_union(hint):
-        return " or ".join(expected(argument) for argument in arguments)
-    if origin in (tuple, list, Sequence) and arguments:
-        kinds = [expected(argument) for argument in arguments if argument is not Ellipsis]
-        fixed = origin is tuple and Ellipsis not in arguments
-        return f"a list of ({', '.join(kinds)})" if fixed else f"a list of {kinds[0]}"
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        return "one of " + ", ".join(str(member.value) for member in hint)
-    names = {
-        int: "an int",
-        float: "a float",
-        bool: "a bool (true or false)",
-        str: "text",
-        Path: "a path",
-        dict: "a dict",
-        Mapping: "a dict",
-    }
-    return names.get(origin or hint, getattr(hint, "__name__", str(hint)))
 
 
 def _first(key: str, value: Any) -> str:

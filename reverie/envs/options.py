@@ -10,7 +10,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from reverie.errors import UserError, suggest
-from reverie.overrides import expected
+from reverie.values import expected
 
 
 def check_options(id: str, options: Mapping[str, Any], known: Mapping[str, Any]) -> None:

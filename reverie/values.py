@@ -1,0 +1,99 @@
+"""Values of fields: what a text looks like, what a type asks for, and both in words for people."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from reverie.errors import UserError
+
+
+def coerce(hint: Any, value: Any, key: str, *, text: bool) -> Any:
+    """`value` as the field's type. Text is tried as what it looks like, then as itself, then as a list.
+
+    key: of the field, for messages. text: whether strings are words of a command line. Raises UserError if it is none.
+    """
+    candidates = [value]
+    if text and isinstance(value, str):
+        parts = [part.strip() for part in value.split(",") if part.strip()]
+        candidates = [natural(value), value, [natural(part) for part in parts], parts]
+    adapter: TypeAdapter[Any] = _adapter(hint)
+    problem = ""
+    for candidate in candidates:
+        try:
+            # True is an int to Python and to lax validation, but `deter=true` is a slip.
+            return adapter.validate_python(candidate, strict=True if isinstance(candidate, bool) else None)
+        except ValidationError as error:
+            problem = problem or error.errors()[0]["msg"].lower()
+    literal = repr(value) if isinstance(value, str) else f"{value!r} ({type(value).__name__})"
+    reason = f" ({problem})" if typing.get_origin(hint) is Annotated else ""
+    raise UserError(f"{key} = {literal} is not {expected(hint)}{reason}")
+
+
+def natural(text: str) -> Any:
+    """Text as the value that it looks like: none, true, false, a number, a JSON list or object; else itself."""
+    lowered = text.strip().lower()
+    if lowered in ("none", "null"):
+        return None
+    if lowered in ("true", "false"):
+        return lowered == "true"
+    for number in (int, float):
+        try:
+            return number(lowered)
+        except ValueError:
+            continue
+    if lowered[:1] in ("[", "{"):
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:
+            inner = text.strip()[1:-1]  # [a, b] without quotes
+            return [natural(part.strip()) for part in inner.split(",") if part.strip()] if lowered[0] == "[" else text
+    return text
+
+
+def is_union(hint: Any) -> bool:
+    """Whether a type is one of several."""
+    return typing.get_origin(hint) in (Union, types.UnionType)
+
+
+def expected(hint: Any) -> str:
+    """A type in words, for messages: ``an int or none``, ``one of lstm, gru``, ``a list of text``."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is type(None):
+        return "none"
+    if origin is Annotated:
+        return expected(arguments[0])
+    if origin is Literal:
+        return "one of " + ", ".join(str(choice) for choice in arguments)
+    if is_union(hint):
+        return " or ".join(expected(argument) for argument in arguments)
+    if origin in (tuple, list, Sequence) and arguments:
+        kinds = [expected(argument) for argument in arguments if argument is not Ellipsis]
+        fixed = origin is tuple and Ellipsis not in arguments
+        return f"a list of ({', '.join(kinds)})" if fixed else f"a list of {kinds[0]}"
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return "one of " + ", ".join(str(member.value) for member in hint)
+    names = {
+        int: "an int",
+        float: "a float",
+        bool: "a bool (true or false)",
+        str: "text",
+        Path: "a path",
+        dict: "a dict",
+        Mapping: "a dict",
+    }
+    return names.get(origin or hint, getattr(hint, "__name__", str(hint)))
+
+
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    if dataclasses.is_dataclass(hint):  # pydantic lets a dataclass bring its own settings only
+        return TypeAdapter(hint)
+    return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
