@@ -1,10 +1,11 @@
 """A population that begins with bad rates, beside the best of those members if nobody copies anybody.
 
     python -m benchmarks.pbt --seeds 100 101 102 103 104 --out results/learning/pbt/cartpole
-    python -m benchmarks.pbt --env toy/catch --seeds 100 101 102 --out results/learning/pbt/catch
+    python -m benchmarks.pbt --env toy/catch --env_steps 160000 --decisions 40 --lr 1e-6 1e-4 --seeds 100 101 102 \\
+        --out results/learning/pbt/catch
 
-IMPALA. Learning rates begin between 1e-6 and 1e-4, where its presets have 2e-3 and 3e-3, entropy costs between 1e-4 and
-1e-1. ``population``: as the package's defaults are (tournament, 1.2 or 1 / 1.2 with probability 1/3). ``fixed``: the
+IMPALA. Learning rates begin far below those of its presets (2e-3 and 3e-3), entropy costs between 1e-4 and 1e-1.
+``population``: as the package's defaults are (tournament, 1.2 or 1 / 1.2 with probability 1/3). ``fixed``: the
 same members, with the same seeds and rates, for as long, no decisions. The question is whether the best of the first
 ends above the best of the second. After each run <out>/seed<seed>.json is written; what is in --work is not repeated,
 and goes on where it was cut off.
@@ -24,23 +25,24 @@ from reverie.config import POPULATION
 from reverie.run.population import DECISIONS, read_decisions
 from reverie.run.saved_config import load_config
 
-VARY = {"agent.opt.lr": [1e-6, 1e-4], "agent.entropy": [1e-4, 1e-1]}
+ENTROPY = [1e-4, 1e-1]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--env", default="CartPole-v1")
-    parser.add_argument("--env_steps", type=int, default=160_000, help="of each member")
+    parser.add_argument("--env_steps", type=int, default=200_000, help="of each member")
     parser.add_argument("--members", type=int, default=8)
-    parser.add_argument("--decisions", type=int, default=40)
+    parser.add_argument("--decisions", type=int, default=10)
+    parser.add_argument("--lr", type=float, nargs=2, default=[1e-5, 3e-4], help="learning rates begin between these")
     parser.add_argument("--episodes", type=int, default=100, help="of each member's last evaluation")
     parser.add_argument("--set", nargs="*", default=[], help="overrides for both")
     parser.add_argument("--work", type=Path, default=Path("runs") / "pbt")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     for seed in options.seeds:
-        document: dict[str, Any] = {"env": options.env, "seed": seed, "vary": VARY, "variants": {}}
+        document: dict[str, Any] = {"env": options.env, "seed": seed, "variants": {}}
         for name in ("population", "fixed"):
             document["variants"][name] = played(name, seed, options)
             print(seed, name, document["variants"][name]["scores"], flush=True)
@@ -57,7 +59,7 @@ def played(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
         "agent.opt.lr_over": 0.0,
         "log.writers": [],
         "population.size": options.members,
-        "population.vary": VARY,
+        "population.vary": {"agent.opt.lr": options.lr, "agent.entropy": ENTROPY},
         "population.every": options.env_steps // options.decisions,
         # Where nothing is ever decided, members stay as they began.
         "population.burn_in": 0.05 if name == "population" else options.env_steps,
