@@ -73,12 +73,12 @@ def pixels(task: Task) -> Config:
         opt=OptimConfig(lr=3e-4, lr_over=1.0, eps=1e-5, clip=0.5, shrink=0.0),
     )
     base = a2c.pixels(task)
-    replay = half_anew(used_once(8, 20, 400_000_000, "stored"))
+    replay = half_replayed(used_once(8, 20, 400_000_000, "stored"))
     run = replace(base.run, frames=12_000_000, eval_envs=5)
     return replace(base, name="impala", agent=agent, replay=replay, run=run)
 
 
-def half_anew(replay: ReplayConfig) -> ReplayConfig:
+def half_replayed(replay: ReplayConfig) -> ReplayConfig:
     """Half of each batch from windows that were learned before (section 5.2.2)."""
     return replace(replay, selector=replace(replay.selector, share=0.5))  # type: ignore[call-arg]
 
@@ -128,7 +128,7 @@ def atari_replay(task: Task) -> Config:
     """
     base = atari(task)
     store = replace(base.replay.store, budget=1_700_000_000)
-    return replace(base, preset="atari-replay", replay=half_anew(replace(base.replay, store=store)))
+    return replace(base, preset="atari-replay", replay=half_replayed(replace(base.replay, store=store)))
 
 
 def atari_multitask(task: Task) -> Config:
