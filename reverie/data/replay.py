@@ -22,7 +22,7 @@ import torch
 from reverie.data.pool import Pool
 from reverie.data.rings import Rings
 from reverie.data.room import rows_per_stream
-from reverie.data.rows import Rows, RowSpec, State, bytes_of
+from reverie.data.rows import Rows, RowSpec, State
 from reverie.data.selectors import Drawn, Layout, Selector
 from reverie.data.sequences import Batch, Chunk, Feedback, SequenceSpec
 from reverie.data.states import StateStore
@@ -79,8 +79,9 @@ class Replay:
         self.state_spec: RowSpec = dict(states or {}) if sequence.keeps_states else {}
         self.selector = selector
         self.device = torch.device(device)
-        window = bytes_of(self.state_spec) + selector.window_bytes()
-        self.rows_per_stream = rows_per_stream(self.spec, window, sequence, streams, budget, capacity)
+        self.rows_per_stream = rows_per_stream(
+            self.spec, states, selector.window_bytes(), sequence, streams, budget, capacity
+        )
         layout = Layout(streams, self.rows_per_stream, sequence.length, sequence.period)
         selector.bind(layout)
         self._rings = Rings(self.spec, streams * self.rows_per_stream, self.device)

@@ -32,7 +32,7 @@ from reverie.data.limiter import Limiter
 from reverie.data.record import Record
 from reverie.data.replay import KEY_BITS, Replay
 from reverie.data.room import rows_per_stream
-from reverie.data.rows import RowSpec, bytes_of
+from reverie.data.rows import RowSpec
 from reverie.data.selector import Drawn, Mass, SelectorConfig
 from reverie.data.sequences import Batch, Chunk, Feedback, SequenceSpec
 from reverie.data.store import Store
@@ -64,9 +64,9 @@ class Plan:
     @property
     def room(self) -> int:
         """Rows that there is room for. Raises UserError if the budget cannot hold a window per stream."""
-        states = self.states if self.windows.keeps_states and self.states else {}
-        window, streams = bytes_of(states) + self.selector.make().window_bytes(), self.actors * self.streams
-        return streams * rows_per_stream(self.spec, window, self.windows, streams, self.budget)
+        streams, selector = self.actors * self.streams, self.selector.make()
+        each = rows_per_stream(self.spec, self.states, selector.window_bytes(), self.windows, streams, self.budget)
+        return streams * each
 
     @property
     def first(self) -> int:
