@@ -131,9 +131,10 @@ def test_every_preset_uses_each_row_once_and_lets_its_rate_fall(agent: str, pres
     assert (window.period, config.run.train_ratio, config.run.prefill) == (window.learn, None, 0)
     assert isinstance(config.replay.selector, FifoConfig)
     assert (config.agent.opt.lr_end, config.agent.opt.lr_over) == (0.0, 1.0)
-    # Windows of all environments end together: they make whole updates, so that none of them waits for the next ones.
-    fresh = config.replay.selector.fresh(config.replay.batch) * getattr(config.agent, "workers", 1)
-    assert config.env.num_envs in (fresh, 2 * fresh, 4 * fresh)
+    # As many windows as environments, so that no actor runs ahead (with a replayed half, a batch takes half as many).
+    # IMPALA's small preset for pixels has half of these: windows that end together make four updates.
+    share = 2 if (agent, preset) == ("impala", "cpu-pixels") else 1
+    assert share * config.replay.batch * getattr(config.agent, "workers", 1) == config.env.num_envs
 
 
 @pytest.mark.parametrize(("agent", "preset"), EACH)
