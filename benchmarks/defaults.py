@@ -113,7 +113,7 @@ def table(out: Path) -> None:
         "presets choose by spaces; none of them was made for these environments, bad scores are here too. Made by",
         "`python benchmarks/defaults.py`; stable-baselines3's DQN has the defaults of its constructor (MlpPolicy on",
         "flat numbers) and as many env_steps as `dqn`. Minutes in the files are of a machine that did other work, too.",
-        "`drawn`: the same policies, acting by draws from what they learned and not by its most probable action.",
+        "`drawn`, where it was measured: the same policies, acting by draws and not by the most probable action.",
         "",
         "| environment | " + " | ".join(titles.get(name, f"`{name}`") for name in names) + " |",
         "|---" * (1 + len(names)) + "|",
