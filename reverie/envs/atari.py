@@ -321,7 +321,10 @@ def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> V
     check_options(id, options, {**flags, "threads": int})
     choices = replace(PROTOCOLS[protocol], **{name: value for name, value in options.items() if name in flags})
     _check_flags(id, choices)
-    return AtariVector(id, _games()[id], num_envs, protocol, choices, threads=options.get("threads", 0))
+    threads = options.get("threads", 0)
+    if threads < 0:
+        raise UserError(f"{id}: threads {threads} must be at least 0 (0: one per core)")
+    return AtariVector(id, _games()[id], num_envs, protocol, choices, threads=threads)
 
 
 def make_drawn(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> VectorEnv:

@@ -20,6 +20,9 @@ from reverie.errors import UserError, suggest
 IDS = {"crafter/reward": True, "crafter/noreward": False}
 """Id -> whether the environment gives its reward (without it, for unsupervised exploration, rewards are 0)."""
 
+SMALLEST = 18
+"""pixels: the game draws 9 x 9 cells, and in each cell of the inventory a number of half its size"""
+
 
 class Crafter(gymnasium.Env[np.ndarray, np.int64]):
     """The game as it is: uint8 image [size, size, 3], 17 actions, at most `length` env_steps.
@@ -33,6 +36,8 @@ class Crafter(gymnasium.Env[np.ndarray, np.int64]):
     def __init__(self, reward: bool = True, size: int = 64, length: int = 10_000) -> None:
         import crafter
 
+        if size < SMALLEST or length < 1:
+            raise UserError(f"crafter: size {size} must be at least {SMALLEST} pixels, length {length} at least 1")
         self._game = crafter.Env(size=(size, size), reward=reward, length=length, seed=0)
         self.action_names = tuple(self._game.action_names)
         self.observation_space = spaces.Box(0, 255, (size, size, 3), np.uint8)

@@ -176,6 +176,7 @@ def test_mistakes_are_named_in_one_line() -> None:
         (lambda: make_env("ALE/Pong-v5", protocol="atari100"), "atari100k"),
         (lambda: make_env("ALE/Pong-v5", sticky=1.5), "sticky 1.5"),
         (lambda: make_env("ALE/Pong-v5", num_envs=0), "num_envs"),
+        (lambda: make_env("ALE/Pong-v5", threads=-1), "threads -1"),
     ):
         with pytest.raises(UserError, match=words) as error:
             call()

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("crafter")
 
-from reverie.envs.crafter import _Ordered
+from reverie.envs.crafter import SMALLEST, _Ordered
 from reverie.envs.make import make_env
 from reverie.errors import UserError
 
@@ -61,3 +61,10 @@ def test_without_reward_and_mistakes() -> None:
         make_env("crafter/rewad")
     with pytest.raises(UserError, match="did you mean length"):
         make_env("crafter/reward", lenght=3)
+    for option, value in (("size", 17), ("length", 0)):
+        with pytest.raises(UserError, match=f"{option} {value} must be at least|{option} {value} at least"):
+            make_env("crafter/reward", **{option: value})
+
+
+def test_the_smallest_size_can_be_drawn() -> None:
+    assert make_env("crafter/reward", size=SMALLEST).reset(0)["obs.image"].shape == (1, SMALLEST, SMALLEST, 3)
