@@ -63,7 +63,7 @@ def toy(task: Task) -> Config:
         horizon=8,
         entropy=0.1,
     )
-    return dreaming_run(replace(config, agent=agent), frames=30_000, prefill=800, train_ratio=20)
+    return dreaming_run(replace(config, agent=agent), frames=40_000, prefill=5000, train_ratio=20)
 
 
 def vectors(task: Task) -> Config:
