@@ -133,6 +133,8 @@ class RunConfig:
     train_ratio: float | None = 50.0
     publish_every: int = 0
     """learner_steps after which actors take over newer parameters; 0: they act with the learner's own networks"""
+    overlap: int = 0
+    """learner_steps made beside a decision under way, of an actor in a thread, see `reverie.run.overlapped`; 0: none"""
     ahead: int = 0
     """batches drawn and copied ahead of the update that learns from them; 0: the exact order"""
     log_every: int = 1000
@@ -152,11 +154,19 @@ class RunConfig:
         _at_least(1, frames=self.frames, eval_envs=self.eval_envs, keep_checkpoints=self.keep_checkpoints)
         _at_least(1, env_steps=1 if self.env_steps is None else self.env_steps)
         _at_least(0, seed=self.seed, threads=self.threads, prefill=self.prefill, pretrain=self.pretrain)
-        _at_least(0, publish_every=self.publish_every, ahead=self.ahead)
+        _at_least(0, publish_every=self.publish_every, overlap=self.overlap, ahead=self.ahead)
         _at_least(0, log_every=self.log_every, checkpoint_every=self.checkpoint_every)
         _at_least(0, eval_every=self.eval_every, eval_episodes=self.eval_episodes, eval_limit=self.eval_limit)
         if self.train_ratio is not None and not 1e-6 <= self.train_ratio < float("inf"):
             raise ValueError(f"train_ratio must be finite and at least 1e-6, or none, got {self.train_ratio}")
+
+    @property
+    def follow_every(self) -> int:
+        """learner_steps after which an actor beside the learner takes over newer parameters; 0: it has the learner's.
+
+        An actor in a thread has parameters of its own, since the learner's change while it decides.
+        """
+        return self.publish_every or int(self.overlap > 0)
 
 
 @dataclass(frozen=True)

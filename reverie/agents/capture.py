@@ -76,7 +76,8 @@ class CapturedUpdate:
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self.learner.noise.generator)
         try:
-            with torch.cuda.graph(graph):
+            # Whoever acts beside this may ask for memory of its own meanwhile.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self.result = self.learner.apply_update(self.batch)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]

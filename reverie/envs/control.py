@@ -133,8 +133,11 @@ class Control(gymnasium.Env[Any, np.ndarray]):
         return np.array(self._env.physics.render(240, 320, camera_id=self._camera))
 
     def close(self) -> None:
-        """Free the simulator and its rendering contexts."""
-        self._env.close()
+        """Free the simulator and its rendering contexts: the suite's own `close` leaves both to the collector.
+
+        A rendering context can only be freed in the thread that drew.
+        """
+        self._env.physics.free()
 
     def _vectors(self) -> spaces.Space[Any]:
         specs = self._env.observation_spec()

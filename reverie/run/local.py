@@ -20,7 +20,8 @@ from reverie.report.writer import Writer
 from reverie.run.build import build_env, build_outbox, derive
 from reverie.run.callback import Callback
 from reverie.run.chain import Chain
-from reverie.run.params import Follower, Params
+from reverie.run.ledger import Ended
+from reverie.run.params import Follower
 from reverie.run.roles import Actor
 from reverie.run.runner import Runner
 from reverie.run.transition import resets_env
@@ -53,9 +54,9 @@ class Local(Runner):
         self.env = build_env(config)
         super().__init__(config, run_dir, self.env.spec, chain, writers, callbacks)
         policy, self.follower = self.learner.policy, None
-        if config.run.publish_every:
+        if every := config.run.follow_every:
             policy = placed(self.agent.policy(), self.learner.device)
-            self.follower = Follower(policy, Params(), config.run.publish_every)
+            self.follower = Follower(policy, every)
         self.outbox = build_outbox(config, self.store, self.env.spec, self.env.num_envs, policy, self.learner.windows)
         self.actor = Actor(self.env, policy, self.outbox.put, derive(config.run.seed, "actor"), self.finite)
         self.run.carried = self.env.carried
@@ -69,11 +70,23 @@ class Local(Runner):
 
     def act(self) -> None:
         """Take one decision per stream."""
+        version = self.followed()
+        self.entered(self.actor.step(self.seat(), version))
+
+    def seat(self) -> Seat:
+        """What the policy needs to know of whom it acts for now."""
+        return Seat.alone(self.env.num_envs, self.play, self.run.clock.env_steps)
+
+    def followed(self) -> int:
+        """Version of the parameters that act now; newer ones are taken over, if it is time."""
         clock = self.run.clock
-        if self.follower is not None:
-            self.follower.follow(clock.version, clock.env_steps, self.learner.policy)
-        seat = Seat.alone(self.env.num_envs, self.play, clock.env_steps)
-        ended = self.actor.step(seat, (self.follower or clock).version)
+        if self.follower is None:
+            return clock.version
+        self.follower.follow(clock.version, self.learner.policy)
+        return self.follower.version
+
+    def entered(self, ended: list[Ended]) -> None:
+        """Note which episodes ended with the rows that entered the store last."""
         self.run.episodes(ended, self.actor.episode_info)
 
     def metrics(self) -> dict[str, float]:

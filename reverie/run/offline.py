@@ -40,7 +40,7 @@ from reverie.run.saved_config import load_config
 
 
 def for_dataset(config: Config) -> Config:
-    """The configuration with as many streams as its dataset has, and nobody to publish to; as it is without a dataset.
+    """The configuration with as many streams as its dataset has, and nobody who acts; as it is without a dataset.
 
     Raises UserError if the dataset cannot be read, or with settings that ask for somebody who acts.
     """
@@ -51,7 +51,7 @@ def for_dataset(config: Config) -> Config:
     if config.run.train_ratio is None or config.replay.selector.uses_up:
         raise UserError(f"{config.name} learns every row once, as it is acted: it cannot learn from a dataset")
     streams = len(open_dataset(config.dataset.path).streams)
-    run = replace(config.run, publish_every=0)
+    run = replace(config.run, publish_every=0, overlap=0)
     return replace(config, env=replace(config.env, num_envs=streams), run=run)
 
 

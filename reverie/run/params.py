@@ -47,23 +47,22 @@ class Params:
 
 
 class Follower:
-    """A policy of an actor's own, whose parameters follow a learner's from version to version.
+    """A policy of an actor's own beside the learner's, whose parameters it takes over from version to version.
 
     every: learner_steps between the versions that it takes over (Horgan et al. 2018 and Kapturowski et al. 2019: 400).
     """
 
-    def __init__(self, policy: Policy, params: Params, every: int) -> None:
-        self.policy, self.params, self.every = policy, params, every
+    def __init__(self, policy: Policy, every: int) -> None:
+        self.policy, self.every = policy, every
         self.version = -1
 
-    def follow(self, version: int, env_steps: int, leader: Policy) -> None:
-        """Publish the leader's parameters if `every` learner_steps have passed since, and take over what is newer."""
+    def follow(self, version: int, leader: Policy) -> None:
+        """Take over the leader's parameters, which are of that version, if `every` learner_steps have passed since."""
         if self.version < 0 or version // self.every > self.version // self.every:
-            self.params.publish(version, env_steps, leader)
-        newer = self.params.newer(self.version)
-        if newer is not None:
-            install(newer, self.policy)
-            self.version = newer.version
+            if own := list(tensors_of(self.policy).values()):
+                with torch.no_grad():
+                    torch._foreach_copy_(own, list(tensors_of(leader).values()))
+            self.version = version
 
     def metrics(self, version: int) -> dict[str, float]:
         """Age of the parameters in learner_steps, when the learner is at that version."""

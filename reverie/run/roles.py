@@ -14,7 +14,7 @@ from reverie.agents.capture import CapturedUpdate
 from reverie.data.feed import Feed
 from reverie.data.rows import Rows, State
 from reverie.data.sequences import Batch
-from reverie.envs.env import VectorEnv
+from reverie.envs.env import Step, VectorEnv
 from reverie.envs.faults import EnvFault
 from reverie.run.finite import Finite, Mode
 from reverie.run.ledger import Ended, Ledger, Sink
@@ -52,14 +52,17 @@ class Actor(Ledger):
 
     def step(self, seat: Seat, version: int = 0) -> list[Ended]:
         """Episodes that ended with one decision per stream. version: of the policy's parameters."""
+        return self.enter(self.decide(seat, version))
+
+    def decide(self, seat: Seat, version: int = 0) -> Step:
+        """What follows on one decision per stream, which is still to be entered. Arguments as in `step`."""
         generator = self.noise.state()
         action = self.settle(decide(self.policy, self.state, self.rows, self.noise, seat), seat, version)
         try:
-            result = self.env.step(action)
+            return self.env.step(action)
         except EnvFault:
             self.noise.restore(generator)  # what is saved now is the moment before
             raise
-        return self.enter(result)
 
     def begin_anew(self, seed: int, version: int = 0) -> None:
         """Close open episodes as time limits and reset all streams, for environments that cannot be brought back.

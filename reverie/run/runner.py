@@ -67,6 +67,8 @@ class Runner(ABC):
         self.store: Paced
         self.stores: list[Paced] = []
         """of this process"""
+        self.until: int | None = None
+        """env_steps at which it pauses, see `train`"""
         self.trainer = self.build(env, run_dir)
         self.run = Run(config, run_dir, self.clock(env.action_repeat), self.chain.since, companions)
 
@@ -92,6 +94,7 @@ class Runner(ABC):
 
         until: env_steps at which it pauses, once the evaluation that is due then has been played; None: it does not.
         """
+        self.until = until
         with self.run.heeding(stop) as run, self._saving():
             try:
                 self.start()
@@ -199,7 +202,7 @@ class Runner(ABC):
         """
         old = self._restored_config()
         parts = dict(self.parts)
-        if old is not None and not old.run.publish_every:
+        if old is not None and not old.run.follow_every:
             parts.pop("follower", None)  # it takes over the learner's parameters before it acts
         if self.run.checkpoints.latest() is None:
             self.begin()

@@ -18,6 +18,7 @@ from reverie.run.fixed import check_change, way_out
 from reverie.run.local import Local
 from reverie.run.lock import alone, check_new, check_platform, interruptible
 from reverie.run.offline import Offline, for_dataset
+from reverie.run.overlapped import Overlapped
 from reverie.run.preflight import check_one_learner
 from reverie.run.runner import Runner
 from reverie.run.saved_config import load_chain, save_chain, save_config, versions
@@ -55,8 +56,10 @@ def runner(
 
 
 def beside(config: Config) -> type[Local] | type[Turns]:
-    """The runner that acts in this process, beside the learner: which one is the agent's matter."""
-    return Turns if find(config.name).load().asynchronous else Local
+    """The runner that acts in this process: which one is the agent's matter, then the run's."""
+    if find(config.name).load().asynchronous:
+        return Turns
+    return Overlapped if config.run.overlap else Local
 
 
 def elsewhere(config: Config) -> type[Distributed]:

@@ -159,6 +159,7 @@ def check_workers(config: Config, workers: int) -> None:
         ("run.train_ratio", run.train_ratio, None, "a worker makes a gradient of every batch, as it comes"),
         ("run.prefill", run.prefill, 0, "no row is acted at random"),
         ("run.publish_every", run.publish_every, 0, "a worker fetches parameters after each of its gradients"),
+        ("run.overlap", run.overlap, 0, "a worker plays until it has a batch"),
         ("run.ahead", run.ahead, 0, "a worker's batch is there when it has been played"),
         ("run.capture", run.capture, False, "an update is of two processes"),
         ("ray.inference", config.ray.inference, "actor", "each acts with parameters of its own"),

@@ -8,7 +8,7 @@ start states and feedback is seen at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,7 +38,9 @@ from reverie.envs.make import make_env
 from reverie.envs.native import NativeVector
 from reverie.envs.toys import Count
 from reverie.run.local import Local
+from reverie.run.overlapped import Overlapped
 from reverie.run.roles import Actor, Trainer
+from reverie.run.train import beside
 
 OBS = "obs.vector"
 STATE = {"count": Field((), np.dtype(np.int64)), "copy": Field((2,), np.dtype(np.float32))}
@@ -344,6 +346,7 @@ def native_counts(num_envs: int) -> NativeVector:
     return next_step(num_envs)  # type: ignore[return-value]
 
 
+@pytest.mark.parametrize("overlap", [0, 2], ids=["in-turns", "overlapped"])
 @pytest.mark.parametrize("spec", [SPECS[1], SPECS[2]], ids=["period", "context"])
 @pytest.mark.parametrize(
     ("env", "options"),
@@ -351,13 +354,15 @@ def native_counts(num_envs: int) -> NativeVector:
     ids=["replayed", "truncated"],
 )
 def test_the_local_runner_counts_right_across_interruptions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, env: str, options: dict[str, Any], spec: SequenceSpec
+    tmp_path: Path, env: str, options: dict[str, Any], spec: SequenceSpec, overlap: int
 ) -> None:
     """With a replay that evicts: 8 kB are fewer rows than the run makes."""
     config = configuration(env, 3, spec, options)
+    config = replace(config, run=replace(config.run, overlap=overlap))
     wrong = []
     for part, stop in enumerate((0, 33, 71, 130, 131, 245, 300, 400)):
-        run = Local(config, tmp_path)
+        run = beside(config)(config, tmp_path)
+        assert isinstance(run, Overlapped if overlap else Local)
         if part:
             run.restore()
         flush = run.trainer.meter.flush

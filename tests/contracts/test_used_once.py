@@ -22,6 +22,7 @@ from reverie.data.replay import split_keys
 from reverie.data.selectors import FifoConfig, SelectorConfig, UniformConfig
 from reverie.data.sequences import Batch, SequenceSpec
 from reverie.run.local import Local
+from reverie.run.train import beside
 from tests.contracts.test_counting import Counting, CountingLearner, Nothing, check_rows
 
 LEARN = 5
@@ -55,7 +56,12 @@ class Once(Counting):
 
 
 def run(
-    folder: Path, selector: SelectorConfig, period: int = LEARN, ratio: float | None = None, stops: tuple[int, ...] = ()
+    folder: Path,
+    selector: SelectorConfig,
+    period: int = LEARN,
+    ratio: float | None = None,
+    stops: tuple[int, ...] = (),
+    overlap: int = 0,
 ) -> Local:
     """A run of 400 env_steps in three streams, with pauses that save and resume it."""
     SEEN.clear()
@@ -66,11 +72,19 @@ def run(
         env=EnvConfig("toy/count", 3, options={"length": 2, "max_length": 11, "end": "mixed"}),
         replay=ReplayConfig(4, WindowConfig(0, LEARN, period, "stored"), selector, StoreConfig(40_000, chunk=8)),
         run=RunConfig(
-            env_steps=400, prefill=0, pretrain=0, train_ratio=ratio, log_every=20, checkpoint_every=50, eval_episodes=0
+            env_steps=400,
+            prefill=0,
+            pretrain=0,
+            train_ratio=ratio,
+            overlap=overlap,
+            log_every=20,
+            checkpoint_every=50,
+            eval_episodes=0,
         ),
     )
     for part, stop in enumerate((*stops, 400)):
-        local = Local(config, folder)
+        local = beside(config)(config, folder)
+        assert isinstance(local, Local)
         if part:
             local.restore()
         local.train(Stop(local, stop))
@@ -98,9 +112,10 @@ def check_once(local: Local, folder: Path) -> None:
     assert max(a - b for a, b in pairwise(orders)) <= 2 * LEARN  # streams take turns
 
 
+@pytest.mark.parametrize("overlap", [0, 1], ids=["in-turns", "overlapped"])
 @pytest.mark.parametrize("stops", [(), (33, 71, 130, 131, 245)], ids=["whole", "interrupted"])
-def test_every_row_is_learned_once_and_in_order(tmp_path: Path, stops: tuple[int, ...]) -> None:
-    local = run(tmp_path, FifoConfig(), stops=stops)
+def test_every_row_is_learned_once_and_in_order(tmp_path: Path, stops: tuple[int, ...], overlap: int) -> None:
+    local = run(tmp_path, FifoConfig(), stops=stops, overlap=overlap)
     check_once(local, tmp_path)
     assert local.learner.learner_steps >= 15
     assert local.store.metrics()["dropped_windows"] == 0

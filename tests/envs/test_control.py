@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -113,3 +115,25 @@ def test_listing() -> None:
     assert protocols("dmc/walker-walk") == ("dmc-vision", "dmc-proprio", "dmc-remastered")
     assert {"dmc/walker-walk", "dmc/ball_in_cup-catch", "dmc/quadruped-run"} <= set(env_names()["dmc"])
     assert Control.__doc__
+
+
+@needs_gl
+def test_what_is_closed_is_freed_in_the_thread_that_drew() -> None:
+    """The collector, which runs in any thread, could not free its contexts."""
+    left: list[object] = []
+
+    def draws() -> None:
+        env = make_env("dmc/pendulum-swingup", protocol="dmc-vision", size=16, render="cheap")
+        env.reset(0)
+        physics = env.envs[0]._env.physics  # type: ignore[attr-defined]
+        left.append(physics._contexts)
+        env.close()
+        env.close()
+        left.append(physics._contexts)
+
+    thread = threading.Thread(target=draws)
+    thread.start()
+    thread.join()
+    drew, closed = left
+    assert drew is not None
+    assert closed is None

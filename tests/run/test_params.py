@@ -62,10 +62,10 @@ def test_parameters_of_another_policy_are_refused() -> None:
 
 def test_a_follower_takes_over_every_so_many_versions() -> None:
     leader, policy = policies()
-    follower = Follower(policy, Params(), every=5)
+    follower = Follower(policy, every=5)
     taken = []
     for version in (0, 1, 4, 6, 7, 9, 10, 23, 24):
-        follower.follow(version, 0, leader)
+        follower.follow(version, leader)
         taken.append(follower.version)
     assert taken == [0, 0, 0, 6, 6, 6, 10, 23, 23]
 

@@ -1,0 +1,315 @@
+"""Acting beside learning in one process: as many updates, exact order and resumption, and really at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from tiny_runs import Crash, Never, Stop, again, assert_same_run, begin, config, lines
+
+import reverie
+from reverie import overrides
+from reverie.data.dataset import open_dataset
+from reverie.envs.control import choose_gl
+from reverie.envs.env import Step
+from reverie.envs.faults import EnvFault
+from reverie.errors import UserError
+from reverie.presets import make_config
+from reverie.report.log import read_metrics
+from reverie.run.beside import Beside
+from reverie.run.overlapped import Overlapped
+from reverie.run.train import beside
+
+
+class Counted(gymnasium.Env[np.ndarray, np.int64]):
+    """Four env_steps an episode; what a step does is the subclass's."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (3,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.count = 0
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.count += 1
+        self.happens()
+        return np.full(3, self.count / 4, np.float32), 1.0, self.count == 4, False, {}
+
+    def happens(self) -> None:
+        """Whatever a step does."""
+
+
+class Waits(Counted):
+    """Waits up to a fifth of a second for an update while it is stepped."""
+
+    learner: Any = None
+    met = 0
+
+    def happens(self) -> None:
+        made = Waits.learner.learner_steps
+        if wait_for(lambda: Waits.learner.learner_steps > made):
+            Waits.met += 1
+
+
+class Breaks(Counted):
+    """Raises in its 30th step."""
+
+    steps = 0
+
+    def happens(self) -> None:
+        Breaks.steps += 1
+        if Breaks.steps >= 30:
+            raise RuntimeError("the arm is stuck")
+
+
+class Slow(Counted):
+    """Takes a fifth of a second."""
+
+    def happens(self) -> None:
+        time.sleep(0.2)
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 0.2) -> bool:
+    """Whether something comes to be within some seconds."""
+    until = time.monotonic() + seconds
+    while not what() and time.monotonic() < until:
+        time.sleep(0.001)
+    return what()
+
+
+def settings(env: str = "toy/catch", **changes: Any) -> Any:
+    return config(env, run__overlap=2, **changes)
+
+
+def test_a_run_is_repeated_bit_for_bit_and_is_not_the_one_without(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        begin(settings(run__train_ratio=4.0), tmp_path / name).train(Never())
+    assert_same_run(tmp_path / "one", tmp_path / "other")
+    begin(config("toy/catch", run__train_ratio=4.0), tmp_path / "without").train(Never())
+    assert lines(tmp_path / "one") != lines(tmp_path / "without")
+
+
+@pytest.mark.parametrize("ratio", [1.0, 6.0])
+def test_trained_rows_per_env_step_are_the_same(tmp_path: Path, ratio: float) -> None:
+    made = {}
+    for overlap in (0, 1, 5):
+        run = begin(config("toy/catch", run__overlap=overlap, run__train_ratio=ratio), tmp_path / str(overlap))
+        run.train(Never())
+        made[overlap] = (run.run.clock.env_steps, run.learner.learner_steps)
+    assert made[0] == made[1] == made[5]
+
+
+@pytest.mark.parametrize("overlap", [1, 2, 7])
+def test_no_decision_is_made_with_older_parameters_than_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overlap: int
+) -> None:
+    """With 13 updates a round, and a policy that waits for one more than may be made beside it."""
+    asked = config("toy/catch", run__overlap=overlap, run__train_ratio=52.0, run__env_steps=60)
+    run = begin(asked, tmp_path / "run")
+    decide, ages = run.actor.decide, []
+
+    def slowly(seat: Any, version: int) -> Step:
+        wait_for(lambda: run.learner.learner_steps > version + overlap, 0.1)
+        ages.append(run.learner.learner_steps - version)
+        return decide(seat, version)
+
+    monkeypatch.setattr(run.actor, "decide", slowly)
+    run.train(Never())
+    assert run.learner.learner_steps > 100
+    assert max(ages) == overlap
+
+
+def test_parameters_are_as_late_as_asked_for(tmp_path: Path) -> None:
+    begin(settings(run__publish_every=6, run__train_ratio=4.0), tmp_path / "run").train(Never())
+    ages = [line["actor/parameter_age"] for line in read_metrics(tmp_path / "run") if "actor/parameter_age" in line]
+    assert 2 < max(ages) <= 6 + 1  # taken over before a decision, logged after the updates that follow it
+
+
+@pytest.mark.parametrize(("overlap", "together"), [(1, True), (0, False)])
+def test_it_acts_while_it_learns(tmp_path: Path, overlap: int, together: bool) -> None:
+    asked = config(
+        f"{__name__}:Waits", env__num_envs=1, run__overlap=overlap, run__prefill=8, run__env_steps=24,
+        run__train_ratio=8.0, run__eval_episodes=0
+    )  # fmt: skip
+    run = begin(asked, tmp_path / "run")
+    Waits.learner, Waits.met = run.learner, 0
+    run.train(Never())
+    assert (Waits.met > 6) if together else Waits.met == 0
+
+
+@pytest.mark.parametrize("env_steps", [41, 77, 100, 133])
+def test_what_was_crashed_anywhere_goes_on_from_its_checkpoint_exactly(tmp_path: Path, env_steps: int) -> None:
+    asked = settings(run__train_ratio=4.0)
+    begin(asked, tmp_path / "alone").train(Never())
+    run = begin(asked, tmp_path / "run")
+    with pytest.raises(Crash):
+        run.train(Stop(run, env_steps, crash=True))
+    head = run.run.checkpoints.head()
+    assert head is not None
+    assert head["env_steps"] == (env_steps - 1) // 20 * 20
+    again(asked, tmp_path / "run").train(Never())
+    assert_same_run(tmp_path / "alone", tmp_path / "run")
+
+
+def test_what_was_stopped_anywhere_loses_and_doubles_no_row(tmp_path: Path) -> None:
+    """Asked to stop by an update, that is, with a decision in the air."""
+    asked = settings(run__train_ratio=4.0)
+    run = begin(asked, tmp_path / "run")
+    landed = 0
+    for learner_step in (5, 9, 23, 40, 10**6):
+        stop, update, land = Never(), run.trainer.update, run.land
+
+        def told(batch: Any, run: Any = run, stop: Never = stop, update: Any = update, at: int = learner_step) -> Any:
+            if run.learner.learner_steps >= at:
+                stop.ask("SIGTERM")
+            return update(batch)
+
+        def lands(stop: Never = stop, land: Any = land) -> None:
+            nonlocal landed
+            landed += stop()
+            land()
+
+        run.trainer.update, run.land = told, lands
+        run.train(stop)
+        at, head = run.run.clock.env_steps, run.run.checkpoints.head()
+        assert head is not None
+        assert head["env_steps"] == at
+        run = again(asked, tmp_path / "run")
+        assert run.run.clock.env_steps == at
+    assert run.run.finished
+    assert landed >= 3
+    data = open_dataset(tmp_path / "run" / "replay")
+    for stream in range(2):
+        rows = data.rows(stream)
+        np.testing.assert_array_equal(rows["is_first"][1:], rows["is_last"][:-1])
+        lengths = np.diff(np.flatnonzero(np.append(rows["is_first"], True)))
+        assert set(lengths[:-1]) == {8}
+        image = rows["obs.image"].reshape(len(rows["reward"]), -1)
+        assert all((image[t] != image[t + 1]).any() for t in np.flatnonzero(~rows["is_last"][:-1]))
+
+
+def test_a_pause_leaves_nothing_in_the_air(tmp_path: Path) -> None:
+    run = begin(settings(run__train_ratio=4.0), tmp_path / "run")
+    run.train(Never(), until=70)
+    assert run.run.clock.env_steps == 70
+
+
+def test_a_fault_of_the_environment_is_told_and_costs_nothing(tmp_path: Path) -> None:
+    Breaks.steps = 0
+    asked = config(f"{__name__}:Breaks", run__overlap=1, run__eval_every=0, run__prefill=20, env__restarts=0)
+    run = begin(asked, tmp_path / "run")
+    with pytest.raises(EnvFault, match="the arm is stuck") as fault:
+        run.train(Never())
+    assert "reverie resume" in str(fault.value)
+    head = run.run.checkpoints.head()
+    assert head is not None
+    assert head["env_steps"] == run.run.clock.env_steps == 28
+    Breaks.steps = -(10**6)
+    resumed = again(asked, tmp_path / "run")
+    resumed.train(Never())
+    assert resumed.run.finished
+
+
+def test_an_error_of_the_learner_ends_the_run_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = begin(config(f"{__name__}:Slow", run__overlap=1, run__prefill=8), tmp_path / "run")
+
+    def fails(batch: Any) -> Any:
+        raise UserError("the loss is not finite")
+
+    monkeypatch.setattr(run.trainer, "update", fails)
+    since = time.monotonic()
+    with pytest.raises(UserError, match="not finite"):
+        run.train(Never())
+    assert time.monotonic() - since < 5 + 0.2 * 2 * 8
+    assert run.run.checkpoints.head() is None
+
+
+def test_a_run_that_is_asked_to_stop_does_so_within_five_seconds(tmp_path: Path) -> None:
+    run = begin(config(f"{__name__}:Slow", run__overlap=1, run__prefill=8), tmp_path / "run")
+    stop = Never()
+    threading.Timer(3.0, stop.ask, ("SIGTERM",)).start()
+    since = time.monotonic()
+    run.train(stop)
+    assert 3.0 <= time.monotonic() - since < 8.0
+    assert run.run.saved_at == run.run.clock.env_steps > 0
+
+
+def test_which_runner_acts(tmp_path: Path) -> None:
+    assert beside(settings()) is Overlapped
+    assert beside(config("toy/catch")) is not Overlapped
+    asked = overrides.apply(make_config("a3c", "cpu", "toy/catch"), {"run.overlap": 1})
+    with pytest.raises(UserError, match=r"run\.overlap is 1"):
+        beside(asked)(asked, tmp_path / "a3c")
+    with pytest.raises(UserError, match="overlap"):
+        overrides.apply(config("toy/catch"), {"run.overlap": -1})
+
+
+def test_a_setting_that_comes_in_the_middle(tmp_path: Path) -> None:
+    """A run without overlap goes on with it, and the other way round."""
+    for before, after in ((0, 2), (2, 0)):
+        folder = tmp_path / str(before)
+        run = begin(config("toy/catch", run__overlap=before), folder)
+        run.train(Stop(run, 80))
+        assert reverie.resume(folder, {"run.overlap": after})["finished"]
+
+
+def test_an_environment_that_draws_does_so_in_one_thread(tmp_path: Path) -> None:
+    pytest.importorskip("dm_control")
+    if choose_gl() is None:
+        pytest.skip("no OSMesa or EGL library to render with")
+    options = {"size": 16, "render": "cheap", "action_repeat": 50}
+    asked = config("dmc/pendulum-swingup", run__overlap=1, env__options=options, env__protocol="dmc-vision")
+    run = begin(asked, tmp_path / "run")
+    run.train(Stop(run, 80))
+    again(asked, tmp_path / "run").train(Never())
+    rows = open_dataset(tmp_path / "run" / "replay").rows(0)
+    assert len(np.unique(rows["obs.image"].reshape(len(rows["reward"]), -1), axis=0)) > 20
+
+
+def test_a_thread_makes_one_call_after_another() -> None:
+    thread: Beside[int] = Beside(torch.device("cpu"))
+    with pytest.raises(RuntimeError, match="no call"):
+        thread.take()
+    thread.start(lambda: 1)
+    with pytest.raises(RuntimeError, match="not taken"):
+        thread.start(lambda: 2)
+    assert thread.take() == 1
+    slow = threading.Event()
+    thread.start(lambda: int(slow.wait(20)))
+    assert not thread.wait(0.01)
+    slow.set()
+    assert thread.wait()
+    assert thread.take() == 1
+
+    def fails() -> int:
+        raise ValueError("no")
+
+    thread.start(fails)
+    with pytest.raises(ValueError, match="no"):
+        thread.take()
+    assert not thread.under_way
+    thread.start(lambda: threading.get_ident())
+    assert thread.take() != threading.get_ident()
+    thread.close()
+    thread.close()
+    thread.start(lambda: 3)  # begins another
+    assert thread.take() == 3
+    thread.close()
+
+
+def test_numbers_of_threads_are_those_of_the_process() -> None:
+    """What is computed beside is computed as it would be here."""
+    thread: Beside[int] = Beside(torch.device("cpu"))
+    thread.start(torch.get_num_threads)
+    assert thread.take() == torch.get_num_threads()
+    thread.close()
