@@ -269,7 +269,8 @@ class InitConfig:
 class DatasetConfig:
     """Rows that a run learns from in place of its own, see `reverie.run.offline`.
 
-    path: folder of chunk files, such as the ``replay`` of another run; empty: the run acts.
+    path: folder of chunk files, such as the ``replay`` of another run, or ``minari:`` and the name of a dataset of
+        Minari; empty: the run acts.
     rewards: of the rows: as they are ``stored``, or as this run's environment pays them when the same episodes are
     ``played`` again (`reverie.run.relabel`).
     """

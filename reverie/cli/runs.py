@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--actors", help="Processes that act, on Ray; 0: beside the learner. See docs/distributed.md.")
 @click.option("--population", help="Members of a population that learns its rates too; see docs/population.md.")
 @click.option("--init", metavar="RUN", help="Begin with the networks of another run; --init.parts encoder: with some.")
-@click.option("--dataset", metavar="DIR", help="Learn from chunk files, such as another run's replay/, without acting.")
+@click.option("--dataset", metavar="DIR", help="Learn without acting, from another run's replay/ or from minari:NAME.")
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--key value]...")
 def train(
     agent: str | None,

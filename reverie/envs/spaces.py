@@ -137,6 +137,26 @@ class ActionAdapter:
         start = getattr(native, "start", 0)
         return (np.asarray(action).reshape(-1, *(native.shape or ())) + start).astype(native.dtype)
 
+    def rows(self, native: np.ndarray) -> np.ndarray:
+        """Native actions [N, ...] -> row actions [N, ...]: the inverse of `batch`, for actions that others took.
+
+        What lies outside of a Box is the nearest within. Raises UserError for another shape or a number too high.
+        """
+        own, count = self.native, len(native)
+        if native.shape[1:] != tuple(own.shape or ()) or native.dtype.kind not in "biuf":
+            raise UserError(f"actions are {native.dtype} of shape {native.shape[1:]}, expected those of {own}")
+        if isinstance(own, spaces.Box):
+            low, high = own.low.astype(np.float64), own.high.astype(np.float64)
+            width = np.where(high > low, high - low, 1.0)
+            unit = np.where(high > low, (np.clip(native, low, high) - low) / width, 0.5)
+            return (2.0 * unit - 1.0).reshape(count, *(self.space.shape or ())).astype(np.float32)
+        counted = native.astype(np.int64) - getattr(own, "start", 0)
+        most = self.space.n if isinstance(self.space, spaces.Discrete) else self.space.nvec  # type: ignore[attr-defined]
+        counted = counted.reshape(count, *(self.space.shape or ()))
+        if ((counted < 0) | (counted >= most)).any():
+            raise UserError(f"there is an action outside of {own}: {native[((counted < 0) | (counted >= most))][0]}")
+        return counted
+
     def one(self, action: np.ndarray) -> Any:
         """One row action [...] -> one native action (a Python int for Discrete)."""
         native = self.batch(np.asarray(action)[None])[0]

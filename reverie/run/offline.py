@@ -2,7 +2,7 @@
 
 ::
 
-    dataset (chunk files) ---- once ----> store ----> feed ----> learner
+    dataset (chunk files, Minari) - once -> store ----> feed ----> learner
                                             |
                                           record: the run keeps a copy, and needs the dataset no more
 
@@ -34,6 +34,7 @@ from reverie.run.build import build_env
 from reverie.run.callback import Callback
 from reverie.run.chain import Chain
 from reverie.run.clock import Clock, Counted
+from reverie.run.minari import MinariDataset, Source, is_minari
 from reverie.run.relabel import played_rewards
 from reverie.run.runner import Runner
 from reverie.run.saved_config import load_config
@@ -50,7 +51,7 @@ def for_dataset(config: Config) -> Config:
         raise UserError(f"nobody acts where a run learns from a dataset: ray.actors must be 0, got {config.ray.actors}")
     if config.run.train_ratio is None or config.replay.selector.uses_up:
         raise UserError(f"{config.name} learns every row once, as it is acted: it cannot learn from a dataset")
-    streams = len(open_dataset(config.dataset.path).streams)
+    streams = 1 if is_minari(config.dataset.path) else len(open_dataset(config.dataset.path).streams)
     run = replace(config.run, publish_every=0, overlap=0)
     return replace(config, env=replace(config.env, num_envs=streams), run=run)
 
@@ -102,6 +103,7 @@ class Offline(Runner):
     ) -> None:
         env = build_env(config, 1)
         shut(env)
+        self.env = env
         super().__init__(config, run_dir, env.spec, chain, writers, callbacks)
         # Rows are drawn for as long as the run is to learn; its clock says how long that is.
         self.store.limiter = Limiter(None, 0)
@@ -117,8 +119,7 @@ class Offline(Runner):
         """Fill the store, in a run that begins."""
         if self.run.resumed is not None:
             return
-        dataset = open_dataset(self.config.dataset.path)
-        check_tasks(dataset, self.config.env.id)
+        dataset = self.source()
         self.fill(dataset)
         held, rows = len(self.store.replay), len(dataset)
         if held < rows:
@@ -133,12 +134,21 @@ class Offline(Runner):
             )
         self.save()  # from here on the dataset is not needed
 
-    def fill(self, dataset: Dataset) -> None:
+    def source(self) -> Source:
+        """The rows to learn from. Raises UserError where they are not of this environment."""
+        path = self.config.dataset.path
+        if is_minari(path):
+            return MinariDataset(path, self.env)
+        dataset = open_dataset(path)
+        check_tasks(dataset, self.config.env.id)
+        return dataset
+
+    def fill(self, dataset: Source) -> None:
         """Put all rows of the dataset into the store; stream k of the run is the k-th stream of the dataset.
 
         Raises UserError where rows or states are not such as the store takes.
         """
-        again = played_rewards(dataset, self.config) if self.config.dataset.rewards == "played" else None
+        again = self._again(dataset) if self.config.dataset.rewards == "played" else None
         for stream, name in enumerate(dataset.streams):
             start = 0
             for chunk in dataset.chunks(name):
@@ -151,6 +161,12 @@ class Offline(Runner):
                 except ValueError as error:  # states of other networks, or an episode that was left in its middle
                     raise UserError(f"{dataset.folder}: rows of stream {name} cannot be taken: {error}") from error
                 start += len(chunk)
+
+    def _again(self, dataset: Source) -> list[np.ndarray]:
+        """Rewards of the rows when they are played again. Raises UserError where that cannot be."""
+        if not isinstance(dataset, Dataset):
+            raise UserError(f"{dataset.folder} cannot be played again: dataset.rewards = played needs a run's replay/")
+        return played_rewards(dataset, self.config)
 
     def _ours(self, chunk: Chunk, stream: int, start: int) -> Chunk:
         """A chunk of the dataset as the store takes it: fields that the agent reads, at its place in the stream."""

@@ -1,0 +1,143 @@
+"""Datasets of Minari as rows: episodes that others recorded, in an environment's own terms.
+
+::
+
+    episode    observations 0 .. T       actions 0 .. T-1       rewards 0 .. T-1       terminations, truncations
+    rows       obs_t = o_t, action_t = a_t (row T: none), reward_t = r_{t-1} (row 0: none), t = 0 .. T
+                                                                              row T is_last; is_terminal: terminated
+
+The environment of the run says how: its adapter makes rows of observations, and row actions of actions, whose spaces
+must be those of the dataset. Source: Minari's documentation of ``EpisodeData``; Younis et al. 2024, "Minari".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from reverie.data.rows import OBS, Rows, row_spec
+from reverie.data.sequences import Chunk
+from reverie.envs.env import VectorEnv
+from reverie.errors import UserError
+
+PREFIX = "minari:"
+"""before the name of a dataset, as in ``minari:D4RL/door/human-v2``"""
+
+
+class Source(Protocol):
+    """Rows of several streams to learn from. folder: where they are, in words."""
+
+    folder: Any
+
+    @property
+    def streams(self) -> list[int]:
+        """Streams with rows."""
+
+    def __len__(self) -> int:
+        """Rows in all streams."""
+
+    def chunks(self, stream: int) -> Iterator[Chunk]:
+        """Chunks of a stream, in order of time."""
+
+
+class MinariDataset:
+    """Episodes of a dataset, one after another in a single stream, as rows of an environment.
+
+    name: of the dataset, with `PREFIX`; it is downloaded if it is not on this machine.
+    Raises UserError where Minari or the dataset is missing, or where the environment sees, repeats or numbers things
+    otherwise than the one that was recorded.
+    """
+
+    def __init__(self, name: str, env: VectorEnv) -> None:
+        self.folder = name
+        self.spec, self.adapter = env.spec, env.adapter
+        self.fields = row_spec(env.spec.observation, env.spec.action)
+        self._recorded = _load(name)
+        self._check()
+
+    @property
+    def streams(self) -> list[int]:
+        """The one there is."""
+        return [0]
+
+    def __len__(self) -> int:
+        """Rows: env_steps, and a closing row of each episode."""
+        return int(self._recorded.total_steps) + int(self._recorded.total_episodes)
+
+    def chunks(self, stream: int) -> Iterator[Chunk]:
+        """A chunk for each episode."""
+        start = 0
+        for episode in self._recorded.iterate_episodes():
+            chunk = Chunk(stream, start, self.rows(episode))
+            yield chunk
+            start += len(chunk)
+
+    def rows(self, episode: Any) -> Rows:
+        """Rows [T + 1, ...] of an episode of T env_steps. One that ends in neither way was cut: a time limit.
+
+        Raises UserError for numbers that are not finite, and for actions and observations outside of their spaces.
+        """
+        steps = len(episode.rewards)
+        where = f"{self.folder}, episode {episode.id}"
+        try:
+            seen, _ = self.adapter.observe(episode.observations, steps + 1)
+            action = self.adapter.action.rows(np.asarray(episode.actions))
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        if len(action) != steps:
+            raise UserError(f"{where}: {len(action)} actions and {steps} rewards; there must be as many")
+        none, first = np.zeros_like(action[:1]), np.zeros(steps + 1, bool)
+        first[0] = True
+        last = first[::-1].copy()
+        rows = {OBS + key: value for key, value in seen.items()}
+        rows |= {"prev_action": np.concatenate([none, action]), "action": np.concatenate([action, none])}
+        rows["reward"] = np.concatenate([np.zeros(1), episode.rewards]).astype(np.float32)
+        rows |= {"is_first": first, "is_last": last, "is_terminal": last & bool(episode.terminations[-1])}
+        for name, value in rows.items():
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise UserError(f"{where}: {name} is not finite; leave that episode out, or clip its numbers")
+        return {name: rows[name].astype(field.dtype, copy=False) for name, field in self.fields.items()}
+
+    def _check(self) -> None:
+        """Raise UserError where the environment is another than the one that was recorded."""
+        spec, recorded = self.spec, self._recorded
+        id, of = spec.id, f"{self.folder} was recorded in {_id(recorded)}"
+        if spec.tasks:
+            raise UserError(f"{self.folder} is of one environment, {id} are several: name one")
+        if spec.action_mask:
+            raise UserError(f"{self.folder} has no action masks, which {id} gives: --env.options.action_mask ignore")
+        if spec.action_repeat != 1:
+            raise UserError(f"{of}, step by step, but {id} repeats each action {spec.action_repeat} times")
+        if spec.flags.get("flicker"):
+            raise UserError(f"{self.folder} has whole observations, but {id} hides some: leave env.options.flicker out")
+        if recorded.action_space != self.adapter.action.native:
+            raise UserError(f"{of} with actions {recorded.action_space}; {id} has {self.adapter.action.native}")
+
+
+def is_minari(path: str) -> bool:
+    """Whether a dataset's path names one of Minari's."""
+    return path.startswith(PREFIX)
+
+
+def _load(name: str) -> Any:
+    """Minari's own object of a dataset."""
+    try:
+        import h5py  # noqa: F401  what most datasets are stored in
+        import minari
+    except ModuleNotFoundError as error:
+        raise UserError(f"{name} needs {error.name}; install it with: pip install 'reverie-rl[minari]'") from None
+    try:
+        return minari.load_dataset(name.removeprefix(PREFIX), download=True)
+    except Exception as error:
+        local = os.environ.get("MINARI_DATASETS_PATH", "~/.minari/datasets")
+        raise UserError(
+            f"{name} is not in {local} (MINARI_DATASETS_PATH) and cannot be downloaded: {' '.join(str(error).split())}"
+        ) from None
+
+
+def _id(recorded: Any) -> str:
+    """The environment that was recorded, where that is said."""
+    return getattr(recorded.env_spec, "id", None) or "another environment"
