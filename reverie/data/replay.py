@@ -5,7 +5,7 @@
     absolute index of a stream row   0 1 2 ...                  since the stream began
     ring slot                        index % rows_per_stream
     legal window                     [start, start + length)    start % period == 0, every row stored, none to come
-    key                              stream << 40 | start       so key + k names the row k rows later in the stream
+    key                              see `reverie.data.keys`: key + k names the row k rows later in the stream
 
 Windows may cross episode boundaries (a learner resets where ``is_first``), never the write cursor. The newest row of a
 stream may be a window's last row.
@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from reverie.data.generator import generator_state, set_generator_state
+from reverie.data.keys import split_keys, window_keys
 from reverie.data.pool import Pool
 from reverie.data.rings import Rings
 from reverie.data.room import rows_per_stream
@@ -27,18 +29,6 @@ from reverie.data.selectors import Drawn, Layout, Selector
 from reverie.data.sequences import Batch, Chunk, Feedback, SequenceSpec
 from reverie.data.states import StateStore
 from reverie.errors import UserError
-
-KEY_BITS = 40
-
-
-def window_keys(streams: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Keys int64 [n] of the windows (or rows) that begin at absolute index starts[i] of streams[i]."""
-    return (streams << KEY_BITS) | starts
-
-
-def split_keys(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Streams and absolute starts, int64 [n] each, that `window_keys` joined."""
-    return keys >> KEY_BITS, keys & ((1 << KEY_BITS) - 1)
 
 
 class Replay:
@@ -432,24 +422,3 @@ class Replay:
     def restored(self) -> None:
         """Note that every row has been put back, so that sampling may go on."""
         self._awaits_rows = False
-
-
-def generator_state(rng: np.random.Generator) -> dict[str, Any]:
-    """PCG64's state with its 128-bit integers as decimal strings, which any format can hold."""
-    state: Any = rng.bit_generator.state
-    return {
-        "state": str(state["state"]["state"]),
-        "inc": str(state["state"]["inc"]),
-        "has_uint32": int(state["has_uint32"]),
-        "uinteger": int(state["uinteger"]),
-    }
-
-
-def set_generator_state(rng: np.random.Generator, state: dict[str, Any]) -> None:
-    """Inverse of `generator_state`."""
-    rng.bit_generator.state = {
-        "bit_generator": "PCG64",
-        "state": {"state": int(state["state"]), "inc": int(state["inc"])},
-        "has_uint32": int(state["has_uint32"]),
-        "uinteger": int(state["uinteger"]),
-    }

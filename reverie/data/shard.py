@@ -28,9 +28,10 @@ import numpy as np
 import torch
 
 from reverie.data.inbox import Delivery, Inbox
+from reverie.data.keys import KEY_BITS
 from reverie.data.limiter import Limiter
 from reverie.data.record import Record
-from reverie.data.replay import KEY_BITS, Replay
+from reverie.data.replay import Replay
 from reverie.data.room import rows_per_stream
 from reverie.data.rows import RowSpec
 from reverie.data.selector import Drawn, Mass, SelectorConfig

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from reverie.data.replay import generator_state, set_generator_state
+from reverie.data.generator import generator_state, set_generator_state
 from reverie.data.selector import Mass
 from reverie.data.shard import Ask, Collect, Draw, Drop, Part
 

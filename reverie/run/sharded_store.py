@@ -27,10 +27,10 @@ import torch
 
 from reverie.config import RayConfig
 from reverie.data.inbox import Lives, Receiver
+from reverie.data.keys import split_keys
 from reverie.data.limiter import Limiter
 from reverie.data.paced import Paced
 from reverie.data.pool import Pool
-from reverie.data.replay import split_keys
 from reverie.data.rings import Rings
 from reverie.data.room import Room
 from reverie.data.rows import bytes_of

@@ -25,10 +25,11 @@ from reverie.agents.recurrent import start_state
 from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig, StoreConfig, WindowConfig
 from reverie.data.dataset import open_dataset
 from reverie.data.feed import Feed
+from reverie.data.keys import split_keys
 from reverie.data.limiter import Limiter
 from reverie.data.outbox import Outbox
 from reverie.data.record import Record
-from reverie.data.replay import Replay, split_keys
+from reverie.data.replay import Replay
 from reverie.data.rows import Field, Rows, State, row_spec
 from reverie.data.selectors import Uniform
 from reverie.data.sequences import Batch, Feedback, SequenceSpec

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig, StoreConfig, WindowConfig
 from reverie.data.dataset import open_dataset
-from reverie.data.replay import split_keys
+from reverie.data.keys import split_keys
 from reverie.data.selectors import FifoConfig, SelectorConfig, UniformConfig
 from reverie.data.sequences import Batch, SequenceSpec
 from reverie.run.local import Local

@@ -7,7 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from reverie.data.replay import Replay, split_keys
+from reverie.data.keys import split_keys
+from reverie.data.replay import Replay
 from reverie.data.selectors import Fifo, FifoConfig
 from reverie.data.sequences import SequenceSpec
 from tests.data.counting import SPEC, Source

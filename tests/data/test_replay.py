@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reverie.agents.recurrent import written_back
-from reverie.data.replay import Replay, split_keys, window_keys
+from reverie.data.keys import split_keys, window_keys
+from reverie.data.replay import Replay
 from reverie.data.selectors import EpisodeEnds, EpisodeStarts, Fifo, Prioritised, Recency, Selector, Uniform
 from reverie.data.sequences import Batch, Chunk, Feedback, SequenceSpec
 from reverie.errors import UserError

@@ -7,7 +7,8 @@ import pytest
 import torch
 from counting import SPEC, Source, stack
 
-from reverie.data.replay import Replay, split_keys
+from reverie.data.keys import split_keys
+from reverie.data.replay import Replay
 from reverie.data.selectors import Drawn, EpisodeEnds, Fifo, Layout, Online, Prioritised, Recency, Selector, Uniform
 from reverie.data.sequences import Chunk, Feedback, SequenceSpec
 from reverie.errors import UserError

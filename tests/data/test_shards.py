@@ -14,8 +14,9 @@ from counting import SPEC, STATES, Source, stack_states
 from reverie.config import RayConfig
 from reverie.data.dataset import open_dataset
 from reverie.data.inbox import Delivery, Inbox
+from reverie.data.keys import split_keys
 from reverie.data.limiter import Limiter
-from reverie.data.replay import Replay, split_keys
+from reverie.data.replay import Replay
 from reverie.data.selectors import (
     SELECTORS,
     EpisodeEndsConfig,

@@ -7,7 +7,8 @@ import pytest
 from counting import SPEC, STATES, Source, stack_states
 
 from reverie.data.episode_starts import EpisodeStarts
-from reverie.data.replay import Replay, split_keys
+from reverie.data.keys import split_keys
+from reverie.data.replay import Replay
 from reverie.data.selectors import Selector, Uniform
 from reverie.data.sequences import SequenceSpec
 from reverie.errors import UserError
