@@ -20,6 +20,7 @@ from there has it in its store before it learns again, which a run that was not 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from sys import exc_info
@@ -34,7 +35,7 @@ from reverie.run.chain import Chain
 from reverie.run.local import Local
 
 PATIENCE = 5.0
-"""seconds for which a run that ends with an error waits for the decision in the air"""
+"""seconds for which a run that ends with an error, or closes, waits for the decision in the air"""
 
 
 class Overlapped(Local):
@@ -104,7 +105,12 @@ class Overlapped(Local):
         self.air.wait(None if exc_info()[0] is None else PATIENCE)
 
     def close(self) -> None:
-        """Close the environment, and end its thread."""
+        """Close the environment, and end its thread; a decision still in the air comes to nothing."""
+        if not self.air.wait(PATIENCE):
+            return  # it hangs, and goes with the process
+        if self.air.under_way:
+            with suppress(Exception):
+                self.air.take()
         self.aside(super().close)
         self.air.close()
 

@@ -198,6 +198,15 @@ def test_what_was_stopped_anywhere_loses_and_doubles_no_row(tmp_path: Path) -> N
         assert all((image[t] != image[t + 1]).any() for t in np.flatnonzero(~rows["is_last"][:-1]))
 
 
+def test_what_is_closed_in_the_air_comes_to_nothing(tmp_path: Path) -> None:
+    run = begin(settings(), tmp_path / "run")
+    run.start()
+    run.take_off()
+    run.close()
+    assert not run.air.under_way
+    assert run.store.env_steps == 0
+
+
 def test_a_pause_leaves_nothing_in_the_air(tmp_path: Path) -> None:
     run = begin(settings(run__train_ratio=4.0), tmp_path / "run")
     run.train(Never(), until=70)
