@@ -153,8 +153,9 @@ class ActionAdapter:
         counted = native.astype(np.int64) - getattr(own, "start", 0)
         most = self.space.n if isinstance(self.space, spaces.Discrete) else self.space.nvec  # type: ignore[attr-defined]
         counted = counted.reshape(count, *(self.space.shape or ()))
-        if ((counted < 0) | (counted >= most)).any():
-            raise UserError(f"there is an action outside of {own}: {native[((counted < 0) | (counted >= most))][0]}")
+        outside = ((counted < 0) | (counted >= most)).reshape(count, -1).any(1)
+        if outside.any():
+            raise UserError(f"there is an action outside of {own}: {native[outside][0]}")
         return counted
 
     def one(self, action: np.ndarray) -> Any:

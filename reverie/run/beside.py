@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -19,6 +20,8 @@ class Told(Generic[T]):
 
     result: T | None = None
     error: BaseException | None = None
+    done: torch.cuda.Event | None = None
+    """on a GPU: of everything that was asked of it by then"""
 
 
 class Beside(Generic[T]):
@@ -67,6 +70,8 @@ class Beside(Generic[T]):
         self.wait()
         told, self._told, self.under_way = self._told, None, False
         assert told is not None
+        if told.done is not None:
+            told.done.wait(torch.cuda.current_stream(self.device))
         if told.error is not None:
             raise told.error
         return told.result  # type: ignore[return-value]
@@ -78,15 +83,25 @@ class Beside(Generic[T]):
             self._thread = None
 
     def _work(self) -> None:
+        # torch.cuda.stream(None) would look for an accelerator, also in a run on the CPU.
         stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
-        while (asked := self._calls.get()) is not None:
-            call, before = asked
-            try:
-                with torch.cuda.stream(stream):  # does nothing for None
-                    if before is not None:
-                        before.wait()
-                    told = Told(result=call())
-            except BaseException as error:
-                told = Told(error=error)
-            self._results.put(told)
-            del asked, call, told  # what is not needed any more is not kept until the next call
+        with nullcontext() if stream is None else torch.cuda.stream(stream):
+            while (asked := self._calls.get()) is not None:
+                self._results.put(self._made(*asked, stream))
+                del asked  # what is not needed any more is not kept until the next call
+
+    def _made(
+        self, call: Callable[[], T], before: torch.cuda.Event | None, stream: torch.cuda.Stream | None
+    ) -> Told[T]:
+        """What a call comes to, after an event, in a stream."""
+        try:
+            if before is not None:
+                before.wait(stream)
+            result, error = call(), None
+        except BaseException as raised:
+            result, error = None, raised
+        done = None
+        if stream is not None:
+            done = torch.cuda.Event()
+            done.record(stream)
+        return Told(result, error, done)

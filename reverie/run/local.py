@@ -109,6 +109,11 @@ class Local(Runner):
         steps, version = self.run.clock.env_steps, (self.follower or self.run.clock).version
         self.actor.begin_anew(derive(self.config.run.seed, f"actor {steps}"), version)
 
+    def renewed(self) -> None:
+        """Have an actor that follows take over the networks that are new, whatever their version."""
+        if self.follower is not None:
+            self.follower.version = -1
+
     def reseed(self) -> None:
         """Begin the actor's generator anew; the environments' do when they are reset."""
         self.actor.noise.restore(Noise(derive(self.config.run.seed, "actor"), self.actor.device, host=True).state())

@@ -3,18 +3,18 @@
 ::
 
     round t      land       the rows of decision t enter the store
-                 take off   the actor's parameters <- the learner's; decision t + 1 begins, in a thread:
-                                 policy, environments
+                 follow     the actor's parameters <- the learner's
+                 take off   decision t + 1 begins, in a thread: policy, environments
                  learn      beside it at most `run.overlap` learner_steps; the others, if the pacing owes more, once
                             the decision is made
 
 So the parameters that act are at most `run.overlap` learner_steps old when their decision is there, and what was
-decided enters one round later than without. Trained rows per env_step are the same in the long run. Who does what when
-depends on counts alone, never on which of the two is faster: bit-reproducible on a CPU under a seed.
+decided enters one round later than without. Trained rows per env_step are the same. Who does what when depends on
+counts alone, never on which of the two is faster: bit-reproducible on a CPU under a seed.
 
-Nothing is in the air at a checkpoint, an evaluation or the end: the decision that would be is taken off after it, and
-what was saved is exact. Where a signal ends a run elsewhere, the decision in the air lands first; the run that goes on
-from there has it in its store before it learns again, which a run that was not stopped has not.
+Where something comes between two rounds (a checkpoint, an evaluation, the end), the decision takes off after it, with
+the parameters that it would have had. So nothing is in the air when a run is saved, and it goes on as if it had not
+been: a run that is asked to stop lands what is in the air, and completes that round.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class Overlapped(Local):
     ) -> None:
         super().__init__(config, run_dir, chain, writers, callbacks)
         self.air: Beside[Step | None] = Beside(self.learner.device)
+        self.ready: int | None = None
+        """version of the parameters that the next decision is to be made with, where they were taken over already"""
 
     def start(self) -> None:
         """Reset the environment of a run that begins."""
@@ -68,8 +70,9 @@ class Overlapped(Local):
         self.land()
 
     def take_off(self) -> None:
-        """Begin the next decision, with the learner's parameters."""
-        seat, version = self.seat(), self.followed()
+        """Begin the next decision."""
+        version, seat = self.followed() if self.ready is None else self.ready, self.seat()
+        self.ready = None
         self.air.start(lambda: self.actor.decide(seat, version))
 
     def land(self) -> None:
@@ -80,6 +83,7 @@ class Overlapped(Local):
 
     def learn(self) -> None:
         """Make the learner_steps that the store allows now, some of them beside the next decision."""
+        self.ready = self.followed()
         if not self.pauses:
             self.take_off()
             self.trainer.learn(self.config.run.overlap)
@@ -114,12 +118,26 @@ class Overlapped(Local):
         self.aside(super().close)
         self.air.close()
 
-    def bring_back(self, tree: dict[str, Any], old: Config) -> None:
-        """Restore the environment, or begin anew where it cannot be brought back."""
-        self.aside(partial(super().bring_back, tree, old))
-
     def save(self) -> None:
-        """Write a checkpoint of everything, with nothing in the air."""
+        """Write a checkpoint of everything, with nothing in the air: a round that is begun is completed."""
         if self.air.under_way:
             self.land()
+            self.ready = self.followed()
+            self.trainer.learn()
+            self.look()
         super().save()
+
+    def extras(self) -> dict[str, Any]:
+        """As without overlap, and whether the actor has the parameters of the next decision already."""
+        return super().extras() | {"ready": self.ready is not None}
+
+    def bring_back(self, tree: dict[str, Any], old: Config) -> None:
+        """Restore the environment, or begin anew where it cannot be brought back."""
+        assert self.follower is not None
+        self.aside(partial(super().bring_back, tree, old))
+        self.ready = self.follower.version if tree.get("ready") else None
+
+    def renewed(self) -> None:
+        """Have the actor take over networks that are new before it decides."""
+        super().renewed()
+        self.ready = None

@@ -109,11 +109,7 @@ class Runner(ABC):
                         continue
                     self.act()
                     self.learn()
-                    if run.due("log"):
-                        replay, actor = self.kept(), self.metrics()
-                        run.log(train=self.trainer.metrics(), replay=replay, actor=actor)
-                    run.owed = run.due("eval")
-                    run.tell()
+                    self.look()
                     if run.due("checkpoint"):
                         self.save()
                     run.tick()
@@ -126,6 +122,15 @@ class Runner(ABC):
                 store.complete()
         self.close()
         return run.result()
+
+    def look(self) -> None:
+        """Log what is due after a round, note whether an evaluation is, and tell the callbacks."""
+        run = self.run
+        if run.due("log"):
+            replay, actor = self.kept(), self.metrics()
+            run.log(train=self.trainer.metrics(), replay=replay, actor=actor)
+        run.owed = run.due("eval")
+        run.tell()
 
     @contextmanager
     def _saving(self) -> Iterator[None]:

@@ -181,6 +181,8 @@ def test_actions_beyond_their_space(home: Path) -> None:
     np.testing.assert_array_equal(box.rows(np.array([[5.0], [-2.5], [1.0]])), [[1.0], [-1.0], [0.5]])
     with pytest.raises(UserError, match=r"outside of Discrete\(3\): 3"):
         ActionAdapter(spaces.Discrete(3)).rows(np.array([0, 3]))
+    with pytest.raises(UserError, match=r"outside of MultiBinary"):
+        ActionAdapter(spaces.MultiBinary([2, 2])).rows(np.full((3, 2, 2), 2))
     with pytest.raises(UserError, match=r"shape \(2,\)"):
         box.rows(np.zeros((4, 2)))
 

@@ -114,7 +114,8 @@ def test_no_decision_is_made_with_older_parameters_than_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overlap: int
 ) -> None:
     """With 13 updates a round, and a policy that waits for one more than may be made beside it."""
-    asked = config("toy/catch", run__overlap=overlap, run__train_ratio=52.0, run__env_steps=60)
+    between = {"run__checkpoint_every": 1000, "run__eval_every": 0}  # nothing, for which a decision would wait
+    asked = config("toy/catch", run__overlap=overlap, run__train_ratio=52.0, run__env_steps=60, **between)
     run = begin(asked, tmp_path / "run")
     decide, ages = run.actor.decide, []
 
@@ -161,16 +162,19 @@ def test_what_was_crashed_anywhere_goes_on_from_its_checkpoint_exactly(tmp_path:
     assert_same_run(tmp_path / "alone", tmp_path / "run")
 
 
-def test_what_was_stopped_anywhere_loses_and_doubles_no_row(tmp_path: Path) -> None:
-    """Asked to stop by an update, that is, with a decision in the air."""
+def test_what_was_stopped_with_a_decision_in_the_air_goes_on_exactly(tmp_path: Path) -> None:
+    """Asked to stop by an update: also just before an evaluation, a log line and a checkpoint are due."""
     asked = settings(run__train_ratio=4.0)
+    begin(asked, tmp_path / "alone").train(Never())
     run = begin(asked, tmp_path / "run")
-    landed = 0
-    for learner_step in (5, 9, 23, 40, 10**6):
+    landed, at = 0, []
+    for env_steps in (46, 58, 59, 78, 100, 118, 131, 158, 10**6):
         stop, update, land = Never(), run.trainer.update, run.land
 
-        def told(batch: Any, run: Any = run, stop: Never = stop, update: Any = update, at: int = learner_step) -> Any:
-            if run.learner.learner_steps >= at:
+        def told(
+            batch: Any, run: Any = run, stop: Never = stop, update: Any = update, env_steps: int = env_steps
+        ) -> Any:
+            if run.run.clock.env_steps >= env_steps:
                 stop.ask("SIGTERM")
             return update(batch)
 
@@ -181,21 +185,57 @@ def test_what_was_stopped_anywhere_loses_and_doubles_no_row(tmp_path: Path) -> N
 
         run.trainer.update, run.land = told, lands
         run.train(stop)
-        at, head = run.run.clock.env_steps, run.run.checkpoints.head()
-        assert head is not None
-        assert head["env_steps"] == at
+        at.append(run.run.clock.env_steps)
         run = again(asked, tmp_path / "run")
-        assert run.run.clock.env_steps == at
-    assert run.run.finished
-    assert landed >= 3
-    data = open_dataset(tmp_path / "run" / "replay")
-    for stream in range(2):
-        rows = data.rows(stream)
-        np.testing.assert_array_equal(rows["is_first"][1:], rows["is_last"][:-1])
-        lengths = np.diff(np.flatnonzero(np.append(rows["is_first"], True)))
-        assert set(lengths[:-1]) == {8}
-        image = rows["obs.image"].reshape(len(rows["reward"]), -1)
-        assert all((image[t] != image[t + 1]).any() for t in np.flatnonzero(~rows["is_last"][:-1]))
+        assert run.run.clock.env_steps == at[-1]
+    assert run.run.complete
+    assert landed >= 5
+    assert {60, 80, 160} <= set(at)
+    assert_same_run(tmp_path / "alone", tmp_path / "run")
+
+
+def test_what_is_learned_does_not_depend_on_what_comes_between_rounds(tmp_path: Path) -> None:
+    """Checkpoints, evaluations and pauses only delay a decision."""
+    learned = []
+    for number, (checkpoint, evaluation, pauses) in enumerate(((20, 60, ()), (34, 0, ()), (500, 22, (51, 90)))):
+        asked = settings(run__train_ratio=4.0, run__checkpoint_every=checkpoint, run__eval_every=evaluation)
+        run = begin(asked, tmp_path / str(number))
+        for until in pauses:
+            run.train(Never(), until)
+            run = again(asked, tmp_path / str(number))
+        run.train(Never())
+        told = read_metrics(tmp_path / str(number))
+        learned.append([line["train/model_loss"] for line in told if "train/model_loss" in line])
+    assert len(learned[0]) > 10
+    assert learned[0] == learned[1] == learned[2]
+
+
+@pytest.mark.parametrize("changes", [{"run__overlap": 1}, {"run__publish_every": 50}])
+def test_networks_that_are_new_act_at_once(tmp_path: Path, changes: dict[str, int]) -> None:
+    """As those that a member of a population has copied: their count of updates says nothing of them."""
+    asked = config("toy/catch", **changes)
+    run = begin(asked, tmp_path / "run")
+    run.train(Never(), until=70)
+    run = again(asked, tmp_path / "run")
+    with torch.no_grad():
+        for parameter in run.learner.policy.parameters():
+            parameter += 1.0
+    run.renewed()
+    run.start()
+    run.act()
+    ours, acting = run.learner.policy.parameters(), run.actor.policy.parameters()
+    assert all(torch.equal(one, other) for one, other in zip(ours, acting, strict=True))
+    assert run.followed() == run.run.clock.version
+    run.close()
+
+
+def test_no_accelerator_is_looked_for_on_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.cuda.stream(None) does, and fails where it finds Apple's."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    thread: Beside[int] = Beside(torch.device("cpu"))
+    thread.start(lambda: 4)
+    assert thread.take() == 4
+    thread.close()
 
 
 def test_what_is_closed_in_the_air_comes_to_nothing(tmp_path: Path) -> None:
