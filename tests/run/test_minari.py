@@ -220,12 +220,17 @@ def test_the_command(cartpole: list[EpisodeBuffer], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "env", "changes", "words"),
     [
-        ("test/none-v0", "CartPole-v1", {}, r"minari:test/none-v0 is not in .*MINARI_DATASETS_PATH"),
+        ("test/none-v0", "CartPole-v1", {}, "minari:test/none-v0 cannot be downloaded"),
         ("test/cartpole-v0", "Acrobot-v1", {}, r"recorded in CartPole-v1 with actions Discrete\(2\); Acrobot-v1 has"),
         ("test/cartpole-v0", "MountainCar-v0", {}, "recorded in CartPole-v1 with actions"),
         ("test/cartpole-v0", "CartPole-v1", {"env__options": {"flicker": 0.5}}, "hides some"),
         ("test/cartpole-v0", "CartPole-v1", {"dataset__rewards": "played"}, "cannot be played again"),
-        ("test/cartpole-v0", f"{__name__}:two_buttons", {}, "episode 0: observation 'vector' has shape"),
+        (
+            "test/cartpole-v0",
+            f"{__name__}:two_buttons",
+            {},
+            r"with 'vector' in Box.*\(4,\), float32\); .*\(3,\), float32\)",
+        ),
     ],
     ids=["missing", "actions", "another", "flicker", "played", "observations"],
 )
@@ -237,7 +242,7 @@ def test_what_does_not_fit_is_said_in_one_line(
     asked = replace(asked, env=replace(asked.env, id=env))
     run = Offline(asked, tmp_path / "run")
     with pytest.raises(UserError, match=words) as error:
-        run.train(Never())
+        run.begin()
     assert "\n" not in str(error.value)
 
 
@@ -258,7 +263,7 @@ class Buttons(gymnasium.Env[np.ndarray, np.int64]):
         return np.zeros(3, np.float32), 0.0, True, False, {}
 
 
-def test_numbers_that_are_not_finite_are_named(home: Path) -> None:
+def test_episodes_that_are_broken_are_named(home: Path) -> None:
     source: Any = object.__new__(MinariDataset)
     env: VectorEnv = make_env("CartPole-v1")
     source.folder, source.spec, source.adapter = "minari:x", env.spec, env.adapter
@@ -269,12 +274,50 @@ def test_numbers_that_are_not_finite_are_named(home: Path) -> None:
         actions=np.array([0, 1]),
         rewards=np.array([0.0, np.nan]),
         terminations=np.array([False, True]),
+        truncations=np.array([False, False]),
     )
     with pytest.raises(UserError, match="minari:x, episode 7: reward is not finite"):
         source.rows(episode)
     episode.rewards, episode.actions = np.array([0.0, 1.0]), np.array([0])
     with pytest.raises(UserError, match="1 actions and 2 rewards"):
         source.rows(episode)
+    episode.terminations = np.array([True, False])
+    with pytest.raises(UserError, match="episode 7 ends after 1 of 2 env_steps"):
+        source.rows(episode)
+    episode.rewards = episode.terminations = episode.truncations = np.zeros(0)
+    with pytest.raises(UserError, match="episode 7 has no env_steps"):
+        source.rows(episode)
+
+
+def test_a_dataset_that_does_not_fit_leaves_nothing_behind(cartpole: list[EpisodeBuffer], tmp_path: Path) -> None:
+    words = ["train", "dqn", "--env", "Acrobot-v1", "--dataset", "minari:test/cartpole-v0", "--logdir"]
+    done = CliRunner().invoke(cli, [*words, str(tmp_path / "run")])
+    assert done.exit_code == 2
+    assert "recorded in CartPole-v1" in done.output
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_files_that_cannot_be_read_are_said(cartpole: list[EpisodeBuffer], tmp_path: Path) -> None:
+    import h5py
+
+    path = next(tmp_path.rglob("main_data.hdf5"))
+    with h5py.File(path, "a") as file:
+        del file["episode_3"]["rewards"]
+    source = MinariDataset("minari:test/cartpole-v0", make_env("CartPole-v1"))
+    with pytest.raises(UserError, match="minari:test/cartpole-v0 cannot be read: KeyError"):
+        list(source.chunks(0))
+    path.with_name("metadata.json").write_text("{}")
+    with pytest.raises(UserError, match="cannot be opened"):
+        MinariDataset("minari:test/cartpole-v0", make_env("CartPole-v1"))
+
+
+def test_another_environment_with_the_same_spaces_is_said(
+    cartpole: list[EpisodeBuffer], capsys: pytest.CaptureFixture[str]
+) -> None:
+    MinariDataset("minari:test/cartpole-v0", make_env("CartPole-v1"))
+    assert "evaluated" not in capsys.readouterr().err
+    MinariDataset("minari:test/cartpole-v0", make_env("CartPole-v0"))
+    assert "recorded in CartPole-v1, and CartPole-v0 is what this run is evaluated in" in capsys.readouterr().err
 
 
 def test_an_environment_that_repeats_actions_is_refused(home: Path) -> None:
