@@ -57,7 +57,10 @@ def main() -> None:
             times[name].append(timed(lambda learner=learner, batch=batch: learner.update(batch)))  # type: ignore[misc]
     document: dict[str, Any] = {"what": f"learner update, {BATCH} x {TIME} rows of 64x64x3, see the script"}
     document["agents"] = {
-        name: {"parameters": sum(p.numel() for p in learner.parameters() if p.requires_grad), **summary(times[name][1:])}
+        name: {
+            "parameters": sum(p.numel() for p in learner.parameters() if p.requires_grad),
+            **summary(times[name][1:]),
+        }
         for name, learner in learners.items()
     }
     write(document | surroundings(), options.out)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reverie.nets.rms import RMSNorm
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"elu": F.elu, "relu": F.relu, "silu": F.silu, "tanh": torch.tanh}
 # The gradient of these needs their output only, so they may overwrite a fresh input. Not a view: autograd copies then.
 IN_PLACE = {"elu": partial(F.elu, inplace=True), "relu": partial(F.relu, inplace=True)}
@@ -27,20 +29,6 @@ def activation(name: str, in_place: bool = False) -> Callable[[Tensor], Tensor]:
 Norm = bool | Literal["layer", "rms"]
 """What follows a layer: False nothing; True LayerNorm (DreamerV2's code); ``layer`` LayerNorm after a layer without a
 bias (DreamerV3's of 2023); ``rms`` RMSNorm (DreamerV3's since)."""
-
-
-class RMSNorm(nn.RMSNorm):
-    """x / sqrt(mean of x^2 + eps) * scale over the last axis, computed in float32, eps 1e-4.
-
-    Source: Zhang & Sennrich 2019; eps as in DreamerV3's code.
-    """
-
-    def __init__(self, units: int) -> None:
-        super().__init__(units, eps=1e-4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Rows, each normalised, in the precision of x."""
-        return super().forward(x.float()).to(x.dtype)
 
 
 def norm_of(kind: Norm, units: int) -> nn.Module:

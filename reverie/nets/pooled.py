@@ -55,6 +55,35 @@ class PooledEncoder(ImageCode):
         return x.flatten(1)
 
 
+class DoubledConv(nn.Conv2d):
+    """Every pixel 2x2, then a convolution 5x5: [N, C, H, W] -> [N, O, 2 H, 2 W], without making the doubled picture.
+
+    ::
+
+        doubled   ... a a | b b | c c ...       five taps k0 .. k4 around an even pixel: (k0+k1) a + (k2+k3) b + k4 c
+        each way    even^       ^odd            around an odd one:                       k0 a + (k1+k2) b + (k3+k4) c
+
+    so that the four pixels that one becomes are four outputs of a convolution 3x3 over the picture as it is: 9 products
+    in place of 25, of a quarter of the memory. `weight` and `bias` are those of the convolution 5x5.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, KERNEL, padding="same")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The doubled picture, convolved."""
+        weight = _taps(_taps(self.weight, 2, 1), 4, 2)  # [O, 2, 2, C, 3, 3]
+        bias = None if self.bias is None else self.bias.repeat_interleave(4)
+        return F.pixel_shuffle(F.conv2d(x, weight.flatten(0, 2), bias, padding=1), 2)
+
+
+def _taps(weight: Tensor, way: int, phase: int) -> Tensor:
+    """Three taps for even and odd pixels, along a new axis `phase`, of the five along axis `way` (before it came)."""
+    a, b, c, d, e = weight.unbind(way)
+    even, odd = torch.stack([a + b, c + d, e], way), torch.stack([a, b + c, d + e], way)
+    return torch.stack([even, odd], phase)
+
+
 class PooledDecoder(nn.Module):
     """Features [h; z], [N, deter + stoch] -> pictures [N, C, H, W] in [-0.5, 0.5].
 
@@ -76,12 +105,12 @@ class PooledDecoder(nn.Module):
         depths = [*reversed(depths), channels]
         # The smallest picture's own norm is the first.
         self.norms = nn.ModuleList(channel_norm_of("rms", o) for o in depths[:-1])
-        self.convs = nn.ModuleList(nn.Conv2d(i, o, KERNEL, padding="same") for i, o in pairwise(depths))
+        self.convs = nn.ModuleList(DoubledConv(i, o) for i, o in pairwise(depths))
 
     def forward(self, x: Tensor) -> Tensor:
         """Pictures of features."""
         deter, stoch = x.split(self.split, -1)
         x = (self.of_deter(deter) + self.of_stoch(stoch)).view(-1, *self.base)
         for norm, conv in zip(self.norms, self.convs, strict=True):
-            x = conv(F.interpolate(F.silu(norm(x)), scale_factor=2.0, mode="nearest"))
+            x = conv(F.silu(norm(x)))
         return torch.sigmoid(x[..., : self.shape[0], : self.shape[1]].float()) - 0.5

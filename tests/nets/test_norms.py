@@ -11,7 +11,8 @@ from torch import nn
 from reverie.nets.decoders import Decoder, UpConv
 from reverie.nets.encoders import Encoder, EncoderConfig
 from reverie.nets.heads import Head, HeadConfig
-from reverie.nets.layers import MLP, ChannelRMSNorm, Fan, Norm, RMSNorm, truncated_
+from reverie.nets.layers import MLP, ChannelRMSNorm, Fan, Norm, truncated_
+from reverie.nets.rms import RMSNorm
 from reverie.nets.rssm import RSSM, RSSMConfig
 
 
