@@ -10,7 +10,7 @@ from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig, StoreConf
 from reverie.nets.heads import HeadConfig
 from reverie.nets.optim import OptimConfig
 from reverie.nets.rssm import RSSMConfig
-from reverie.presets import dreamerv2
+from reverie.presets import dreamerv2_small as dreamerv2
 from reverie.presets.parts import before_films, by_kind, inherited
 from reverie.presets.task import Kind, Preset, Task
 
