@@ -58,16 +58,16 @@ class Behind(Follower):
     """A policy whose parameters are those of exactly so many updates before."""
 
     def __init__(self, policy: Policy, lag: int) -> None:
-        super().__init__(policy, Params(), 1)
-        self.lag = lag
+        super().__init__(policy, 1)
+        self.lag, self.params = lag, Params()
         self.kept: dict[int, Published] = {}
 
-    def follow(self, version: int, env_steps: int, leader: Policy) -> None:
+    def follow(self, version: int, leader: Policy) -> None:
         """Keep the leader's parameters, and take over those of `lag` learner_steps before."""
         if version not in self.kept:
             if self.kept and max(self.kept) != version - 1:
                 raise RuntimeError(f"no parameters of between {max(self.kept)} and {version} learner_steps were kept")
-            self.params.publish(version, env_steps, leader)
+            self.params.publish(version, 0, leader)
             newest = self.params.newer(-1)
             assert newest is not None
             self.kept[version] = newest

@@ -23,7 +23,7 @@ def test_an_actor_has_the_parameters_of_so_many_updates_before(lag: int) -> None
     behind = Behind(own, lag)  # type: ignore[arg-type]
     for version in (0, 0, 1, 2, 3, 3, 4, 5, 6, 7):
         leader.number.fill_(version)
-        behind.follow(version, 10 * version, leader)  # type: ignore[arg-type]
+        behind.follow(version, leader)  # type: ignore[arg-type]
         assert behind.version == max(version - lag, 0)
         assert float(own.number) == behind.version
         assert len(behind.kept) <= lag + 1
@@ -32,9 +32,9 @@ def test_an_actor_has_the_parameters_of_so_many_updates_before(lag: int) -> None
 
 def test_a_version_that_was_never_seen_is_told() -> None:
     behind = Behind(Counted(), 2)  # type: ignore[arg-type]
-    behind.follow(0, 0, Counted())  # type: ignore[arg-type]
+    behind.follow(0, Counted())  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match="between 0 and 2"):
-        behind.follow(2, 0, Counted())  # type: ignore[arg-type]
+        behind.follow(2, Counted())  # type: ignore[arg-type]
 
 
 def test_runs_differ_in_the_correction_alone() -> None:

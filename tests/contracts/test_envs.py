@@ -62,18 +62,11 @@ ENVS: dict[str, Callable[[], VectorEnv]] = {
     "dmc/cartpole-swingup states": lambda: make_env(
         "dmc/cartpole-swingup", num_envs=2, protocol="dmc-proprio", action_repeat=50
     ),
-    "dmc/walker-walk pixels": lambda: make_env(
-        "dmc/walker-walk", num_envs=2, protocol="dmc-vision", action_repeat=50, size=16, render="cheap"
-    ),
-    "dmc/pendulum-swingup looks": lambda: make_env(
-        "dmc/pendulum-swingup", num_envs=2, protocol="dmc-remastered", action_repeat=50, size=16, render="cheap"
-    ),
     "dmc-background/cartpole-swingup": lambda: make_env(
         "dmc-background/cartpole-swingup", num_envs=2, action_repeat=50, size=16, render="cheap"
     ),
     "metaworld/reach states": lambda: make_env("metaworld/reach", num_envs=2, protocol="metaworld-state", length=20),
     "fetch/reach states": lambda: make_env("fetch/reach", num_envs=2, protocol="fetch", length=20),
-    "crafter/reward": lambda: make_env("crafter/reward", num_envs=2, length=60, size=18),
     "Taxi-v4": lambda: make_env("Taxi-v4", num_envs=NUM_ENVS, max_episode_steps=20),
     "MinAtar/Breakout-v1": lambda: make_env("MinAtar/Breakout-v1", num_envs=NUM_ENVS),
     "MiniGrid-Empty-Random-6x6-v0": lambda: make_env(
@@ -89,7 +82,6 @@ PACKAGES = {
     "dmc": "dm_control",
     "metaworld/": "metaworld",
     "fetch/": "gymnasium_robotics",
-    "crafter/": "crafter",
     "MinAtar/": "minatar",
     "MiniGrid-": "minigrid",
     "popgym-": "popgym",
@@ -108,7 +100,7 @@ def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Cal
     for prefix, package in PACKAGES.items():
         if request.param.startswith(prefix):
             pytest.importorskip(package)
-    if any(word in request.param for word in ("pixels", "looks", "background")) and choose_gl() is None:
+    if "background" in request.param and choose_gl() is None:
         pytest.skip("no OSMesa or EGL library to render with")
     return ENVS[request.param]
 

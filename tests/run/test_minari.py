@@ -19,6 +19,7 @@ pytest.importorskip("h5py")
 
 import minari
 from minari.data_collector.episode_buffer import EpisodeBuffer
+from minari.storage import hosting
 
 from reverie.cli import cli
 from reverie.config import Config
@@ -90,10 +91,15 @@ def record(name: str, env: gymnasium.Env, episodes: int, most: int = 10**6) -> l
     return played
 
 
+def no_network(name: str) -> None:
+    raise ConnectionError(f"{name} is not to be downloaded here")
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where datasets are, and no others."""
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    monkeypatch.setattr(hosting, "download_dataset", no_network)
     return tmp_path
 
 
@@ -220,7 +226,7 @@ def test_the_command(cartpole: list[EpisodeBuffer], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "env", "changes", "words"),
     [
-        ("test/none-v0", "CartPole-v1", {}, "minari:test/none-v0 cannot be downloaded"),
+        ("test/none-v0", "CartPole-v1", {}, "minari:test/none-v0 cannot be downloaded: ConnectionError"),
         ("test/cartpole-v0", "Acrobot-v1", {}, r"recorded in CartPole-v1 with actions Discrete\(2\); Acrobot-v1 has"),
         ("test/cartpole-v0", "MountainCar-v0", {}, "recorded in CartPole-v1 with actions"),
         ("test/cartpole-v0", "CartPole-v1", {"env__options": {"flicker": 0.5}}, "hides some"),

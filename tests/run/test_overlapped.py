@@ -113,14 +113,16 @@ def test_trained_rows_per_env_step_are_the_same(tmp_path: Path, ratio: float) ->
 def test_no_decision_is_made_with_older_parameters_than_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overlap: int
 ) -> None:
-    """With 13 updates a round, and a policy that waits for one more than may be made beside it."""
+    """With 13 updates a round, and a policy that waits for those that are made beside it, and a little longer."""
     between = {"run__checkpoint_every": 1000, "run__eval_every": 0}  # nothing, for which a decision would wait
     asked = config("toy/catch", run__overlap=overlap, run__train_ratio=52.0, run__env_steps=60, **between)
     run = begin(asked, tmp_path / "run")
     decide, ages = run.actor.decide, []
 
     def slowly(seat: Any, version: int) -> Step:
-        wait_for(lambda: run.learner.learner_steps > version + overlap, 0.1)
+        if run.learner.learner_steps:
+            wait_for(lambda: run.learner.learner_steps >= version + overlap, 5.0)
+            time.sleep(0.05)  # for one more, if there could be one
         ages.append(run.learner.learner_steps - version)
         return decide(seat, version)
 
