@@ -60,10 +60,10 @@ ENVS: dict[str, Callable[[], VectorEnv]] = {
         "ALE/MsPacman-v5", num_envs=2, protocol="atari100k", max_frames=160, threads=1
     ),
     "dmc/cartpole-swingup states": lambda: make_env(
-        "dmc/cartpole-swingup", num_envs=2, protocol="dmc-proprio", action_repeat=50
+        "dmc/cartpole-swingup", num_envs=2, protocol="dmc-proprio", action_repeat=25
     ),
     "dmc-background/cartpole-swingup": lambda: make_env(
-        "dmc-background/cartpole-swingup", num_envs=2, action_repeat=50, size=16, render="cheap"
+        "dmc-background/cartpole-swingup", num_envs=2, action_repeat=25, size=16, render="cheap"
     ),
     "metaworld/reach states": lambda: make_env("metaworld/reach", num_envs=2, protocol="metaworld-state", length=20),
     "fetch/reach states": lambda: make_env("fetch/reach", num_envs=2, protocol="fetch", length=20),

@@ -99,17 +99,17 @@ def test_a_run_is_repeated_bit_for_bit_and_is_not_the_one_without(tmp_path: Path
     assert lines(tmp_path / "one") != lines(tmp_path / "without")
 
 
-@pytest.mark.parametrize("ratio", [1.0, 6.0])
+@pytest.mark.parametrize("ratio", [1.0, 4.0])
 def test_trained_rows_per_env_step_are_the_same(tmp_path: Path, ratio: float) -> None:
     made = {}
-    for overlap in (0, 1, 5):
+    for overlap in (0, 3):
         run = begin(config("toy/catch", run__overlap=overlap, run__train_ratio=ratio), tmp_path / str(overlap))
         run.train(Never())
         made[overlap] = (run.run.clock.env_steps, run.learner.learner_steps)
-    assert made[0] == made[1] == made[5]
+    assert made[0] == made[3]
 
 
-@pytest.mark.parametrize("overlap", [1, 2, 7])
+@pytest.mark.parametrize("overlap", [1, 7])
 def test_no_decision_is_made_with_older_parameters_than_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overlap: int
 ) -> None:
@@ -150,7 +150,7 @@ def test_it_acts_while_it_learns(tmp_path: Path, overlap: int, together: bool) -
     assert (Waits.met > 6) if together else Waits.met == 0
 
 
-@pytest.mark.parametrize("env_steps", [41, 77, 100, 133])
+@pytest.mark.parametrize("env_steps", [41, 100])
 def test_what_was_crashed_anywhere_goes_on_from_its_checkpoint_exactly(tmp_path: Path, env_steps: int) -> None:
     asked = settings(run__train_ratio=4.0)
     begin(asked, tmp_path / "alone").train(Never())
