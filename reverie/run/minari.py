@@ -13,7 +13,7 @@ must be those of the dataset. Source: Minari's documentation of ``EpisodeData``;
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +22,7 @@ from gymnasium import spaces
 from reverie.data.rows import OBS, Rows, row_spec
 from reverie.data.sequences import Chunk
 from reverie.envs.env import VectorEnv
+from reverie.envs.spaces import at
 from reverie.errors import UserError, notice
 
 PREFIX = "minari:"
@@ -128,7 +129,11 @@ class MinariDataset:
         if recorded.action_space != self.adapter.action.native:
             raise UserError(f"{of} with actions {recorded.action_space}; {id} has {self.adapter.action.native}")
         for part in self.adapter.observation.parts:
-            if (theirs := _at(recorded.observation_space, part.path)) is None or not _alike(theirs, part.own):
+            try:
+                theirs = at(recorded.observation_space, part.path, part.key)
+            except UserError as error:
+                raise UserError(f"{of}, not in {id}: {error}") from None
+            if not _alike(theirs, part.own):
                 raise UserError(f"{of} with {part.key!r} in {theirs}; {id} has {part.own}")
         if recorded.env_spec is not None and _id(recorded).rpartition(":")[2] != id.rpartition(":")[2]:
             notice(f"{of}, and {id} is what this run is evaluated in")
@@ -162,16 +167,6 @@ def _load(name: str) -> Any:
 
 def _words(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-def _at(space: Any, path: Iterable[str | int]) -> spaces.Space | None:
-    """The part of a recorded space at a path; None if it has none."""
-    for name in path:
-        try:
-            space = space[name]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return space if isinstance(space, spaces.Space) else None
 
 
 def _alike(recorded: spaces.Space, own: spaces.Space) -> bool:
