@@ -46,7 +46,8 @@ class LatentPlannerConfig:
 
     stack: frames that the encoder sees at a time; images only. shift: pixels by which images are shifted at random, at
         most.
-    plan: the search. rho: weight of each further step of the rollout, relative to the one before.
+    plan: the search. mpc: whether actions are planned; otherwise they are the prior's, in evaluation its mean.
+    rho: weight of each further step of the rollout, relative to the one before.
     consistency_scale, reward_scale, value_scale: weights of the model's losses.
     tau: by which the slow networks follow.
     opt, actor_opt: of model and critics, and of the prior.
@@ -55,6 +56,7 @@ class LatentPlannerConfig:
     stack: int = 3
     shift: int = 3
     plan: PlanConfig = field(default_factory=PlanConfig)
+    mpc: bool = True
     rho: float = 0.5
     consistency_scale: float = 1.0
     reward_scale: float = 1.0

@@ -75,6 +75,10 @@ class LatentModel(nn.Module, ABC):
         """An action of the prior, in [-1, 1]. u: uniform [..., actions]."""
 
     @abstractmethod
+    def prefer(self, z: Tensor, task: Tensor | None) -> Tensor:
+        """The prior's action without any noise, in [-1, 1]."""
+
+    @abstractmethod
     def worth(self, z: Tensor, own: Tensor, shared: Tensor, task: Tensor | None) -> Tensor:
         """Value [N] of latents [N, latent] after a plan, see `reverie.agents.plan.DrawsValues.drawn_value`."""
 
@@ -122,6 +126,7 @@ class LatentPolicy(Policy):
     """Encoder and model; of the noise of a step the first numbers are the encoder's, then the plan's, then of the end.
 
     search: settings of the plan. gamma: discount of a decision in it. shifts: whether images are shifted in acting too.
+    plans: whether it plans at all; otherwise it acts as the model's prior does.
     """
 
     def __init__(
@@ -133,14 +138,15 @@ class LatentPolicy(Policy):
         search: PlanConfig,
         gamma: float,
         shifts: bool,
+        plans: bool,
     ) -> None:
         super().__init__()
         self.encoder, self.model, self.stacks = encoder, model, stacks
-        self.actions, self.search = actions, search
+        self.actions, self.search, self.plans = actions, search, plans
         self.foresight = Foresight(model, gamma)
         self.shifting = encoder.noise if shifts else 0
         """uniform numbers that the encoder takes of a step"""
-        self.planning = plan_noise(search, actions, 0, self.foresight.value_noise)
+        self.planning = plan_noise(search, actions, 0, self.foresight.value_noise) if plans else 0
         """uniform numbers of one plan"""
         self.noise = self.shifting + self.planning + actions.noise
         self.lookback = stacks.lookback
@@ -164,7 +170,7 @@ class LatentPolicy(Policy):
         """One decision per stream: an elite of the last iteration, drawn by its weight.
 
         In training with noise of the last iteration's std at its first step; at random without a plan, and the next
-        one begins anew.
+        one begins anew. A policy that does not plan draws an action of the prior, in evaluation its mean.
         """
         u = noise.uniform(rows["is_first"].shape[0], self.noise)
         u_encoder, u_plan, u_explore = u.split([self.shifting, self.planning, self.actions.noise], -1)
@@ -175,9 +181,13 @@ class LatentPolicy(Policy):
             action = self.actions.uniform(u_explore)
             action = action if mask is None else action * mask
             return Decision(action, {PLAN: torch.zeros_like(state[PLAN]), **frames})
-        last = state[PLAN]
+        z, last = self.encode(obs, u_encoder), state[PLAN]
+        if not self.plans:
+            explores = seat.play == "explore"
+            action = self.model.propose(z, u_explore, task) if explores else self.model.prefer(z, task)
+            return Decision(action, {PLAN: torch.zeros_like(last), **frames})
         before = Plan(last, torch.zeros_like(last), last[:, 0, 0])  # of which only the mean is read
-        begin = {LATENT: self.encode(obs, u_encoder)} | ({} if task is None else {TASK: task})
+        begin = {LATENT: z} | ({} if task is None else {TASK: task})
         parts = (self.foresight, begin, self.actions, self.search, u_plan, before, rows["is_first"])
         action, planned = plan(*parts, self._propose, self.limits(), mask)
         if seat.play == "explore":  # The std is 0 where a task has no action, and so is the noise.

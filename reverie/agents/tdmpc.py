@@ -225,4 +225,4 @@ class TDMPC(LatentPlanner):
     ) -> LatentPolicy:
         """Policy whose search is annealed."""
         config = self.config
-        return TDMPCPolicy(encoder, model, actions, stacks, config.plan, config.gamma, config.anneal)
+        return TDMPCPolicy(encoder, model, actions, stacks, config.plan, config.gamma, config.anneal, config.mpc)

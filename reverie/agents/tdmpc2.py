@@ -310,4 +310,4 @@ class TDMPC2(LatentPlanner):
     ) -> LatentPolicy:
         """Policy that shifts images in acting too."""
         search = self.config.search(actions.size)
-        return LatentPolicy(encoder, model, actions, stacks, search, self.config.gamma, shifts=True)
+        return LatentPolicy(encoder, model, actions, stacks, search, self.config.gamma, True, self.config.mpc)

@@ -104,6 +104,12 @@ class SimplicialModel(LatentModel):
         """An action of `act`."""
         return self.act(z, u, task)[0]
 
+    def prefer(self, z: Tensor, task: Tensor | None = None) -> Tensor:
+        """tanh(m), see `act`; 0 where a task does not have an action."""
+        action = torch.tanh(self.prior(self.known(z, task)).float().chunk(2, -1)[0])
+        mask = self.mask(task)
+        return action if mask is None else action * mask
+
     def worth(self, z: Tensor, own: Tensor, shared: Tensor, task: Tensor | None = None) -> Tensor:
         """Mean [N] of two critics at an action of the prior; the two are drawn once for all candidates of a stream.
 

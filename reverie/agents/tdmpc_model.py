@@ -80,7 +80,11 @@ class TaskModel(LatentModel):
 
         u: uniform [..., A]. Source: algorithm/helper.py, ``TruncatedNormal``, after Yarats et al. 2021 (DrQ-v2).
         """
-        return clipped_normal_sample(torch.tanh(self.prior(z).float()), self.std, u, self.clip)
+        return clipped_normal_sample(self.prefer(z), self.std, u, self.clip)
+
+    def prefer(self, z: Tensor, task: Tensor | None = None) -> Tensor:
+        """tanh(p(z))."""
+        return torch.tanh(self.prior(z).float())
 
     def worth(self, z: Tensor, own: Tensor, shared: Tensor, task: Tensor | None = None) -> Tensor:
         """The lesser value [N] at an action of the prior. own: uniform [N, A]; nothing is shared."""

@@ -70,8 +70,9 @@ class TDMPCPolicy(LatentPolicy):
         search: PlanConfig,
         gamma: float,
         anneal: Annealing,
+        plans: bool,
     ) -> None:
-        super().__init__(encoder, model, actions, stacks, search, gamma, shifts=False)
+        super().__init__(encoder, model, actions, stacks, search, gamma, shifts=False, plans=plans)
         self.anneal = counted(anneal)
 
     def limits(self) -> Limits | None:

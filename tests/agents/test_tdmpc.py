@@ -12,11 +12,10 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from reverie.agents.agent import Decision, Seat, Tape
+from reverie.agents.agent import Seat, Tape
 from reverie.agents.capture import EAGER, CapturedUpdate
 from reverie.agents.latent_policy import LATENT, Foresight
 from reverie.agents.plan import Limits, Plan, PlanConfig, imagined_returns, plan
-from reverie.agents.policy import Policy
 from reverie.agents.tdmpc import TDMPC, TDMPCConfig, TDMPCLearner
 from reverie.agents.tdmpc_policy import Annealing
 from reverie.data.sequences import Batch, Feedback, SequenceSpec
@@ -25,7 +24,7 @@ from reverie.nets.actions import make_actions
 from tests.agents.test_capture import on_gpu, outcome, same
 from tests.agents.test_static import WAITING, Watch
 from tests.agents.test_tdmpc2 import VECTOR, array, batch, disturb
-from tests.agents.test_tdmpc2_acting import numbers, rows_at
+from tests.agents.test_tdmpc2_acting import decide, numbers, rows_at
 
 IMAGE = replace(VECTOR, observation={"image": spaces.Box(0, 255, (47, 49, 1), np.uint8)})
 SEARCH = PlanConfig(horizon=4, iterations=2, candidates=10, elites=4, policy_candidates=3, momentum=0.1)
@@ -404,11 +403,6 @@ def test_a_recorded_update_is_the_update(env: EnvSpec) -> None:
 # Acting
 
 
-def decide(policy: Policy, state: Any, rows: dict[str, Tensor], u: Tensor, play: Any) -> Decision:
-    with torch.no_grad():
-        return policy.step(state, rows, Tape(u), Seat.alone(4, play))
-
-
 def test_it_acts_with_a_plan_within_the_limits_of_its_age() -> None:
     learner = disturb(make(replace(CONFIG, anneal=Annealing(over=100))))
     policy, rows = learner.policy, rows_at(learner, 1)
@@ -431,6 +425,19 @@ def test_it_acts_with_a_plan_within_the_limits_of_its_age() -> None:
     torch.testing.assert_close(explore.action, noisy)
     random = decide(policy, state, rows, u, "random")
     assert not random.state["plan"].any()
+
+
+def test_without_planning_it_acts_as_the_prior_does() -> None:
+    learner = disturb(make(replace(CONFIG, mpc=False)))
+    policy, rows, u = learner.policy, rows_at(learner, 1), torch.rand(4, 2, generator=torch.Generator().manual_seed(0))
+    assert policy.noise == 2
+    greedy, explore = (decide(policy, policy.initial_state(4), rows, u, play) for play in ("greedy", "explore"))
+    with torch.no_grad():
+        mean = torch.tanh(policy.model.prior(policy.encoder({"vector": rows["obs.vector"]}, None)))
+    assert torch.equal(greedy.action, mean)
+    noise = (0.05 * torch.special.ndtri(u)).clamp(-0.3, 0.3)
+    torch.testing.assert_close(explore.action, (mean + noise).clamp(-1 + 1e-6, 1 - 1e-6))
+    assert not explore.state["plan"].any()
 
 
 def test_images_are_shifted_in_learning_only() -> None:

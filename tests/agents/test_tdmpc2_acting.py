@@ -105,6 +105,20 @@ def test_it_acts_with_a_plan_that_begins_at_the_last_mean() -> None:
     assert torch.equal(again.action, fresh)
 
 
+def test_without_planning_it_acts_as_the_prior_does() -> None:
+    learner = made(mpc=False)
+    policy, rows, u = learner.policy, rows_at(learner, 1), torch.rand(4, 2, generator=torch.Generator().manual_seed(0))
+    assert policy.noise == 2
+    greedy, explore = (decide(policy, policy.initial_state(4), rows, u, play) for play in ("greedy", "explore"))
+    with torch.no_grad():
+        mean, x = policy.model.prior(policy.encoder({"vector": rows["obs.vector"]}, u[:, :0])).chunk(2, -1)
+        low, high = learner.config.log_std_min, learner.config.log_std_max
+        std = torch.exp(low + 0.5 * (high - low) * (torch.tanh(x) + 1))
+    assert torch.equal(greedy.action, torch.tanh(mean))
+    torch.testing.assert_close(explore.action, torch.tanh(mean + std * torch.special.ndtri(u)))
+    assert not explore.state["plan"].any()
+
+
 def test_noise_in_training_is_of_the_last_std() -> None:
     learner = made()
     policy = learner.policy

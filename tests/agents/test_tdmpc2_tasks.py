@@ -363,10 +363,11 @@ def test_a_masked_plan_by_itself_and_beside_the_whole() -> None:
     assert torch.equal(every.mean, planned.mean)
 
 
+@pytest.mark.parametrize("mpc", [True, False])
 @pytest.mark.parametrize("play", ["explore", "random", "greedy"])
-def test_streams_of_all_tasks_are_planned_apart(play: Any) -> None:
+def test_streams_of_all_tasks_decide_apart(play: Any, mpc: bool) -> None:
     """Each decides what it decides alone, by its own task, and leaves alone what its task has no action for."""
-    learner = made()
+    learner = made(mpc=mpc)
     policy = learner.policy
     rows = {name: value[0] for name, value in of_tasks(learner, ends=0.0).rows.items()}
     rows["obs.vector"] = rows["obs.vector"][:1].expand(6, -1)
