@@ -166,7 +166,7 @@ class TDMPC2Learner(LatentLearner):
             "model": Optimiser(
                 [*encoder, *(p for p in model.parameters() if p not in prior)],
                 opt,
-                dict.fromkeys(encoder, self.config.encoder_lr * opt.lr),
+                shares=dict.fromkeys(encoder, self.config.encoder_lr),
             ),
             "actor": Optimiser(model.prior.parameters(), self.config.actor_opt),
         }

@@ -64,31 +64,48 @@ class OptimConfig:
 class Optimiser:
     """One optimiser for the parameters of one loss. Host synchronisation never happens: the norm stays a tensor.
 
-    rates: learning rates of parameters that have one of their own, constant whatever ``lr_over`` says; clipping, shrink
-    and eps are those of all. Which parameter has which rate is not saved: it follows from the code that makes this.
-    Raises ValueError for a rate of a parameter that is not among `parameters`, and for a schedule that is not resolved.
+    rates: learning rates of parameters that have one of their own, constant whatever ``lr_over`` says. shares: of
+    parameters that have a share of the configured one, which changes with it. Clip, shrink and eps are those of all.
+    Which parameter has which rate is not saved: it follows from the code that makes this.
+    Raises ValueError for a rate of a parameter that is not among `parameters` or that has a share too, and for a
+    schedule that is not resolved.
     Source: DreamerV2 code, common.Optimizer: clip, decay of *every* variable (pattern ``.*``), Adam(eps=1e-5).
     Differs in: Keras' Adam adds eps before bias correction (epsilon hat), PyTorch's after it.
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], config: OptimConfig, rates: Mapping[nn.Parameter, float] | None = None
+        self,
+        parameters: Iterable[nn.Parameter],
+        config: OptimConfig,
+        rates: Mapping[nn.Parameter, float] | None = None,
+        shares: Mapping[nn.Parameter, float] | None = None,
     ) -> None:
         self.parameters = list(parameters)
         self.tensors: list[Tensor] = list(self.parameters)
         self.config = counted(config)
-        groups = self._groups(rates or {})
+        groups = self._groups(rates or {}, shares or {})
         if config.changes and self.parameters[0].is_cuda:
-            # In memory, where a recorded step reads it.
-            groups[0]["lr"] = torch.tensor(config.lr, device=self.parameters[0].device)
+            for group in groups[: len(self.shares)]:  # In memory, where a recorded step reads it.
+                group["lr"] = torch.tensor(group["lr"], device=self.parameters[0].device)
         self.rule: Rule = RULES[config.kind](groups, config.lr, eps=config.eps)
 
-    def _groups(self, rates: Mapping[nn.Parameter, float]) -> list[dict[str, Any]]:
-        """Parameter groups for the rule: first that of the configured learning rate, then one for each other rate."""
+    def _groups(
+        self, rates: Mapping[nn.Parameter, float], shares: Mapping[nn.Parameter, float]
+    ) -> list[dict[str, Any]]:
+        """Parameter groups for the rule: of the configured learning rate, of shares of it, then of other rates."""
         owned = set(self.parameters)
-        if not owned.issuperset(rates):
+        if not owned.issuperset([*rates, *shares]):
             raise ValueError("learning rates are given for parameters that this optimiser does not have")
-        groups: list[dict[str, Any]] = [{"params": [p for p in self.parameters if p not in rates]}]
+        if not rates.keys().isdisjoint(shares):
+            raise ValueError("a parameter has a learning rate of its own and a share of the others'")
+        own = [p for p in self.parameters if p not in rates and p not in shares]
+        self.shares = [1.0, *dict.fromkeys(shares.values())]
+        """of the first parameter groups, as many as change with the configured learning rate"""
+        groups: list[dict[str, Any]] = [{"params": own, "lr": self.config.lr}]
+        for share in self.shares[1:]:
+            groups.append(
+                {"params": [p for p in self.parameters if shares.get(p) == share], "lr": share * self.config.lr}
+            )
         for lr in dict.fromkeys(rates.values()):
             groups.append({"params": [p for p in self.parameters if rates.get(p) == lr], "lr": lr})
         return groups
@@ -104,11 +121,12 @@ class Optimiser:
         """Set the learning rate of the step that follows; to be called before each `step`."""
         if not self.config.changes:
             return
-        rate = self.rule.param_groups[0]["lr"]
-        if isinstance(rate, Tensor):
-            rate.fill_(self.rate(learner_steps))
-        else:
-            self.rule.param_groups[0]["lr"] = self.rate(learner_steps)
+        now = self.rate(learner_steps)
+        for group, share in zip(self.rule.param_groups[: len(self.shares)], self.shares, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(share * now)
+            else:
+                group["lr"] = share * now
 
     def step(self) -> Tensor:
         """Norm (0-d) of the gradients before clipping; they are used for one step, then cleared."""

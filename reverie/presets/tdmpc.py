@@ -24,9 +24,9 @@ OTHER_REPEAT = 4
 """of the others"""
 
 
-def optimiser(lr: float) -> OptimConfig:
-    """Adam as published, at a rate."""
-    return OptimConfig(lr=lr, eps=1e-8, clip=10.0, shrink=0.0)
+def optimiser(lr: float, over: float = 0.0) -> OptimConfig:
+    """Adam as published, at a rate. over: share of the run over which it falls to 0; 0: it stays."""
+    return OptimConfig(lr=lr, lr_over=over, eps=1e-8, clip=10.0, shrink=0.0)
 
 
 def windows_of_episodes() -> PrioritisedConfig:
@@ -35,9 +35,9 @@ def windows_of_episodes() -> PrioritisedConfig:
 
 
 def _small(name: str, task: Task, agent: TDMPCConfig, env_steps: int, budget: int) -> Config:
-    """Four streams planned at once, one update of 64 windows per env_step."""
+    """Four streams planned at once, one update of 64 windows per env_step, at a rate that falls to 0."""
     batch = 64
-    opt = optimiser(1e-3)
+    opt = optimiser(1e-3, over=1.0)
     return Config(
         name="tdmpc",
         preset=name,

@@ -58,7 +58,7 @@ def random_steps(agent: TDMPC2Config) -> int:
 def cpu(task: Task) -> Config:
     """TD-MPC2 with small networks and a short search for two CPU cores, four streams planned at once.
 
-    Open episodes are drawn from too: of four streams a run has few, and late.
+    Open episodes are drawn from too: of four streams a run has few, and late. Learning rates fall to 0.
     """
     task = task.default("Pendulum-v1")
     batch = 64
@@ -67,8 +67,8 @@ def cpu(task: Task) -> Config:
         size=Tiny(),
         plan=PlanConfig(horizon=HORIZON, iterations=2, candidates=64, elites=12, policy_candidates=8),
         **lengths(task.id),
-        opt=OptimConfig(lr=lr, eps=1e-8, clip=20.0, shrink=0.0),
-        actor_opt=OptimConfig(lr=lr, eps=1e-5, clip=20.0, shrink=0.0),
+        opt=OptimConfig(lr=lr, lr_over=1.0, eps=1e-8, clip=20.0, shrink=0.0),
+        actor_opt=OptimConfig(lr=lr, lr_over=1.0, eps=1e-5, clip=20.0, shrink=0.0),
     )
     tasks = len(ids(task.id))
     run = short_run(env_steps=8000 * tasks, prefill=random_steps(agent), train_ratio=batch * HORIZON)

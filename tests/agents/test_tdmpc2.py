@@ -331,6 +331,17 @@ def test_targets_follow_by_one_percent_after_both_updates() -> None:
         torch.testing.assert_close(slow, 0.99 * old + 0.01 * fast)
 
 
+def test_the_encoders_rate_stays_a_share_of_the_others() -> None:
+    learner = make(replace(CONFIG, opt=replace(CONFIG.opt, lr=1e-2, lr_over=4)))
+    model, encoder = learner.optimisers["model"], set(learner.policy.encoder.parameters())
+    for _ in range(3):
+        learner.update(batch(learner))
+    for group in model.rule.param_groups:
+        own = encoder.intersection(group["params"])
+        assert not own or len(own) == len(group["params"])
+        assert group["lr"] == pytest.approx(0.3 * 0.5e-2 if own else 0.5e-2)
+
+
 def test_the_optimisers_are_the_official_ones() -> None:
     learner = make(replace(CONFIG, size=SMALL))
     model, actor = learner.optimisers["model"], learner.optimisers["actor"]

@@ -264,6 +264,23 @@ def test_a_rate_of_its_own_by_hand() -> None:
         Optimiser([weight], config, {scale: 0.5})
 
 
+def test_a_share_of_the_others_rate_by_hand() -> None:
+    """Adam's steps are as long as rates: half of 0.1, then of 0.05."""
+    weight, half = nn.Parameter(torch.tensor([1.0])), nn.Parameter(torch.tensor([3.0]))
+    config = OptimConfig(lr=0.1, lr_end=0.0, lr_over=2, eps=1e-8, clip=float("inf"), shrink=0.0)
+    optimiser = Optimiser([half, weight], config, shares={half: 0.5})
+    for step, (one, other) in enumerate([(0.9, 2.95), (0.85, 2.925)]):
+        weight.grad, half.grad = torch.tensor([30.0]), torch.tensor([120.0])
+        optimiser.schedule(step)
+        optimiser.step()
+        assert weight.item() == pytest.approx(one)
+        assert half.item() == pytest.approx(other)
+    with pytest.raises(ValueError, match="does not have"):
+        Optimiser([weight], config, shares={half: 0.5})
+    with pytest.raises(ValueError, match="rate of its own and a share"):
+        Optimiser([weight], config, {weight: 0.1}, {weight: 0.5})
+
+
 @pytest.mark.parametrize("kind", ["adam", "rmsprop"])
 def test_rates_leave_the_others_alone_and_are_not_in_the_state(kind: Literal["adam", "rmsprop"]) -> None:
     """States fit with and without rates, so that a checkpoint from before there was a rate still loads."""
