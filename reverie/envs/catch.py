@@ -12,7 +12,7 @@ from reverie.envs.background import Plaids
 from reverie.errors import UserError
 
 
-class Catch(gymnasium.Env[np.ndarray, np.int64]):
+class Catch(gymnasium.Env[np.ndarray, Any]):
     """A ball falls one cell per env_step from a random column; the paddle on the last line must be under it.
 
     Observation: uint8 image [size, size, 1], ball and paddle 255 on 0. Actions: left, stay, right. After cells - 1
@@ -23,19 +23,22 @@ class Catch(gymnasium.Env[np.ndarray, np.int64]):
 
     size: side of the image (pixels), at least `cells`. cells: columns and lines of the board, at least 3. ball: side of
     ball and paddle (pixels), each in the middle of its cell; None: they fill their cells.
+    continuous: one action in [-1, 1] instead, whose thirds are left, stay, right; scores stay what they are.
 
     Source: rules as the "catch" experiment of bsuite (Osband et al. 2020), on a square board.
     """
 
-    action_names = ("left", "stay", "right")
-
-    def __init__(self, size: int = 32, cells: int = 8, ball: int | None = None) -> None:
+    def __init__(self, size: int = 32, cells: int = 8, ball: int | None = None, continuous: bool = False) -> None:
         if cells < 3 or size < cells:
             raise UserError(f"cells {cells} and size {size} must satisfy 3 <= cells <= size")
         if ball is not None and not 1 <= ball <= size // cells:
             raise UserError(f"ball {ball} must fit a cell: 1 to {size // cells} pixels")
         self.observation_space: spaces.Space[np.ndarray] = spaces.Box(0, 255, (size, size, 1), np.uint8)
-        self.action_space = spaces.Discrete(3)
+        self.action_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (1,), np.float32)
+        self.action_names: tuple[str, ...] = ()
+        if not continuous:
+            self.action_space, self.action_names = spaces.Discrete(3), ("left", "stay", "right")
+        self._continuous = continuous
         self.cells, self.size, self._ball = cells, size, ball
         self._edges = np.arange(cells + 1) * size // cells
         self.random_score, self.optimal_score = 2.0 / cells - 1.0, 1.0
@@ -49,9 +52,10 @@ class Catch(gymnasium.Env[np.ndarray, np.int64]):
         self._paddle = self.cells // 2
         return self._observe(), {}
 
-    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Move the paddle by action - 1 cells, let the ball fall one."""
-        self._paddle = int(np.clip(self._paddle + int(action) - 1, 0, self.cells - 1))
+        move = _third(float(action[0])) if self._continuous else int(action) - 1
+        self._paddle = int(np.clip(self._paddle + move, 0, self.cells - 1))
         self._line += 1
         over = self._line == self.cells - 1
         return self._observe(), self._reward(over), over, False, self._end_of_episode() if over else {}
@@ -88,13 +92,19 @@ class NoisyCatch(Catch):
     optimal_score is the return of going straight under the ball, random_score that of uniformly random actions (for 8
     cells 19.5 and 7.2; 9 for staying in the middle). The last ``info["episode_info"]`` has ``success``: 1 if the ball
     was caught, else 0. strength: the background's brightest value, as a fraction of white (0 is Catch in colour).
-    dense: scale of the rewards; 0: those of `Catch`, +1 or -1 at the end.
+    dense: scale of the rewards; 0: those of `Catch`, +1 or -1 at the end. continuous: see `Catch`.
     """
 
     def __init__(
-        self, size: int = 32, cells: int = 8, strength: float = 0.9, ball: int | None = 2, dense: float = 3.0
+        self,
+        size: int = 32,
+        cells: int = 8,
+        strength: float = 0.9,
+        ball: int | None = 2,
+        dense: float = 3.0,
+        continuous: bool = False,
     ) -> None:
-        super().__init__(size, cells, ball)
+        super().__init__(size, cells, ball, continuous)
         if not 0.0 <= strength <= 0.9:
             raise UserError(f"strength {strength} must be in [0, 0.9], so that ball and paddle stay visible")
         if dense < 0.0:
@@ -124,6 +134,11 @@ class NoisyCatch(Catch):
         if self._background is None:
             self._background = Plaids(self.np_random, self.size, self.size)
         return self._draw((self._background.frame(self._line) * self._strength).astype(np.uint8))
+
+
+def _third(action: float) -> int:
+    """-1, 0 or 1: the third of [-1, 1] that an action lies in."""
+    return int(action > 1 / 3) - int(action < -1 / 3)
 
 
 def _distance_scores(cells: int) -> tuple[float, float]:

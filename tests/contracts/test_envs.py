@@ -33,6 +33,7 @@ ENVS: dict[str, Callable[[], VectorEnv]] = {
     "toy/count": lambda: make_env("toy/count", num_envs=NUM_ENVS, length=3, max_length=9, end="mixed"),
     "toy/catch": lambda: make_env("toy/catch", num_envs=NUM_ENVS),
     "toy/noisy-catch": lambda: make_env("toy/noisy-catch", num_envs=NUM_ENVS),
+    "toy/noisy-catch continuous": lambda: make_env("toy/noisy-catch", num_envs=NUM_ENVS, continuous=True),
     "toy/tmaze": lambda: make_env("toy/tmaze", num_envs=NUM_ENVS, length=4),
     "toy/tmaze pixels": lambda: make_env("toy/tmaze", num_envs=NUM_ENVS, length=4, pixels=True),
     "toy/tmaze noise": lambda: make_env("toy/tmaze", num_envs=NUM_ENVS, length=4, noise=2),

@@ -90,6 +90,19 @@ def test_the_background_moves_fills_the_frame_and_depends_on_the_seed() -> None:
     assert set(np.unique(plain)) == {0, 255}
 
 
+def test_continuous_catch_moves_by_the_third_that_an_action_lies_in() -> None:
+    for twin in (Catch, NoisyCatch):
+        env, plain = twin(continuous=True), twin()
+        assert (env.action_space, env.action_names) == (spaces.Box(-1.0, 1.0, (1,), np.float32), ())
+        assert (env.random_score, env.optimal_score) == (plain.random_score, plain.optimal_score)
+        thirds = {-1.0: 0, -0.34: 0, -0.33: 1, 0.0: 1, 0.33: 1, 0.34: 2, 1.0: 2}
+        np.testing.assert_array_equal(env.reset(seed=3)[0], plain.reset(seed=3)[0])
+        for action, index in thirds.items():
+            mine, theirs = env.step(np.array([action], np.float32)), plain.step(np.int64(index))
+            np.testing.assert_array_equal(mine[0], theirs[0])
+            assert mine[1:] == theirs[1:]
+
+
 def test_noisy_catch_pays_for_nearness_and_knows_its_scores() -> None:
     env = NoisyCatch(size=16, cells=4, dense=6.0)  # 6 (1 - 2 d / 3) = 6, 2, -2, -6
     best: dict[int, float] = {}
