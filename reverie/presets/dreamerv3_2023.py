@@ -23,7 +23,7 @@ def cpu(task: Task) -> Config:
     """DreamerV3 of 2023 with small networks for two CPU cores: one set of numbers for all environments.
 
     Against the paper: learning rates and entropy for thousands of updates, not hundreds of thousands; batches of 8 x 16
-    rows.
+    rows; a third of the run is random play, which meets what a policy that is sure of itself would not.
     """
     agent = DreamerV3Of2023Config(
         size=Tiny2023(),
@@ -33,7 +33,7 @@ def cpu(task: Task) -> Config:
         critic_opt=OptimConfig(lr=3e-4, eps=1e-5, clip=100.0, shrink=0.0),
     )
     replay = ReplayConfig(8, WindowConfig(learn=16), store=StoreConfig(500_000_000))
-    return Config(NAME, "cpu", agent, task.default("toy/catch").env(4), replay, short_run(12_000, 1000, 64.0))
+    return Config(NAME, "cpu", agent, task.default("toy/catch").env(4), replay, short_run(12_000, 4000, 64.0))
 
 
 def _published(

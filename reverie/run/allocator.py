@@ -1,8 +1,12 @@
-"""Large tensors on a CPU: keep their memory for the next update instead of giving it back each time.
+"""What a whole process is set up for: memory that is kept, and numbers that are too small to matter.
 
-glibc maps every block of more than 32 MiB (and gives it back when freed), so that each update of a learner faults its
+Large tensors on a CPU keep their memory for the next update instead of giving it back each time: glibc maps every block of more than 32 MiB (and gives it back when freed), so that each update of a learner faults its
 activations in again, page by page. Blocks of up to 1 GiB come from the heap instead, which stays as large as it was.
 Larger ones, such as a replay, are mapped as before.
+
+Numbers below the smallest normal one (1e-38 in float32) are zero. A processor takes many times as long over them,
+and moments of parameters without a gradient (of a unit that is dead, of a bin that is never met) end there for good:
+the smallest of them times 0.9 rounds back to itself.
 """
 
 from __future__ import annotations
@@ -16,8 +20,12 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
 def prepare_process(threads: int) -> None:
-    """Set up the whole process for a run. threads: CPU threads of torch; 0: as they are."""
+    """Set up the whole process for a run. threads: CPU threads of torch; 0: as they are.
+
+    Denormal numbers are zero in the thread that calls this, and in those that are started later.
+    """
     keep_freed_memory()
+    torch.set_flush_denormal(True)
     if threads:
         torch.set_num_threads(threads)
 

@@ -1,10 +1,11 @@
-"""Freed memory is used again: counted in page faults, in a process of its own."""
+"""Freed memory is used again, and the smallest numbers are zero: in processes of their own."""
 
 import platform
 import subprocess
 import sys
 
 import pytest
+import torch
 
 # A tensor of 128 MiB, written and freed eight times: 32 768 pages each time that it is mapped anew.
 SCRIPT = """
@@ -30,3 +31,23 @@ def faults(how: str) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator can be told")
 def test_a_freed_tensor_is_not_faulted_in_again() -> None:
     assert faults("keep") < 1000 < faults("leave") / 4
+
+
+TINY = """
+import threading, torch
+from reverie.run.allocator import prepare_process
+tiny = torch.full((64,), 1e-30)
+def product(): print(int((tiny * 1e-10).count_nonzero()))
+product()
+prepare_process(0)
+product()
+thread = threading.Thread(target=product)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor cannot be told")
+def test_numbers_too_small_to_matter_are_zero_here_and_in_new_threads() -> None:
+    done = subprocess.run([sys.executable, "-c", TINY], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["64", "0", "0"]
