@@ -1,12 +1,13 @@
 """What a whole process is set up for: memory that is kept, and numbers that are too small to matter.
 
-Large tensors on a CPU keep their memory for the next update instead of giving it back each time: glibc maps every block of more than 32 MiB (and gives it back when freed), so that each update of a learner faults its
-activations in again, page by page. Blocks of up to 1 GiB come from the heap instead, which stays as large as it was.
-Larger ones, such as a replay, are mapped as before.
+Large tensors on a CPU keep their memory for the next update instead of giving it back each time: glibc maps every block
+of more than 32 MiB (and gives it back when freed), so that each update of a learner faults its activations in again,
+page by page. Blocks of up to 1 GiB come from the heap instead, which stays as large as it was. Larger ones, such as a
+replay, are mapped as before.
 
-Numbers below the smallest normal one (1e-38 in float32) are zero. A processor takes many times as long over them,
-and moments of parameters without a gradient (of a unit that is dead, of a bin that is never met) end there for good:
-the smallest of them times 0.9 rounds back to itself.
+Numbers below the smallest normal one (1e-38 in float32) are zero. A processor takes many times as long over them, and
+moments of parameters without a gradient (of a unit that is dead, of a bin that is never met) end there for good: the
+smallest of them times 0.9 rounds back to itself.
 """
 
 from __future__ import annotations
