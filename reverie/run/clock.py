@@ -22,7 +22,13 @@ class Clock:
     """
 
     def __init__(self, store: Counted, learner: Learner, repeat: int) -> None:
-        self.store, self.learner, self.repeat = store, learner, repeat
+        self.store, self.repeat = store, repeat
+        self._learner = learner
+
+    @property
+    def learner(self) -> Learner:
+        """Whose updates are counted."""
+        return self._learner
 
     @property
     def env_steps(self) -> int:
@@ -37,12 +43,12 @@ class Clock:
     @property
     def learner_steps(self) -> int:
         """Updates so far."""
-        return self.learner.learner_steps
+        return self._learner.learner_steps
 
     @property
     def window(self) -> int:
         """Rows of a window."""
-        return self.learner.windows.length
+        return self._learner.windows.length
 
     @property
     def version(self) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 from reverie.agents.agent import Noise, Seat, placed
 from reverie.config import Config
+from reverie.data.sequences import Feedback
 from reverie.data.store import Store
 from reverie.envs.env import ResumeError, VectorEnv, shut
 from reverie.errors import notice
@@ -103,11 +104,17 @@ class Local(Runner):
         return {"env": self.env.state_dict() if self.env.spec.resume != "truncate" else None}
 
     def bring_back(self, tree: dict[str, Any], old: Config) -> None:
-        """Restore the environment, or begin anew where it cannot be brought back."""
+        """Restore the environment, or begin anew where it cannot be brought back; and feedback that was held."""
+        self.take_back([Feedback(**each) for each in tree.get("held", {}).values()])
         if came_back(self.env, tree["env"], old, self.config):
             return
         steps, version = self.run.clock.env_steps, (self.follower or self.run.clock).version
         self.actor.begin_anew(derive(self.config.run.seed, f"actor {steps}"), version)
+
+    def take_back(self, held: list[Feedback]) -> None:
+        """Give the store feedback that a checkpoint of a run with overlap held."""
+        for feedback in held:
+            self.store.feedback(feedback)
 
     def renewed(self) -> None:
         """Have an actor that follows take over the networks that are new, whatever their version."""

@@ -1,45 +1,52 @@
-"""The local runner with acting beside learning: a thread takes the next decision while the learner updates.
+"""The local runner with learning beside acting: updates are made in a thread while decisions are taken.
 
 ::
 
-    round t      land       the rows of decision t enter the store
+    round t      act        one decision per stream, with parameters of the actor's own; its rows enter the store
+                 where updates are due:
+                 land       wait for those under way; their feedback enters the store
+                 learn      draw batches; update on all but the last `run.overlap` of them
                  follow     the actor's parameters <- the learner's
-                 take off   decision t + 1 begins, in a thread: policy, environments
-                 learn      beside it at most `run.overlap` learner_steps; the others, if the pacing owes more, once
-                            the decision is made
+                 take off   the update on the others, in a thread, beside this round's end and all rounds to come until
+                            updates are due again
 
-So the parameters that act are at most `run.overlap` learner_steps old when their decision is there, and what was
-decided enters one round later than without. Trained rows per env_step are the same. Who does what when depends on
-counts alone, never on which of the two is faster: bit-reproducible on a CPU under a seed.
+So the parameters that act are at most `run.overlap` learner_steps old, a batch is drawn before the feedback on so many,
+and trained rows per env_step are the same as without. Who does what when depends on counts alone, never on which of the
+two is faster: bit-reproducible on a CPU under a seed.
 
-Where something comes between two rounds (a checkpoint, an evaluation, the end), the decision takes off after it, with
-the parameters that it would have had. So nothing is in the air when a run is saved, and it goes on as if it had not
-been: a run that is asked to stop lands what is in the air, and completes that round.
+Updates count as made when they take off. A log line, an evaluation and a checkpoint wait for what is under way, and
+change nothing else: when feedback enters the store and when the actor follows is due with the updates, so a checkpoint
+holds what has not entered yet, and a run goes on from anywhere as if it had not been interrupted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from sys import exc_info
 from typing import Any
 
+from reverie.agents.agent import Learner, Result
 from reverie.config import Config
-from reverie.envs.env import Step
+from reverie.data.sequences import Batch, Feedback
 from reverie.report.writer import Writer
 from reverie.run.beside import Beside
 from reverie.run.callback import Callback
 from reverie.run.chain import Chain
+from reverie.run.clock import Clock, Counted
 from reverie.run.local import Local
+from reverie.run.roles import Trainer
 
 PATIENCE = 5.0
-"""seconds for which a run that ends with an error, or closes, waits for the decision in the air"""
+"""seconds for which a run that ends with an error, or closes, waits for updates under way"""
 
 
 class Overlapped(Local):
-    """The parts of a run in one process, its actor in a thread. Arguments as in `Runner`."""
+    """The parts of a run in one process, its updates in a thread. Arguments as in `Runner`."""
+
+    trainer: Trainer
 
     def __init__(
         self,
@@ -49,95 +56,110 @@ class Overlapped(Local):
         writers: Sequence[Writer] = (),
         callbacks: Sequence[Callback] = (),
     ) -> None:
+        self.flight: deque[Batch] = deque()
+        """what is learned from in the thread"""
+        self.begun = 0
+        """updates made, once those are"""
+        self.held: list[Feedback] = []
+        """of updates that are made, until it is due"""
         super().__init__(config, run_dir, chain, writers, callbacks)
-        self.air: Beside[Step | None] = Beside(self.learner.device)
-        self.ready: int | None = None
-        """version of the parameters that the next decision is to be made with, where they were taken over already"""
+        self.air: Beside[list[Result]] = Beside(self.learner.device)
+        self.store.pool.reserve(config.run.ahead + config.run.overlap + 2)
 
-    def start(self) -> None:
-        """Reset the environment of a run that begins."""
-        self.aside(super().start)
-
-    def aside(self, call: Callable[[], None]) -> None:
-        """Make a call in the thread of the environments, and wait: what draws does so in one thread only (OpenGL)."""
-        self.air.start(call)
-        self.air.take()
+    def clock(self, repeat: int) -> Clock:
+        """Clock that counts updates when they take off, and knows whom to wait for."""
+        return TakeOffs(self.store, self.learner, repeat, self)
 
     def act(self) -> None:
-        """Bring the decision in the air into the store; one is taken where none is."""
-        if not self.air.under_way:
-            self.take_off()
-        self.land()
-
-    def take_off(self) -> None:
-        """Begin the next decision."""
-        version, seat = self.followed() if self.ready is None else self.ready, self.seat()
-        self.ready = None
-        self.air.start(lambda: self.actor.decide(seat, version))
-
-    def land(self) -> None:
-        """Wait for the decision in the air; its rows enter the store."""
-        step = self.air.take()
-        assert step is not None
-        self.entered(self.actor.enter(step))
+        """Take one decision per stream, with the parameters that were taken over last."""
+        assert self.follower is not None
+        if self.follower.version < 0:
+            self.settle()
+            self.followed()
+        self.entered(self.actor.step(self.seat(), self.follower.version))
 
     def learn(self) -> None:
-        """Make the learner_steps that the store allows now, some of them beside the next decision."""
-        self.ready = self.followed()
-        if not self.pauses:
-            self.take_off()
-            self.trainer.learn(self.config.run.overlap)
-            if not self.store.may_sample(self.config.replay.batch):
-                return
-            self.air.wait()
-        self.trainer.learn()
+        """Where updates are due, land those under way, and have the last of the new ones take off."""
+        if not self.store.may_sample(self.config.replay.batch):
+            return
+        self.land()
+        drawn: deque[Batch] = deque()
+        while (batch := self.trainer.feed.next()) is not None:
+            drawn.append(batch)
+            if len(drawn) > self.config.run.overlap:
+                self.trainer.step(drawn.popleft())
+        self.followed()
+        if drawn:
+            self.flight, self.begun = drawn, self.learner.learner_steps + len(drawn)
+            self.air.start(lambda: [self.trainer.update(batch) for batch in drawn])
 
-    @property
-    def pauses(self) -> bool:
-        """Whether something comes before the next decision: a checkpoint, an evaluation, the end."""
-        run = self.run
-        paused = self.until is not None and run.clock.env_steps >= self.until
-        return run.finished or paused or run.stop() or run.due("checkpoint") or run.due("eval")
+    def land(self) -> None:
+        """Wait for the updates under way; all feedback that is held enters the store."""
+        self.settle()
+        for feedback in self.held:
+            self.trainer.feed.give(feedback)
+        self.held = []
 
-    def metrics(self) -> dict[str, float]:
-        """As without overlap; once the decision in the air is made."""
-        self.air.wait()
-        return super().metrics()
+    def settle(self) -> None:
+        """Wait for the updates under way, and note what they tell; their feedback is held."""
+        if not self.air.under_way:
+            return
+        flight, self.flight = self.flight, deque()
+        for batch, result in zip(flight, self.air.take(), strict=True):
+            self.trainer.heard(batch, result)
+            if result.feedback is not None:
+                self.held.append(result.feedback)
+
+    def look(self) -> None:
+        """As without overlap; what is logged and evaluated is of all updates that took off."""
+        if self.run.due("log") or self.run.due("eval"):
+            self.settle()
+        super().look()
 
     def end(self) -> None:
-        """Wait for the decision in the air, which lands when the run is saved; not for long after an error."""
-        self.air.wait(None if exc_info()[0] is None else PATIENCE)
+        """Wait for the updates under way; not for long after an error."""
+        if exc_info()[0] is None:
+            self.settle()
+        else:
+            self.air.wait(PATIENCE)
 
     def close(self) -> None:
-        """Close the environment, and end its thread; a decision still in the air comes to nothing."""
-        if not self.air.wait(PATIENCE):
-            return  # it hangs, and goes with the process
-        if self.air.under_way:
-            with suppress(Exception):
-                self.air.take()
-        self.aside(super().close)
-        self.air.close()
+        """Close the environment, and end the thread; updates still under way come to nothing."""
+        if self.air.wait(PATIENCE):  # else it hangs, and goes with the process
+            if self.air.under_way:
+                with suppress(Exception):
+                    self.air.take()
+            self.air.close()
+        super().close()
 
     def save(self) -> None:
-        """Write a checkpoint of everything, with nothing in the air: a round that is begun is completed."""
-        if self.air.under_way:
-            self.land()
-            self.ready = self.followed()
-            self.trainer.learn()
-            self.look()
+        """Write a checkpoint of everything, with no update under way."""
+        self.settle()
         super().save()
 
     def extras(self) -> dict[str, Any]:
-        """As without overlap, and whether the actor has the parameters of the next decision already."""
-        return super().extras() | {"ready": self.ready is not None}
+        """As without overlap, and the feedback that is held."""
+        return super().extras() | {"held": {str(number): vars(each) for number, each in enumerate(self.held)}}
 
-    def bring_back(self, tree: dict[str, Any], old: Config) -> None:
-        """Restore the environment, or begin anew where it cannot be brought back."""
-        assert self.follower is not None
-        self.aside(partial(super().bring_back, tree, old))
-        self.ready = self.follower.version if tree.get("ready") else None
+    def take_back(self, held: list[Feedback]) -> None:
+        """Hold feedback until it is due."""
+        self.held = held
 
-    def renewed(self) -> None:
-        """Have the actor take over networks that are new before it decides."""
-        super().renewed()
-        self.ready = None
+
+class TakeOffs(Clock):
+    """Clock that counts updates when they take off, and has whoever asks for the learner wait until they are made."""
+
+    def __init__(self, store: Counted, learner: Learner, repeat: int, runner: Overlapped) -> None:
+        super().__init__(store, learner, repeat)
+        self._runner = runner
+
+    @property
+    def learner(self) -> Learner:
+        """The learner, with no update under way."""
+        self._runner.settle()
+        return super().learner
+
+    @property
+    def learner_steps(self) -> int:
+        """Updates made, and under way."""
+        return self._runner.begun if self._runner.flight else super().learner_steps

@@ -126,8 +126,12 @@ class Trainer(Updates):
     def step(self, batch: Batch) -> None:
         """Make one learner_step."""
         result = self.update(batch)
-        self.note(result.metrics)
+        self.heard(batch, result)
         self.feed.give(result.feedback)
+
+    def heard(self, batch: Batch, result: Result) -> None:
+        """Take in what the learner_step on a batch tells."""
+        self.note(result.metrics)
         self.meter.add({"age": batch.ages.double().mean()})
 
 
