@@ -134,7 +134,7 @@ class RunConfig:
     publish_every: int = 0
     """learner_steps after which actors take over newer parameters; 0: they act with the learner's own networks"""
     overlap: int = 0
-    """learner_steps made beside a decision under way, of an actor in a thread, see `reverie.run.overlapped`; 0: none"""
+    """learner_steps made in a thread beside decisions, at most, see `reverie.run.overlapped`; 0: none"""
     ahead: int = 0
     """batches drawn and copied ahead of the update that learns from them; 0: the exact order"""
     log_every: int = 1000

@@ -283,6 +283,25 @@ def test_updates_go_on_beside_as_many_decisions_as_come_before_the_next(tmp_path
     assert all(together)
 
 
+def test_what_is_written_down_is_of_updates_that_are_made(tmp_path: Path) -> None:
+    asked = settings(run__train_ratio=4.0, run__checkpoint_every=36, run__eval_every=54)  # logs: 10
+    run = begin(asked, tmp_path / "run")
+    under_way: dict[str, list[bool]] = {"log": [], "evaluate": [], "save": []}
+
+    def watched(call: Callable[..., Any], each: list[bool]) -> Callable[..., Any]:
+        def looked(*words: Any, **more: Any) -> Any:
+            each.append(run.air.under_way)
+            return call(*words, **more)
+
+        return looked
+
+    for name, each in under_way.items():
+        setattr(run.run, name, watched(getattr(run.run, name), each))
+    run.train(Never())
+    assert {name: len(each) for name, each in under_way.items()} == {"log": 16, "evaluate": 3, "save": 6}
+    assert not any(any(each) for each in under_way.values())
+
+
 def test_who_asks_for_the_learner_waits_until_it_is_learned(tmp_path: Path) -> None:
     """A callback sees parameters of all updates that its lines of the log count; others are not kept waiting."""
     seen = []
