@@ -86,15 +86,17 @@ def wait_for(what: Callable[[], bool], seconds: float = 0.2) -> bool:
     return what()
 
 
-def settings(env: str = "toy/catch", **changes: Any) -> Any:
-    return config(env, run__overlap=2, **changes)
+def settings(**changes: Any) -> Any:
+    """Prioritised DQN with two streams, an update a round."""
+    dotted = {key.replace("__", "."): value for key, value in changes.items()}
+    return overrides.apply(value_config("dqn"), {"run.overlap": 2, "run.train_ratio": 2.0, **dotted})
 
 
 def test_a_run_is_repeated_bit_for_bit_and_is_not_the_one_without(tmp_path: Path) -> None:
     for name in ("one", "other"):
-        begin(settings(run__train_ratio=4.0), tmp_path / name).train(Never())
+        begin(settings(), tmp_path / name).train(Never())
     assert_same_run(tmp_path / "one", tmp_path / "other")
-    begin(config("toy/catch", run__train_ratio=4.0), tmp_path / "without").train(Never())
+    begin(settings(run__overlap=0), tmp_path / "without").train(Never())
     assert lines(tmp_path / "one") != lines(tmp_path / "without")
 
 
@@ -102,7 +104,7 @@ def test_a_run_is_repeated_bit_for_bit_and_is_not_the_one_without(tmp_path: Path
 def test_trained_rows_per_env_step_are_the_same(tmp_path: Path, ratio: float) -> None:
     made = {}
     for overlap in (0, 3):
-        run = begin(config("toy/catch", run__overlap=overlap, run__train_ratio=ratio), tmp_path / str(overlap))
+        run = begin(settings(run__overlap=overlap, run__train_ratio=ratio), tmp_path / str(overlap))
         run.train(Never())
         made[overlap] = (run.run.clock.env_steps, run.learner.learner_steps)
     assert made[0] == made[3]
@@ -114,7 +116,7 @@ def test_no_decision_is_made_with_older_parameters_than_asked_for(
 ) -> None:
     """With 13 updates a round, and an actor that waits for those that are made beside it, and a little longer."""
     between = {"run__checkpoint_every": 1000, "run__eval_every": 0}  # nothing, for which a decision would wait
-    asked = config("toy/catch", run__overlap=overlap, run__train_ratio=52.0, run__env_steps=60, **between)
+    asked = settings(run__overlap=overlap, run__train_ratio=26.0, run__env_steps=60, **between)
     run = begin(asked, tmp_path / "run")
     decide, ages = run.actor.decide, []
 
@@ -132,7 +134,7 @@ def test_no_decision_is_made_with_older_parameters_than_asked_for(
 
 
 def test_parameters_are_as_late_as_asked_for(tmp_path: Path) -> None:
-    begin(settings(run__publish_every=6, run__train_ratio=4.0), tmp_path / "run").train(Never())
+    begin(settings(run__publish_every=6), tmp_path / "run").train(Never())
     ages = [line["actor/parameter_age"] for line in read_metrics(tmp_path / "run") if "actor/parameter_age" in line]
     assert 2 < max(ages) <= 6 + 1  # taken over before a decision, logged after the updates that follow it
 
@@ -151,7 +153,7 @@ def test_it_acts_while_it_learns(tmp_path: Path, overlap: int, together: bool) -
 
 @pytest.mark.parametrize("env_steps", [41, 98])
 def test_what_was_crashed_anywhere_goes_on_from_its_checkpoint_exactly(tmp_path: Path, env_steps: int) -> None:
-    asked = settings(run__train_ratio=4.0)
+    asked = settings()
     begin(asked, tmp_path / "alone").train(Never())
     run = begin(asked, tmp_path / "run")
     with pytest.raises(Crash):
@@ -167,7 +169,8 @@ def test_what_was_crashed_anywhere_goes_on_from_its_checkpoint_exactly(tmp_path:
 def test_what_was_stopped_with_updates_under_way_goes_on_exactly(tmp_path: Path, kind: str, ratio: float) -> None:
     """Also just before an evaluation, a log line and a checkpoint are due; priorities and states come later."""
     own = {"run.overlap": 2, "run.train_ratio": ratio}
-    asked = settings(run__train_ratio=ratio) if kind == "dreamerv2" else overrides.apply(value_config(kind), own)
+    tiny = config("toy/catch") if kind == "dreamerv2" else value_config(kind)
+    asked = overrides.apply(tiny, own)
     begin(asked, tmp_path / "alone").train(Never())
     run, flying, held = begin(asked, tmp_path / "run"), 0, 0
     for env_steps in (46, 48, 58, 60, 78, 100, 118, 131, 158):
@@ -193,14 +196,14 @@ def test_what_is_learned_does_not_depend_on_what_comes_between_rounds(tmp_path: 
     """Checkpoints, evaluations and pauses only wait for updates."""
     learned = []
     for number, (checkpoint, evaluation, pauses) in enumerate(((20, 60, ()), (34, 0, ()), (500, 22, (51, 90)))):
-        asked = settings(run__train_ratio=4.0, run__checkpoint_every=checkpoint, run__eval_every=evaluation)
+        asked = settings(run__checkpoint_every=checkpoint, run__eval_every=evaluation)
         run = begin(asked, tmp_path / str(number))
         for until in pauses:
             run.train(Never(), until)
             run = again(asked, tmp_path / str(number))
         run.train(Never())
         told = read_metrics(tmp_path / str(number))
-        learned.append([line["train/model_loss"] for line in told if "train/model_loss" in line])
+        learned.append([line["train/q_loss"] for line in told if "train/q_loss" in line])
     assert len(learned[0]) > 10
     assert learned[0] == learned[1] == learned[2]
 
@@ -208,7 +211,7 @@ def test_what_is_learned_does_not_depend_on_what_comes_between_rounds(tmp_path: 
 @pytest.mark.parametrize("changes", [{"run__overlap": 1}, {"run__publish_every": 50}])
 def test_networks_that_are_new_act_at_once(tmp_path: Path, changes: dict[str, int]) -> None:
     """As those that a member of a population has copied: their count of updates says nothing of them."""
-    asked = config("toy/catch", **changes)
+    asked = settings(**{"run__overlap": 0, **changes})
     run = begin(asked, tmp_path / "run")
     run.train(Never(), until=70)
     run = again(asked, tmp_path / "run")
@@ -245,7 +248,7 @@ def test_what_is_closed_under_way_comes_to_nothing(tmp_path: Path) -> None:
 
 
 def test_a_pause_leaves_nothing_under_way(tmp_path: Path) -> None:
-    run = begin(settings(run__train_ratio=4.0), tmp_path / "run")
+    run = begin(settings(), tmp_path / "run")
     run.train(Never(), until=70)
     assert run.run.clock.env_steps == 70
     assert not run.flight
@@ -254,7 +257,7 @@ def test_a_pause_leaves_nothing_under_way(tmp_path: Path) -> None:
 
 def test_updates_go_on_beside_as_many_decisions_as_come_before_the_next(tmp_path: Path) -> None:
     """Each takes off after the fourth decision of the one before, and is not through before three more are made."""
-    asked = config("toy/catch", run__overlap=1, run__train_ratio=1.0, run__eval_every=0, run__checkpoint_every=1000)
+    asked = settings(run__overlap=1, run__train_ratio=0.5, run__eval_every=0, run__checkpoint_every=1000)
     run = begin(asked, tmp_path / "run")
     update, start, since, together = run.trainer.update, run.air.start, [0], []
 
@@ -284,7 +287,7 @@ def test_updates_go_on_beside_as_many_decisions_as_come_before_the_next(tmp_path
 
 
 def test_what_is_written_down_is_of_updates_that_are_made(tmp_path: Path) -> None:
-    asked = settings(run__train_ratio=4.0, run__checkpoint_every=36, run__eval_every=54)  # logs: 10
+    asked = settings(run__checkpoint_every=36, run__eval_every=54)  # logs: 10
     run = begin(asked, tmp_path / "run")
     under_way: dict[str, list[bool]] = {"log": [], "evaluate": [], "save": []}
 
@@ -311,7 +314,7 @@ def test_who_asks_for_the_learner_waits_until_it_is_learned(tmp_path: Path) -> N
             counted = run.clock.learner_steps
             seen.append((counted, run.learner.learner_steps, run.clock.learner_steps))
 
-    asked = settings(run__train_ratio=4.0)
+    asked = settings()
     beside(asked)(asked, tmp_path / "run", callbacks=[Looks()]).train(Never())
     assert all(len(set(each)) == 1 for each in seen)
     assert seen[-1][0] > 40
@@ -361,19 +364,19 @@ def test_a_run_that_is_asked_to_stop_does_so_within_five_seconds(tmp_path: Path)
 
 def test_which_runner_acts(tmp_path: Path) -> None:
     assert beside(settings()) is Overlapped
-    assert beside(config("toy/catch")) is not Overlapped
+    assert beside(settings(run__overlap=0)) is not Overlapped
     asked = overrides.apply(make_config("a3c", "cpu", "toy/catch"), {"run.overlap": 1})
     with pytest.raises(UserError, match=r"run\.overlap is 1"):
         beside(asked)(asked, tmp_path / "a3c")
     with pytest.raises(UserError, match="overlap"):
-        overrides.apply(config("toy/catch"), {"run.overlap": -1})
+        settings(run__overlap=-1)
 
 
 def test_a_setting_that_comes_in_the_middle(tmp_path: Path) -> None:
     """A run without overlap goes on with it, and the other way round."""
     for before, after in ((0, 2), (2, 0)):
         folder = tmp_path / str(before)
-        run = begin(config("toy/catch", run__overlap=before), folder)
+        run = begin(settings(run__overlap=before), folder)
         run.train(Stop(run, 80))
         assert reverie.resume(folder, {"run.overlap": after})["finished"]
 
