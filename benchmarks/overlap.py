@@ -22,6 +22,7 @@ from reverie import overrides
 from reverie.presets import make_config
 from reverie.run.local import Local
 from reverie.run.lock import Stop
+from reverie.run.overlapped import Overlapped
 from reverie.run.train import beside
 
 WORKLOADS: dict[str, tuple[str, str, str, dict[str, Any], int]] = {
@@ -58,8 +59,9 @@ def measured(name: str, rounds: int) -> dict[str, Any]:
             assert isinstance(run, Local)
             stack.enter_context(run.run.heeding(Stop()))
             run.start()
-            while not run.learner.learner_steps:
+            while not run.run.clock.learner_steps:
                 step(run)
+            settle(run)
             runs[overlap] = run
         each: dict[int, list[tuple[float, float]]] = {0: [], 1: []}
         for _ in range(rounds + 1):
@@ -90,11 +92,18 @@ def step(run: Local) -> None:
     run.run.tick()
 
 
+def settle(run: Local) -> None:
+    """Wait for updates under way."""
+    if isinstance(run, Overlapped):
+        run.settle()
+
+
 def timed(run: Local, env_steps: int) -> tuple[float, float]:
     """Seconds by the wall and of processor time for so many env_steps."""
     until, wall, cpu = run.run.clock.env_steps + env_steps, time.perf_counter(), time.process_time()
     while run.run.clock.env_steps < until:
         step(run)
+    settle(run)
     return time.perf_counter() - wall, time.process_time() - cpu
 
 

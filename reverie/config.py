@@ -164,7 +164,7 @@ class RunConfig:
     def follow_every(self) -> int:
         """learner_steps after which an actor beside the learner takes over newer parameters; 0: it has the learner's.
 
-        An actor in a thread has parameters of its own, since the learner's change while it decides.
+        With overlap it has parameters of its own, since the learner's change in a thread while it decides.
         """
         return self.publish_every or int(self.overlap > 0)
 

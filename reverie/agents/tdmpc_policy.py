@@ -87,7 +87,9 @@ class TDMPCPolicy(LatentPolicy):
         return Limits(anneal.first_horizon + more, std)
 
     def metrics(self, seat: Seat) -> dict[str, float]:
-        """Limits of the search."""
+        """Limits of the search, if it plans."""
+        if not self.plans:
+            return {}
         limits = self.limits()
         if limits is None:
             return {"plan_horizon": self.search.horizon, "plan_std": self.search.min_std}

@@ -21,6 +21,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv
 
@@ -213,6 +214,7 @@ class Group(gymnasium.Env[Any, Any]):
     def _opened(self) -> SyncVector:
         if self._source is None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the run decides
+            torch.set_flush_denormal(True)  # as in the process of the run, whose rows these are to be
             stepping = replace(self.stepping, workers=0, first=self.first)
             source = self.open(num_envs=self.each, stepping=stepping)
             assert isinstance(source, SyncVector)

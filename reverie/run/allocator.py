@@ -23,7 +23,8 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 def prepare_process(threads: int) -> None:
     """Set up the whole process for a run. threads: CPU threads of torch; 0: as they are.
 
-    Denormal numbers are zero in the thread that calls this, and in those that are started later.
+    Denormal numbers are zero in the thread that calls this, and in those that are started later; threads that torch
+    already has keep theirs.
     """
     keep_freed_memory()
     torch.set_flush_denormal(True)

@@ -21,10 +21,11 @@ class Callback:
                 if record.get("eval/score", 0) >= 475:
                     run.stop.ask("solved")
 
-    run: has ``config``, ``run_dir``, ``clock`` (env_steps, frames, learner_steps), ``learner`` (its ``policy`` acts),
-    `Run.record`, `Run.pictures`, `Run.histogram`, `Run.passed` and ``stop.ask(reason)``. A callback that wants random
-    numbers takes them from a generator of its own, and has environments of its own: then the run is the same with it as
-    without. What a callback raises ends the run.
+    run: has ``config``, ``run_dir``, ``clock`` (env_steps, frames, learner_steps), ``learner`` (with the newest
+    ``policy``; ask for it each time, since with ``run.overlap`` that waits for updates under way), `Run.record`,
+    `Run.pictures`, `Run.histogram`, `Run.passed` and ``stop.ask(reason)``. A callback that wants random numbers takes
+    them from a generator of its own, and has environments of its own: then the run is the same with it as without. What
+    a callback raises ends the run.
     """
 
     def begin(self, run: Run) -> None:

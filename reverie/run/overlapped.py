@@ -105,8 +105,8 @@ class Overlapped(Local):
         if not self.air.under_way:
             return
         flight, self.flight = self.flight, deque()
-        for batch, result in zip(flight, self.air.take(), strict=True):
-            self.trainer.heard(batch, result)
+        for number, result in enumerate(self.air.take(), start=self.begun - len(flight) + 1):
+            self.trainer.heard(flight.popleft(), result, number)
             if result.feedback is not None:
                 self.held.append(result.feedback)
 
@@ -133,8 +133,12 @@ class Overlapped(Local):
         super().close()
 
     def save(self) -> None:
-        """Write a checkpoint of everything, with no update under way."""
+        """Write a checkpoint of everything, with no update under way; what was drawn ahead is learned from first."""
         self.settle()
+        if self.config.run.ahead:
+            self.land()
+            self.trainer.drain()
+            self.followed()
         super().save()
 
     def extras(self) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class Owner(Updates, Receiver):
             learner.optimisers[group].put(torch.from_numpy(np.array(flat)))
             metrics[f"{group}_grad_norm"] = learner.optimisers[group].step()
         learner.advance()
-        self.note(metrics)
+        self.note(metrics, self.learner.learner_steps)
         self.meter.add({"staleness": float(staleness)})
         self.decisions[worker] += gradients.env_steps
         self.staleness[worker], self.stalest = staleness, max(self.stalest, staleness)

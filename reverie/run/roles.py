@@ -126,12 +126,12 @@ class Trainer(Updates):
     def step(self, batch: Batch) -> None:
         """Make one learner_step."""
         result = self.update(batch)
-        self.heard(batch, result)
+        self.heard(batch, result, self.learner.learner_steps)
         self.feed.give(result.feedback)
 
-    def heard(self, batch: Batch, result: Result) -> None:
-        """Take in what the learner_step on a batch tells."""
-        self.note(result.metrics)
+    def heard(self, batch: Batch, result: Result, number: int) -> None:
+        """Take in what a learner_step on a batch, the run's `number`-th, tells."""
+        self.note(result.metrics, number)
         self.meter.add({"age": batch.ages.double().mean()})
 
 

@@ -29,9 +29,9 @@ class Updates:
     def drain(self) -> None:
         """Finish what is under way; nothing, for whoever has nothing under way."""
 
-    def note(self, metrics: Mapping[str, Tensor]) -> None:
-        """Take in the metrics of the learner_step that was made last."""
-        self.first_bad.add(metrics, self.learner.learner_steps)
+    def note(self, metrics: Mapping[str, Tensor], number: int) -> None:
+        """Take in the metrics of the run's `number`-th learner_step."""
+        self.first_bad.add(metrics, number)
         self.meter.add(metrics)
 
     def metrics(self) -> dict[str, float]:

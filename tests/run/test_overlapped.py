@@ -165,6 +165,43 @@ def test_what_was_crashed_anywhere_goes_on_from_its_checkpoint_exactly(tmp_path:
     assert_same_run(tmp_path / "alone", tmp_path / "run")
 
 
+@pytest.mark.parametrize("changes", [{"run__ahead": 2}, {"run__publish_every": 5}])
+def test_with_batches_drawn_ahead_and_old_parameters_it_goes_on_exactly_too(
+    tmp_path: Path, changes: dict[str, int]
+) -> None:
+    """A checkpoint has what was drawn ahead learned from, in order, and the actor follow."""
+    asked = settings(**changes)
+    begin(asked, tmp_path / "alone").train(Never())
+    for env_steps in (41, 98, 138):
+        run = begin(asked, tmp_path / "run") if env_steps == 41 else again(asked, tmp_path / "run")
+        with pytest.raises(Crash):
+            run.train(Stop(run, env_steps, crash=True))
+    tree = run.run.checkpoints.load()
+    if "run__ahead" in changes:
+        assert not tree["held"]
+        assert tree["follower"]["version"] == tree["learner_steps"]
+    else:
+        assert tree["held"]
+        assert tree["follower"]["version"] // 5 == (tree["learner_steps"] - 1) // 5
+    again(asked, tmp_path / "run").train(Never())
+    assert_same_run(tmp_path / "alone", tmp_path / "run")
+
+
+def test_the_first_update_of_several_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    run = begin(settings(run__overlap=3, run__train_ratio=6.0), tmp_path / "run")
+    update = run.trainer.update
+
+    def breaks(batch: Any) -> Any:
+        if run.learner.learner_steps == 7:
+            with torch.no_grad():
+                next(run.learner.parameters()).fill_(float("nan"))
+        return update(batch)
+
+    run.trainer.update = breaks
+    with pytest.raises(UserError, match="learner_step 8"):
+        run.train(Never())
+
+
 @pytest.mark.parametrize(("kind", "ratio"), [("dreamerv2", 4.0), ("dqn", 1.0), ("r2d2", 4.0)])
 def test_what_was_stopped_with_updates_under_way_goes_on_exactly(tmp_path: Path, kind: str, ratio: float) -> None:
     """Also just before an evaluation, a log line and a checkpoint are due; priorities and states come later."""
