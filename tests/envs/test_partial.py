@@ -84,7 +84,7 @@ def test_cartpole_without_velocities(hide: dict[str, Any]) -> None:
 
 def test_specs_say_what_is_hidden() -> None:
     env = make_env("toy/catch", cells=11, size=33, flicker=0.5)
-    assert env.spec.flags == {"size": 33, "cells": 11, "ball": None, "flicker": 0.5, "mask": {}}
+    assert env.spec.flags == {"size": 33, "cells": 11, "ball": None, "continuous": False, "flicker": 0.5, "mask": {}}
     assert env.spec.random_score == pytest.approx(2 / 11 - 1)
     assert env.spec.optimal_score is None
     assert env.spec.observation == {"image": spaces.Box(0, 255, (33, 33, 1), np.uint8)}
