@@ -8,15 +8,7 @@
 # JOBS=2 SEEDS="100 101 102 103 104" bash benchmarks/dreamerv3.sh [task ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-OUT="${OUT:-results/learning}"
-read -ra seeds <<<"${SEEDS:-100 101 102 103 104}"
-
-learn() { # agent, environment, name of the result, further options
-  local agent="$1" env="$2" name="$3"
-  shift 3
-  python benchmarks/learning.py --agent "$agent" --env "$env" --seeds "${seeds[@]}" --jobs "${JOBS:-1}" \
-    --out "$OUT/$name" ${FRAMES:+--frames "$FRAMES"} "$@"
-}
+source benchmarks/evidence.sh
 
 for task in "${@:-catch cartpole pendulum control twins}"; do
   for name in $task; do

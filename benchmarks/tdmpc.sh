@@ -1,21 +1,13 @@
 #!/usr/bin/env bash
 # Evidence for TD-MPC and TD-MPC2 (docs/tdmpc.md, docs/tdmpc2.md) on seeds that nobody tuned on, and their crippled twins.
-#   pendulum   Pendulum-v1 from states: random -1208, a swing-up that holds about -150
+#   pendulum   Pendulum-v1 from states: random -1208
 #   twins      the same with nothing learned of values; with nothing that ties latents to what comes next; and acting
 #              by the prior alone
-#   swingup    dmc/cartpole-swingup from states, actions repeated twice: random about 25, at most 1000
+#   swingup    dmc/cartpole-swingup from states, actions repeated twice: at most 1000
 # AGENTS="tdmpc tdmpc2" JOBS=1 SEEDS="100 101 102 103 104" bash benchmarks/tdmpc.sh [task ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-OUT="${OUT:-results/learning}"
-read -ra seeds <<<"${SEEDS:-100 101 102 103 104}"
-
-learn() { # agent, environment, name of the result, further options
-  local agent="$1" env="$2" name="$3"
-  shift 3
-  python benchmarks/learning.py --agent "$agent" --env "$env" --seeds "${seeds[@]}" --jobs "${JOBS:-1}" \
-    --out "$OUT/$name" ${FRAMES:+--frames "$FRAMES"} "$@"
-}
+source benchmarks/evidence.sh
 
 for task in "${@:-pendulum twins swingup}"; do
   for name in $task; do
