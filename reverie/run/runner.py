@@ -67,8 +67,6 @@ class Runner(ABC):
         self.store: Paced
         self.stores: list[Paced] = []
         """of this process"""
-        self.until: int | None = None
-        """env_steps at which it pauses, see `train`"""
         self.trainer = self.build(env, run_dir)
         self.run = Run(config, run_dir, self.clock(env.action_repeat), self.chain.since, companions)
 
@@ -94,7 +92,6 @@ class Runner(ABC):
 
         until: env_steps at which it pauses, once the evaluation that is due then has been played; None: it does not.
         """
-        self.until = until
         with self.run.heeding(stop) as run, self._saving():
             try:
                 self.start()
