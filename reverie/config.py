@@ -107,7 +107,8 @@ class RunConfig:
     """Length of a run, how often what happens, and on what.
 
     seed: of everything random. device: auto (the GPU when there is one), cpu, cuda or cuda:N.
-    precision: of the networks; auto: bfloat16 on a GPU, float32 on a CPU. compile: parts of the networks by torch.
+    precision: of the networks; auto: bfloat16 on a GPU, float32 on a CPU. float32 on a GPU rounds factors to TF32.
+    compile: parts of the networks by torch.
     frames: length of the run (env_steps x action repeat). prefill: env_steps of random actions first.
     pretrain: learner_steps once the prefill is there; without pacing there are none.
     train_ratio: trained_rows per env_step (after the prefill); None: no pacing, windows are trained on as they come,

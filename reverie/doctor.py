@@ -100,8 +100,11 @@ def device() -> Iterator[Finding]:
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         bfloat16 = "bfloat16" if torch.cuda.is_bf16_supported() else "no bfloat16"
+        # From compute capability 8.0 on; float32 products of a run use it (`reverie.run.allocator`).
+        tf32 = "TF32 for float32" if properties.major >= 8 else "no TF32"
         memory = f"{properties.total_memory / 2**30:.0f} GiB"
-        yield Finding("device", "ok", f"cuda: {properties.name}, {memory}, {bfloat16}, CUDA {torch.version.cuda}")
+        numbers = f"{bfloat16}, {tf32}, CUDA {torch.version.cuda}"
+        yield Finding("device", "ok", f"cuda: {properties.name}, {memory}, {numbers}")
     elif shutil.which("nvidia-smi") or Path("/proc/driver/nvidia/version").exists():
         build = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built for the CPU only"
         fix = "install the torch build of your CUDA version from https://pytorch.org, and check that nvidia-smi works"

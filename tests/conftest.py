@@ -7,7 +7,8 @@ import torch
 
 
 @pytest.fixture(autouse=True)
-def _denormal_numbers() -> Iterator[None]:
-    """A run has its process take them for zero; who comes next may want them."""
+def _numbers() -> Iterator[None]:
+    """A run has its process take denormal ones for zero, and a GPU round factors; who comes next may want them."""
     yield
     torch.set_flush_denormal(False)
+    torch.backends.cuda.matmul.allow_tf32 = False

@@ -76,9 +76,11 @@ def test_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert "pytorch.org" in finding.fix
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    properties = SimpleNamespace(name="Some GPU", total_memory=80 * 2**30)
+    properties = SimpleNamespace(name="Some GPU", total_memory=80 * 2**30, major=8)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
-    assert one(doctor.device()).detail.startswith("cuda: Some GPU, 80 GiB, bfloat16")
+    assert one(doctor.device()).detail.startswith("cuda: Some GPU, 80 GiB, bfloat16, TF32 for float32")
+    properties.major = 7
+    assert "no TF32" in one(doctor.device()).detail
 
 
 def test_more_threads_than_cores_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What a whole process is set up for: memory that is kept, and numbers that are too small to matter.
+"""What a whole process is set up for: memory that is kept, numbers too small to matter, and products on a GPU.
 
 Large tensors on a CPU keep their memory for the next update instead of giving it back each time: glibc maps every block
 of more than 32 MiB (and gives it back when freed), so that each update of a learner faults its activations in again,
@@ -8,6 +8,9 @@ replay, are mapped as before.
 Numbers below the smallest normal one (1e-38 in float32) are zero. A processor takes many times as long over them, and
 moments of parameters without a gradient (of a unit that is dead, of a bin that is never met) end there for good: the
 smallest of them times 0.9 rounds back to itself.
+
+Products of float32 on a GPU round their factors to TF32, 10 bits of mantissa, as torch's convolutions there do by
+default: tensor cores take no others. Sums stay float32. Nothing changes on a processor.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ def prepare_process(threads: int) -> None:
     """
     keep_freed_memory()
     torch.set_flush_denormal(True)
+    # torch's older way to say it: where its newer one was used, reading the older raises, and torch.compile reads it.
+    torch.backends.cuda.matmul.allow_tf32 = True
     if threads:
         torch.set_num_threads(threads)
 

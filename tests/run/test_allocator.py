@@ -1,4 +1,4 @@
-"""Freed memory is used again, and the smallest numbers are zero: in processes of their own."""
+"""Freed memory is used again, the smallest numbers are zero, and a GPU's products are fast."""
 
 import platform
 import subprocess
@@ -6,6 +6,8 @@ import sys
 
 import pytest
 import torch
+
+from reverie.run.allocator import prepare_process
 
 # A tensor of 128 MiB, written and freed eight times: 32 768 pages each time that it is mapped anew.
 SCRIPT = """
@@ -51,3 +53,20 @@ thread.join()
 def test_numbers_too_small_to_matter_are_zero_here_and_in_new_threads() -> None:
     done = subprocess.run([sys.executable, "-c", TINY], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["64", "0", "0"]
+
+
+def test_a_run_lets_float32_products_on_a_gpu_round_to_tf32() -> None:
+    torch.backends.cuda.matmul.allow_tf32 = False
+    factors = torch.rand(2, 64, 64, generator=torch.Generator().manual_seed(0))
+    before = factors[0] @ factors[1]
+    prepare_process(0)
+    assert torch.backends.cuda.matmul.allow_tf32
+    assert torch.equal(factors[0] @ factors[1], before)  # on the processor all stays as it was
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="asks a GPU")
+def test_products_on_a_gpu_are_those_of_rounded_factors() -> None:
+    prepare_process(0)
+    factors = 1.0 + torch.full((2, 64, 64), 2.0**-12, device="cuda")  # a quarter of TF32's last bit
+    exact = (factors[0].double() @ factors[1].double()).float()
+    assert (factors[0] @ factors[1] - exact).abs().max() > 1e-3
