@@ -18,8 +18,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reverie.ops.softmax import softmax
+
 STD = 0.02
 """of first weights"""
+
+
+def mish(x: Tensor) -> Tensor:
+    """x tanh(log(1 + e^x)), elementwise.
+
+    Without a gradient on a processor by n = e^x (e^x + 2), of which tanh(log(1 + e^x)) is n / (n + 2): torch's own
+    kernel takes twice as long. Source: Misra 2019.
+    """
+    if torch.is_grad_enabled() or x.device.type != "cpu":
+        return F.mish(x)
+    power = x.clamp(max=20.0).exp_()  # beyond, the quotient is 1
+    n = (power + 2.0).mul_(power)
+    return n.div_(n + 2.0).mul_(x)
 
 
 def simnorm(x: Tensor, group: int = 8) -> Tensor:
@@ -34,13 +49,13 @@ def simnorm(x: Tensor, group: int = 8) -> Tensor:
     """
     if x.shape[-1] % group:
         raise ValueError(f"{x.shape[-1]} numbers cannot be divided into groups of {group}")
-    return F.softmax(x.float().unflatten(-1, (-1, group)), -1).flatten(-2)
+    return softmax(x.float().unflatten(-1, (-1, group))).flatten(-2)
 
 
 class NormedLinear(nn.Module):
     """act(LayerNorm(W x + b)): [..., inputs] -> [..., outputs]. act: Mish, unless another is given."""
 
-    def __init__(self, inputs: int, outputs: int, act: Callable[[Tensor], Tensor] = F.mish) -> None:
+    def __init__(self, inputs: int, outputs: int, act: Callable[[Tensor], Tensor] = mish) -> None:
         super().__init__()
         self.linear, self.norm, self.act = nn.Linear(inputs, outputs), nn.LayerNorm(outputs), act
         initialise_(self.linear)
@@ -112,4 +127,4 @@ class NormedEnsemble(nn.Module):
         return (h @ w3 + b3).view(h.shape[0], *x.shape[:-1], -1)
 
     def _normed(self, h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        return F.mish(F.layer_norm(h, (self.units,)) * scale + shift)
+        return mish(F.layer_norm(h, (self.units,)) * scale + shift)

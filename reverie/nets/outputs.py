@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from reverie.ops.categorical import bernoulli_log_prob, bernoulli_mean, categorical_log_prob
 from reverie.ops.continuous import unit_normal_nll
 from reverie.ops.precision import full
+from reverie.ops.softmax import softmax
 from reverie.ops.transforms import symexp, symexp_bins, symlog, two_hot, two_hot_mean
 
 
@@ -129,7 +130,7 @@ class OneHots(Output):
 
     def mean(self, x: Tensor) -> Tensor:
         """Probabilities."""
-        return torch.cat([F.softmax(full(part), -1) for part in x.split(self.sizes, -1)], -1)
+        return torch.cat([softmax(part) for part in x.split(self.sizes, -1)], -1)
 
 
 class SymlogMSE(Output):

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reverie.ops.precision import full
+from reverie.ops.softmax import log_softmax, softmax
 
 # Stands in for log 0, so that 0 * log 0 is 0 and not NaN; p * 1e30 still tells a true zero-probability event.
 _LOG_ZERO = -1e30
@@ -21,7 +22,7 @@ _BELOW_ONE = 1.0 - 2.0**-24
 
 
 def _log_softmax(logits: Tensor) -> Tensor:
-    return F.log_softmax(full(logits), -1).clamp(min=_LOG_ZERO)
+    return log_softmax(logits).clamp(min=_LOG_ZERO)
 
 
 def unimix_logits(logits: Tensor, mix: float) -> Tensor:
@@ -32,8 +33,8 @@ def unimix_logits(logits: Tensor, mix: float) -> Tensor:
     Source: Hafner et al. 2023 (DreamerV3), "World model learning": 1 % uniform.
     """
     if mix == 0.0:
-        return F.log_softmax(full(logits), -1)
-    probs = F.softmax(full(logits), -1)
+        return log_softmax(logits)
+    probs = softmax(logits)
     return ((1.0 - mix) * probs + mix / logits.shape[-1]).log()
 
 
@@ -56,7 +57,7 @@ def sample_categorical(logits: Tensor, u: Tensor) -> Tensor:
     logits: [..., K]. u: [...], uniform in [0, 1), one number per variable.
     Returns int64 [...], in [0, K). A class of probability zero is never drawn. No gradient.
     """
-    return _sample_index(F.softmax(full(logits), -1).detach(), u)
+    return _sample_index(softmax(logits).detach(), u)
 
 
 def one_hot_straight_through(logits: Tensor, u: Tensor) -> Tensor:
@@ -65,7 +66,7 @@ def one_hot_straight_through(logits: Tensor, u: Tensor) -> Tensor:
     logits: [..., K]. u: [...], uniform in [0, 1). Returns [..., K], exactly one-hot.
     Source: Bengio et al. 2013 (straight-through); Hafner et al. 2021 (DreamerV2), algorithm 1.
     """
-    probs = F.softmax(full(logits), -1)
+    probs = softmax(logits)
     sample = _one_hot(_sample_index(probs.detach(), u), probs)
     # The brackets keep the value exact: p - sg(p) is 0, while (sample + p) - sg(p) would round.
     return sample + (probs - probs.detach())
@@ -76,7 +77,7 @@ def one_hot_mode(logits: Tensor) -> Tensor:
 
     logits: [..., K]. Returns [..., K], exactly one-hot.
     """
-    probs = F.softmax(full(logits), -1)
+    probs = softmax(logits)
     return _one_hot(logits.argmax(-1), probs) + (probs - probs.detach())
 
 

@@ -12,11 +12,28 @@ from torch import nn
 from torch.nn import functional as F
 
 from reverie.nets.latent_encoder import SimplicialEncoder, random_shift
-from reverie.nets.normed import NormedEnsemble, NormedLinear, normed_mlp, simnorm
+from reverie.nets.normed import NormedEnsemble, NormedLinear, mish, normed_mlp, simnorm
 
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def test_mish_without_gradients_is_that_with_them() -> None:
+    x = torch.cat([torch.linspace(-30.0, 30.0, 10_001), torch.tensor([-1e4, -100.0, 0.0, 20.0, 100.0, 1e30])])
+    exact = x.double() * torch.tanh(torch.log1p(torch.exp(x.double().clamp(max=700.0))))
+    with torch.no_grad():
+        apart = mish(x)
+    for y in (apart, mish(x)):
+        torch.testing.assert_close(y.double(), exact, rtol=1e-5, atol=1e-37)
+    one = torch.ones(1, dtype=torch.float64)  # tanh(log(1 + e)) = e (e + 2) / (e (e + 2) + 2)
+    with torch.no_grad():
+        torch.testing.assert_close(mish(one), one * math.tanh(math.log(1.0 + math.e)), rtol=1e-14, atol=0.0)
+    given = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    kept = given.clone()
+    with torch.no_grad():
+        mish(given)
+    assert torch.equal(given, kept)
 
 
 def test_simnorm_by_hand() -> None:
