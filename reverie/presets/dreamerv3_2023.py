@@ -22,15 +22,16 @@ NAME = "dreamerv3-2023"
 def cpu(task: Task) -> Config:
     """DreamerV3 of 2023 with small networks for two CPU cores: one set of numbers for all environments.
 
-    Against the paper: learning rates and entropy for thousands of updates, not hundreds of thousands; batches of 8 x 16
-    rows; a third of the run is random play, which meets what a policy that is sure of itself would not.
+    Against the paper: learning rates and entropy for thousands of updates, not hundreds of thousands; the rates fall
+    to 0; batches of 8 x 16 rows; a third of the run is random play, which meets what a policy that is sure of itself
+    would not.
     """
     agent = DreamerV3Of2023Config(
         size=Tiny2023(),
-        entropy=0.01,
-        model_opt=OptimConfig(lr=1e-3, eps=1e-8, clip=1000.0, shrink=0.0),
-        actor_opt=OptimConfig(lr=3e-4, eps=1e-5, clip=100.0, shrink=0.0),
-        critic_opt=OptimConfig(lr=3e-4, eps=1e-5, clip=100.0, shrink=0.0),
+        entropy=0.02,
+        model_opt=OptimConfig(lr=1e-3, lr_over=1.0, eps=1e-8, clip=1000.0, shrink=0.0),
+        actor_opt=OptimConfig(lr=3e-4, lr_over=1.0, eps=1e-5, clip=100.0, shrink=0.0),
+        critic_opt=OptimConfig(lr=3e-4, lr_over=1.0, eps=1e-5, clip=100.0, shrink=0.0),
     )
     replay = ReplayConfig(8, WindowConfig(learn=16), store=StoreConfig(500_000_000))
     return Config(NAME, "cpu", agent, task.default("toy/catch").env(4), replay, short_run(12_000, 4000, 64.0))
