@@ -33,6 +33,7 @@ from reverie.report.record import FILE, read_metrics
 from reverie.run.checkpoint import Checkpoints
 from reverie.run.configure import check_same, configure
 from reverie.study.jobs import Failed, Jobs
+from reverie.study.sharing import together
 
 POINTS = 60
 """of a curve in the JSON"""
@@ -118,13 +119,17 @@ def compare(request: Comparison, say: Callable[[str], None] = print) -> dict[str
     Raises UserError for what cannot be run, or if a run failed or was stopped (the others are finished first).
     """
     tasks: list[tuple[Variant, int]] = [(variant, seed) for seed in request.seeds for variant in request.variants]
-    configs = {}
+    configs, pending = {}, []
     for variant, seed in tasks:
         run_dir = request.run_dir(variant, seed)
         config = _config(request, variant, seed)
         if (run_dir / "config.json").exists():
             check_same(config, run_dir)
         configs[variant.name] = config
+        if not _complete(run_dir):
+            pending.append(config)
+    if line := together(pending, request.jobs):
+        say(line)
     request.work.mkdir(parents=True, exist_ok=True)
     jobs = Jobs(request.jobs, request.threads)
     measures: dict[tuple[str, int], dict[str, Any]] = {}
@@ -234,6 +239,13 @@ def finished(run_dir: Path) -> bool:
         raise Failed(
             f"checkpoint {latest} is unreadable ({type(error).__name__}); `reverie resume` says more"
         ) from error
+
+
+def _complete(run_dir: Path) -> bool:
+    try:
+        return finished(run_dir)
+    except Failed:  # said when it is this run's turn
+        return False
 
 
 def _evaluated(run_dir: Path, episodes: int) -> bool:
