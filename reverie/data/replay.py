@@ -2,10 +2,10 @@
 
 ::
 
-    absolute index of a stream row   0 1 2 ...                  since the stream began
-    ring slot                        index % rows_per_stream
-    legal window                     [start, start + length)    start % period == 0, every row stored, none to come
-    key                              see `reverie.data.keys`: key + k names the row k rows later in the stream
+    cursors    which rows are stored, and where windows may begin     `reverie.data.cursors`
+    rings      the rows, and beside them recurrent states             `reverie.data.rings`, `reverie.data.states`
+    selector   which windows are drawn                                `reverie.data.selectors`
+    keys       name windows: key + k is the row k rows later          `reverie.data.keys`
 
 Windows may cross episode boundaries (a learner resets where ``is_first``), never the write cursor. The newest row of a
 stream may be a window's last row.
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from reverie.data.cursors import Cursors
 from reverie.data.generator import generator_state, set_generator_state
 from reverie.data.keys import split_keys, window_keys
 from reverie.data.pool import Pool
@@ -28,7 +29,6 @@ from reverie.data.rows import Rows, RowSpec, State
 from reverie.data.selectors import Drawn, Layout, Selector
 from reverie.data.sequences import Batch, Chunk, Feedback, SequenceSpec
 from reverie.data.states import StateStore
-from reverie.errors import UserError
 
 
 class Replay:
@@ -76,8 +76,7 @@ class Replay:
         selector.bind(layout)
         self._rings = Rings(self.spec, streams * self.rows_per_stream, self.device)
         self._states = StateStore(self.state_spec, streams, layout.windows, sequence.period, self.device)
-        self._count = np.zeros(streams, np.int64)
-        self._ended = np.zeros(streams, bool)
+        self._cursors = Cursors(streams, self.rows_per_stream, sequence)
         self._all = np.arange(streams)
         self._offsets = np.arange(sequence.length)[:, None]
         self._rng = np.random.Generator(np.random.PCG64(seed))
@@ -91,22 +90,22 @@ class Replay:
 
     def __len__(self) -> int:
         """Rows stored now."""
-        return int(np.minimum(self._count, self.rows_per_stream).sum())
+        return len(self._cursors)
 
     @property
     def inserted(self) -> int:
         """Rows ever added."""
-        return int(self._count.sum())
+        return int(self._cursors.count.sum())
 
     @property
     def oldest(self) -> np.ndarray:
         """Absolute index, int64 [streams], of the oldest row stored in each stream; nothing older is needed."""
-        return np.maximum(self._count - self.rows_per_stream, 0)
+        return self._cursors.oldest
 
     @property
     def counts(self) -> np.ndarray:
         """Rows ever added to each stream, int64 [streams]: the absolute index of the next row."""
-        return self._count.copy()
+        return self._cursors.count.copy()
 
     @property
     def nbytes(self) -> int:
@@ -142,7 +141,7 @@ class Replay:
         ids = self._all if streams is None else np.asarray(streams, np.int64)
         if ids is not self._all and len(set(ids.tolist())) != len(ids):
             raise ValueError(f"add takes one row per stream, got streams {ids.tolist()}")
-        indices = self._count[ids]
+        indices = self._cursors.count[ids]
         self._check(ids, indices, rows)
         return ids, indices
 
@@ -184,25 +183,23 @@ class Replay:
         ``is_first`` does not follow the row before.
         """
         stream, rows = chunk.stream, len(chunk)
-        if chunk.start != self._count[stream]:
-            raise ValueError(
-                f"stream {stream} expects row {self._count[stream]} next, the chunk starts at {chunk.start}"
-            )
+        if chunk.start != (due := self._cursors.count[stream]):
+            raise ValueError(f"stream {stream} expects row {due} next, the chunk starts at {chunk.start}")
         self._check(np.full(rows, stream, np.int64), np.arange(chunk.start, chunk.start + rows), chunk.rows)
         self._states.check_chunk(chunk)
 
     def _append(self, ids: np.ndarray, indices: np.ndarray, rows: Rows, priorities: np.ndarray | None) -> None:
         """Write checked rows at ids[i], indices[i]: forget the windows they overwrite, announce those they complete."""
-        capacity = self.rows_per_stream
-        overwritten = self._windows(ids, indices - capacity)
+        cursors = self._cursors
+        overwritten = cursors.windows(ids, indices - cursors.capacity)
         if overwritten is not None:
             self.selector.evict(*overwritten)
-        self._rings.write(ids * capacity + indices % capacity, rows)
+        self._rings.write(cursors.slots(ids, indices), rows)
         after = indices + 1
-        self._count[ids] = after
-        self._ended[ids] = rows["is_last"]
+        cursors.count[ids] = after
+        cursors.ended[ids] = rows["is_last"]
         self.selector.observe(ids, indices, rows)
-        complete = self._windows(ids, after - self.sequence.length, priorities)
+        complete = cursors.windows(ids, after - self.sequence.length, priorities)
         if complete is None:
             return
         void = self._closing(*complete[:2])
@@ -213,58 +210,33 @@ class Replay:
         self.selector.appear(ids, starts, *(np.where(void, np.nan, score) for score in scores))
         self.selector.void(ids[void], starts[void])
 
-    def _windows(
-        self, ids: np.ndarray, starts: np.ndarray, more: np.ndarray | None = None
-    ) -> tuple[np.ndarray, ...] | None:
-        """Those pairs of stream and absolute start at which a window may begin, with their part of `more`; None: none.
-
-        Called for every row that comes: calls of numpy are what it costs.
-        """
-        mask = starts >= 0
-        if self.sequence.period > 1:
-            mask &= starts % self.sequence.period == 0
-        count = np.count_nonzero(mask)
-        if not count:
-            return None
-        columns = (ids, starts) if more is None else (ids, starts, more)
-        return columns if count == len(ids) else tuple(column[mask] for column in columns)
-
     def _closing(self, ids: np.ndarray, starts: np.ndarray) -> np.ndarray | None:
         """Mask [n] of windows whose one learned row closes an episode: it has no action, and no loss; None: no window.
 
         Of a selector that is `whole`, windows any of whose learned rows does.
         Source: the replays of DQN and its children hold transitions, of which none begins at an episode's end.
         """
-        learn, capacity = self.sequence.learn, self.rows_per_stream
+        learn = self.sequence.learn
         if learn > 1 and not self.selector.whole:
             return None
         rows = starts[:, None] + self.sequence.context + np.arange(learn)
-        slots = ids[:, None] * capacity + rows % capacity
+        slots = self._cursors.slots(ids[:, None], rows)
         closing = self._rings.read_one("is_last", slots.reshape(-1))
         return np.asarray(closing.reshape(-1, learn).any(1)) if np.count_nonzero(closing) else None
 
     def _check(self, ids: np.ndarray, indices: np.ndarray, rows: Rows) -> None:
         self._rings.check(rows, len(ids))
-        first, last = rows["is_first"], rows["is_last"]
-        ended = self._ended[ids]
-        if len(ids) > 1 and ids[0] == ids[1]:
-            ended[1:] = last[:-1]
-        wrong = (first != ended) & (indices > 0)
-        if np.count_nonzero(wrong):
-            at = int(np.flatnonzero(wrong)[0])
-            raise ValueError(
-                f"row {indices[at]} of stream {ids[at]} has is_first={bool(first[at])}, but the row before it has "
-                f"is_last={bool(ended[at])}: an episode begins with is_first and ends with is_last (see truncate)"
-            )
+        self._cursors.check(ids, indices, rows)
 
     def truncate(self, stream: int) -> None:
         """Close the open episode of a stream: its newest row becomes ``is_last``, and the next must be ``is_first``."""
-        index = int(self._count[stream]) - 1
-        if index < 0 or self._ended[stream]:
+        cursors = self._cursors
+        index = int(cursors.count[stream]) - 1
+        if index < 0 or cursors.ended[stream]:
             return
-        slot = stream * self.rows_per_stream + index % self.rows_per_stream
+        (slot,) = cursors.slots(stream, np.array([index]))
         self._rings.data["is_last"][slot] = True
-        self._ended[stream] = True
+        cursors.ended[stream] = True
         self.selector.close(stream, index)
         sequence = self.sequence
         start = index + 1 - sequence.length
@@ -294,14 +266,13 @@ class Replay:
     def gather(self, drawn: Drawn) -> Batch:
         """Batch of windows that are stored; the second half of `sample`."""
         batch_size = len(drawn.starts)
-        length, capacity = self.sequence.length, self.rows_per_stream
-        slots = drawn.streams * capacity + (drawn.starts + self._offsets) % capacity
+        slots = self._cursors.slots(drawn.streams, drawn.starts + self._offsets)
         out = self.pool.next(batch_size)
         self._rings.gather(
             torch.from_numpy(slots.reshape(-1)).to(self.device), {k: v.flatten(0, 1) for k, v in out.items()}
         )
         self.sampled_rows += batch_size * self.sequence.learn
-        ages = (self._count[drawn.streams] - drawn.starts - length) * self.streams
+        ages = (self._cursors.count[drawn.streams] - drawn.starts - self.sequence.length) * self.streams
         return Batch(
             rows=dict(out),
             start=self._states.get(drawn.streams, drawn.starts) if self.sequence.state == "stored" else None,
@@ -322,7 +293,7 @@ class Replay:
 
     def chunk(self, stream: int, first: int, stop: int, peek: Rows | None = None, version: int = 0) -> Chunk:
         """Rows first <= index < stop of a stream, which must be stored, on the host with the states among them."""
-        slots = stream * self.rows_per_stream + np.arange(first, stop) % self.rows_per_stream
+        slots = self._cursors.slots(stream, np.arange(first, stop))
         chunk = Chunk(stream, first, self._rings.read(slots), peek, None, version)
         grid = chunk.grid(self.sequence.period)
         return replace(chunk, states=self._states.read(np.full(len(grid), stream), grid))
@@ -339,7 +310,7 @@ class Replay:
         keys = feedback.keys.detach().cpu().numpy().astype(np.int64, copy=False)
         if feedback.priorities is not None:
             streams, starts = split_keys(keys)
-            legal = (starts >= self.oldest[streams]) & (starts + self.sequence.length <= self._count[streams])
+            legal = self._cursors.has_windows(streams, starts)
             self.stale_keys += int(len(keys) - legal.sum())
             values = feedback.priorities.detach().to("cpu", torch.float64).numpy()
             legal &= ~np.isnan(values)
@@ -352,7 +323,7 @@ class Replay:
         _, last = np.unique(keys[::-1], return_index=True)
         take = len(keys) - 1 - last
         streams, rows = split_keys(keys[take])
-        legal = (rows >= self.oldest[streams]) & (rows < self._count[streams])
+        legal = self._cursors.has_rows(streams, rows)
         self.stale_keys += int((rows < self.oldest[streams]).sum())
         self._states.refresh(streams[legal], rows[legal], states, take[legal])
 
@@ -365,12 +336,7 @@ class Replay:
         because they may be newer than their file.
         """
         return {
-            "streams": self.streams,
-            "rows_per_stream": self.rows_per_stream,
-            "length": self.sequence.length,
-            "period": self.sequence.period,
-            "counts": self._count.copy(),
-            "ended": self._ended.copy(),
+            **self._cursors.state_dict(),
             "sampled_rows": self.sampled_rows,
             "stale_keys": self.stale_keys,
             "generator": generator_state(self._rng),
@@ -383,22 +349,13 @@ class Replay:
 
         Raises UserError if the saved replay had another shape.
         """
-        own = {"streams": self.streams, "rows_per_stream": self.rows_per_stream}
-        own |= {"length": self.sequence.length, "period": self.sequence.period}
-        for name, value in own.items():
-            if int(state[name]) != value:
-                raise UserError(
-                    f"the saved replay has {name} = {int(state[name])}, this run {value}: resume with the "
-                    f"settings of the saved run, or start a new run directory"
-                )
-        self._count[:] = state["counts"]
-        self._ended[:] = state["ended"]
+        self._cursors.load_state_dict(state)
         self.sampled_rows = int(state["sampled_rows"])
         self.stale_keys = int(state["stale_keys"])
         set_generator_state(self._rng, state["generator"])
         self.selector.load_state_dict(state["selector"])
         self._states.load_state_dict(state["refreshed"])
-        self._awaits_rows = bool(self._count.any())
+        self._awaits_rows = bool(self._cursors.count.any())
 
     def restore_rows(self, chunk: Chunk) -> None:
         """Put the rows of a chunk back at their absolute indices after `load_state_dict`; changes nothing else.
@@ -406,14 +363,13 @@ class Replay:
         Rows that are no longer stored are skipped, states that were refreshed since are kept.
         """
         indices = np.arange(chunk.start, chunk.start + len(chunk))
-        mask = (indices >= self.oldest[chunk.stream]) & (indices < self._count[chunk.stream])
+        mask = self._cursors.has_rows(chunk.stream, indices)
         if not mask.any():
             return
         rows = {name: value[mask] for name, value in chunk.rows.items()}
         self._rings.check(rows, int(mask.sum()))
-        base = chunk.stream * self.rows_per_stream
-        self._rings.write(base + indices[mask] % self.rows_per_stream, rows)
-        self._states.restore(chunk, int(self.oldest[chunk.stream]), int(self._count[chunk.stream]))
+        self._rings.write(self._cursors.slots(chunk.stream, indices[mask]), rows)
+        self._states.restore(chunk, int(self.oldest[chunk.stream]), int(self.counts[chunk.stream]))
 
     def reseed(self, seed: int) -> None:
         """Begin the generator of draws anew."""
