@@ -29,7 +29,7 @@ from reverie.nets.balance import BalanceKind
 from reverie.nets.encoders import EncoderConfig
 from reverie.nets.heads import HeadConfig
 from reverie.nets.rssm import RSSMConfig
-from reverie.run.allocator import keep_freed_memory
+from reverie.run.allocator import prepare_process
 
 TIME, BATCH, ACTIONS = 64, 16, 6
 
@@ -117,9 +117,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
-    keep_freed_memory()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    prepare_process(options.threads)
     device = torch.device(options.device)
     precision = getattr(torch, options.precision)
     learner = build(device, precision, options.compile)

@@ -33,10 +33,12 @@ from reverie.data.sequences import SequenceSpec
 from reverie.envs.env import EnvSpec
 from reverie.nets.schedule import resolve
 from reverie.presets import make_config
-from reverie.run.allocator import keep_freed_memory
+from reverie.run.allocator import prepare_process
 from reverie.run.length import run_length
 
 ACTIONS, NUMBERS = 6, 24
+LATE = 10**6
+"""learner_steps, after which every plan has its whole length"""
 STATES: dict[str, spaces.Box] = {"vector": spaces.Box(-np.inf, np.inf, (NUMBERS,), np.float32)}
 PICTURES: dict[str, spaces.Box] = {"image": spaces.Box(0, 255, (64, 64, 3), np.uint8)}
 
@@ -47,8 +49,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="and one before, which does not count")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    keep_freed_memory()
-    torch.set_num_threads(options.threads)
+    prepare_process(options.threads)
     planners = kinds()
     policies = {name: planner.policy() for name, planner in planners.items()}
     deciders = {(name, n): decider(policies[name], n) for name, planner in planners.items() for n in planner.streams}
@@ -58,7 +59,7 @@ def main() -> None:
     for _ in range(options.rounds + 1):
         for key, work in works.items():
             times[key].append(timed(work))
-    document: dict[str, Any] = {"what": "greedy decisions, see the script", "planners": {}}
+    document: dict[str, Any] = {"what": "greedy decisions and updates, see the script", "planners": {}}
     for name, planner in planners.items():
         document["planners"][name] = {
             "parameters": sum(parameter.numel() for parameter in policies[name].parameters()),
@@ -116,6 +117,7 @@ def resolved(config: Config) -> Any:
 
 def decider(policy: Policy, streams: int) -> Callable[[], Tensor]:
     """What decides once for each stream, and goes on from the state that it was left in."""
+    policy.version.fill_(LATE)
     generator, noise, seat = torch.Generator().manual_seed(0), Noise(0), Seat.alone(streams)
     rows: dict[str, Tensor] = {
         "obs.vector": torch.randn(streams, NUMBERS, generator=generator),

@@ -32,7 +32,7 @@ from reverie.agents.r2d2 import R2D2, R2D2Config
 from reverie.data.sequences import Batch, SequenceSpec
 from reverie.envs.env import EnvSpec
 from reverie.nets import cores
-from reverie.run.allocator import keep_freed_memory
+from reverie.run.allocator import prepare_process
 
 ACTIONS = 18
 SETTLING, PROFILED = 4, 7
@@ -130,9 +130,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--capture", action="store_true", help="replay the update as a CUDA graph")
     options = parser.parse_args()
-    keep_freed_memory()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    prepare_process(options.threads)
     device = torch.device(options.device)
     learner = build(device, getattr(torch, options.precision), options.dense)
     batch = windows(learner, options.batch)

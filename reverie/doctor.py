@@ -222,9 +222,12 @@ def disk() -> Iterator[Finding]:
 
 
 def speed() -> Iterator[Finding]:
-    """Speed of matrix products and convolutions in float32, half a second each."""
+    """Speed of matrix products and convolutions in float32, half a second each, as a run makes them."""
     import torch
 
+    from reverie.run.allocator import prepare_process
+
+    prepare_process(0)
     where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     size = 1024 if where.type == "cpu" else 8192
     first, second = torch.randn(2, size, size, device=where)

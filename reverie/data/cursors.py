@@ -82,6 +82,11 @@ class Cursors:
                 f"is_last={bool(ended[at])}: an episode begins with is_first and ends with is_last (see truncate)"
             )
 
+    def advance(self, ids: np.ndarray, indices: np.ndarray, last: np.ndarray) -> None:
+        """Rows were written there, the newest of a stream last; last: their ``is_last``."""
+        self.count[ids] = indices + 1
+        self.ended[ids] = last
+
     def state_dict(self) -> dict[str, Any]:
         """Shape and cursors."""
         return {**self._shape(), "counts": self.count.copy(), "ended": self.ended.copy()}

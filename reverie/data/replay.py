@@ -195,11 +195,9 @@ class Replay:
         if overwritten is not None:
             self.selector.evict(*overwritten)
         self._rings.write(cursors.slots(ids, indices), rows)
-        after = indices + 1
-        cursors.count[ids] = after
-        cursors.ended[ids] = rows["is_last"]
+        cursors.advance(ids, indices, rows["is_last"])
         self.selector.observe(ids, indices, rows)
-        complete = cursors.windows(ids, after - self.sequence.length, priorities)
+        complete = cursors.windows(ids, indices + 1 - self.sequence.length, priorities)
         if complete is None:
             return
         void = self._closing(*complete[:2])
@@ -369,7 +367,7 @@ class Replay:
         rows = {name: value[mask] for name, value in chunk.rows.items()}
         self._rings.check(rows, int(mask.sum()))
         self._rings.write(self._cursors.slots(chunk.stream, indices[mask]), rows)
-        self._states.restore(chunk, int(self.oldest[chunk.stream]), int(self.counts[chunk.stream]))
+        self._states.restore(chunk, int(self.oldest[chunk.stream]), int(self._cursors.count[chunk.stream]))
 
     def reseed(self, seed: int) -> None:
         """Begin the generator of draws anew."""

@@ -30,7 +30,7 @@ def mish(x: Tensor) -> Tensor:
     Without a gradient on a processor by n = e^x (e^x + 2), of which tanh(log(1 + e^x)) is n / (n + 2): torch's own
     kernel takes twice as long. Source: Misra 2019.
     """
-    if torch.is_grad_enabled() or x.device.type != "cpu":
+    if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
         return F.mish(x)
     power = x.clamp(max=20.0).exp_()  # beyond, the quotient is 1
     n = (power + 2.0).mul_(power)

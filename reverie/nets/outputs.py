@@ -220,5 +220,5 @@ class TwoHot(Output):
 
     def mean(self, x: Tensor) -> Tensor:
         """Mean [...] of logits [..., K], see the class."""
-        mean = two_hot_mean(F.softmax(full(x), -1), self.bins)
+        mean = two_hot_mean(softmax(x), self.bins)
         return symexp(mean) if self.squashed else mean

@@ -11,9 +11,9 @@ from gymnasium import spaces
 
 from reverie import overrides
 from reverie.agents import find
-from reverie.envs.env import EnvSpec, shut
+from reverie.envs.env import EnvSpec
 from reverie.report.record import read_metrics
-from reverie.run.build import build_env
+from reverie.run.build import env_spec
 from reverie.run.checkpoint import Checkpoints
 from reverie.run.saved_config import load_chain, versions
 from reverie.run.tree import load_tree
@@ -43,9 +43,7 @@ def model_card(run_dir: str | Path, checkpoint: str = "latest", spec: EnvSpec | 
     config, entry = chain.config, find(chain.config.name)
     made = load_tree(Checkpoints(run_dir).find(checkpoint), ())
     if spec is None:
-        env = build_env(config, 1)
-        shut(env)
-        spec = env.spec
+        spec = env_spec(config)
     env_steps = int(made["env_steps"])
     return {
         "format": FORMAT,

@@ -17,7 +17,7 @@ from reverie.play.dream import dream
 from reverie.play.evaluate import evaluate
 from reverie.presets import make_config
 from reverie.report.curves import learning_curve
-from reverie.run.build import build_agent, build_env, build_policy, derive, pick_device
+from reverie.run.build import build_agent, build_env, build_policy, derive, env_spec, pick_device
 from reverie.run.roles import Evaluator
 from reverie.run.train import train
 
@@ -37,7 +37,7 @@ def demo(out: Path) -> None:
     train(config, out / "run")
     minutes = (time.perf_counter() - began) / 60
     after = evaluate(out / "run", episodes=EPISODES, video=True)
-    spec = build_env(config, 1).spec
+    spec = env_spec(config)
     references = {"random": spec.random_score or 0.0, "optimal": spec.optimal_score or 0.0}
     curve = learning_curve(
         [out / "run"], out / "learning_curve.png", references=references, title=f"DreamerV2 on {GAME}"

@@ -10,7 +10,7 @@ moments of parameters without a gradient (of a unit that is dead, of a bin that 
 smallest of them times 0.9 rounds back to itself.
 
 Products of float32 on a GPU round their factors to TF32, 10 bits of mantissa, as torch's convolutions there do by
-default: tensor cores take no others. Sums stay float32. Nothing changes on a processor.
+default: its tensor cores take float32 in no other way. Sums stay float32. Nothing changes on a processor.
 """
 
 from __future__ import annotations

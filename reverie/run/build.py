@@ -19,7 +19,7 @@ from reverie.data.replay import Replay
 from reverie.data.rows import Field, RowSpec, bytes_of, row_spec
 from reverie.data.sequences import SequenceSpec
 from reverie.data.store import Store
-from reverie.envs.env import EnvSpec, VectorEnv
+from reverie.envs.env import EnvSpec, VectorEnv, shut
 from reverie.envs.make import make_drawn, make_env
 from reverie.envs.stepping import Stepping
 from reverie.envs.tasks import tasks_of
@@ -46,6 +46,8 @@ def pick_device(name: str) -> torch.device:
         raise UserError(f"device {name!r} is not supported; expected auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device {name!r} was asked for but torch {torch.__version__} sees no GPU; use --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= (there := torch.cuda.device_count()):
+        raise UserError(f"device {name!r} was asked for but torch sees {there}: cuda:0 to cuda:{there - 1}")
     return device
 
 
@@ -66,6 +68,13 @@ def build_env(config: Config, num_envs: int | None = None, drawn: bool = False) 
         workers = 0 if drawn or gcd(workers, streams) == 1 else gcd(workers, streams)
     stepping = Stepping(env.check, env.restarts, workers)
     return make(env.id, num_envs=streams, protocol=env.protocol, stepping=stepping, **env.options)
+
+
+def env_spec(config: Config) -> EnvSpec:
+    """What one stream of the run's environments gives, of which one is made and closed again."""
+    env = build_env(config, 1)
+    shut(env)
+    return env.spec
 
 
 def evaluation_streams(config: Config, episodes: int, id: str | None = None) -> int:
@@ -192,16 +201,27 @@ def row_specs(config: Config, learner: Learner, env: EnvSpec) -> tuple[RowSpec, 
     return spec, states
 
 
-def check_memory(config: Config, rows: float, device: torch.device) -> None:
-    """Raise UserError if the replay cannot fit; say it if it does not now. rows: bytes of all rows of the run.
+def lies_on_gpu(config: Config, device: torch.device) -> bool:
+    """Whether the replay of a run with its learner on that device is in a GPU's memory."""
+    return config.replay.store.place == "device" and device.type == "cuda"
+
+
+def asked_memory(config: Config, rows: float, device: torch.device) -> float:
+    """Bytes that the replay takes. rows: bytes of all rows of the run.
 
     On the host the memory is taken as rows come, so that a replay that the run does not fill asks for less than its
     budget; on a GPU all of it is taken at once.
     """
-    budget, on_gpu = config.replay.store.budget, config.replay.store.place == "device" and device.type == "cuda"
+    budget = config.replay.store.budget
+    return budget if lies_on_gpu(config, device) else min(budget, rows)
+
+
+def check_memory(config: Config, rows: float, device: torch.device) -> None:
+    """Raise UserError if the replay cannot fit, see `asked_memory`; say it if it does not now."""
+    budget, on_gpu = config.replay.store.budget, lies_on_gpu(config, device)
     there = gpu_memory(str(device)) if on_gpu else memory()
     assert there is not None
-    asked = budget if on_gpu else min(budget, rows)
+    asked = asked_memory(config, rows, device)
     where = f"the memory of {device}" if on_gpu else "this machine's memory"
     fix = f"--replay.store.budget {in_words(0.8 * there.available).replace(' ', '')} would fit"
     of = f"replay.store.budget is {in_words(budget)}"

@@ -24,10 +24,9 @@ from typing import Any, ClassVar
 from reverie.config import Config
 from reverie.data.inbox import Delivery, Inbox, Receiver
 from reverie.data.store import Store
-from reverie.envs.env import EnvSpec
 from reverie.errors import UserError
 from reverie.report.writer import Writer
-from reverie.run.build import build_env
+from reverie.run.build import env_spec
 from reverie.run.callback import Callback
 from reverie.run.chain import Chain
 from reverie.run.fleet import Fleet
@@ -58,7 +57,7 @@ class Distributed(Runner):
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self.ray = ray  # before the parts are built: shards are processes of it, too
-        super().__init__(config, run_dir, _spec(config), chain, writers, callbacks)
+        super().__init__(config, run_dir, env_spec(config), chain, writers, callbacks)
         self.run_dir = run_dir
         self.rows = self.chunk()
         self.inbox = self.receiver()
@@ -191,10 +190,3 @@ class Distributed(Runner):
             "waits_for": "rows" if store.may_insert() else "updates",
             "rows": store.rows,
         }
-
-
-def _spec(config: Config) -> EnvSpec:
-    """Description of the run's environment, of which one is made and closed again."""
-    env = build_env(config, 1)
-    env.close()
-    return env.spec

@@ -37,13 +37,12 @@ import numpy as np
 from reverie import overrides
 from reverie.agents.learner import Learner
 from reverie.config import POPULATION, Config, PopulationConfig, with_settings
-from reverie.envs.env import shut
 from reverie.errors import UserError, notice
 from reverie.nets.schedule import resolve
 from reverie.report.log import read_metrics
 from reverie.report.writer import Writer
 from reverie.run.branch import link
-from reverie.run.build import build_env, derive
+from reverie.run.build import derive, env_spec
 from reverie.run.callback import Callback
 from reverie.run.checkpoint import Checkpoints
 from reverie.run.evolve import Decision, as_line, decide, first_values
@@ -153,9 +152,7 @@ class Population:
     ) -> None:
         self.config, self.root, self.stop = config, root, stop
         self.writers, self.callbacks = writers, callbacks
-        env = build_env(config, 1)
-        shut(env)
-        length = run_length(config, env.spec.action_repeat)
+        length = run_length(config, env_spec(config).action_repeat)
         self.total = length.env_steps
         self.options: PopulationConfig = resolve(config.population, length)
         self.vary = ranges(config)

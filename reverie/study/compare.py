@@ -123,6 +123,8 @@ def compare(request: Comparison, say: Callable[[str], None] = print) -> dict[str
     for variant, seed in tasks:
         run_dir = request.run_dir(variant, seed)
         config = _config(request, variant, seed)
+        if config.population.size:
+            raise UserError(f"{variant.name} is a population, which compares its members itself: population.size=0")
         if (run_dir / "config.json").exists():
             check_same(config, run_dir)
         configs[variant.name] = config

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from reverie.config import Config
+from reverie.data.dataset import open_dataset
 from reverie.data.rows import bytes_of, row_spec
 from reverie.envs.env import EnvSpec
 from reverie.errors import UserError
 from reverie.machine import gpu_memory, in_words, memory
-from reverie.run.build import build_env, evaluation_streams, pick_device
+from reverie.run.build import asked_memory, env_spec, lies_on_gpu, pick_device
 from reverie.run.length import run_length
+from reverie.run.minari import is_minari
 
 
 def together(runs: Iterable[Config], jobs: int) -> str:
     """Line that says what the replays of the `jobs` largest runs take, for runs that go on together; empty for one.
 
-    Counted is what a run fills of its budget with what an environment gives; on a GPU the whole budget, which is taken
-    at once. States and extras of an agent come on top, and each run's networks.
-    Raises UserError if the memory of the machine, or of its GPU, is less than that.
+    Of a budget that counts which is filled (`reverie.run.build.asked_memory`) with the rows of the run, one for each of
+    its env_steps, or those of its dataset; of a Minari dataset the whole budget. States and extras of an agent come on
+    top, and each run's networks.
+    Raises UserError if the memory of the machine, or of a GPU, is less than that.
     """
     pending = list(runs)
     if min(jobs, len(pending)) < 2:
@@ -26,16 +29,11 @@ def together(runs: Iterable[Config], jobs: int) -> str:
     seen: dict[str, EnvSpec] = {}
     sizes: dict[str, list[float]] = {}
     for config in pending:
-        store = config.replay.store
         device = pick_device(config.run.device)
-        if store.place == "device" and device.type == "cuda":
-            sizes.setdefault(str(device), []).append(store.budget)
-            continue
         if (kind := repr(config.env)) not in seen:
-            seen[kind] = _spec(config)
-        spec = seen[kind]
-        rows = run_length(config, spec.action_repeat).env_steps * bytes_of(row_spec(spec.observation, spec.action))
-        sizes.setdefault("", []).append(min(store.budget, rows) * max(1, config.population.size))
+            seen[kind] = env_spec(config)
+        gpu = f"cuda:{device.index or 0}" if lies_on_gpu(config, device) else ""
+        sizes.setdefault(gpu, []).append(asked_memory(config, _rows(config, seen[kind]), device))
     said = []
     for gpu, each in sizes.items():
         there = gpu_memory(gpu) if gpu else memory()
@@ -51,10 +49,9 @@ def together(runs: Iterable[Config], jobs: int) -> str:
     return f"{min(jobs, len(pending))} runs at once: their replays take {' and '.join(said)} when full"
 
 
-def _spec(config: Config) -> EnvSpec:
-    """What one stream of each of the run's environments gives."""
-    env = build_env(config, evaluation_streams(config, episodes=1))
-    try:
-        return env.spec
-    finally:
-        env.close()
+def _rows(config: Config, spec: EnvSpec) -> float:
+    """Bytes of all rows that the run's replay is given."""
+    row, path = bytes_of(row_spec(spec.observation, spec.action)), config.dataset.path
+    if not path:
+        return run_length(config, spec.action_repeat).env_steps * row
+    return float("inf") if is_minari(path) else len(open_dataset(path)) * row

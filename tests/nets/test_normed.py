@@ -29,6 +29,9 @@ def test_mish_without_gradients_is_that_with_them() -> None:
     one = torch.ones(1, dtype=torch.float64)  # tanh(log(1 + e)) = e (e + 2) / (e (e + 2) + 2)
     with torch.no_grad():
         torch.testing.assert_close(mish(one), one * math.tanh(math.log(1.0 + math.e)), rtol=1e-14, atol=0.0)
+    with torch.no_grad():
+        half = x.clamp(-100.0, 100.0).half()
+        assert torch.equal(mish(half), F.mish(half))
     given = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     kept = given.clone()
     with torch.no_grad():

@@ -228,6 +228,12 @@ def test_what_cannot_be_compared(tmp_path: Path, changes: dict[str, Any], messag
         request(tmp_path, **changes)
 
 
+def test_a_population_is_no_variant(tmp_path: Path) -> None:
+    many = Variant("many", "impala", ("population.size=4",))
+    with pytest.raises(UserError, match=r"many is a population, .* population\.size=0"):
+        compare(request(tmp_path, variants=(many,)), quiet)
+
+
 def test_finished_means_a_checkpoint_at_the_end(tmp_path: Path) -> None:
     assert not finished(tmp_path)
     (tmp_path / "checkpoints" / "100").mkdir(parents=True)

@@ -38,17 +38,17 @@ def test_the_largest_that_go_on_together_count() -> None:
     assert together(runs, 7).startswith(f"3 runs at once: their replays take {6 * ROW / 1e3:.3g} MB of")
 
 
-def test_a_budget_and_members_of_a_population_count() -> None:
+def test_a_budget_that_is_filled_counts() -> None:
     small = config("--replay.store.budget", "100kB")
     assert "take 200 kB of" in together([small, small], 2)
-    many = configure(
-        "impala",
-        "cpu",
-        "toy/catch",
-        ["--population.size", "4", "--replay.store.budget", "100kB"],
-        {"env_steps": "8000"},
-    )
-    assert "take 800 kB of" in together([many, many], 2)
+
+
+def test_rows_of_a_dataset_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "open_dataset", lambda path: range(3000))
+    recorded = config("--dataset.path", "a/replay")
+    assert f"take {6 * ROW / 1e3:.3g} MB of" in together([recorded, recorded], 2)
+    published = config("--dataset.path", "minari:name", "--replay.store.budget", "4MB")
+    assert "take 8 MB of" in together([published, published], 2)
 
 
 def test_several_environments_are_those_of_the_run() -> None:
@@ -69,11 +69,16 @@ def test_what_does_not_fit_is_refused() -> None:
 
 def test_on_a_gpu_whole_budgets_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(sharing, "gpu_memory", lambda device: Memory(3 * 10**9, 1))
     words = ("--replay.store.place", "device", "--run.device", "cuda:0", "--replay.store.budget", "1GB")
     assert "take 2 GB of 3 GB of the memory of cuda:0 when full" in together([config(*words)] * 2, 4)
+    same = config(*words, "--run.device", "cuda"), config(*words, "--run.device", "auto"), config(*words)
+    assert "3 runs at once: their replays take 3 GB of 3 GB of the memory of cuda:0 when full" in together(same, 3)
     with pytest.raises(UserError, match="4 runs at once come to 4 GB, more than the 3 GB of the memory of cuda:0"):
         together([config(*words)] * 4, 4)
+    with pytest.raises(UserError, match="device 'cuda:1' was asked for but torch sees 1: cuda:0 to cuda:0"):
+        together([config(*words, "--run.device", "cuda:1")] * 2, 2)
 
 
 def test_a_comparison_that_does_not_fit_begins_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
