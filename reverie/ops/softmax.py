@@ -1,8 +1,7 @@
 """Softmax over the last axis, which on a processor goes over few classes by way of the first.
 
 torch's kernel for processors takes the rows of a last axis one by one, and their classes one by one where they do not
-fill a vector register; over any other axis it takes many rows at once. 8 classes cost a sixth that way. The numbers are
-the same but for rounding.
+fill a vector register; over any other axis it takes many rows at once. The numbers are the same but for rounding.
 """
 
 from __future__ import annotations

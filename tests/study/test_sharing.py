@@ -21,8 +21,8 @@ ROW = 32 * 32 + 2 * 8 + 4 + 3
 """bytes of a row of Catch: a picture, two actions, a reward, three flags"""
 
 
-def config(*words: str, env_steps: int = 1000, env: str = "toy/catch") -> Config:
-    return configure("dreamerv2", "cpu", env, list(words), {"env_steps": str(env_steps)})
+def config(*words: str, env_steps: int = 1000) -> Config:
+    return configure("dreamerv2", "cpu", "toy/catch", list(words), {"env_steps": str(env_steps)})
 
 
 @pytest.fixture(autouse=True)
