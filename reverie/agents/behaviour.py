@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -140,23 +140,29 @@ class Behaviour(ABC):
         """Roll the model forward for H steps with the actor, inside `dreaming`.
 
         start: N states. Returns features [H+1, N, F] with those of the start, actions [H, N, A], and the outputs of the
-        actor's head that drew them [H, N, P]. The actor reads detached features; only its outputs need a gradient where
-        dreams are not pathwise. Where the environment masks actions, so does the dream, as the model tells the mask of
-        each state: what nobody ever did there, the model cannot know.
+        actor's head that drew them [H, N, P], with gradients to the actor, which reads detached features. Where dreams
+        are not pathwise nobody asks for that gradient on the way: the actor then reads all states once more, at once.
+        Where the environment masks actions, so does the dream, as the model tells the mask of each state: what nobody
+        ever did there, the model cannot know.
         """
         model, decider, horizon = self.learner.model, self.learner.policy, self.config.horizon
         state, count = start, len(next(iter(start.values())))
         numbers = model.latent_noise + self.actions.noise
         u = world.draw(self.learner.noise.uniform, horizon, count, numbers, axis=1)
         features, actions, policy = [model.rssm.feature(state)], [], []
-        for i in range(horizon):
-            u_latent, u_action = u[i].split([model.latent_noise, self.actions.noise], -1)
-            mask = model.action_mask(features[-1]) if decider.masked else None
-            with torch.enable_grad():
-                policy.append(decider.decide(features[-1].detach(), mask, self.actor))
-            actions.append(self.actions.sample(policy[-1] if self.pathwise else policy[-1].detach(), u_action))
-            state = model.imagine(state, actions[-1], u_latent)
-            features.append(model.rssm.feature(state))
+        masks: list[Tensor] = []
+        # Frozen, for autocast keeps copies of weights that learn, and one made without gradients would be read again.
+        with nullcontext() if self.pathwise else frozen(self.actor):
+            for i in range(horizon):
+                u_latent, u_action = u[i].split([model.latent_noise, self.actions.noise], -1)
+                if decider.masked and (mask := model.action_mask(features[-1])) is not None:
+                    masks.append(mask)
+                policy.append(decider.decide(features[-1].detach(), masks[-1] if masks else None, self.actor))
+                actions.append(self.actions.sample(policy[-1], u_action))
+                state = model.imagine(state, actions[-1], u_latent)
+                features.append(model.rssm.feature(state))
+        dreamt, acted = torch.stack(features), torch.stack(actions)
+        if self.pathwise:
+            return dreamt, acted, torch.stack(policy)
         with torch.enable_grad():
-            outputs = torch.stack(policy)
-        return torch.stack(features), torch.stack(actions), outputs
+            return dreamt, acted, decider.decide(dreamt[:-1], torch.stack(masks) if masks else None, self.actor)

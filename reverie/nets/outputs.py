@@ -31,7 +31,7 @@ from reverie.ops.categorical import bernoulli_log_prob, bernoulli_mean, categori
 from reverie.ops.continuous import unit_normal_nll
 from reverie.ops.precision import full
 from reverie.ops.softmax import softmax
-from reverie.ops.transforms import symexp, symexp_bins, symlog, two_hot, two_hot_mean
+from reverie.ops.transforms import symexp, symexp_bins, symlog, two_hot_cross_entropy, two_hot_mean
 
 
 class Output(nn.Module, ABC):
@@ -216,7 +216,7 @@ class TwoHot(Output):
         """Loss [...] in nats of x [..., K], target [...]."""
         check_shapes(x, target, self.params)
         target = full(target.detach())
-        return -categorical_log_prob(x, two_hot(symlog(target) if self.squashed else target, self.bins))
+        return two_hot_cross_entropy(x, symlog(target) if self.squashed else target, self.bins)
 
     def mean(self, x: Tensor) -> Tensor:
         """Mean [...] of logits [..., K], see the class."""

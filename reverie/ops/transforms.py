@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reverie.ops.precision import full
+from reverie.ops.softmax import log_softmax
 
 
 def _odd(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -68,14 +69,28 @@ def two_hot(x: Tensor, bins: Tensor) -> Tensor:
     x: [...]. bins: [K], increasing, K >= 2. Returns [..., K], at least 0, summing to 1.
     Source: Bellemare et al. 2017 (C51) for the projection; Hafner et al. 2023 (DreamerV3), "Robust predictions".
     """
+    below, upper = _between(x, bins)
+    k, upper = below.unsqueeze(-1), upper.unsqueeze(-1)
+    return upper.new_zeros(*x.shape, bins.shape[0]).scatter_(-1, k, 1.0 - upper).scatter_(-1, k + 1, upper)
+
+
+def two_hot_cross_entropy(logits: Tensor, x: Tensor, bins: Tensor) -> Tensor:
+    """-sum_k two_hot(x)_k log softmax(logits)_k, of the two bins that count: the rest is never multiplied out.
+
+    logits: [..., K]. x: [...]. bins: [K], as for `two_hot`. Returns [...], nats.
+    """
+    below, upper = _between(x, bins)
+    low, high = log_softmax(logits).gather(-1, torch.stack([below, below + 1], -1)).unbind(-1)
+    return (upper - 1.0) * low - upper * high
+
+
+def _between(x: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
+    """The bin k with b_k <= x <= b_{k+1}, int64 [...], and the weight of the bin above it, [...]."""
     x, bins = full(x), full(bins)
     x = x.clamp(bins[0], bins[-1])
-    count = bins.shape[0]
-    below = (torch.searchsorted(bins, x.detach(), right=True) - 1).clamp(0, count - 2)
+    below = (torch.searchsorted(bins, x.detach(), right=True) - 1).clamp(0, bins.shape[0] - 2)
     low, high = bins[below], bins[below + 1]
-    upper = ((x - low) / (high - low)).unsqueeze(-1)
-    k = below.unsqueeze(-1)
-    return upper.new_zeros(*x.shape, count).scatter(-1, k, 1.0 - upper).scatter(-1, k + 1, upper)
+    return below, (x - low) / (high - low)
 
 
 def two_hot_mean(probs: Tensor, bins: Tensor) -> Tensor:
@@ -85,7 +100,9 @@ def two_hot_mean(probs: Tensor, bins: Tensor) -> Tensor:
     Source: Hafner et al. 2023 (DreamerV3), "Critic learning".
     """
     terms = full(probs) * full(bins)
-    return 0.5 * (terms + terms.flip(-1)).sum(-1)
+    half = terms.shape[-1] // 2
+    pairs = (terms[..., :half] + terms[..., -half:].flip(-1)).sum(-1)
+    return pairs + terms[..., half] if terms.shape[-1] % 2 else pairs
 
 
 def symexp_bins(count: int, limit: float = 20.0, device: torch.device | str | None = None) -> Tensor:

@@ -211,6 +211,28 @@ def test_reinforce_dreams_need_no_gradient_and_both_dreams_have_one() -> None:
     assert all(p.requires_grad for p in agent.model.parameters())
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_the_actor_that_reads_all_at_once_is_the_one_that_dreamt(precision: torch.dtype) -> None:
+    """Without gradients on the way the policy is computed again: the same outputs, and each weight has its gradient."""
+    agent = learner()
+    agent.precision = precision
+    start = {"deter": torch.randn(6, 6), "stoch": torch.zeros(6, 12)}
+    with agent.behaviour.dreaming():
+        features, _, policy = agent.behaviour.dream(start)
+        with torch.enable_grad():
+            alone = torch.stack([agent.actor(feature.detach()) for feature in features[:-1]])
+    assert not features.requires_grad
+    assert torch.allclose(policy, alone, atol=1e-6)
+    weights = list(agent.actor.parameters())
+    for one, other in zip(
+        torch.autograd.grad(policy.square().sum(), weights),
+        torch.autograd.grad(alone.square().sum(), weights),
+        strict=True,
+    ):
+        assert bool(one.any())
+        assert (one - other).norm() < (1e-6 if precision == torch.float32 else 1e-2) * other.norm()
+
+
 def test_slow_critic_is_copied_after_updates_0_and_k() -> None:
     agent = learner(replace(CONFIG, target_every=3))
     same = []

@@ -129,6 +129,28 @@ def test_equal_weights_on_symmetric_bins_give_exactly_zero():
     assert bins[-1].item() == pytest.approx(math.exp(20) - 1)
 
 
+@pytest.mark.parametrize("x", [-9.0, -2.0, -0.5, 0.0, 0.25, 1.0, 4.0, 5.0, 9.0])
+def test_two_hot_cross_entropy_is_the_sum_over_all_bins(x: float):
+    """Written out over all bins, with its gradient: at bins, between them, and beyond the outermost."""
+    bins = torch.tensor([-2.0, 0.0, 1.0, 5.0], dtype=torch.float64)
+    logits = torch.tensor([0.3, -1.2, 2.0, 0.1], dtype=torch.float64, requires_grad=True)
+    loss = X.two_hot_cross_entropy(logits, torch.tensor(x, dtype=torch.float64), bins)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    weights = X.two_hot(torch.tensor(x, dtype=torch.float64), bins)
+    exps = [math.exp(value) for value in logits.tolist()]
+    probs = [value / sum(exps) for value in exps]
+    assert loss.item() == pytest.approx(-sum(w * math.log(p) for w, p in zip(weights.tolist(), probs, strict=True)))
+    assert gradient.tolist() == pytest.approx([p - w for w, p in zip(weights.tolist(), probs, strict=True)])
+
+
+def test_mirrored_pairs_count_each_bin_once():
+    """By hand: 0.1 (-4) + 0.2 (-1) + 0.3 (2) + 0.4 (8) = 3.2, and with a middle bin 0.1 (-4) + 0.6 (-1) + 0.3 (2)."""
+    mean = X.two_hot_mean(torch.tensor([0.1, 0.2, 0.3, 0.4]), torch.tensor([-4.0, -1.0, 2.0, 8.0]))
+    assert mean.item() == pytest.approx(3.2)
+    mean = X.two_hot_mean(torch.tensor([0.1, 0.6, 0.3]), torch.tensor([-4.0, -1.0, 2.0]))
+    assert mean.item() == pytest.approx(-0.4)
+
+
 @pytest.mark.parametrize("count", [0, 1, 4])
 def test_symexp_bins_need_a_middle(count: int):
     with pytest.raises(ValueError, match="odd"):
@@ -152,7 +174,9 @@ def everything(x: Tensor) -> list[Tensor]:
     bins = X.symexp_bins(15, 5.0)
     names = ("identity", "tanh", "sign", "symlog")
     functions = [X.symlog, X.symexp, X.rescale, X.rescale_inverse, *(X.reward_transform(n) for n in names)]
-    return [*(f(x) for f in functions), X.two_hot(x, bins), X.two_hot_mean(X.two_hot(x, bins).to(x.dtype), bins)]
+    mean = X.two_hot_mean(X.two_hot(x, bins).to(x.dtype), bins)
+    loss = X.two_hot_cross_entropy(x.new_zeros(*x.shape, 15), x, bins)
+    return [*(f(x) for f in functions), X.two_hot(x, bins), mean, loss]
 
 
 def test_half_precision_is_computed_in_float32():
