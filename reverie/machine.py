@@ -45,6 +45,14 @@ def gpu_memory(device: str | None = None) -> Memory | None:
     return Memory(total, free)
 
 
+def mps_running() -> bool:
+    """Whether the control daemon of CUDA's Multi-Process Service listens where a process of ours looks for it.
+
+    Source: NVIDIA, "Multi-Process Service", environment variable CUDA_MPS_PIPE_DIRECTORY and its default.
+    """
+    return (Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps")) / "control").exists()
+
+
 def memory_of(place: Literal["host", "device"]) -> Memory:
     """The memory of the host, or of its GPU, if it has one."""
     return (gpu_memory() if place == "device" else None) or memory()

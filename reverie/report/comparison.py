@@ -1,7 +1,7 @@
 """A comparison of variants over seeds, as `reverie compare` measured it: summary, figure, CSV, Markdown table.
 
-The document (the JSON) has ``env``, ``runs``: variant -> runs, each with seed, score, minutes, curve {frames, score},
-and ``summary``: variant -> `summary` of its runs.
+The document (the JSON) has ``env``, ``runs``: variant -> runs, each with seed, score, minutes, env_steps_per_s,
+curve {frames, score}, and ``summary``: variant -> `summary` of its runs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def summary(runs: Sequence[Run]) -> dict[str, Any]:
     iqm: interquartile mean (of fewer than 4 runs: the mean). interval: its bootstrap interval, from 3 runs on.
     """
     statistics = _statistics([run["score"] for run in runs])
-    statistics["minutes"] = float(np.median([run["minutes"] for run in runs]))
+    for name in ("minutes", "env_steps_per_s"):
+        statistics[name] = float(np.median([run[name] for run in runs]))
     if all("prediction" in run for run in runs):
         names = runs[0]["prediction"]
         columns = {name: [run["prediction"][name] for run in runs] for name in names}
@@ -67,14 +68,15 @@ def markdown(document: Mapping[str, Any]) -> list[str]:
     """Lines of the table: a variant each, best first."""
     predicted = all("prediction" in each for each in document["summary"].values())
     extra = list(next(iter(document["summary"].values()))["prediction"]) if predicted else []
-    head = ["variant", "runs", "score (IQM)", f"{LEVEL * 100:g} % interval", "seeds", "minutes"]
+    head = ["variant", "runs", "score (IQM)", f"{LEVEL * 100:g} % interval", "seeds", "minutes", "env_steps/s"]
     head += [name.replace("_", " ") for name in extra]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for name in _ranked(document):
         row = document["summary"][name]
         seeds = ", ".join(f"{run['score']:.2f}" for run in document["runs"][name])
         cells = [f"`{name}`", str(row["runs"]), f"{row['iqm']:.3f}", _interval(row), seeds]
-        cells.append(f"{row['minutes']:.1f}")
+        speed = row.get("env_steps_per_s")  # documents of before have none
+        cells += [f"{row['minutes']:.1f}", "-" if speed is None else f"{speed:.3g}"]
         for measure in extra:
             numbers = row["prediction"][measure]
             cells.append("-" if numbers is None else f"{numbers['iqm']:.3g} ({_interval(numbers)})")
@@ -93,7 +95,7 @@ def _ranked(document: Mapping[str, Any]) -> list[str]:
 
 def _write_csv(document: Mapping[str, Any], path: Path) -> None:
     """Write one line per run."""
-    columns = ["seed", "score", "score_std", "minutes", "env_steps", "learner_steps"]
+    columns = ["seed", "score", "score_std", "minutes", "env_steps", "env_steps_per_s", "learner_steps"]
     runs = [run for each in document["runs"].values() for run in each]
     extra = list(runs[0]["prediction"]) if all("prediction" in run for run in runs) else []
     with path.open("w", newline="") as file:

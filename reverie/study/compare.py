@@ -270,12 +270,14 @@ def measure(run_dir: Path, seed: int) -> dict[str, Any]:
     evaluation = json.loads((run_dir / "evaluation.json").read_text())
     records = read_metrics(run_dir)
     scores = [(record["frames"], record["episode/score"]) for record in records if "episode/score" in record]
+    seconds = max(record["time/elapsed_s"] for record in records)
     return {
         "seed": seed,
         "score": evaluation["score"],
         "score_std": evaluation["score_std"],
-        "minutes": round(max(record["time/elapsed_s"] for record in records) / 60, 2),
+        "minutes": round(seconds / 60, 2),
         "env_steps": evaluation["env_steps"],
+        "env_steps_per_s": round(evaluation["env_steps"] / seconds, 1),
         "learner_steps": max(record["learner_steps"] for record in records),
         "curve": curve(scores),
     }

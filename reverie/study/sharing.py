@@ -1,15 +1,21 @@
-"""Runs at once on one machine: what their replays take together, said before the first of them begins."""
+"""Runs at once on one machine: what their replays take together and how they share a GPU, said before they begin.
+
+Kernels of different processes take turns on a GPU, unless CUDA's Multi-Process Service (MPS) is there: then those that
+leave part of the GPU idle run side by side. Source: NVIDIA, "Multi-Process Service", chapters 1 and 2.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+import torch
 
 from reverie.config import Config
 from reverie.data.dataset import open_dataset
 from reverie.data.rows import bytes_of, row_spec
 from reverie.envs.env import EnvSpec
 from reverie.errors import UserError
-from reverie.machine import gpu_memory, in_words, memory
+from reverie.machine import gpu_memory, in_words, memory, mps_running
 from reverie.run.build import asked_memory, env_spec, lies_on_gpu, pick_device
 from reverie.run.length import run_length
 from reverie.run.minari import is_minari
@@ -46,7 +52,18 @@ def together(runs: Iterable[Config], jobs: int) -> str:
                 f"of {where}: fewer --jobs, or a smaller replay.store.budget"
             )
         said.append(f"{in_words(asked)} of {in_words(there.total)} of {where}")
-    return f"{min(jobs, len(pending))} runs at once: their replays take {' and '.join(said)} when full"
+    line = f"{min(jobs, len(pending))} runs at once: their replays take {' and '.join(said)} when full"
+    return f"{line}; {shared}" if (shared := _shared([pick_device(config.run.device) for config in pending])) else line
+
+
+def _shared(devices: Sequence[torch.device]) -> str:
+    """How runs on one GPU share it; empty if no two are on one."""
+    gpus = [device.index or 0 for device in devices if device.type == "cuda"]
+    if len(gpus) == len(set(gpus)):
+        return ""
+    if mps_running():
+        return "those on one GPU share it by MPS"
+    return "those on one GPU take turns on it, for no MPS is there (nvidia-cuda-mps-control -d starts it)"
 
 
 def _rows(config: Config, spec: EnvSpec) -> float:

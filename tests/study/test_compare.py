@@ -161,9 +161,9 @@ def test_what_is_written(fakes: Fakes, tmp_path: Path) -> None:
         ("high", "0", "3.0"),
     ]
     lines = (tmp_path / "out" / "c.md").read_text().splitlines()
-    assert lines[0] == "| variant | runs | score (IQM) | 95 % interval | seeds | minutes |"
+    assert lines[0] == "| variant | runs | score (IQM) | 95 % interval | seeds | minutes | env_steps/s |"
     assert lines[2].startswith("| `high` | 3 | 4.000 |")
-    assert lines[2].endswith("| 3.00, 4.00, 5.00 | 2.0 |")
+    assert lines[2].endswith("| 3.00, 4.00, 5.00 | 2.0 | 0.8 |")
     assert (tmp_path / "out" / "c.png").stat().st_size > 10_000
 
 
@@ -245,7 +245,8 @@ def test_finished_means_a_checkpoint_at_the_end(tmp_path: Path) -> None:
 def test_summaries_of_predictions(tmp_path: Path) -> None:
     def run(seed: int, rate: float | None) -> dict[str, Any]:
         numbers = {"false_rate": rate, "reward_error": 0.1 * seed}
-        about = {"seed": seed, "score": 1.0, "score_std": 0.0, "minutes": 1.0, "env_steps": 1, "learner_steps": 1}
+        about = {"seed": seed, "score": 1.0, "score_std": 0.0, "minutes": 1.0, "env_steps": 90, "learner_steps": 1}
+        about["env_steps_per_s"] = 1.5
         return {**about, "curve": {"frames": [], "score": []}, "prediction": numbers}
 
     runs = {"a": [run(1, 0.5), run(2, None)], "b": [run(1, 0.25), run(2, 0.75)]}
@@ -254,7 +255,7 @@ def test_summaries_of_predictions(tmp_path: Path) -> None:
     assert found["b"]["prediction"]["false_rate"]["mean"] == 0.5
     assert found["b"]["interval"] is None
     document = {"env": "e", "preset": "p", "agents": {"a": "x", "b": "x"}, "runs": runs, "summary": found}
-    assert markdown(document)[2] == "| `a` | 2 | 1.000 | - | 1.00, 1.00 | 1.0 | - | 0.15 (-) |"
+    assert markdown(document)[2] == "| `a` | 2 | 1.000 | - | 1.00, 1.00 | 1.0 | 1.5 | - | 0.15 (-) |"
     with write_comparison(document, tmp_path / "c")["csv"].open(newline="") as file:
         assert [row["false_rate"] for row in csv.DictReader(file)] == ["0.5", "", "0.25", "0.75"]
 

@@ -90,3 +90,17 @@ def test_a_comparison_that_does_not_fit_begins_nothing(tmp_path: Path, monkeypat
         compare(request, calls.append)
     assert calls == []
     assert not (tmp_path / "runs").exists()
+
+
+def test_how_a_gpu_is_shared_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    assert "GPU" not in together([config(), config()], 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    first, second = config("--run.device", "cuda"), config("--run.device", "cuda:1")
+    assert "GPU" not in together([first, second], 2)
+    assert together([first, second, first], 2).endswith(
+        "when full; those on one GPU take turns on it, for no MPS is there (nvidia-cuda-mps-control -d starts it)"
+    )
+    (tmp_path / "control").touch()
+    assert together([first, first], 2).endswith("when full; those on one GPU share it by MPS")
