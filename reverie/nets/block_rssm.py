@@ -54,13 +54,20 @@ class BlockGRU(nn.Module):
 
     def forward(self, h: Tensor, x: Tensor) -> Tensor:
         """Next state."""
-        parts = h.unflatten(-1, (self.blocks, -1))
-        seen = torch.cat([parts, x.unsqueeze(-2).expand(-1, self.blocks, -1)], -1).flatten(-2)
-        y = F.silu(self.norm(self.mix(seen)))
-        gates = self.gates(y).float().unflatten(-1, (self.blocks, 3, -1))
-        reset, candidate, update = (gate.flatten(-2) for gate in gates.unbind(-2))
+        before = self._parts(h)
+        seen = torch.cat([before, x.expand(self.blocks, -1, -1)], -1)
+        y = F.silu(self.norm(self._whole(self.mix.apart(seen))))
+        reset, candidate, update = self.gates.apart(self._parts(y)).float().chunk(3, -1)
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
-        return torch.lerp(h.float(), candidate, torch.sigmoid(update + self.update_bias))
+        return self._whole(torch.lerp(before.float(), candidate, torch.sigmoid(update + self.update_bias)))
+
+    def _parts(self, x: Tensor) -> Tensor:
+        """[B, deter] -> [blocks, B, deter / blocks]."""
+        return x.unflatten(-1, (self.blocks, -1)).transpose(0, 1)
+
+    def _whole(self, parts: Tensor) -> Tensor:
+        """Inverse of `_parts`."""
+        return parts.transpose(0, 1).flatten(-2)
 
 
 class BlockRSSM(OneChain):

@@ -137,9 +137,12 @@ class BlockLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs of x."""
-        lead = x.shape[:-1]
         parts = x.reshape(-1, self.blocks, self.weight.shape[1]).transpose(0, 1)
-        return torch.bmm(parts, self.weight).transpose(0, 1).reshape(*lead, -1) + self.bias
+        return self.apart(parts).transpose(0, 1).reshape(*x.shape[:-1], -1)
+
+    def apart(self, parts: Tensor) -> Tensor:
+        """Outputs [blocks, N, outputs / blocks] of each block, of what each reads, [blocks, N, inputs / blocks]."""
+        return torch.baddbmm(self.bias.view(self.blocks, 1, -1), parts, self.weight)
 
 
 class MLP(nn.Module):
