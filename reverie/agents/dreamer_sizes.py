@@ -69,11 +69,11 @@ class XL(Size2023):
 class Tiny2023(Size2023):
     """Ours, for a processor."""
 
-    deter: int = 128
+    deter: int = 256
     units: int = 128
     depth: int = 8
     layers: int = 2
-    stoch: int = 8
+    stoch: int = 16
     classes: int = 8
     vector_layers: int = 2
     vector_units: int = 128

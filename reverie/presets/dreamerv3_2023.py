@@ -28,7 +28,7 @@ def cpu(task: Task) -> Config:
     """
     agent = DreamerV3Of2023Config(
         size=Tiny2023(),
-        entropy=0.02,
+        entropy=0.03,
         model_opt=OptimConfig(lr=1e-3, lr_over=1.0, eps=1e-8, clip=1000.0, shrink=0.0),
         actor_opt=OptimConfig(lr=3e-4, lr_over=1.0, eps=1e-5, clip=100.0, shrink=0.0),
         critic_opt=OptimConfig(lr=3e-4, lr_over=1.0, eps=1e-5, clip=100.0, shrink=0.0),

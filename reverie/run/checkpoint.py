@@ -145,7 +145,8 @@ class Checkpoints:
         if folder is None:
             if not there:
                 raise UserError(f"{self.folder.parent} has no checkpoint yet; start it again with `reverie train`")
-            raise UserError(f"{self.folder.parent} has no checkpoint {which!r}; it has latest, {', '.join(there)}")
+            latest = [] if self.latest() is None else ["latest"]
+            raise UserError(f"{self.folder.parent} has no checkpoint {which!r}; it has {', '.join([*latest, *there])}")
         return folder if folder.exists() else self._replaced(folder.name)
 
     def head(self) -> dict[str, Any] | None:

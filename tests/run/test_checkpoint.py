@@ -334,3 +334,11 @@ def test_a_pickle_is_never_read_or_written() -> None:
     assert found == []
     allowed = re.compile(r"allow_pickle\s*=\s*True")
     assert [str(path) for path, text in sources.items() if allowed.search(text)] == []
+
+
+def test_what_is_not_there_is_not_offered(tmp_path: Path) -> None:
+    """Early in a run the best may be kept before there is a latest."""
+    checkpoints = Checkpoints(tmp_path)
+    (tmp_path / "checkpoints" / "best").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"has no checkpoint 'latest'; it has best$"):
+        checkpoints.find("latest")
