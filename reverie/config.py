@@ -155,6 +155,8 @@ class RunConfig:
         _at_least(1, frames=self.frames, eval_envs=self.eval_envs, keep_checkpoints=self.keep_checkpoints)
         _at_least(1, env_steps=1 if self.env_steps is None else self.env_steps)
         _at_least(0, seed=self.seed, threads=self.threads, prefill=self.prefill, pretrain=self.pretrain)
+        if self.threads > 1024:
+            raise ValueError(f"threads must be at most 1024, got {self.threads}")
         _at_least(0, publish_every=self.publish_every, overlap=self.overlap, ahead=self.ahead)
         _at_least(0, log_every=self.log_every, checkpoint_every=self.checkpoint_every)
         _at_least(0, eval_every=self.eval_every, eval_episodes=self.eval_episodes, eval_limit=self.eval_limit)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+MOST = 2**53
+"""bytes: 9 PB, of which whole numbers are exact as floats too"""
 _SIZE = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?)\s*([kmgt]i?)?b?\s*", re.IGNORECASE)
 _SHARE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*")
 
@@ -63,14 +65,14 @@ def read_size(value: object) -> int | str:
 
     Raises ValueError for anything else.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool) and value == int(value):
+    if isinstance(value, int | float) and not isinstance(value, bool) and value <= MOST and value == int(value):
         return int(value)
     if isinstance(value, str):
         if share := _SHARE.fullmatch(value):
             if 0 < float(share[1]) <= 100:
                 return value
-        elif size := _SIZE.fullmatch(value):
-            return round(float(size[1].replace("_", "")) * UNITS[(size[2] or "").lower()])
+        elif (size := _SIZE.fullmatch(value)) and (count := float(size[1]) * UNITS[(size[2] or "").lower()]) <= MOST:
+            return round(count)
     raise ValueError(f"expected bytes, as 8GB, 500MiB or 2000000000, or a share of the memory, as 50%, got {value!r}")
 
 

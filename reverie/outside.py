@@ -15,6 +15,8 @@ def import_outside(name: str, path: str) -> ModuleType:
 
     name: what the user wrote, for the message. Raises UserError, in one line, if it cannot be imported.
     """
+    if not all(part.isidentifier() for part in path.split(".")):
+        raise UserError(f"{name}: {path!r} is no module; write package.module:attribute, without slashes or .py")
     # As `python -m` does: a user's module beside the current directory is found. Last, so that it shadows nothing.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())

@@ -132,10 +132,11 @@ def dotted(config: Any, data: Mapping[str, Any]) -> dict[str, Any]:
         inner = config
         for part in str(name).split("."):
             inner = getattr(inner, part, None)
-        if isinstance(value, Mapping) and _is_group(inner):
-            flat |= {f"{name}.{key}": item for key, item in dotted(inner, value).items()}
-        else:
-            flat[str(name)] = value
+        whole = not (isinstance(value, Mapping) and _is_group(inner))
+        found = {str(name): value} if whole else {f"{name}.{key}": item for key, item in dotted(inner, value).items()}
+        if twice := flat.keys() & found:
+            raise UserError(f"{min(twice)} is given twice; give it once")
+        flat |= found
     return flat
 
 

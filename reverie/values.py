@@ -11,9 +11,17 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from reverie.errors import UserError
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Scale = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Number = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+"""Types of fields whose values have bounds; `coerce` keeps to them."""
 
 
 def coerce(hint: Any, value: Any, key: str, *, text: bool) -> Any:
@@ -34,8 +42,10 @@ def coerce(hint: Any, value: Any, key: str, *, text: bool) -> Any:
         except ValidationError as error:
             problem = problem or error.errors()[0]["msg"].lower()
     literal = repr(value) if isinstance(value, str) else f"{value!r} ({type(value).__name__})"
-    reason = f" ({problem})" if typing.get_origin(hint) is Annotated else ""
-    raise UserError(f"{key} = {literal} is not {expected(hint)}{reason}")
+    asked = expected(hint)
+    # Bounds are in words already; what else an annotation asks for only its error says.
+    more = typing.get_origin(hint) is Annotated and asked == expected(typing.get_args(hint)[0])
+    raise UserError(f"{key} = {literal} is not {asked}" + (f" ({problem})" if more else ""))
 
 
 def natural(text: str) -> Any:
@@ -70,7 +80,7 @@ def expected(hint: Any) -> str:
     if hint is type(None):
         return "none"
     if origin is Annotated:
-        return expected(arguments[0])
+        return expected(arguments[0]) + "".join(_bounds(part) for part in arguments[1:] if isinstance(part, FieldInfo))
     if origin is Literal:
         return "one of " + ", ".join(str(choice) for choice in arguments)
     if is_union(hint):
@@ -91,6 +101,16 @@ def expected(hint: Any) -> str:
         Mapping: "a dict",
     }
     return names.get(origin or hint, getattr(hint, "__name__", str(hint)))
+
+
+def _bounds(info: FieldInfo) -> str:
+    """What else is asked of a number, in words: `` from 0 to 1``."""
+    ends = {
+        name: end for part in info.metadata for name in ("ge", "le") if (end := getattr(part, name, None)) is not None
+    }
+    if len(ends) == 2:
+        return f" from {ends['ge']:g} to {ends['le']:g}"
+    return f" of at least {ends['ge']:g}" if "ge" in ends else ""
 
 
 def _adapter(hint: Any) -> TypeAdapter[Any]:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -391,3 +392,13 @@ def test_short_options_stand_for_keys_of_real_configurations() -> None:
 
     assert {"seed", "frames", "device"} <= set(overrides.flatten(RunConfig()))
     assert "id" in overrides.flatten(EnvConfig())
+
+
+@pytest.mark.parametrize("words", [["--env", ""], ["--logdir", ""], ["--logdir="], ["--dataset", ""], ["--init="]])
+def test_an_unset_variable_of_the_shell_is_not_a_default(words: list[str], tmp_path: Path) -> None:
+    """An empty --logdir would be the current directory."""
+    with chdir(tmp_path):
+        result = CliRunner().invoke(cli, ["train", "dqn", *words])
+    assert result.exit_code == 2
+    assert f"{words[0].removesuffix('=')} is given no value" in result.output
+    assert not list(tmp_path.iterdir())

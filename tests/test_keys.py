@@ -158,7 +158,7 @@ def test_help_of_an_agent_tells_its_keys() -> None:
     done = reverie("train", "dreamerv2", "--preset=atari", "--help")
     assert done.exit_code == 0
     assert "--logdir" in done.stdout
-    assert "  agent.rssm.deter = 600   an int\n      GRU width\n" in done.stdout
+    assert "  agent.rssm.deter = 600   an int of at least 1\n      GRU width\n" in done.stdout
     assert "agent.rssm" not in reverie("train", "--help").stdout
 
 

@@ -45,6 +45,7 @@ from reverie.ops.losses import masked_mean
 from reverie.ops.precision import full
 from reverie.ops.returns import gae
 from reverie.ops.transforms import reward_transform
+from reverie.values import Count, Scale
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,14 @@ class A2CConfig:
     gamma: float = 0.99
     lam: float = 1.0
     reward: str = "sign"
-    reward_scale: float = 1.0
+    reward_scale: Scale = 1.0
     value: float = 1.0
-    entropy: float = 0.01
+    entropy: Scale = 0.01
     average: Literal["mean", "sum"] = "mean"
-    stack: int = 4
+    stack: Count = 4
     torso: TorsoConfig = field(default_factory=lambda: TorsoConfig(dense=512))
     core: Literal["none", "lstm", "gru"] = "none"
-    units: int = 256
+    units: Count = 256
     forget_bias: float = 0.0
     feed: bool = False
     feed_reward: str = "clip"

@@ -47,6 +47,7 @@ from reverie.nets.actions import ContinuousActions, make_actions
 from reverie.nets.optim import OptimConfig, Optimiser
 from reverie.nets.torsos import Torso, TorsoConfig
 from reverie.ops import world
+from reverie.values import Count
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class ApeXDPGConfig(ReplayedConfig):
     target_every: int = 100
     actor_priorities: bool = True
     beta: float = 0.4
-    stack: int = 1
+    stack: Count = 1
     torso: TorsoConfig = field(default_factory=lambda: TorsoConfig(layers=0))
     actor_units: tuple[int, ...] = (300, 200)
     critic_units: tuple[int, ...] = (400, 300)

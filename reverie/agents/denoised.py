@@ -41,6 +41,7 @@ from reverie.nets.heads import FirstHead, Head, HeadConfig
 from reverie.nets.outputs import Bernoulli, Output, UnitNormal
 from reverie.nets.rssm import RSSMConfig
 from reverie.ops.losses import balanced_kl
+from reverie.values import Scale
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,10 @@ class DenoisedConfig(DreamerV1Config):
     y: ChainConfig = field(default_factory=ChainConfig)
     z: ChainConfig = field(default_factory=lambda: ChainConfig(0, 0))
     z_reads_y: bool = True
-    beta_x: float = 1.0
-    beta_y: float = 0.25
-    beta_z: float = 0.25
-    beta_free: float | None = None
+    beta_x: Scale = 1.0
+    beta_y: Scale = 0.25
+    beta_z: Scale = 0.25
+    beta_free: Scale | None = None
     kl_free_per: Literal["mean", "each"] = "each"
 
     def __post_init__(self) -> None:

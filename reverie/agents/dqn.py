@@ -50,6 +50,7 @@ from reverie.nets.torsos import Torso, TorsoConfig
 from reverie.nets.values import Scalar
 from reverie.ops import world
 from reverie.ops.n_step import NStep
+from reverie.values import Count, Number
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,9 @@ class DQNConfig(ReplayedConfig):
 
     double: bool = False
     dueling: bool = False
-    stack: int = 4
+    stack: Count = 4
     torso: TorsoConfig = field(default_factory=TorsoConfig)
-    hidden: int = 512
+    hidden: Number = 512
     explore: Exploration = field(default_factory=Exploration)
     opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-4, eps=1.5e-4, clip=10.0, shrink=0.0))
 

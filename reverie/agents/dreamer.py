@@ -37,15 +37,16 @@ from reverie.nets.layers import glorot_
 from reverie.nets.optim import OptimConfig, Optimiser
 from reverie.nets.rssm import RSSM
 from reverie.nets.state_space import StateSpace
+from reverie.values import Count, Share
 
 
 @dataclass(frozen=True)
 class DreamingConfig(ModelLossConfig):
     """Settings of every Dreamer. gamma, lam: discount and lambda of the returns. horizon: imagined steps H."""
 
-    gamma: float = 0.999
-    lam: float = 0.95
-    horizon: int = 15
+    gamma: Share = 0.999
+    lam: Share = 0.95
+    horizon: Count = 15
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reverie.values import Count
+
 
 @dataclass(frozen=True)
 class Size2023:
@@ -20,44 +22,44 @@ class Size2023:
     Source: github.com/danijar/dreamerv3 as of 2023 (tag of arXiv 2301.04104v1), configs.yaml: small to xlarge.
     """
 
-    deter: int = 4096
-    units: int = 1024
-    depth: int = 96
-    layers: int = 5
-    stoch: int = 32
-    classes: int = 32
-    vector_layers: int = 5
-    vector_units: int = 1024
+    deter: Count = 4096
+    units: Count = 1024
+    depth: Count = 96
+    layers: Count = 5
+    stoch: Count = 32
+    classes: Count = 32
+    vector_layers: Count = 5
+    vector_units: Count = 1024
 
 
 @dataclass(frozen=True)
 class S(Size2023):
     """Atari 100k, control."""
 
-    deter: int = 512
-    units: int = 512
-    depth: int = 32
-    layers: int = 2
+    deter: Count = 512
+    units: Count = 512
+    depth: Count = 32
+    layers: Count = 2
 
 
 @dataclass(frozen=True)
 class M(Size2023):
     """Meta-world in HarmonyDream."""
 
-    deter: int = 1024
-    units: int = 640
-    depth: int = 48
-    layers: int = 3
+    deter: Count = 1024
+    units: Count = 640
+    depth: Count = 48
+    layers: Count = 3
 
 
 @dataclass(frozen=True)
 class L(Size2023):
     """Between M and XL."""
 
-    deter: int = 2048
-    units: int = 768
-    depth: int = 64
-    layers: int = 4
+    deter: Count = 2048
+    units: Count = 768
+    depth: Count = 64
+    layers: Count = 4
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,14 @@ class XL(Size2023):
 class Tiny2023(Size2023):
     """Ours, for a processor."""
 
-    deter: int = 256
-    units: int = 128
-    depth: int = 8
-    layers: int = 2
-    stoch: int = 16
-    classes: int = 8
-    vector_layers: int = 2
-    vector_units: int = 128
+    deter: Count = 256
+    units: Count = 128
+    depth: Count = 8
+    layers: Count = 2
+    stoch: Count = 16
+    classes: Count = 8
+    vector_layers: Count = 2
+    vector_units: Count = 128
 
 
 SIZES_2023: dict[str, type[Size2023]] = {"tiny": Tiny2023, "S": S, "M": M, "L": L, "XL": XL}
@@ -92,80 +94,80 @@ class Size:
     Source: github.com/danijar/dreamerv3, configs.yaml: size1m to size400m.
     """
 
-    deter: int = 8192
-    hidden: int = 1024
-    classes: int = 64
-    depth: int = 64
-    units: int = 1024
-    stoch: int = 32
-    blocks: int = 8
+    deter: Count = 8192
+    hidden: Count = 1024
+    classes: Count = 64
+    depth: Count = 64
+    units: Count = 1024
+    stoch: Count = 32
+    blocks: Count = 8
 
 
 @dataclass(frozen=True)
 class Tiny(Size):
     """Ours, for a processor."""
 
-    deter: int = 256
-    hidden: int = 64
-    classes: int = 8
-    depth: int = 4
-    units: int = 64
-    stoch: int = 16
+    deter: Count = 256
+    hidden: Count = 64
+    classes: Count = 8
+    depth: Count = 4
+    units: Count = 64
+    stoch: Count = 16
 
 
 @dataclass(frozen=True)
 class M1(Size):
     """1M."""
 
-    deter: int = 512
-    hidden: int = 64
-    classes: int = 4
-    depth: int = 4
-    units: int = 64
+    deter: Count = 512
+    hidden: Count = 64
+    classes: Count = 4
+    depth: Count = 4
+    units: Count = 64
 
 
 @dataclass(frozen=True)
 class M12(Size):
     """12M."""
 
-    deter: int = 2048
-    hidden: int = 256
-    classes: int = 16
-    depth: int = 16
-    units: int = 256
+    deter: Count = 2048
+    hidden: Count = 256
+    classes: Count = 16
+    depth: Count = 16
+    units: Count = 256
 
 
 @dataclass(frozen=True)
 class M25(Size):
     """25M."""
 
-    deter: int = 3072
-    hidden: int = 384
-    classes: int = 24
-    depth: int = 24
-    units: int = 384
+    deter: Count = 3072
+    hidden: Count = 384
+    classes: Count = 24
+    depth: Count = 24
+    units: Count = 384
 
 
 @dataclass(frozen=True)
 class M50(Size):
     """50M."""
 
-    deter: int = 4096
-    hidden: int = 512
-    classes: int = 32
-    depth: int = 32
-    units: int = 512
+    deter: Count = 4096
+    hidden: Count = 512
+    classes: Count = 32
+    depth: Count = 32
+    units: Count = 512
 
 
 @dataclass(frozen=True)
 class M100(Size):
     """100M."""
 
-    deter: int = 6144
-    hidden: int = 768
-    classes: int = 48
-    depth: int = 48
-    units: int = 768
+    deter: Count = 6144
+    hidden: Count = 768
+    classes: Count = 48
+    depth: Count = 48
+    units: Count = 768
 
 
 @dataclass(frozen=True)
@@ -177,11 +179,11 @@ class M200(Size):
 class M400(Size):
     """400M."""
 
-    deter: int = 12288
-    hidden: int = 1536
-    classes: int = 96
-    depth: int = 96
-    units: int = 1536
+    deter: Count = 12288
+    hidden: Count = 1536
+    classes: Count = 96
+    depth: Count = 96
+    units: Count = 1536
 
 
 SIZES: dict[str, type[Size]] = {

@@ -48,6 +48,7 @@ from reverie.nets.outputs import Bernoulli, UnitNormal
 from reverie.nets.rssm import RSSMConfig
 from reverie.nets.state_space import StateSpace
 from reverie.ops.returns import imagined_returns, trajectory_weights
+from reverie.values import Count, Scale, Share
 
 
 def adam(lr: float) -> OptimConfig:
@@ -74,17 +75,17 @@ class DreamerV1Config(DreamerConfig):
     critic: HeadConfig = field(default_factory=lambda: HeadConfig(layers=3))
     predict_discount: bool = False
     reward_transform: Literal["identity", "tanh", "sign", "symlog"] = "identity"
-    kl_balance: float | None = None
-    kl_free: float = 3.0
-    kl_scale: float = 1.0
-    discount_scale: float = 10.0
-    gamma: float = 0.99
+    kl_balance: Share | None = None
+    kl_free: Scale = 3.0
+    kl_scale: Scale = 1.0
+    discount_scale: Scale = 10.0
+    gamma: Share = 0.99
     continuous: ContinuousKind = "tanh_normal"
     init_std: float = 5.0
     min_std: float = 1e-4
     explore: ActionNoise = field(default_factory=ActionNoise)
-    entropy: float = 0.0
-    samples: int = 100
+    entropy: Scale = 0.0
+    samples: Count = 100
     model_opt: OptimConfig = field(default_factory=lambda: adam(6e-4))
     actor_opt: OptimConfig = field(default_factory=lambda: adam(8e-5))
     critic_opt: OptimConfig = field(default_factory=lambda: adam(8e-5))

@@ -37,6 +37,7 @@ from reverie.data.sequences import Batch
 from reverie.nets.decoders import Decoder
 from reverie.nets.outputs import Bernoulli, UnitNormal
 from reverie.ops.returns import imagined_returns, trajectory_weights
+from reverie.values import Count, Scale, Share
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,10 @@ class DreamerV2Config(DreamerConfig):
     """
 
     actor_grad: Literal["auto", "reinforce", "dynamics", "both"] = "auto"
-    actor_mix: float = 0.1
-    entropy: float = 1e-3
-    target_every: int = 100
-    target_fraction: float = 1.0
+    actor_mix: Share = 0.1
+    entropy: Scale = 1e-3
+    target_every: Count = 100
+    target_fraction: Share = 1.0
 
     def __post_init__(self) -> None:
         if self.horizon < 2:

@@ -54,6 +54,7 @@ from reverie.nets.state_space import StateSpace
 from reverie.ops.returns import future_returns, lambda_returns
 from reverie.ops.stats import PercentileScale
 from reverie.overrides import Choice
+from reverie.values import Scale, Share
 
 
 @dataclass(frozen=True)
@@ -67,18 +68,18 @@ class DreamerV3Config(DreamingConfig):
     """
 
     size: Annotated[Size, Choice(SIZES)] = field(default_factory=M200)
-    unimix: float = 0.01
-    gamma: float = 1 - 1 / 333
-    kl_balance: float | None = 10 / 11
-    kl_free: float = 1.0
+    unimix: Share = 0.01
+    gamma: Share = 1 - 1 / 333
+    kl_balance: Share | None = 10 / 11
+    kl_free: Scale = 1.0
     kl_free_per: Literal["mean", "each"] = "each"
-    kl_scale: float = 1.1
-    discount_scale: float = 1.0
-    entropy: float = 3e-4
-    momentum: float = 0.99
-    slow_fraction: float = 0.02
-    slow_scale: float = 1.0
-    replay_scale: float = 0.3
+    kl_scale: Scale = 1.1
+    discount_scale: Scale = 1.0
+    entropy: Scale = 3e-4
+    momentum: Share = 0.99
+    slow_fraction: Share = 0.02
+    slow_scale: Scale = 1.0
+    replay_scale: Scale = 0.3
     opt: OptimConfig = field(
         default_factory=lambda: OptimConfig(
             lr=4e-5, eps=1e-20, clip=float("inf"), shrink=0.0, kind="laprop", warmup=1000, agc=0.3

@@ -52,6 +52,7 @@ from reverie.nets.state_space import StateSpace
 from reverie.ops.returns import future_returns
 from reverie.ops.stats import PercentileScale
 from reverie.overrides import Choice
+from reverie.values import Scale, Share
 
 
 @dataclass(frozen=True)
@@ -64,17 +65,17 @@ class DreamerV3Of2023Config(BehaviourOptConfig, ModelOptConfig, DreamingConfig):
     """
 
     size: Annotated[Size2023, Choice(SIZES_2023)] = field(default_factory=XL)
-    unimix: float = 0.01
-    gamma: float = 1 - 1 / 333
-    kl_balance: float | None = 5 / 6
-    kl_free: float = 1.0
+    unimix: Share = 0.01
+    gamma: Share = 1 - 1 / 333
+    kl_balance: Share | None = 5 / 6
+    kl_free: Scale = 1.0
     kl_free_per: Literal["mean", "each"] = "each"
-    kl_scale: float = 0.6
-    discount_scale: float = 1.0
-    entropy: float = 3e-4
-    momentum: float = 0.99
-    slow_fraction: float = 0.02
-    slow_scale: float = 1.0
+    kl_scale: Scale = 0.6
+    discount_scale: Scale = 1.0
+    entropy: Scale = 3e-4
+    momentum: Share = 0.99
+    slow_fraction: Share = 0.02
+    slow_scale: Scale = 1.0
     model_opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-4, eps=1e-8, clip=1000.0, shrink=0.0))
     actor_opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=3e-5, eps=1e-5, clip=100.0, shrink=0.0))
     critic_opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=3e-5, eps=1e-5, clip=100.0, shrink=0.0))

@@ -39,6 +39,7 @@ from reverie.nets.cores import GRU, LSTM, Core, Identity
 from reverie.nets.torsos import Torso
 from reverie.ops import world
 from reverie.ops.n_step import NStep
+from reverie.values import Count, Number
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,10 @@ class DRQNConfig(DQNConfig):
     forget_bias: of an untrained LSTM, see `reverie.nets.cores.LSTM`; above 0 it begins with a long memory.
     """
 
-    stack: int = 1
-    hidden: int = 0
+    stack: Count = 1
+    hidden: Number = 0
     core: Literal["lstm", "gru", "none"] = "lstm"
-    units: int = 512
+    units: Count = 512
     feed: bool = False
     whole_episodes: bool = False
     forget_bias: float = 0.0

@@ -25,9 +25,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from reverie.agents.based import Base, BasedAgent
@@ -41,6 +42,7 @@ from reverie.agents.model_learner import ModelAgent
 from reverie.agents.policy import Seat
 from reverie.agents.sampling_policy import SamplingPolicy
 from reverie.agents.seen import Seen
+from reverie.agents.worldmodel import GradHeads
 from reverie.data.sequences import SequenceSpec
 from reverie.nets.actions import Actions
 from reverie.nets.encoders import Encoder
@@ -53,6 +55,7 @@ from reverie.nets.state_space import StateSpace
 from reverie.ops import world
 from reverie.ops.disagreement import Spread, disagreement
 from reverie.ops.stats import StreamNorm
+from reverie.values import Scale, Share
 
 EXPLORER = "explorer_"
 """begins the names of the explorer's losses, metrics and optimisers"""
@@ -69,12 +72,12 @@ class ExploringConfig:
     evaluate: who acts in evaluation.
     """
 
-    members: int = 10
+    members: Annotated[int, Field(ge=2)] = 10
     ensemble: HeadConfig = field(default_factory=HeadConfig)
     predicts: Literal["stoch", "deter", "embed"] = "stoch"
     spread: Spread = "variance"
-    intrinsic_scale: float = 1.0
-    intrinsic_momentum: float = 1.0
+    intrinsic_scale: Scale = 1.0
+    intrinsic_momentum: Share = 1.0
     evaluate: Literal["task", "explorer"] = "task"
 
 
@@ -92,7 +95,7 @@ class Plan2ExploreConfig(EnsembleOptConfig, ExploringConfig, DreamerV2Config):
     base: the agent that explores. Its settings are those of that agent, so that it cannot be changed afterwards.
     """
 
-    grad_heads: tuple[str, ...] = ("decoder", "discount")
+    grad_heads: GradHeads = ("decoder", "discount")
     base: Literal["dreamerv2"] = "dreamerv2"
 
 
@@ -100,7 +103,7 @@ class Plan2ExploreConfig(EnsembleOptConfig, ExploringConfig, DreamerV2Config):
 class Plan2ExploreV3Of2023Config(EnsembleOptConfig, ExploringConfig, DreamerV3Of2023Config):
     """The same over DreamerV3 of 2023. base: see `Plan2ExploreConfig`."""
 
-    grad_heads: tuple[str, ...] = ("decoder", "discount")
+    grad_heads: GradHeads = ("decoder", "discount")
     base: Literal["dreamerv3-2023"] = "dreamerv3-2023"
 
 
@@ -108,7 +111,7 @@ class Plan2ExploreV3Of2023Config(EnsembleOptConfig, ExploringConfig, DreamerV3Of
 class Plan2ExploreV3Config(ExploringConfig, DreamerV3Config):
     """The same over DreamerV3. base: see `Plan2ExploreConfig`."""
 
-    grad_heads: tuple[str, ...] = ("decoder", "discount")
+    grad_heads: GradHeads = ("decoder", "discount")
     base: Literal["dreamerv3"] = "dreamerv3"
 
 

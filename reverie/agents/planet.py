@@ -47,6 +47,7 @@ from reverie.nets.outputs import UnitNormal
 from reverie.nets.rssm import RSSM, RSSMConfig
 from reverie.nets.state_space import OneChain, StateSpace
 from reverie.ops import world
+from reverie.values import Number, Scale, Share
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,13 @@ class PlaNetConfig(ModelLearnerConfig):
     reward: HeadConfig = field(default_factory=lambda: HeadConfig(layers=2, units=100, act="relu"))
     predict_discount: bool = False
     reward_transform: Literal["identity", "tanh", "sign", "symlog"] = "identity"
-    reward_scale: float = 10.0
-    kl_balance: float | None = None
-    kl_free: float = 3.0
+    reward_scale: Scale = 10.0
+    kl_balance: Share | None = None
+    kl_free: Scale = 3.0
     kl_free_per: Literal["mean", "each"] = "each"
-    kl_scale: float = 1.0
-    overshooting: int = 0
-    overshooting_scale: float = 1.0
+    kl_scale: Scale = 1.0
+    overshooting: Number = 0
+    overshooting_scale: Scale = 1.0
     plan: PlanConfig = PLANET
     explore: ActionNoise = field(default_factory=ActionNoise)
     model_opt: OptimConfig = field(

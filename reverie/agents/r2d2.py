@@ -38,6 +38,7 @@ from reverie.agents.exploration import Exploration
 from reverie.nets.optim import OptimConfig
 from reverie.nets.torsos import TorsoConfig
 from reverie.nets.values import Scalar
+from reverie.values import Count, Number
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,9 @@ class R2D2Config(DRQNConfig):
     double: bool = True
     dueling: bool = True
     reward: str = "identity"
-    stack: int = 4
+    stack: Count = 4
     torso: TorsoConfig = field(default_factory=lambda: TorsoConfig(dense=512))
-    hidden: int = 512
+    hidden: Number = 512
     feed: bool = True
     rescaling: float | None = 1e-3
     eta: float = 0.9

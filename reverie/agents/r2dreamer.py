@@ -22,6 +22,7 @@ from reverie.agents.dreamerv3 import DreamerV3, DreamerV3Config
 from reverie.agents.filter_policy import FilterPolicy
 from reverie.agents.objective import Objective
 from reverie.agents.redundancy import Redundancy
+from reverie.values import Scale
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class R2DreamerConfig(DreamerV3Config):
     others: weight in it of correlations between different entries. ``decoder`` in grad_heads stands for it.
     """
 
-    observation_scale: float = 0.05
-    others: float = 5e-4
+    observation_scale: Scale = 0.05
+    others: Scale = 5e-4
 
 
 class R2Dreamer(DreamerV3):

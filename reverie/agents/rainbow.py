@@ -53,6 +53,7 @@ from reverie.nets.optim import OptimConfig
 from reverie.nets.q_heads import QHead
 from reverie.nets.values import Atoms
 from reverie.ops.projection import atoms
+from reverie.values import Count, Finite
 
 GREEDY = Exploration(start=0.0, end=0.0, over=0, evaluation=0.0)
 
@@ -72,9 +73,9 @@ class RainbowConfig(DQNConfig):
     double: bool = True
     dueling: bool = True
     distributional: bool = True
-    atoms: int = 51
-    v_min: float = -10.0
-    v_max: float = 10.0
+    atoms: Count = 51
+    v_min: Finite = -10.0
+    v_max: Finite = 10.0
     noisy: bool = True
     sigma: float = 0.5
     explore_too: bool = False

@@ -31,11 +31,13 @@ from reverie.agents.exploration import ActionNoise
 from reverie.agents.model_learner import ModelAgent
 from reverie.agents.model_losses import Losses
 from reverie.agents.seen import Seen
+from reverie.agents.worldmodel import GradHeads
 from reverie.data.sequences import Batch
 from reverie.nets.constraint import Constraint
 from reverie.nets.heads import HeadConfig
 from reverie.nets.optim import OptimConfig
 from reverie.ops.returns import trajectory_weights
+from reverie.values import Count, Scale, Share
 
 
 def adam(lr: float, clip: float = 100.0) -> OptimConfig:
@@ -53,18 +55,18 @@ class RePoConfig(DreamerV1Config):
     nothing unless ``decoder`` is in grad_heads.
     """
 
-    target_kl: float = 3.0
+    target_kl: Scale = 3.0
     beta_start: float = 1e-5
     beta_opt: OptimConfig = field(default_factory=lambda: adam(1e-4, inf))
-    kl_balance: float | None = 5 / 6
-    kl_free: float = 0.0
-    grad_heads: tuple[str, ...] = ("reward", "discount")
+    kl_balance: Share | None = 5 / 6
+    kl_free: Scale = 0.0
+    grad_heads: GradHeads = ("reward", "discount")
     reward: HeadConfig = field(default_factory=lambda: HeadConfig(layers=3, units=200))
     discount: HeadConfig = field(default_factory=lambda: HeadConfig(layers=3, units=200))
     actor: HeadConfig = field(default_factory=lambda: HeadConfig(layers=4, units=200))
     critic: HeadConfig = field(default_factory=lambda: HeadConfig(layers=3, units=200))
-    horizon: int = 14
-    entropy: float = 3e-4
+    horizon: Count = 14
+    entropy: Scale = 3e-4
     init_std: float = log(2)
     min_std: float = 0.1
     explore: ActionNoise = field(default_factory=lambda: ActionNoise(0.0))

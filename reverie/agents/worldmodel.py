@@ -30,9 +30,14 @@ from reverie.nets.heads import HeadConfig
 from reverie.nets.rssm import RSSMConfig
 from reverie.nets.state_space import StateSpace
 from reverie.ops.losses import balanced_kl
+from reverie.values import Scale, Share
 
 WEIGHED = ("observation", "reward", "dynamics")
 """groups that a balancer weighs; the fourth, ``continuation``, keeps a scale of its own"""
+
+
+GradHeads = tuple[Literal["decoder", "reward", "discount"], ...]
+"""heads whose gradients reach the memory"""
 
 
 @dataclass(frozen=True)
@@ -46,14 +51,14 @@ class ModelLossConfig:
     three scales.
     """
 
-    kl_balance: float | None = 0.8
-    kl_free: float = 0.0
+    kl_balance: Share | None = 0.8
+    kl_free: Scale = 0.0
     kl_free_per: Literal["mean", "each"] = "mean"
-    kl_scale: float = 0.1
-    observation_scale: float = 1.0
-    reward_scale: float = 1.0
-    discount_scale: float = 5.0
-    grad_heads: tuple[str, ...] = ("decoder", "reward", "discount")
+    kl_scale: Scale = 0.1
+    observation_scale: Scale = 1.0
+    reward_scale: Scale = 1.0
+    discount_scale: Scale = 5.0
+    grad_heads: GradHeads = ("decoder", "reward", "discount")
     balance: BalanceKind = "fixed"
 
 

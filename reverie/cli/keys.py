@@ -62,7 +62,7 @@ def config_(
 ) -> None:
     """Print every key of AGENT's configuration, or of the run in DIR: value, type, meaning, source.
 
-    Options are those of `reverie train`. Of a run, also what held before, and until when.
+    Dotted options are those of `reverie train`. Of a run, also what held before, and until when.
     """
     from reverie.errors import UserError
     from reverie.run.config_file import as_json, as_yaml

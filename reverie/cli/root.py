@@ -18,7 +18,7 @@ from reverie import __version__
 from reverie.errors import UserError, suggest
 
 USERS_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
-USERS_DISK |= {errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
+USERS_DISK |= {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 """Errors of the file system that the user has to mend: space, permissions, files where folders should be."""
 
 
@@ -30,6 +30,7 @@ class OneLineErrors(click.Group):
     ) -> NoReturn:
         """Run the command line and exit."""
         try:
+            _check_given(sys.argv[1:] if args is None else args)
             result = super().main(args, prog_name, **extra | {"standalone_mode": False})
         except UserError as error:
             _fail(str(error), error.detail)
@@ -52,6 +53,14 @@ class OneLineErrors(click.Group):
         if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             raise UserError(f"unknown command {args[0]!r}{suggest(args[0], self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
+
+
+def _check_given(words: Sequence[str]) -> None:
+    """Raise UserError where a short option has an empty value, as an unset shell variable leaves it."""
+    for before, word in zip(["", *words], words, strict=False):
+        option = before if word == "" else word.removesuffix("=") if word.endswith("=") else ""
+        if option.startswith("--") and "." not in option and "=" not in option:
+            raise UserError(f"{option} is given no value; leave it out, or see which variable of the shell is unset")
 
 
 def _fail(message: str, detail: str = "") -> NoReturn:

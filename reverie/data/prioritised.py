@@ -9,6 +9,7 @@ import numpy as np
 
 from reverie.data.selector import Drawn, Layout, Mass, Selector, SelectorConfig
 from reverie.data.sum_tree import SumTree
+from reverie.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,10 @@ class Prioritised(Selector):
 
     def _set(self, streams: np.ndarray, starts: np.ndarray, priorities: np.ndarray) -> None:
         if not np.isfinite(priorities).all() or (priorities < 0.0).any():
-            raise ValueError(f"priorities must be finite and >= 0, got {priorities.min()} to {priorities.max()}")
+            raise UserError(
+                f"priorities must be finite and at least 0, got {priorities.min()} to {priorities.max()}: lower the "
+                "learning rate, or clip rewards and gradients"
+            )
         self.max_priority = max(self.max_priority, float(priorities.max()))
         self.tree.set(self._leaves(streams, starts), np.maximum(priorities, self.floor) ** self.alpha)
 

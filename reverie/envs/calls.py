@@ -45,6 +45,9 @@ def step(id: object, env: gymnasium.Env, action: Any) -> tuple[Any, float, bool,
     value = number(reward)
     if value is None:
         raise EnvFault(f"{id}: reward {' '.join(repr(reward).split())} is not a number; return a float")
+    for name, flag in (("terminated", terminated), ("truncated", truncated)):
+        if type(flag) is not bool and number(flag) not in (0.0, 1.0):
+            raise EnvFault(f"{id}: {name} {' '.join(repr(flag).split())} is not a bool; return True or False")
     return observation, value, bool(terminated), bool(truncated), info
 
 

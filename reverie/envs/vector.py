@@ -119,6 +119,9 @@ class SyncVector(Streams):
     @staticmethod
     def _check_spaces(id: str, envs: Sequence[gymnasium.Env]) -> None:
         first = envs[0]
+        for name in ("observation_space", "action_space"):
+            if getattr(first, name, None) is None:
+                raise UserError(f"{id} has no {name}; set self.{name} in its __init__ to a space of gymnasium")
         for env in envs[1:]:
             if env.observation_space != first.observation_space or env.action_space != first.action_space:
                 raise UserError(f"{id} gives environments with different spaces; make the factory's spaces fixed")

@@ -14,9 +14,10 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reverie.nets.layers import MLP, Norm, activation, channel_norm_of, one_hot
+from reverie.nets.layers import MLP, Act, Norm, activation, channel_norm_of, one_hot
 from reverie.ops.stats import EmaNormaliser
 from reverie.ops.transforms import symlog
+from reverie.values import Count, Number
 
 LEAST_STD = 0.1
 """of a standardised pixel, of a range of 1: what hardly ever changes is not blown up"""
@@ -35,10 +36,10 @@ class EncoderConfig:
     bits: of each shade of images that are kept (an encoder's); with fewer than 8, noise of one shade is added.
     """
 
-    depth: int = 48
-    layers: int = 4
-    units: int = 400
-    act: str = "elu"
+    depth: Count = 48
+    layers: Number = 4
+    units: Count = 400
+    act: Act = "elu"
     norm: Norm = False
     standardise: bool = False
     convolutions: Literal["valid", "same"] = "valid"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from reverie.nets.layers import MLP, Norm
+from reverie.nets.layers import MLP, Act, Norm
+from reverie.values import Count, Number
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,9 @@ class HeadConfig:
     norm: what follows each layer, see `reverie.nets.layers.Norm`.
     """
 
-    layers: int = 4
-    units: int = 400
-    act: str = "elu"
+    layers: Number = 4
+    units: Count = 400
+    act: Act = "elu"
     norm: Norm = False
 
 

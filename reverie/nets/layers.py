@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from reverie.nets.rms import RMSNorm
 
+Act = Literal["elu", "relu", "silu", "tanh"]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"elu": F.elu, "relu": F.relu, "silu": F.silu, "tanh": torch.tanh}
 # The gradient of these needs their output only, so they may overwrite a fresh input. Not a view: autograd copies then.
 IN_PLACE = {"elu": partial(F.elu, inplace=True), "relu": partial(F.relu, inplace=True)}

@@ -49,11 +49,13 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         check(self)
-        for name in ("lr", "eps"):
+        for name in ("lr", "eps", "agc", "lr_end"):
             if not 0.0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
-        if not 0.0 <= self.agc < float("inf"):
-            raise ValueError(f"agc must be at least 0 and finite, got {self.agc}")
+        if not self.clip > 0.0:
+            raise ValueError(f"clip must be above 0, inf for no clipping, got {self.clip}")
+        if not 0.0 <= self.shrink < 1.0:
+            raise ValueError(f"shrink must be at least 0 and below 1, got {self.shrink}")
 
     @property
     def changes(self) -> bool:

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from reverie.data.rows import State
 from reverie.nets.gru_cells import ResetAfterGRU, ResetBeforeGRU
 from reverie.nets.latents import Categorical, Gaussian, Latent, Stats, StdKind
-from reverie.nets.layers import MLP, Norm, activation, norm_of
+from reverie.nets.layers import MLP, Act, Norm, activation, norm_of
 from reverie.nets.state_space import OneChain
+from reverie.values import Count, Share
 
 CellKind = Literal["norm", "reset_after", "reset_before"]
 
@@ -38,13 +39,13 @@ class RSSMConfig:
         ``reset_before`` (PlaNet).
     """
 
-    deter: int = 600
-    hidden: int = 600
+    deter: Count = 600
+    hidden: Count = 600
     latent: Literal["categorical", "gaussian"] = "categorical"
-    stoch: int = 32
-    classes: int = 32
-    unimix: float = 0.0
-    act: str = "elu"
+    stoch: Count = 32
+    classes: Count = 32
+    unimix: Share = 0.0
+    act: Act = "elu"
     norm: Norm = False
     std: StdKind = "sigmoid2"
     cell: CellKind = "norm"

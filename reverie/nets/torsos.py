@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reverie.nets.encoders import LEAST_STD, is_image, vector, vector_size
-from reverie.nets.layers import MLP
+from reverie.nets.layers import MLP, Act
 from reverie.ops.stats import EmaNormaliser
+from reverie.values import Count, Number
 
 SMALLEST = 36
 """Side of the smallest image that DQN's convolutions fit."""
@@ -40,10 +41,10 @@ class TorsoConfig:
     """
 
     channels: tuple[int, ...] = (32, 64, 64)
-    layers: int = 2
-    units: int = 128
-    act: str = "relu"
-    dense: int = 0
+    layers: Number = 2
+    units: Count = 128
+    act: Act = "relu"
+    dense: Number = 0
     standardise: bool = False
     cnn: Literal["nature", "residual"] = "nature"
 

@@ -17,7 +17,7 @@ from reverie.envs.env import EnvSpec, shut
 from reverie.errors import UserError, notice
 from reverie.play.dream_score import score_in_dream
 from reverie.play.envs import build_world
-from reverie.play.load import load
+from reverie.play.load import check_play, load
 from reverie.play.show import Film, Sink, pace
 from reverie.play.window import Window
 from reverie.report.document import beside, write_whole
@@ -59,6 +59,7 @@ def evaluate(
     Raises UserError if there is no such checkpoint, the environment does not fit, there is nothing to show, or in_dream
     is asked of an agent that has no world model that can be played in. What cannot be written takes no score down.
     """
+    check_play(play)
     run_dir = resolve(run_dir)
     folder = Path(out) if out else results_folder(run_dir)
     config = load_config(run_dir)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from reverie.agents.learner import load_tensors
 from reverie.data.rows import OBS, State, row_spec
 from reverie.envs.adapter import Adapter, of_rows
 from reverie.envs.env import EnvSpec, VectorEnv, shut
-from reverie.errors import UserError
+from reverie.errors import UserError, suggest
 from reverie.run.build import build_agent, build_env, pick_device
 from reverie.run.checkpoint import Checkpoints, misfit
 from reverie.run.saved_config import load_config
@@ -75,6 +75,7 @@ class LoadedPolicy:
         Raises UserError if an observation is not of the environment's space. Flicker is the environment's, not done
         here; entries that are masked are hidden here too.
         """
+        check_play(play)
         batch = state["is_first"].shape[0]
         rowwise = isinstance(obs, Mapping) and "is_first" in obs and any(name.startswith(OBS) for name in obs)
         if rowwise:
@@ -106,6 +107,12 @@ class LoadedPolicy:
                 raise UserError(f"rows have {OBS}{key} of {value.dtype} {value.shape}, expected {expected}")
             seen[key] = value
         return seen
+
+
+def check_play(play: str) -> None:
+    """Raise UserError for a manner of playing that there is not."""
+    if play not in get_args(Play):
+        raise UserError(f"play {play!r} is unknown{suggest(play, get_args(Play))}")
 
 
 def adapter_of(env: VectorEnv, policy: Policy) -> Adapter:

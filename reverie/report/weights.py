@@ -30,7 +30,7 @@ def plot_weights(run_dir: str | Path, out: str | Path = "weights.png", x: XAxis 
     names = {name for record in read_metrics(run_dir) for name in record if name.startswith(PREFIX)}
     groups = sorted(name.removeprefix(PREFIX).removesuffix("_loss") for name in names if name.endswith("_loss"))
     if not groups:
-        raise UserError(f"{run_dir} has no {PREFIX}* metrics: only agents with a world model weigh groups of losses")
+        raise UserError(f"{run_dir} has no {PREFIX}* metrics: agents with a world model write them once they learn")
     figure = Figure(figsize=(12, 3.8), dpi=130, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     table: dict[float, dict[str, float]] = {}

@@ -127,7 +127,10 @@ def build_learner(config: Config, agent: Agent, device: torch.device) -> Learner
     windows = build_windows(config, agent)
     policy = build_policy(config, agent)
     seed = derive(config.run.seed, "learner")
-    learner = agent.learner(policy, windows, seed, device, pick_precision(config.run.precision, device))
+    try:
+        learner = agent.learner(policy, windows, seed, device, pick_precision(config.run.precision, device))
+    except ValueError as error:
+        raise UserError(f"{config.name} cannot be built for {agent.env.id}: {error}") from error
     if config.run.compile:
         try:
             learner.compile_parts()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ def read_config_file(path: Path) -> dict[str, Any]:
         raise UserError(f"--config {path}: a configuration is read from {', '.join(SUFFIXES)}")
     try:
         text = path.read_text()
-        data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+        data = json.loads(text, object_pairs_hook=_once) if path.suffix == ".json" else yaml.load(text, _Once)
+    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
         reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         raise UserError(f"--config {path} cannot be read: {reason}") from error
     if data is None:
@@ -42,6 +43,26 @@ def read_config_file(path: Path) -> dict[str, Any]:
     if not (isinstance(data, dict) and all(isinstance(key, str) for key in data)):
         raise UserError(f"--config {path} should hold keys and values, such as agent.gamma: 0.95")
     return data
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Raises ValueError for a key that is there twice."""
+    _check_once([key for key, _ in pairs])
+    return dict(pairs)
+
+
+class _Once(yaml.SafeLoader):
+    """YAML in which no mapping has a key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping. Raises ValueError for a key that is there twice."""
+        _check_once([key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
+        return super().construct_mapping(node, deep)
+
+
+def _check_once(keys: Sequence[str]) -> None:
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise ValueError(f"{twice[0]!r} is given twice; give it once")
 
 
 def as_json(config: Config) -> str:

@@ -37,9 +37,12 @@ def configure(
     settings = short_settings(short, words)
     given = read_config_file(file) if file is not None else {}
     agent = _same(agent, given.pop("name", None), file)
-    preset = preset or given.pop("preset", None)
-    given.pop("preset", None)
+    if preset is not None and given.get("preset", preset) != preset:
+        raise UserError(f"--config {file} is of the preset {given['preset']}, not of {preset}; leave one of them out")
+    preset = given.pop("preset", preset)
     in_file = overrides.dotted(_PresetView(), {key: value for key, value in given.items() if key.startswith("env")})
+    if env is not None and "env.id" in settings:
+        raise UserError("--env and env.id are both given; give one of them")
     id = settings.pop("env.id", None) or env or in_file.get("env.id")
     env_config = _PresetView()
     for source in (in_file, settings):
@@ -72,7 +75,14 @@ def short_settings(short: Mapping[str, str | None], words: Sequence[str]) -> dic
     """Dotted keys of short options (of ``run``) and of overrides. Raises UserError for two lengths, and for slips."""
     if short.get("frames") is not None and short.get("env_steps") is not None:
         raise UserError("--frames and --env_steps both say how long the run is; give one of them")
-    return {f"run.{name}": value for name, value in short.items() if value is not None} | overrides.parse(words)
+    dotted = overrides.parse(words)
+    for name, value in short.items():
+        if value is not None and f"run.{name}" in dotted:
+            raise UserError(f"--{name} and run.{name} are both given; give one of them")
+    settings = {f"run.{name}": value for name, value in short.items() if value is not None} | dotted
+    if {"run.frames", "run.env_steps"} <= settings.keys():
+        raise UserError("run.frames and run.env_steps both say how long the run is; give one of them")
+    return settings
 
 
 @dataclass(frozen=True)

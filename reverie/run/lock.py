@@ -50,11 +50,11 @@ def check_new(run_dir: Path) -> None:
     """Raise UserError if a directory holds a run, or what is left of one."""
     if any((run_dir / name).exists() for name in ("config.json", POPULATION)):
         raise UserError(
-            f"{run_dir} already holds a run; go on with `reverie resume {run_dir}` or name another --logdir"
+            f"{run_dir} already holds a run; go on with `reverie resume {run_dir}` or name another directory"
         )
     if (run_dir / "checkpoints").exists() or (run_dir / "metrics.jsonl").exists():
         raise UserError(
-            f"{run_dir} holds what a run has recorded but no config.json; restore that file or name another --logdir"
+            f"{run_dir} holds what a run has recorded but no config.json; restore that file or name another directory"
         )
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from reverie.agents.learner import Learner
-from reverie.config import Config
+from reverie.config import Config, EnvConfig
 from reverie.data.dataset import Dataset, open_dataset
 from reverie.data.limiter import Limiter
 from reverie.data.rows import OBS, TASK, Rows
@@ -67,6 +67,18 @@ def check_tasks(dataset: Dataset, id: str) -> None:
     theirs = load_config(run_dir).env.id
     if tasks_of(theirs) != ours:
         raise UserError(f"{dataset.folder} has rows of {theirs}, not of {id}: name its environments, in their order")
+
+
+def tell_others(dataset: Dataset, env: EnvConfig) -> None:
+    """A notice where rows come from another environment than the run's, by the run beside them: that may be meant."""
+    try:
+        theirs = load_config(dataset.folder.parent).env
+    except UserError:  # rows alone
+        return
+    names = [name for name in ("id", "protocol", "options") if getattr(theirs, name) != getattr(env, name)]
+    if names:
+        told = ", ".join(f"{name} is {getattr(theirs, name)!r} there, {getattr(env, name)!r} here" for name in names)
+        notice(f"the rows of {dataset.folder} are of another environment: {told}")
 
 
 class OfflineClock(Clock):
@@ -152,6 +164,8 @@ class Offline(Runner):
             return MinariDataset(path, self.env)
         dataset = open_dataset(path)
         check_tasks(dataset, self.config.env.id)
+        if self.config.dataset.rewards != "played":
+            tell_others(dataset, self.config.env)
         return dataset
 
     def fill(self, dataset: Source) -> None:

@@ -136,7 +136,7 @@ def test_prioritised_alpha_zero_is_uniform() -> None:
 @pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf])
 def test_prioritised_refuses_bad_priorities(bad: float) -> None:
     selector = filled(Prioritised(), (9,))
-    with pytest.raises(ValueError, match="finite and >= 0"):
+    with pytest.raises(UserError, match="finite and at least 0"):
         selector.update(np.array([0]), np.array([1]), np.array([bad]))
 
 

@@ -85,6 +85,12 @@ class NoReward(New):
         return seen, None, *rest
 
 
+class Said(New):
+    def step(self, action: int) -> Any:
+        seen, reward, _, *rest = New.step(self, action)
+        return seen, reward, "no", *rest
+
+
 class ManyRewards(New):
     def step(self, action: int) -> Any:
         seen, _, *rest = New.step(self, action)
@@ -116,6 +122,7 @@ def test_these_work(name: str) -> None:
         ("OldStep", r"step\(\) returned 4 values; it must return \(observation, reward, terminated, truncated, info\)"),
         ("NoInfo", r"step\(\) returned a NoneType as info"),
         ("NoReward", "reward None is not a number"),
+        ("Said", "terminated 'no' is not a bool; return True or False"),
         ("ManyRewards", r"reward array\(\[0., 0.\]\) is not a number"),
     ],
 )

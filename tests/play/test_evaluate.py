@@ -275,3 +275,11 @@ def test_control_and_crafter_draw_themselves() -> None:
     assert shown.shape == (288, 288, 3)
     assert shown.any()
     assert rows["obs.image"].shape[1:] == (64, 64, 3)
+
+
+def test_another_way_to_play_is_refused(cartpole: Path) -> None:
+    with pytest.raises(UserError, match="play 'gredy' is unknown; did you mean greedy"):
+        evaluate(cartpole, episodes=1, play="gredy")  # type: ignore[arg-type]
+    policy = load(cartpole)
+    with pytest.raises(UserError, match="play 'gredy' is unknown; did you mean greedy"):
+        policy.act(np.zeros(4, np.float32), policy.initial_state(1), play="gredy")  # type: ignore[arg-type]

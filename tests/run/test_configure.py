@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+from reverie.errors import UserError
 from reverie.run.configure import configure
 
 
@@ -15,5 +19,61 @@ def test_a_length_in_frames_replaces_one_in_env_steps(agent: str) -> None:
     long_form = configure(agent, "cpu", "toy/catch", ["run.frames=1500"], {}).run
     assert short == long_form
     assert (short.frames, short.env_steps) == (1500, None)
-    both = configure(agent, "cpu", "toy/catch", ["run.frames=1500", "run.env_steps=700"], {}).run
-    assert both.env_steps == 700
+
+
+@pytest.mark.parametrize(
+    ("words", "short", "said"),
+    [
+        (["run.seed=1"], {"seed": "2"}, "--seed and run.seed are both given"),
+        (["run.env_steps=40"], {"frames": "50"}, "run.frames and run.env_steps both say how long"),
+        (["run.frames=1500", "run.env_steps=700"], {}, "run.frames and run.env_steps both say how long"),
+        (["env.id=CartPole-v1"], {}, "--env and env.id are both given"),
+    ],
+)
+def test_what_is_said_twice_is_refused(words: list[str], short: dict[str, str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        configure("dqn", "cpu", "toy/catch", words, short)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.yaml", "run.seed: 1\nrun: {seed: 2}\n", "run.seed is given twice"),
+        ("a.yaml", "run: {seed: 1, seed: 2}\n", "'seed' is given twice"),
+        ("a.json", '{"run": {"seed": 1, "seed": 2}}', "'seed' is given twice"),
+        ("a.yaml", "preset: atari\n", "is of the preset atari, not of cpu"),
+    ],
+)
+def test_a_file_says_each_key_once(tmp_path: Path, name: str, text: str, said: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=said):
+        configure("dqn", "cpu", "toy/catch", [], {}, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("agent", "word", "said"),
+    [
+        ("dreamerv2", "agent.gamma=1.5", "agent.gamma = '1.5' is not a float from 0 to 1"),
+        ("dreamerv2", "agent.lam=nan", "is not a float from 0 to 1"),
+        ("dreamerv2", "agent.kl_balance=2", "is not a float from 0 to 1 or none"),
+        ("dreamerv2", "agent.kl_scale=inf", "is not a float of at least 0"),
+        ("dreamerv2", "agent.grad_heads=[foo]", "is not a list of one of decoder, reward, discount"),
+        ("dreamerv2", "agent.target_every=0", "is not an int of at least 1"),
+        ("dreamerv2", "agent.rssm.act=foo", "is not one of elu, relu, silu, tanh"),
+        ("dreamerv2", "agent.actor.layers=-1", "is not an int of at least 0"),
+        ("dreamerv3", "agent.slow_fraction=5", "is not a float from 0 to 1"),
+        ("dreamerv3", "agent.size.blocks=0", "is not an int of at least 1"),
+        ("plan2explore", "agent.members=1", "is not an int of at least 2"),
+        ("rainbow", "agent.v_max=nan", "is not a float"),
+        ("dqn", "agent.opt.clip=-1", "clip must be above 0"),
+        ("dqn", "agent.opt.lr_end=-5", "lr_end must be at least 0"),
+        ("dqn", "agent.opt.shrink=2", "shrink must be at least 0 and below 1"),
+        ("dqn", "agent.torso.units=0", "is not an int of at least 1"),
+        ("dqn", "run.threads=100000", "threads must be at most 1024"),
+        ("dqn", "replay.store.budget=inf", "budget = 'inf' is not"),
+        ("dqn", "replay.store.budget=1e30", "budget = '1e30' is not"),
+    ],
+)
+def test_numbers_have_bounds(agent: str, word: str, said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        configure(agent, "cpu", "CartPole-v1", [word], {})

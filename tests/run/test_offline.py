@@ -145,6 +145,13 @@ def test_what_does_not_fit_is_one_line(
     assert not (tmp_path / "run" / "metrics.jsonl").exists() or not read_metrics(tmp_path / "run")
 
 
+def test_rows_of_another_environment_are_told(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catch with a smaller ball looks alike to whoever checks shapes."""
+    other = offline(made, env__options={"ball": 2})
+    begin(other, tmp_path / "run").train(Never())
+    assert "are of another environment: options is {} there, {'ball': 2} here" in capsys.readouterr().err
+
+
 def test_the_command_line(made: Path, tmp_path: Path) -> None:
     line = ["train", "dreamerv2", "--env", "toy/catch", "--dataset", str(tmp_path / "none"), "--logdir"]
     result = CliRunner().invoke(cli, [*line, str(tmp_path / "run")])
