@@ -137,6 +137,8 @@ class Offline(Runner):
             raise UserError(
                 f"{self.rows.folder} cannot be played again: dataset.rewards = played needs a run's replay/"
             )
+        for stream, name in enumerate(self.rows.streams):
+            self._ours(next(iter(self.rows.chunks(name))), stream, 0)
 
     def start(self) -> None:
         """Fill the store, in a run that begins."""
