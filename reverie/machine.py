@@ -71,9 +71,13 @@ def read_size(value: object) -> int | str:
         if share := _SHARE.fullmatch(value):
             if 0 < float(share[1]) <= 100:
                 return value
-        elif (size := _SIZE.fullmatch(value)) and (count := float(size[1]) * UNITS[(size[2] or "").lower()]) <= MOST:
+        elif (size := _SIZE.fullmatch(value)) and (count := _bytes(size[1], size[2])) <= MOST:
             return round(count)
     raise ValueError(f"expected bytes, as 8GB, 500MiB or 2000000000, or a share of the memory, as 50%, got {value!r}")
+
+
+def _bytes(number: str, unit: str | None) -> float:
+    return float(number.replace("_", "")) * UNITS[(unit or "").lower()]
 
 
 def share_of(value: int | str, total: int) -> int:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from reverie.errors import UserError, suggest
-from reverie.values import coerce, is_union, natural
+from reverie.values import bounds, coerce, is_union, natural
 
 C = TypeVar("C")
 KIND = "kind"
@@ -138,6 +138,14 @@ def dotted(config: Any, data: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(f"{min(twice)} is given twice; give it once")
         flat |= found
     return flat
+
+
+def bounds_of(config: Any, key: str) -> tuple[float, float]:
+    """The least and the largest value that a key with a number allows, see `reverie.values.bounds`."""
+    *above, last = key.split(".")
+    for name in above:
+        config = getattr(config, name)
+    return bounds(_hints(type(config))[last])
 
 
 def lacking(config: Any, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from reverie.errors import UserError
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Scale = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Number = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -103,14 +105,23 @@ def expected(hint: Any) -> str:
     return names.get(origin or hint, getattr(hint, "__name__", str(hint)))
 
 
+def bounds(hint: Any) -> tuple[float, float]:
+    """The least and the largest value of a number that its type allows; without bounds of its own -inf and inf."""
+    ends = {"ge": -math.inf, "gt": -math.inf, "le": math.inf, "lt": math.inf}
+    for info in getattr(hint, "__metadata__", ()):
+        for part in getattr(info, "metadata", ()):
+            ends |= {name: getattr(part, name) for name in ends if hasattr(part, name)}
+    low = max(ends["ge"], math.nextafter(ends["gt"], math.inf) if ends["gt"] > -math.inf else -math.inf)
+    return low, min(ends["le"], ends["lt"])
+
+
 def _bounds(info: FieldInfo) -> str:
     """What else is asked of a number, in words: `` from 0 to 1``."""
-    ends = {
-        name: end for part in info.metadata for name in ("ge", "le") if (end := getattr(part, name, None)) is not None
-    }
-    if len(ends) == 2:
+    words = {"ge": "of at least", "gt": "above", "le": "of at most", "lt": "below"}
+    ends = {name: getattr(part, name) for part in info.metadata for name in words if hasattr(part, name)}
+    if ends.keys() == {"ge", "le"}:
         return f" from {ends['ge']:g} to {ends['le']:g}"
-    return f" of at least {ends['ge']:g}" if "ge" in ends else ""
+    return "".join(f" {words[name]} {end:g}" for name, end in ends.items())
 
 
 def _adapter(hint: Any) -> TypeAdapter[Any]:

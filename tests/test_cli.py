@@ -402,3 +402,5 @@ def test_an_unset_variable_of_the_shell_is_not_a_default(words: list[str], tmp_p
     assert result.exit_code == 2
     assert f"{words[0].removesuffix('=')} is given no value" in result.output
     assert not list(tmp_path.iterdir())
+    result = CliRunner().invoke(cli, ["resume", ""])
+    assert (result.exit_code, "one of the words is empty" in result.output) == (2, True)

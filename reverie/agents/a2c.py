@@ -45,7 +45,7 @@ from reverie.ops.losses import masked_mean
 from reverie.ops.precision import full
 from reverie.ops.returns import gae
 from reverie.ops.transforms import reward_transform
-from reverie.values import Count, Scale
+from reverie.values import Count, Positive, Scale
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class A2CConfig:
     gamma: float = 0.99
     lam: float = 1.0
     reward: str = "sign"
-    reward_scale: Scale = 1.0
+    reward_scale: Positive = 1.0
     value: float = 1.0
     entropy: Scale = 0.01
     average: Literal["mean", "sum"] = "mean"

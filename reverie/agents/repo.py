@@ -37,7 +37,7 @@ from reverie.nets.constraint import Constraint
 from reverie.nets.heads import HeadConfig
 from reverie.nets.optim import OptimConfig
 from reverie.ops.returns import trajectory_weights
-from reverie.values import Count, Scale, Share
+from reverie.values import Count, Positive, Scale, Share
 
 
 def adam(lr: float, clip: float = 100.0) -> OptimConfig:
@@ -55,7 +55,7 @@ class RePoConfig(DreamerV1Config):
     nothing unless ``decoder`` is in grad_heads.
     """
 
-    target_kl: Scale = 3.0
+    target_kl: Positive = 3.0
     beta_start: float = 1e-5
     beta_opt: OptimConfig = field(default_factory=lambda: adam(1e-4, inf))
     kl_balance: Share | None = 5 / 6

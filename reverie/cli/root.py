@@ -56,8 +56,10 @@ class OneLineErrors(click.Group):
 
 
 def _check_given(words: Sequence[str]) -> None:
-    """Raise UserError where a short option has an empty value, as an unset shell variable leaves it."""
+    """Raise UserError for an empty word, as an unset shell variable leaves it; a dotted key may be given none."""
     for before, word in zip(["", *words], words, strict=False):
+        if word == "" and not before.startswith("--"):
+            raise UserError("one of the words is empty; see which variable of the shell is unset")
         option = before if word == "" else word.removesuffix("=") if word.endswith("=") else ""
         if option.startswith("--") and "." not in option and "=" not in option:
             raise UserError(f"{option} is given no value; leave it out, or see which variable of the shell is unset")

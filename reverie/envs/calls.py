@@ -48,7 +48,7 @@ def step(id: object, env: gymnasium.Env, action: Any) -> tuple[Any, float, bool,
     for name, flag in (("terminated", terminated), ("truncated", truncated)):
         if type(flag) is not bool and number(flag) not in (0.0, 1.0):
             raise EnvFault(f"{id}: {name} {' '.join(repr(flag).split())} is not a bool; return True or False")
-    return observation, value, bool(terminated), bool(truncated), info
+    return observation, value, number(terminated) == 1.0, number(truncated) == 1.0, info
 
 
 def action_names(env: gymnasium.Env) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from reverie.nets.latents import Gaussian, Stats
 from reverie.nets.layers import MLP, activation, norm_of
 from reverie.nets.rssm import RSSMConfig, glorot_split_, make_cell
 from reverie.nets.state_space import StateSpace
-from reverie.values import Count
+from reverie.values import Number
 
 Parts = dict[str, Tensor]
 """a part of a state by chain, x first: name -> [..., size]"""
@@ -42,8 +42,8 @@ class ChainConfig:
     Raises ValueError where one of them is 0 alone, or negative.
     """
 
-    deter: Count = 120
-    stoch: Count = 20
+    deter: Number = 120
+    stoch: Number = 20
 
     def __post_init__(self) -> None:
         if min(self.deter, self.stoch) < 0 or (self.deter > 0) != (self.stoch > 0):

@@ -37,15 +37,16 @@ def configure(
     settings = short_settings(short, words)
     given = read_config_file(file) if file is not None else {}
     agent = _same(agent, given.pop("name", None), file)
-    if preset is not None and given.get("preset", preset) != preset:
-        raise UserError(f"--config {file} is of the preset {given['preset']}, not of {preset}; leave one of them out")
-    preset = given.pop("preset", preset)
-    in_file = overrides.dotted(_PresetView(), {key: value for key, value in given.items() if key.startswith("env")})
+    in_file = given.pop("preset", None)
+    if None not in (preset, in_file) and preset != in_file:
+        raise UserError(f"--config {file} is of the preset {in_file}, not of {preset}; leave one of them out")
+    preset = preset or in_file
+    env_in_file = overrides.dotted(_PresetView(), {key: value for key, value in given.items() if key.startswith("env")})
     if env is not None and "env.id" in settings:
         raise UserError("--env and env.id are both given; give one of them")
-    id = settings.pop("env.id", None) or env or in_file.get("env.id")
+    id = settings.pop("env.id", None) or env or env_in_file.get("env.id")
     env_config = _PresetView()
-    for source in (in_file, settings):
+    for source in (env_in_file, settings):
         of_env = [key for key in source if key == "env.protocol" or key.startswith("env.options")]
         env_config = overrides.apply(env_config, {key: source[key] for key in of_env})
     chosen = env_config.env
@@ -80,7 +81,8 @@ def short_settings(short: Mapping[str, str | None], words: Sequence[str]) -> dic
         if value is not None and f"run.{name}" in dotted:
             raise UserError(f"--{name} and run.{name} are both given; give one of them")
     settings = {f"run.{name}": value for name, value in short.items() if value is not None} | dotted
-    if {"run.frames", "run.env_steps"} <= settings.keys():
+    lengths = [settings.get(key) for key in ("run.frames", "run.env_steps")]
+    if None not in lengths and "none" not in [str(length).strip().lower() for length in lengths]:
         raise UserError("run.frames and run.env_steps both say how long the run is; give one of them")
     return settings
 

@@ -75,7 +75,8 @@ def tell_others(dataset: Dataset, env: EnvConfig) -> None:
         theirs = load_config(dataset.folder.parent).env
     except UserError:  # rows alone
         return
-    names = [name for name in ("id", "protocol", "options") if getattr(theirs, name) != getattr(env, name)]
+    names = ["id", "options", *([] if "auto" in (theirs.protocol, env.protocol) else ["protocol"])]
+    names = [name for name in names if getattr(theirs, name) != getattr(env, name)]
     if names:
         told = ", ".join(f"{name} is {getattr(theirs, name)!r} there, {getattr(env, name)!r} here" for name in names)
         notice(f"the rows of {dataset.folder} are of another environment: {told}")

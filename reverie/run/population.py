@@ -238,7 +238,13 @@ class Population:
             lines = (line for line in read_metrics(run_dir) if since < line["env_steps"] <= env_steps[-1])
             fit.append(fitness(self.config.env.id, lines, self.options.episodes) if self.evolving[number] else None)
         draws = np.random.default_rng(derive(self.config.run.seed, f"round {number + 1}"))
-        return decide(number + 1, env_steps, fit, values, self.options, draws)
+        decisions = decide(number + 1, env_steps, fit, values, self.options, draws)
+        return [replace(decision, after=self.within(decision.after)) for decision in decisions]
+
+    def within(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Values of hyper-parameters, those that a change has taken out of their bounds at the nearest of these."""
+        ends = {key: overrides.bounds_of(self.config, key) for key in values}
+        return {key: min(max(value, ends[key][0]), ends[key][1]) for key, value in values.items()}
 
     def judged(self, decision: Decision) -> bool:
         """Whether episodes before it count no more: unless a member was not ready, which is judged by them later."""

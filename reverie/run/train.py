@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reverie import overrides
 from reverie.agents import find
 from reverie.config import POPULATION, Config, with_settings
 from reverie.errors import UserError
@@ -87,6 +88,7 @@ def train(
     check_platform()
     run_dir = Path(run_dir)
     check_new(run_dir)
+    overrides.from_dict(config, overrides.to_dict(config))  # what was made in Python has the same bounds
     check_one_learner(config)
     if config.population.size:
         from reverie.run import population

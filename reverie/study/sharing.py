@@ -62,7 +62,7 @@ def _shared(devices: Sequence[torch.device]) -> str:
     if len(gpus) == len(set(gpus)):
         return ""
     if mps_running():
-        return "those on one GPU share it by MPS"
+        return "those on one GPU share it by MPS, if its daemon still runs"
     return "those on one GPU take turns on it, for no MPS is there (nvidia-cuda-mps-control -d starts it)"
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import reverie
 from reverie.errors import UserError
+from reverie.presets import make_config
 from reverie.run.configure import configure
 
 
@@ -77,3 +80,17 @@ def test_a_file_says_each_key_once(tmp_path: Path, name: str, text: str, said: s
 def test_numbers_have_bounds(agent: str, word: str, said: str) -> None:
     with pytest.raises(UserError, match=re.escape(said)):
         configure(agent, "cpu", "CartPole-v1", [word], {})
+
+
+def test_what_was_made_in_python_has_the_same_bounds(tmp_path: Path) -> None:
+    config = make_config("dreamerv2", "cpu", "toy/catch")
+    wrong = replace(config, agent=replace(config.agent, entropy=-0.01))
+    with pytest.raises(UserError, match=re.escape("agent.entropy = -0.01 (float) is not a float of at least 0")):
+        reverie.train(wrong, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_command_that_says_the_other_length_is_none_is_taken() -> None:
+    """As a refused command proposes it, where a preset has its length in the other unit."""
+    run = configure("dqn", "cpu", "toy/catch", ["run.frames=1500", "run.env_steps=none"], {}).run
+    assert (run.frames, run.env_steps) == (1500, None)

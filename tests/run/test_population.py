@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -299,3 +300,11 @@ def test_nobody_asks_a_member_for_its_reason() -> None:
     one = population.Relay(everybody)
     one.ask("SIGTERM")
     assert (one(), one.reason, everybody.reason) == (True, "", "SIGTERM")
+
+
+def test_a_change_stays_within_the_bounds_of_its_key() -> None:
+    """A discount of 0.99 times 1.2 would be none."""
+    self = SimpleNamespace(config=make_config("dreamerv2", "cpu", "toy/catch"))
+    values = {"agent.gamma": 1.188, "agent.lam": 0.9, "agent.horizon": 0, "agent.model_opt.lr": 3e-4}
+    within = population.Population.within(self, values)  # type: ignore[arg-type]
+    assert within == {"agent.gamma": 1.0, "agent.lam": 0.9, "agent.horizon": 1, "agent.model_opt.lr": 3e-4}

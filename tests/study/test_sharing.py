@@ -103,4 +103,4 @@ def test_how_a_gpu_is_shared_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         "when full; those on one GPU take turns on it, for no MPS is there (nvidia-cuda-mps-control -d starts it)"
     )
     (tmp_path / "control").touch()
-    assert together([first, first], 2).endswith("when full; those on one GPU share it by MPS")
+    assert together([first, first], 2).endswith("when full; those on one GPU share it by MPS, if its daemon still runs")
