@@ -233,6 +233,22 @@ def test_the_actor_that_reads_all_at_once_is_the_one_that_dreamt(precision: torc
         assert (one - other).norm() < (1e-6 if precision == torch.float32 else 1e-2) * other.norm()
 
 
+def test_the_actor_that_reads_all_at_once_heeds_the_masks_that_it_dreamt() -> None:
+    """A mask per state of the dream: what it forbids has no probability there, and only there."""
+    seen = {"vector": spaces.Box(-1, 1, (4,), np.float32), "action_mask": spaces.Box(0, 1, (3,), np.float32)}
+    agent = learner(env=EnvSpec("test", seen, spaces.Discrete(3), action_mask=True))
+    start = {"deter": 3 * torch.randn(40, 6), "stoch": torch.zeros(40, 12)}
+    with torch.no_grad():
+        for head in agent.model.objective.decoder.heads:
+            head.bias.fill_(0.5)
+    with agent.behaviour.dreaming():
+        features, actions, policy = agent.behaviour.dream(start)
+        allowed = agent.model.action_mask(features[:-1]) > 0.5
+    assert torch.equal(policy > -torch.inf, allowed | ~allowed.any(-1, keepdim=True))
+    assert bool(allowed.any()) and not bool(allowed.all())
+    assert bool((policy.softmax(-1) * actions).sum(-1).gt(0.0).all())
+
+
 def test_slow_critic_is_copied_after_updates_0_and_k() -> None:
     agent = learner(replace(CONFIG, target_every=3))
     same = []
