@@ -245,7 +245,8 @@ def test_the_actor_that_reads_all_at_once_heeds_the_masks_that_it_dreamt() -> No
         features, actions, policy = agent.behaviour.dream(start)
         allowed = agent.model.action_mask(features[:-1]) > 0.5
     assert torch.equal(policy > -torch.inf, allowed | ~allowed.any(-1, keepdim=True))
-    assert bool(allowed.any()) and not bool(allowed.all())
+    assert bool(allowed.any())
+    assert not bool(allowed.all())
     assert bool((policy.softmax(-1) * actions).sum(-1).gt(0.0).all())
 
 
