@@ -302,7 +302,7 @@ def test_a_folder_that_is_no_run(tmp_path: Path, command: str) -> None:
 def test_a_run_without_its_config_is_not_begun_anew(run_dir: Path) -> None:
     (run_dir / "config.json").unlink()
     before = recorded(run_dir)
-    assert "no config.json; restore that file or name another --logdir" in refused(*words(ENV, run_dir))
+    assert "no config.json; restore that file or name another directory" in refused(*words(ENV, run_dir))
     assert recorded(run_dir) == before
 
 
