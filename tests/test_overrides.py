@@ -197,7 +197,7 @@ def test_whole_groups_and_python_values() -> None:
         ({"agent.clip": "x"}, ["agent.clip", "a float or none"]),
         ({"agent.double": "maybe"}, ["agent.double", "a bool"]),
         ({"env.size": "1"}, ["env.size", "a list of (an int, an int)"]),
-        ({"agent.heads": "0"}, ["agent.heads", "'0'", "greater than 0"]),
+        ({"agent.heads": "0"}, ["agent.heads", "'0'", "an int above 0"]),
         ({"agent.rssm.deter": "601"}, ["agent.rssm.deter = 601", "multiple of groups"]),
         ({"env.flags.a": "1", "env.flags.a.b": "2"}, ["both given"]),
         ({"env.flags.a.b": "1", "env.flags.a": "2"}, ["in parts"]),

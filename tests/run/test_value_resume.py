@@ -178,8 +178,8 @@ def test_states_that_are_not_there_cannot_be_kept(tmp_path: Path) -> None:
 
 
 def test_a_replay_that_does_not_fit_is_refused_in_one_line(tmp_path: Path) -> None:
-    settings = overrides.apply(make_config("dqn", "cpu", "toy/catch"), {"replay.store.budget": 10**17})
-    with pytest.raises(UserError, match=r"a replay of 100000000000000000 bytes does not fit .* --replay.store.budget"):
+    settings = overrides.apply(make_config("dqn", "cpu", "toy/catch"), {"replay.store.budget": 9 * 10**15})
+    with pytest.raises(UserError, match=r"a replay of 9000000000000000 bytes does not fit .* --replay.store.budget"):
         Local(settings, tmp_path / "run")
 
 
