@@ -82,7 +82,7 @@ def expected(hint: Any) -> str:
     if hint is type(None):
         return "none"
     if origin is Annotated:
-        return expected(arguments[0]) + "".join(_bounds(part) for part in arguments[1:] if isinstance(part, FieldInfo))
+        return expected(arguments[0]) + _bounded(arguments[1:])
     if origin is Literal:
         return "one of " + ", ".join(str(choice) for choice in arguments)
     if is_union(hint):
@@ -107,21 +107,29 @@ def expected(hint: Any) -> str:
 
 def bounds(hint: Any) -> tuple[float, float]:
     """The least and the largest value of a number that its type allows; without bounds of its own -inf and inf."""
-    ends = {"ge": -math.inf, "gt": -math.inf, "le": math.inf, "lt": math.inf}
-    for info in getattr(hint, "__metadata__", ()):
-        for part in getattr(info, "metadata", ()):
-            ends |= {name: getattr(part, name) for name in ends if hasattr(part, name)}
-    low = max(ends["ge"], math.nextafter(ends["gt"], math.inf) if ends["gt"] > -math.inf else -math.inf)
-    return low, min(ends["le"], ends["lt"])
+    if is_union(hint):  # with none, which has no bounds
+        ends_of_each = [bounds(member) for member in typing.get_args(hint)]
+        return max(low for low, _ in ends_of_each), min(high for _, high in ends_of_each)
+    ends = _ends(getattr(hint, "__metadata__", ()))
+    least = math.nextafter(ends["gt"], math.inf) if "gt" in ends else ends.get("ge", -math.inf)
+    return least, ends.get("le", math.inf)
 
 
-def _bounds(info: FieldInfo) -> str:
+_WORDS = {"ge": "of at least", "gt": "above", "le": "of at most"}
+
+
+def _ends(extras: Sequence[Any]) -> dict[str, float]:
+    """Bounds among what an annotation holds, by the names of `_WORDS`."""
+    parts = [part for extra in extras if isinstance(extra, FieldInfo) for part in extra.metadata]
+    return {name: getattr(part, name) for part in parts for name in _WORDS if hasattr(part, name)}
+
+
+def _bounded(extras: Sequence[Any]) -> str:
     """What else is asked of a number, in words: `` from 0 to 1``."""
-    words = {"ge": "of at least", "gt": "above", "le": "of at most", "lt": "below"}
-    ends = {name: getattr(part, name) for part in info.metadata for name in words if hasattr(part, name)}
+    ends = _ends(extras)
     if ends.keys() == {"ge", "le"}:
         return f" from {ends['ge']:g} to {ends['le']:g}"
-    return "".join(f" {words[name]} {end:g}" for name, end in ends.items())
+    return "".join(f" {_WORDS[name]} {end:g}" for name, end in ends.items())
 
 
 def _adapter(hint: Any) -> TypeAdapter[Any]:

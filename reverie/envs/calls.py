@@ -45,10 +45,16 @@ def step(id: object, env: gymnasium.Env, action: Any) -> tuple[Any, float, bool,
     value = number(reward)
     if value is None:
         raise EnvFault(f"{id}: reward {' '.join(repr(reward).split())} is not a number; return a float")
-    for name, flag in (("terminated", terminated), ("truncated", truncated)):
-        if type(flag) is not bool and number(flag) not in (0.0, 1.0):
-            raise EnvFault(f"{id}: {name} {' '.join(repr(flag).split())} is not a bool; return True or False")
-    return observation, value, number(terminated) == 1.0, number(truncated) == 1.0, info
+    return observation, value, _flag(id, "terminated", terminated), _flag(id, "truncated", truncated), info
+
+
+def _flag(id: object, name: str, flag: Any) -> bool:
+    """A flag as a bool, one in an array too. Raises EnvFault if it is neither true nor false."""
+    if type(flag) is bool:  # nearly always, at every step
+        return flag
+    if (value := number(flag)) not in (0.0, 1.0):
+        raise EnvFault(f"{id}: {name} {' '.join(repr(flag).split())} is not a bool; return True or False")
+    return value == 1.0
 
 
 def action_names(env: gymnasium.Env) -> tuple[str, ...]:

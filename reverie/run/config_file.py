@@ -33,7 +33,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text()
         data = json.loads(text, object_pairs_hook=_once) if path.suffix == ".json" else yaml.load(text, _Once)
-    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         raise UserError(f"--config {path} cannot be read: {reason}") from error
     if data is None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +140,8 @@ class Offline(Runner):
                 f"{self.rows.folder} cannot be played again: dataset.rewards = played needs a run's replay/"
             )
         for stream, name in enumerate(self.rows.streams):
-            self._ours(next(iter(self.rows.chunks(name))), stream, 0)
+            for chunk in islice(self.rows.chunks(name), 1):
+                self._ours(chunk, stream, 0)
 
     def start(self) -> None:
         """Fill the store, in a run that begins."""

@@ -34,8 +34,8 @@ def together(runs: Iterable[Config], jobs: int) -> str:
         return ""
     seen: dict[str, EnvSpec] = {}
     sizes: dict[str, list[float]] = {}
-    for config in pending:
-        device = pick_device(config.run.device)
+    devices = [pick_device(config.run.device) for config in pending]
+    for config, device in zip(pending, devices, strict=True):
         if (kind := repr(config.env)) not in seen:
             seen[kind] = env_spec(config)
         gpu = f"cuda:{device.index or 0}" if lies_on_gpu(config, device) else ""
@@ -53,7 +53,7 @@ def together(runs: Iterable[Config], jobs: int) -> str:
             )
         said.append(f"{in_words(asked)} of {in_words(there.total)} of {where}")
     line = f"{min(jobs, len(pending))} runs at once: their replays take {' and '.join(said)} when full"
-    return f"{line}; {shared}" if (shared := _shared([pick_device(config.run.device) for config in pending])) else line
+    return f"{line}; {shared}" if (shared := _shared(devices)) else line
 
 
 def _shared(devices: Sequence[torch.device]) -> str:

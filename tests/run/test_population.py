@@ -308,3 +308,7 @@ def test_a_change_stays_within_the_bounds_of_its_key() -> None:
     values = {"agent.gamma": 1.188, "agent.lam": 0.9, "agent.horizon": 0, "agent.model_opt.lr": 3e-4}
     within = population.Population.within(self, values)  # type: ignore[arg-type]
     assert within == {"agent.gamma": 1.0, "agent.lam": 0.9, "agent.horizon": 1, "agent.model_opt.lr": 3e-4}
+
+
+def test_bounds_of_a_key_that_may_be_none_are_those_of_its_number() -> None:
+    assert overrides.bounds_of(make_config("dreamerv2", "cpu", "toy/catch"), "agent.kl_balance") == (0.0, 1.0)
