@@ -142,10 +142,15 @@ def dotted(config: Any, data: Mapping[str, Any]) -> dict[str, Any]:
 
 def bounds_of(config: Any, key: str) -> tuple[float, float]:
     """The least and the largest value that a key with a number allows, see `reverie.values.bounds`."""
+    return bounds(hint_of(config, key))
+
+
+def hint_of(config: Any, key: str) -> Any:
+    """The annotation of a key's field."""
     *above, last = key.split(".")
     for name in above:
         config = getattr(config, name)
-    return bounds(_hints(type(config))[last])
+    return _hints(type(config))[last]
 
 
 def lacking(config: Any, data: Mapping[str, Any]) -> dict[str, Any]:

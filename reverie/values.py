@@ -115,6 +115,15 @@ def bounds(hint: Any) -> tuple[float, float]:
     return least, ends.get("le", math.inf)
 
 
+def is_whole(hint: Any) -> bool:
+    """Whether a type's numbers are whole ones only."""
+    inner = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+    if is_union(inner):
+        members = [member for member in typing.get_args(inner) if member is not type(None)]
+        return bool(members) and all(is_whole(member) for member in members)
+    return inner is int
+
+
 _WORDS = {"ge": "of at least", "gt": "above", "le": "of at most"}
 
 

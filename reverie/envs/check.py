@@ -13,7 +13,7 @@ from gymnasium import spaces
 from reverie.data.rows import ACTION_MASK, OBS, Rows, observations
 from reverie.envs.calls import RESET, STEP, complaint
 from reverie.envs.env import ResumeError, VectorEnv
-from reverie.envs.faults import EnvFault
+from reverie.envs.faults import RAISED, EnvFault
 from reverie.envs.findings import Findings, leaves
 from reverie.envs.gym import make_single, tell
 from reverie.envs.make import GYM, family_of, make_env
@@ -93,11 +93,11 @@ def check_env(id: str | Callable[[], gymnasium.Env], env_steps: int = 1000, seed
     try:
         env = make()
     except UserError as error:
-        if not isinstance(error.__cause__, Exception) or not isinstance(error, EnvFault):
+        if not isinstance(error.__cause__, RAISED) or not isinstance(error, EnvFault):
             raise
         findings.problem("make", f"it cannot be made: {_one_line(error.__cause__)}")
         return Report(name, problems=tuple(findings.problems))
-    except Exception as error:  # Whatever a user's constructor raises is what this report is for.
+    except RAISED as error:  # Whatever a user's constructor raises is what this report is for.
         findings.problem("make", f"it cannot be made: {_one_line(error)}")
         return Report(name, problems=tuple(findings.problems))
     if isinstance(env, VectorEnv):
@@ -193,7 +193,7 @@ class _RuleBroken(Exception):
 def _call(findings: Findings, name: str, function: Callable[..., Any], size: int, *args: Any, **kwargs: Any) -> Any:
     try:
         out = function(*args, **kwargs)
-    except Exception as error:  # Whatever the user's environment raises is what this report is for.
+    except RAISED as error:  # Whatever the user's environment raises is what this report is for.
         findings.problem(name, f"{name} raised {_one_line(error)}")
         raise _RuleBroken from error
     if wrong := complaint(name, out, RESET if size == 2 else STEP):
@@ -333,5 +333,5 @@ def _copy(observation: Any) -> Any:
     return np.array(observation)
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

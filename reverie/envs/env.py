@@ -20,6 +20,7 @@ from gymnasium import spaces
 
 from reverie.data.rows import Rows
 from reverie.envs.adapter import Adapter, of_rows
+from reverie.envs.faults import RAISED
 from reverie.envs.wrappers import Carried
 from reverie.errors import UserError, notice
 
@@ -144,11 +145,11 @@ class VectorEnv(ABC):
 
 def close_all(envs: Iterable[Any]) -> None:
     """Call `close` of every one; the error of the first that fails at that is raised when all are closed."""
-    errors = []
+    errors: list[BaseException] = []
     for env in envs:
         try:
             env.close()
-        except Exception as error:
+        except RAISED as error:
             errors.append(error)
     if errors:
         raise errors[0]

@@ -11,6 +11,8 @@ from types import TracebackType
 from reverie.errors import UserError
 
 OURS = str(Path(__file__).resolve().parents[1])
+RAISED = (Exception, SystemExit)
+"""what an environment may raise; one that ends its process would end a run without a word"""
 
 
 class EnvFault(UserError):
@@ -40,7 +42,7 @@ def faults_of(place: Callable[[], str]) -> Iterator[None]:
         raise
     except UserError as error:  # what we refuse of it
         raise EnvFault(f"{place()} is refused: {error}") from error
-    except Exception as error:  # Whatever somebody else's environment raises is its fault.
+    except RAISED as error:  # Whatever somebody else's environment raises is its fault.
         raise fault(place(), error) from error
 
 

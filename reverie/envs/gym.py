@@ -12,7 +12,7 @@ import gymnasium
 from reverie.envs import atari, near, toys
 from reverie.envs.env import VectorEnv
 from reverie.envs.families import family, register
-from reverie.envs.faults import fault
+from reverie.envs.faults import RAISED, fault
 from reverie.envs.native import SAYABLE, Conventions, NativeVector
 from reverie.envs.options import annotated, check_options, parameters, takes_any
 from reverie.envs.partial import RESERVED
@@ -189,7 +189,7 @@ def _call(id: str, factory: Callable[..., Any], options: Mapping[str, Any] | Non
         return factory(**(options or {}))
     except UserError:
         raise
-    except Exception as error:  # Whatever somebody else's factory raises is its fault.
+    except RAISED as error:  # Whatever somebody else's factory raises is its fault.
         raise fault(f"{id}: its factory", error) from error
 
 
@@ -210,7 +210,7 @@ def _registered(id: str, make: Callable[[], Any]) -> Any:
         raise UserError(f"{id} cannot be made: {' '.join(str(error).split())}") from None
     except UserError:
         raise
-    except Exception as error:  # Whatever somebody else's environment raises is its fault.
+    except RAISED as error:  # Whatever somebody else's environment raises is its fault.
         raise fault(f"{id}: its constructor", error) from error
 
 

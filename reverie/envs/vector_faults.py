@@ -10,7 +10,7 @@ import gymnasium
 from gymnasium import logger
 from gymnasium.vector import AsyncVectorEnv
 
-from reverie.envs.faults import EnvFault, fault
+from reverie.envs.faults import RAISED, EnvFault, fault
 
 Where = Callable[[int | None], str]
 GONE = (EOFError, BrokenPipeError, ConnectionResetError)
@@ -27,7 +27,7 @@ def calling(env: gymnasium.vector.VectorEnv, where: Where) -> Iterator[None]:
         yield
     except EnvFault:
         raise
-    except Exception as error:
+    except RAISED as error:
         raise _fault(env, where, error) from error
     except KeyboardInterrupt as error:
         # A worker that a terminal interrupted; the same key asks the run to end, which is not for here to decide.

@@ -28,7 +28,7 @@ from gymnasium.vector import AsyncVectorEnv
 from reverie.data.rows import Rows, RowSpec, row_spec
 from reverie.envs.adapter import Adapter
 from reverie.envs.env import VectorEnv, shut
-from reverie.envs.faults import EnvFault, fault
+from reverie.envs.faults import RAISED, EnvFault, fault
 from reverie.envs.stepping import Stepping
 from reverie.envs.stream import Place, Turn
 from reverie.envs.streams import Streams
@@ -224,7 +224,7 @@ class Group(gymnasium.Env[Any, Any]):
     def _tell(self, move: Callable[[], list[Turn]]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         try:
             turns = move()
-        except Exception as error:
+        except RAISED as error:
             known = isinstance(error, UserError | RuntimeError)
             told = error if known else fault(f"a worker (streams from {self.first} on)", error)
             return self._seen, {"report": told}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import gcd
 from pathlib import Path
 
@@ -102,18 +104,23 @@ def build_agent(config: Config, env: EnvSpec, since: Length | None = None) -> Ag
             f"{config.name} cannot play {env.id}, whose actions differ in width ({', '.join(map(str, env.widths))}): "
             "take tdmpc2, or environments whose actions are alike"
         )
-    try:
+    with _built(config, env):
         return find(config.name).load()(resolve(config.agent, run_length(config, env.action_repeat, since)), env)
+
+
+@contextmanager
+def _built(config: Config, env: EnvSpec) -> Iterator[None]:
+    """Context in which a ValueError says what the agent cannot do: a UserError, which names both."""
+    try:
+        yield
     except ValueError as error:
         raise UserError(f"{config.name} cannot be built for {env.id}: {error}") from error
 
 
 def build_windows(config: Config, agent: Agent) -> SequenceSpec:
     """The windows of the run's batches. Raises UserError if the agent cannot be trained on what is asked for."""
-    try:
+    with _built(config, agent.env):
         return agent.windows(config.replay.window.asked())
-    except ValueError as error:
-        raise UserError(f"{config.name} cannot be built for {agent.env.id}: {error}") from error
 
 
 def build_policy(config: Config, agent: Agent) -> Policy:
@@ -127,10 +134,8 @@ def build_learner(config: Config, agent: Agent, device: torch.device) -> Learner
     windows = build_windows(config, agent)
     policy = build_policy(config, agent)
     seed = derive(config.run.seed, "learner")
-    try:
+    with _built(config, agent.env):
         learner = agent.learner(policy, windows, seed, device, pick_precision(config.run.precision, device))
-    except ValueError as error:
-        raise UserError(f"{config.name} cannot be built for {agent.env.id}: {error}") from error
     if config.run.compile:
         try:
             learner.compile_parts()
@@ -189,7 +194,7 @@ def made(folder: Path) -> Path:
 def row_specs(config: Config, learner: Learner, env: EnvSpec) -> tuple[RowSpec, RowSpec | None]:
     """Fields of the run's rows, and of the states that are kept beside them (None: none are).
 
-    Raises UserError if there are no states to keep, or if the replay does not fit.
+    Raises UserError if there are no states to keep, or if the replay or a batch does not fit.
     """
     windows = learner.windows
     states = _state_spec(learner.policy) if windows.keeps_states else None
@@ -199,6 +204,7 @@ def row_specs(config: Config, learner: Learner, env: EnvSpec) -> tuple[RowSpec, 
             "set replay.window.state = zero and replay.window.drift = false"
         )
     spec = row_spec(env.observation, env.action, learner.policy.extras)
+    check_batch(config, config.replay.batch * windows.length * bytes_of(spec), learner.device)
     env_steps = run_length(config, env.action_repeat).env_steps
     check_memory(config, env_steps * (bytes_of(spec) + bytes_of(states or {}) / windows.period), learner.device)
     return spec, states
@@ -235,6 +241,19 @@ def check_memory(config: Config, rows: float, device: torch.device) -> None:
         raise UserError(f"the replay does not fit into {where}: {of}, there are {in_words(there.total)}{now}; {fix}")
     if asked > there.available:
         notice(f"the replay will not fit into what is free now of {where}, {in_words(there.available)}: {of}; {fix}")
+
+
+def check_batch(config: Config, asked: int, device: torch.device) -> None:
+    """Raise UserError if one batch cannot fit. asked: bytes of its rows, without anything that is made of them."""
+    on_gpu = device.type == "cuda"
+    there = gpu_memory(str(device)) if on_gpu else memory()
+    assert there is not None
+    if asked > there.total:
+        where = f"the memory of {device}" if on_gpu else "this machine's memory"
+        raise UserError(
+            f"a batch of {config.replay.batch:,} windows takes {in_words(asked)}, which does not fit into {where}, "
+            f"{in_words(there.total)}; make replay.batch smaller"
+        )
 
 
 def build_limiter(config: Config, windows: SequenceSpec) -> Limiter:

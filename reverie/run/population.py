@@ -54,6 +54,7 @@ from reverie.run.saved_config import load_chain, load_config, save_chain, save_c
 from reverie.run.status import StatusFile
 from reverie.run.train import changed, runner
 from reverie.run.tree import load_tree
+from reverie.values import is_whole
 
 DECISIONS = "decisions.jsonl"
 IMPALA: dict[str, list[float]] = {
@@ -120,6 +121,8 @@ def ranges(config: Config) -> dict[str, list[float]]:
     for key in vary:
         if not isinstance(keys.get(key), int | float) or isinstance(keys[key], bool):
             raise UserError(f"population.vary: {key!r} is no key of {config.name} with a number")
+        if is_whole(overrides.hint_of(config, key)):
+            raise UserError(f"population.vary: {key!r} is a whole number, and what varies is multiplied; leave it out")
     return vary
 
 

@@ -73,6 +73,16 @@ class Failing(gymnasium.Env[np.ndarray, np.int64]):
         self.closed = True
 
 
+class Leaving(Failing):
+    """Ends its process where others raise, as a launcher does whose simulator cannot be had."""
+
+    def step(self, action: np.int64) -> Any:
+        try:
+            return super().step(action)
+        except ConnectionError:
+            raise SystemExit(3) from None
+
+
 class CannotClose(Failing):
     """Plays well and raises when it is closed."""
 

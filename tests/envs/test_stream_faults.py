@@ -21,7 +21,7 @@ from reverie.envs.stepping import Stepping
 from reverie.envs.vector import SyncVector
 from reverie.errors import UserError
 from tests.contracts.test_envs import streams
-from tests.envs.odd_envs import CannotClose, Failing, Giving, async_failing
+from tests.envs.odd_envs import CannotClose, Failing, Giving, Leaving, async_failing
 
 HERE = "tests.envs.odd_envs"
 
@@ -52,6 +52,14 @@ def test_a_fault_says_where_and_shows_the_environments_own_traceback() -> None:
     assert lines[-2:] == ["ConnectionError: simulator", "gone"]
     again = pickle.loads(pickle.dumps(caught.value))
     assert (str(again), again.detail) == (str(caught.value), caught.value.detail)
+
+
+def test_an_environment_that_ends_its_process_does_not_end_a_run_without_a_word() -> None:
+    env = SyncVector("odd", [Failing(), Leaving(at=(3,))])
+    env.reset(3)
+    play(env, 2)
+    with pytest.raises(EnvFault, match=r"odd: stream 1, env_step 3 of episode 0 .*: step\(\) raised SystemExit: 3"):
+        play(env, 1)
 
 
 @pytest.mark.parametrize("at", [3, 8, 11])

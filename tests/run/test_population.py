@@ -280,6 +280,7 @@ def test_members_are_runs_and_the_population_is_none(alone: Path) -> None:
         ({"population.vary": {"agent.nothing": [1.0, 2.0]}}, "'agent.nothing' is no key of impala"),
         ({"population.vary": {"agent.reward": [1.0, 2.0]}}, "'agent.reward' is no key of impala with a number"),
         ({"population.vary": {"agent.gamma": [0.5, 2.0]}}, "gamma"),
+        ({"population.vary": {"replay.batch": [8, 32]}}, "'replay.batch' is a whole number"),
         ({"dataset.path": "somewhere"}, "population.size must be 0 where a run learns from a dataset"),
     ],
 )

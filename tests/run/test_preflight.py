@@ -141,6 +141,14 @@ def test_a_replay_that_cannot_fit_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_batch_that_cannot_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, 1_000_000, 900_000)
+    train(asked(replay__batch=10), tmp_path / "run")
+    with pytest.raises(UserError, match=r"a batch of 100,000 windows takes .*make replay.batch smaller"):
+        train(asked(replay__batch=100_000), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_replay_that_does_not_fit_now_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
