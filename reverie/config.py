@@ -266,6 +266,8 @@ class InitConfig:
     def __post_init__(self) -> None:
         if self.parts and not self.run:
             raise ValueError("init.parts are of the run that init.run names, which is missing")
+        if self.checkpoint != "latest" and not self.run:
+            raise ValueError("init.checkpoint is of the run that init.run names, which is missing")
 
 
 @dataclass(frozen=True)
@@ -280,6 +282,10 @@ class DatasetConfig:
 
     path: str = ""
     rewards: Literal["stored", "played"] = "stored"
+
+    def __post_init__(self) -> None:
+        if self.rewards != "stored" and not self.path:
+            raise ValueError("dataset.rewards are of the rows that dataset.path names, which is missing")
 
 
 POPULATION = "population.json"

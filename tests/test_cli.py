@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+import reverie.study.compare
 from reverie import overrides
 from reverie.cli import cli
 from reverie.errors import UserError, suggest
@@ -205,6 +206,25 @@ def test_another_run_in_the_directory_is_left_alone(calls: Calls) -> None:
     assert "agent.gamma is 0.99 there, 0.5 here, run.frames is 1000 there, 7 here" in error
     assert "reverie resume there" in error
     assert [name for name, _ in calls] == ["train"]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("eval there --video-episodes 3", "--video-episodes is of the video; add --video"),
+        ("export there out --to onnx --starts 3", "--starts is of --to web"),
+        ("export there out --to torch --seed 3", "--seed is of --to web"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(calls: Calls, words: str, reason: str) -> None:
+    assert reverie("train", "dreamerv2", "--logdir", "there").exit_code == 0
+    assert reason in refused(*words.split())
+
+
+def test_a_file_that_names_the_agent_takes_other_keys_beside(calls: Calls) -> None:
+    Path("a.yaml").write_text("name: dreamerv2\n")
+    assert reverie("train", "--config", "a.yaml", "--agent.gamma", "0.5").exit_code == 0
+    assert calls[-1][1][0].agent.gamma == 0.5
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from reverie.cli.root import RunDir, cli, folder_name
+from reverie.cli.root import RunDir, cli, folder_name, given
 from reverie.errors import UserError
 
 
@@ -33,15 +32,13 @@ from reverie.errors import UserError
     help="Scores relative to random play and people; auto: if all games have such scores.",
 )
 @click.option("--weights", is_flag=True, help="Of one run: loss, weight and product of each group of its world model.")
-@click.pass_context
-def plot(ctx: click.Context, paths: tuple[Path, ...], out: Path | None, weights: bool, **options: Any) -> None:
+def plot(paths: tuple[Path, ...], out: Path | None, weights: bool, **options: Any) -> None:
     """Draw learning curves of runs, or of all runs in a folder: a picture, a CSV beside it, and a table."""
     if weights:
         if len(paths) != 1:
             raise UserError(f"--weights draws one run, got {len(paths)}: reverie plot --weights RUN")
-        for name in ("metric", "group", "normalise"):
-            if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
-                raise UserError(f"--{name} is of learning curves; leave it or --weights out")
+        for name in given("metric", "group", "normalise"):
+            raise UserError(f"--{name} is of learning curves; leave it or --weights out")
         from reverie.report.weights import plot_weights
 
         picture, numbers = plot_weights(paths[0], out or "weights.png", options["x"])

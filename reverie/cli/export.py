@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from reverie.cli.root import AS_JSON, RUN_DIR, cli, require_run, show
+from reverie.cli.root import AS_JSON, RUN_DIR, cli, given, require_run, show
+from reverie.errors import UserError
 
 
 @cli.command()
@@ -32,6 +33,8 @@ def export(run_dir: Path, out: Path, as_json: bool, **options: Any) -> None:
     for any server. A model card lies beside them.
     """
     require_run(run_dir)
+    if options["to"] != "web" and (alone := given("runtime", "starts", "seed")):
+        raise UserError(f"--{alone[0]} is of --to web; leave it out")
     from reverie.export.export import export as write
 
     show(write(run_dir, out, **options), as_json)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from reverie import __version__
 from reverie.errors import UserError, suggest
@@ -131,6 +132,12 @@ AS_JSON = click.option(
     callback=_keep_apart,
     help="Print the result as JSON, and nothing else on standard output.",
 )
+
+
+def given(*names: str) -> list[str]:
+    """Those options, by their parameters' names, that the running command was given a value for."""
+    source = click.get_current_context().get_parameter_source
+    return [name for name in names if source(name) not in (None, ParameterSource.DEFAULT)]
 
 
 def require_run(run_dir: Path) -> None:

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from reverie.cli.keys import WithKeys
-from reverie.cli.root import AS_JSON, RUN_DIR, RunDir, cli, folder_name, require_run, show
+from reverie.cli.root import AS_JSON, RUN_DIR, RunDir, cli, folder_name, given, require_run, show
 from reverie.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,6 +53,8 @@ def train(
     from reverie.agents import find
     from reverie.run.configure import check_same, configure
 
+    if agent is not None and agent.startswith("-") and file is not None:  # which may name the agent
+        overrides, agent = (agent, *overrides), None
     if agent is not None and agent.startswith("-"):
         raise UserError(f"the agent comes first: reverie train AGENT {agent} ...")
     if agent is not None:
@@ -146,6 +147,8 @@ def evaluate(run_dir: Path, overrides: tuple[str, ...], render: str | None, as_j
     As it was trained, or elsewhere: --env ID, --env.protocol atari-84, --env.options.flicker 0.5.
     """
     require_run(run_dir)
+    if given("video_episodes") and not options["video"]:
+        raise UserError("--video-episodes is of the video; add --video")
     from reverie.overrides import parse
     from reverie.play.evaluate import evaluate as play
 
@@ -181,9 +184,7 @@ def dream(run_dir: Path, context: int, horizon: int, episodes: int, out: Path | 
 @click.option("--no-dreams", is_flag=True, help="Make no dreams for the document; those that are there are shown.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @AS_JSON
-@click.pass_context
 def report(
-    ctx: click.Context,
     run_dirs: tuple[Path, ...],
     html: Path | None,
     no_dreams: bool,
@@ -195,21 +196,21 @@ def report(
     With --html, or of several runs or a folder of `reverie compare`: a document on all that they tell, one HTML file
     [report.html]: what was run, curves, evaluations, dreams, time, changes, configuration, claims.
     """
-    given = [name for name in (*options, "no_dreams") if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT]
+    said = given(*options, "no_dreams")
     if html is None and len(run_dirs) == 1 and not (run_dirs[0] / "comparison.json").exists():
-        if "no_dreams" in given:
+        if "no_dreams" in said:
             raise UserError("--no-dreams is of the document; add --html FILE")
         require_run(run_dirs[0])
         from reverie.play.foresight import report as measure
 
         show(measure(run_dirs[0], **options), as_json)
         return
-    for name in given:
+    for name in said:
         if name not in ("context", "horizon", "seed", "no_dreams"):
             raise UserError(f"--{name.replace('_', '-')} is of one run's numbers; leave it or --html out")
     from reverie.study.html import html_report
 
-    context = options["context"] if "context" in given else None
+    context = options["context"] if "context" in said else None
     result = html_report(
         run_dirs,
         html or Path("report.html"),

@@ -161,3 +161,15 @@ def test_the_command_line_begins_and_resumes_a_warm_start(source: Path, tmp_path
     assert refused.exit_code == 2
     assert "init.run names, which is missing" in refused.stderr
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"init__checkpoint": "best"}, "init.checkpoint is of the run that init.run names, which is missing"),
+        ({"dataset__rewards": "played"}, "dataset.rewards are of the rows that dataset.path names, which is missing"),
+    ],
+)
+def test_words_about_what_is_not_named_are_refused(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        small(**changes)
