@@ -54,6 +54,17 @@ def test_a_fault_says_where_and_shows_the_environments_own_traceback() -> None:
     assert (str(again), again.detail) == (str(caught.value), caught.value.detail)
 
 
+@pytest.mark.parametrize("action", [[0, 2], [0, -1], [0, 256], [0, 0.5], [0], 0])
+def test_actions_that_there_are_not_are_refused_and_nothing_is_stepped(action: Any) -> None:
+    env = SyncVector("odd", [Failing(), Failing()])
+    env.reset(3)
+    before = env.state_dict()
+    with pytest.raises(UserError, match=r"there is no action|2 streams take as many actions"):
+        env.step(np.array(action))
+    assert [len(log) for log in env.state_dict()["actions"]] == [len(log) for log in before["actions"]]
+    assert [each.steps for each in env.envs] == [0, 0]  # type: ignore[attr-defined]
+
+
 def test_an_environment_that_ends_its_process_does_not_end_a_run_without_a_word() -> None:
     env = SyncVector("odd", [Failing(), Leaving(at=(3,))])
     env.reset(3)
