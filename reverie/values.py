@@ -22,6 +22,7 @@ Scale = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Number = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Several = Annotated[int, Field(ge=2)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 """Types of fields whose values have bounds; `coerce` keeps to them."""
 

@@ -48,7 +48,7 @@ from reverie.nets.outputs import Bernoulli, UnitNormal
 from reverie.nets.rssm import RSSMConfig
 from reverie.nets.state_space import StateSpace
 from reverie.ops.returns import imagined_returns, trajectory_weights
-from reverie.values import Count, Scale, Share
+from reverie.values import Count, Scale, Several, Share
 
 
 def adam(lr: float) -> OptimConfig:
@@ -73,6 +73,7 @@ class DreamerV1Config(DreamerConfig):
     reward: HeadConfig = field(default_factory=lambda: HeadConfig(layers=2))
     discount: HeadConfig = field(default_factory=lambda: HeadConfig(layers=3))
     critic: HeadConfig = field(default_factory=lambda: HeadConfig(layers=3))
+    horizon: Several = 15
     predict_discount: bool = False
     reward_transform: Literal["identity", "tanh", "sign", "symlog"] = "identity"
     kl_balance: Share | None = None

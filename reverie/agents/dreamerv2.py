@@ -37,7 +37,7 @@ from reverie.data.sequences import Batch
 from reverie.nets.decoders import Decoder
 from reverie.nets.outputs import Bernoulli, UnitNormal
 from reverie.ops.returns import imagined_returns, trajectory_weights
-from reverie.values import Count, Scale, Share
+from reverie.values import Count, Scale, Several, Share
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class DreamerV2Config(DreamerConfig):
     entropy: scale of the actor's entropy. target_every, target_fraction: slow critic (hard copy at fraction 1).
     """
 
+    horizon: Several = 15
     actor_grad: Literal["auto", "reinforce", "dynamics", "both"] = "auto"
     actor_mix: Share = 0.1
     entropy: Scale = 1e-3

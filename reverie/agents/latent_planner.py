@@ -38,6 +38,7 @@ from reverie.nets.actions import ContinuousActions, make_actions
 from reverie.nets.latent_encoder import LatentEncoder
 from reverie.nets.optim import OptimConfig
 from reverie.ops import world
+from reverie.values import Count, Number, Scale
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,14 @@ class LatentPlannerConfig:
     opt, actor_opt: of model and critics, and of the prior.
     """
 
-    stack: int = 3
-    shift: int = 3
+    stack: Count = 3
+    shift: Number = 3
     plan: PlanConfig = field(default_factory=PlanConfig)
     mpc: bool = True
     rho: float = 0.5
-    consistency_scale: float = 1.0
-    reward_scale: float = 1.0
-    value_scale: float = 1.0
+    consistency_scale: Scale = 1.0
+    reward_scale: Scale = 1.0
+    value_scale: Scale = 1.0
     tau: float = 0.01
     opt: OptimConfig = field(default_factory=OptimConfig)
     actor_opt: OptimConfig = field(default_factory=OptimConfig)

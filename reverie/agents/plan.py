@@ -41,6 +41,7 @@ from reverie.data.rows import State
 from reverie.nets.actions import Actions
 from reverie.ops.categorical import sample_categorical
 from reverie.ops.loop import Tensors, loop
+from reverie.values import Count, Number, Scale
 
 Policy = Callable[[State, Tensor], Tensor]
 """States of N rows and uniform noise [N, actions.noise] -> encoded actions [N, A]."""
@@ -108,12 +109,12 @@ class PlanConfig(Spread):
     """
 
     method: Literal["cem", "mppi"] = "mppi"
-    horizon: int = 3
-    iterations: int = 6
-    candidates: int = 512
-    elites: int = 64
-    temperature: float = 0.5
-    policy_candidates: int = 24
+    horizon: Count = 3
+    iterations: Count = 6
+    candidates: Count = 512
+    elites: Count = 64
+    temperature: Scale = 0.5
+    policy_candidates: Number = 24
 
     def __post_init__(self) -> None:
         super().__post_init__()

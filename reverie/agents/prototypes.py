@@ -26,6 +26,7 @@ from reverie.agents.seen import Seen
 from reverie.nets.encoders import Encoder
 from reverie.ops.sinkhorn import sinkhorn
 from reverie.ops.translate import translated
+from reverie.values import Count, Number, Positive, Scale, Share
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,15 @@ class PrototypesConfig:
     follows per learner_step. shift: pixels by which views are moved at most. norm_scale: weight of the norm loss.
     """
 
-    count: int = 2500
-    size: int = 32
-    temperature: float = 0.1
-    eps: float = 0.05
-    iterations: int = 3
-    frozen: int = 10_000
-    follow: float = 0.05
-    shift: float = 3.0
-    norm_scale: float = 1.0
+    count: Count = 2500
+    size: Count = 32
+    temperature: Positive = 0.1
+    eps: Positive = 0.05
+    iterations: Count = 3
+    frozen: Number = 10_000
+    follow: Share = 0.05
+    shift: Scale = 3.0
+    norm_scale: Scale = 1.0
 
 
 class Prototypes(Objective):

@@ -53,7 +53,7 @@ from reverie.nets.optim import OptimConfig
 from reverie.nets.q_heads import QHead
 from reverie.nets.values import Atoms
 from reverie.ops.projection import atoms
-from reverie.values import Count, Finite
+from reverie.values import Finite, Several
 
 GREEDY = Exploration(start=0.0, end=0.0, over=0, evaluation=0.0)
 
@@ -73,7 +73,7 @@ class RainbowConfig(DQNConfig):
     double: bool = True
     dueling: bool = True
     distributional: bool = True
-    atoms: Count = 51
+    atoms: Several = 51
     v_min: Finite = -10.0
     v_max: Finite = 10.0
     noisy: bool = True

@@ -37,7 +37,7 @@ from reverie.nets.constraint import Constraint
 from reverie.nets.heads import HeadConfig
 from reverie.nets.optim import OptimConfig
 from reverie.ops.returns import trajectory_weights
-from reverie.values import Count, Positive, Scale, Share
+from reverie.values import Positive, Scale, Several, Share
 
 
 def adam(lr: float, clip: float = 100.0) -> OptimConfig:
@@ -65,7 +65,7 @@ class RePoConfig(DreamerV1Config):
     discount: HeadConfig = field(default_factory=lambda: HeadConfig(layers=3, units=200))
     actor: HeadConfig = field(default_factory=lambda: HeadConfig(layers=4, units=200))
     critic: HeadConfig = field(default_factory=lambda: HeadConfig(layers=3, units=200))
-    horizon: Count = 14
+    horizon: Several = 14
     entropy: Scale = 3e-4
     init_std: float = log(2)
     min_std: float = 0.1

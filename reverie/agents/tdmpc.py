@@ -48,6 +48,7 @@ from reverie.nets.latent_encoder import LatentEncoder, PlainEncoder
 from reverie.nets.layers import frozen
 from reverie.nets.optim import OptimConfig, Optimiser
 from reverie.ops.losses import masked_mean
+from reverie.values import Count, Number, Positive, Scale, Share
 
 
 @dataclass(frozen=True)
@@ -62,22 +63,22 @@ class TDMPCConfig(LatentPlannerConfig):
     beta: exponent of the importance weights. target_every: learner_steps between two steps of the slow networks.
     """
 
-    shift: int = 4
-    encoder_units: int = 256
-    channels: int = 32
-    latent: int = 50
-    units: int = 512
+    shift: Number = 4
+    encoder_units: Count = 256
+    channels: Count = 32
+    latent: Count = 50
+    units: Count = 512
     plan: PlanConfig = field(default_factory=lambda: SEARCH)
     anneal: Annealing = field(default_factory=Annealing)
-    prior_std: float = 0.05
-    prior_clip: float = 0.3
-    gamma: float = 0.99
-    consistency_scale: float = 2.0
-    reward_scale: float = 0.5
-    value_scale: float = 0.1
-    limit: float = 1e4
-    beta: float = 0.4
-    target_every: int = 2
+    prior_std: Scale = 0.05
+    prior_clip: Scale = 0.3
+    gamma: Share = 0.99
+    consistency_scale: Scale = 2.0
+    reward_scale: Scale = 0.5
+    value_scale: Scale = 0.1
+    limit: Positive = 1e4
+    beta: Share = 0.4
+    target_every: Count = 2
     opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-3, eps=1e-8, clip=10.0, shrink=0.0))
     actor_opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-3, eps=1e-8, clip=10.0, shrink=0.0))
 

@@ -55,6 +55,7 @@ from reverie.nets.task_table import TaskTable
 from reverie.ops.losses import masked_mean
 from reverie.ops.stats import RunningScale
 from reverie.overrides import Choice
+from reverie.values import Count, Number, Positive, Scale, Share
 
 WIDE = 20
 """action dimensions from which on `TDMPC2Config.wide_iterations` are added"""
@@ -76,21 +77,21 @@ class TDMPC2Config(ModelConfig, LatentPlannerConfig):
     """
 
     size: Annotated[Size, Choice(SIZES)] = field(default_factory=M5)
-    wide_iterations: int = 2
-    episode_length: int = 500
+    wide_iterations: Number = 2
+    episode_length: Count = 500
     episode_lengths: tuple[int, ...] = ()
-    task_size: int = 96
-    gamma_share: float = 5.0
-    gamma_min: float = 0.95
-    gamma_max: float = 0.995
-    consistency_scale: float = 20.0
-    reward_scale: float = 0.1
-    value_scale: float = 0.1
-    end_scale: float = 1.0
-    entropy: float = 1e-4
+    task_size: Count = 96
+    gamma_share: Positive = 5.0
+    gamma_min: Share = 0.95
+    gamma_max: Share = 0.995
+    consistency_scale: Scale = 20.0
+    reward_scale: Scale = 0.1
+    value_scale: Scale = 0.1
+    end_scale: Scale = 1.0
+    entropy: Scale = 1e-4
     opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=3e-4, eps=1e-8, clip=20.0, shrink=0.0))
     actor_opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=3e-4, eps=1e-5, clip=20.0, shrink=0.0))
-    encoder_lr: float = 0.3
+    encoder_lr: Scale = 0.3
 
     def __post_init__(self) -> None:
         ModelConfig.__post_init__(self)

@@ -25,6 +25,7 @@ from reverie.nets.normed import NormedEnsemble, normed_mlp, simnorm
 from reverie.nets.outputs import TwoHot
 from reverie.nets.task_table import TaskTable
 from reverie.ops.continuous import normal_log_prob, normal_sample
+from reverie.values import Count, Finite, Positive
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,12 @@ class ModelConfig:
         ends, while targets of values never do.
     """
 
-    group: int = 8
-    bins: int = 101
-    limit: float = 10.0
+    group: Count = 8
+    bins: Count = 101
+    limit: Positive = 10.0
     dropout: float = 0.01
-    log_std_min: float = -10.0
-    log_std_max: float = 2.0
+    log_std_min: Finite = -10.0
+    log_std_max: Finite = 2.0
     episodic: bool = False
 
     def __post_init__(self) -> None:

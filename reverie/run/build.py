@@ -32,7 +32,12 @@ from reverie.run.length import run_length
 
 
 def derive(seed: int, name: str) -> int:
-    """A seed for one user of randomness, independent between names: SeedSequence of (seed, crc32 of the name)."""
+    """A seed for one user of randomness, independent between names: SeedSequence of (seed, crc32 of the name).
+
+    Raises UserError for a seed below 0.
+    """
+    if seed < 0:
+        raise UserError(f"a seed must be at least 0, got {seed}")
     return int(np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1)[0])
 
 
