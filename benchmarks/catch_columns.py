@@ -18,6 +18,7 @@ from typing import Any
 
 import reverie
 from reverie import overrides
+from reverie.envs.catch import ball_columns
 
 
 def columns(run_dir: Path) -> dict[int, list[int]]:
@@ -25,9 +26,7 @@ def columns(run_dir: Path) -> dict[int, list[int]]:
     counts: dict[int, list[int]] = {}
     cells = reverie.make_env(run_dir).spec.flags["cells"]
     for episode in reverie.open_dataset(run_dir / "replay").episodes():
-        image = episode["obs.image"][0, :, :, 0]
-        side = image.shape[0] // cells
-        column = int(image[:side].max(0).nonzero()[0].min()) // side
+        column = int(ball_columns(episode["obs.image"][0], cells))
         both = counts.setdefault(column, [0, 0])
         both[0] += 1
         both[1] += int(episode["reward"].sum() > 0)

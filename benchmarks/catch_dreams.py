@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reverie.envs.catch import ball_columns
 from reverie.play.model import LoadedModel, load_model
 
 STARTS = 512
@@ -31,8 +32,7 @@ def starts(loaded: LoadedModel) -> tuple[dict[str, Tensor], np.ndarray]:
     states, columns = [], []
     for seed in range(STARTS // count):
         rows = loaded.env.reset(seed)
-        side = rows["obs.image"].shape[1] // cells
-        columns.append((rows["obs.image"][:, :side, :, 0].max(1) > 0).argmax(1) // side)
+        columns.append(ball_columns(rows["obs.image"], cells))
         given = {name: torch.as_tensor(value)[None] for name, value in rows.items()}
         nothing = torch.zeros(1, count, model.actions.size)
         seen = model.observe(model.initial_state(count), nothing, given, torch.rand(1, count, model.observe_noise))

@@ -80,6 +80,13 @@ class Catch(gymnasium.Env[np.ndarray, Any]):
         return image
 
 
+def ball_columns(images: np.ndarray, cells: int) -> np.ndarray:
+    """Columns int64 [...] of the ball in first rows [..., size, size, 1] of `Catch`, a board of so many cells."""
+    edges = np.arange(cells + 1) * images.shape[-2] // cells
+    middle = (edges[:-1] + edges[1:] - 1) // 2  # of each cell: a ball that fills it, or lies in its middle, has it
+    return np.asarray((images[..., : edges[1], :, 0].max(-2) > 0)[..., middle].argmax(-1))
+
+
 class NoisyCatch(Catch):
     """`Catch` in white before a moving background in colour that fills the frame: uint8 image [size, size, 3].
 

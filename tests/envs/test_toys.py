@@ -11,7 +11,7 @@ import pytest
 from gymnasium import spaces
 
 from reverie.envs.background import Plaids
-from reverie.envs.catch import Catch, NoisyCatch
+from reverie.envs.catch import Catch, NoisyCatch, ball_columns
 from reverie.envs.env import ResumeError
 from reverie.envs.make import env_names, make_env, protocols
 from reverie.envs.maze import Maze
@@ -54,6 +54,17 @@ def test_a_small_ball_is_in_the_middle_of_its_cell() -> None:
         wanted = np.zeros_like(image)
         wanted[top : top + 2, left : left + 2] = wanted[18:20, 9:11] = 255
         np.testing.assert_array_equal(image, wanted)
+
+
+@pytest.mark.parametrize(("size", "ball"), [(32, None), (22, 1), (22, 2), (23, 2), (24, 3)])
+def test_columns_of_balls_are_read_from_first_pictures(size: int, ball: int | None) -> None:
+    env = Catch(size=size, cells=5, ball=ball)
+    images, columns = [], []
+    for seed in range(30):
+        images.append(env.reset(seed=seed)[0])
+        columns.append(env._column)
+    assert set(columns) == set(range(5))
+    assert ball_columns(np.stack(images).reshape(3, 10, size, size, 1), 5).flatten().tolist() == columns
 
 
 def test_random_catch_scores_exactly_what_it_says() -> None:
