@@ -41,6 +41,8 @@ def branch(
     run_dir, to = resolve(run_dir), Path(to)
     check_whole(run_dir)
     check_new(to)
+    if to.exists() and not to.is_dir():
+        raise UserError(f"{to} is a file; name a new directory")
     if to.exists() and any(to.iterdir()):
         raise UserError(f"{to} is not empty; name a new directory")
     folder = Checkpoints(run_dir).find(checkpoint)

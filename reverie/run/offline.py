@@ -57,25 +57,26 @@ def for_dataset(config: Config) -> Config:
     return replace(config, env=replace(config.env, num_envs=streams), run=run)
 
 
-def check_tasks(dataset: Dataset, id: str) -> None:
-    """Raise UserError where rows are not of the environments that `id` names in their order, by the run beside them.
+def env_beside(dataset: Dataset) -> EnvConfig | None:
+    """The environment of the run that rows lie in; None where they lie alone."""
+    try:
+        return load_config(dataset.folder.parent).env
+    except UserError:
+        return None
+
+
+def check_tasks(dataset: Dataset, theirs: EnvConfig, id: str) -> None:
+    """Raise UserError where rows are not of the environments that `id` names in their order.
 
     Rows of several environments have their numbers, no names.
     """
-    ours, run_dir = tasks_of(id), dataset.folder.parent
-    if not ours or not (run_dir / "config.json").is_file():
-        return
-    theirs = load_config(run_dir).env.id
-    if tasks_of(theirs) != ours:
-        raise UserError(f"{dataset.folder} has rows of {theirs}, not of {id}: name its environments, in their order")
+    ours = tasks_of(id)
+    if ours and tasks_of(theirs.id) != ours:
+        raise UserError(f"{dataset.folder} has rows of {theirs.id}, not of {id}: name its environments, in their order")
 
 
-def tell_others(dataset: Dataset, env: EnvConfig) -> None:
-    """A notice where rows come from another environment than the run's, by the run beside them: that may be meant."""
-    try:
-        theirs = load_config(dataset.folder.parent).env
-    except UserError:  # rows alone
-        return
+def tell_others(dataset: Dataset, theirs: EnvConfig, env: EnvConfig) -> None:
+    """A notice where rows come from another environment than the run's: that may be meant."""
     names = ["id", "options", *([] if "auto" in (theirs.protocol, env.protocol) else ["protocol"])]
     names = [name for name in names if getattr(theirs, name) != getattr(env, name)]
     if names:
@@ -168,9 +169,10 @@ class Offline(Runner):
         if is_minari(path):
             return MinariDataset(path, self.env)
         dataset = open_dataset(path)
-        check_tasks(dataset, self.config.env.id)
-        if self.config.dataset.rewards != "played":
-            tell_others(dataset, self.config.env)
+        if (theirs := env_beside(dataset)) is not None:
+            check_tasks(dataset, theirs, self.config.env.id)
+            if self.config.dataset.rewards != "played":
+                tell_others(dataset, theirs, self.config.env)
         return dataset
 
     def fill(self, dataset: Source) -> None:

@@ -96,6 +96,8 @@ def test_a_branch_needs_a_new_directory(source: Path, tmp_path: Path) -> None:
         branch(source, tmp_path)
     with pytest.raises(UserError, match="already holds a run"):
         branch(source, source)
+    with pytest.raises(UserError, match="mine is a file; name a new directory"):
+        branch(source, tmp_path / "mine")
 
 
 def test_all_networks_begin_as_they_were_and_nothing_else(source: Path, tmp_path: Path) -> None:
