@@ -1,11 +1,13 @@
 """Every world model's learner update at one common size, in turns; see docs/performance.md.
 
     python -m benchmarks.dreamers --out results/performance/dreamers.json
+    python -m benchmarks.dreamers --device cuda --precision bfloat16 --capture
 
 Batches of 8 x 32 rows of 64x64x3 pictures and six actions (continuous where an agent has no others). Each agent is its
 published one, with as many layers, heads and updates as its defaults say, at these widths: deterministic state 256 (and
 all around it), latents of 16 x 16 or 32 Gaussian numbers, 256 units in heads, actor and critic, convolutions from depth
-16 on, dreams of 15 steps. One round is an update of each.
+16 on, dreams of 15 steps. One round is an update of each; what is measured so far is kept after each round. On a GPU
+the kernels of an update are counted too, before it is recorded.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from benchmarks.timing import make_batch, summary, surroundings, timed, write
+from benchmarks.timing import device_name, keep, kernels, make_batch, summary, surroundings, timed, wait, write
 from reverie.agents import find
+from reverie.agents.capture import EAGER, CapturedUpdate
 from reverie.agents.dreamer_sizes import Size, Size2023
 from reverie.agents.learner import Learner
 from reverie.data.sequences import Batch, SequenceSpec
@@ -42,31 +45,43 @@ AGENTS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--rounds", type=int, default=7, help="and one before, which does not count")
+    parser.add_argument("--rounds", type=int, default=7, help="beside those before, which do not count")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--agents", nargs="*", default=list(AGENTS))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--capture", action="store_true", help="replay updates as CUDA graphs")
     options = parser.parse_args()
     keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
-    learners = {name: build(name) for name in options.agents}
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in learners}
-    for _ in range(options.rounds + 1):
-        for name, learner in learners.items():
-            batch = rows(name, learner)
-            times[name].append(timed(lambda learner=learner, batch=batch: learner.update(batch)))  # type: ignore[misc]
+    device = torch.device(options.device)
+    kinds = {name: build(name, device, getattr(torch, options.precision)) for name in options.agents}
     document: dict[str, Any] = {"what": f"learner update, {BATCH} x {TIME} rows of 64x64x3, see the script"}
-    document["agents"] = {
-        name: {
-            "parameters": sum(p.numel() for p in learner.parameters() if p.requires_grad),
-            **summary(times[name][1:]),
-        }
-        for name, learner in learners.items()
+    document |= {"device": device_name(device), "precision": options.precision, "capture": options.capture}
+    agents: dict[str, Any] = {
+        name: {"parameters": sum(p.numel() for p in learner.parameters() if p.requires_grad)}
+        for name, learner in kinds.items()
     }
+    if device.type == "cuda":
+        for name, learner in kinds.items():
+            agents[name]["kernels"] = kernels(learner.update, rows(name, learner))
+    updates = {name: CapturedUpdate(learner) if options.capture else learner.update for name, learner in kinds.items()}
+    for name, call in updates.items():
+        for _ in range(EAGER + 1 if options.capture else 1):
+            wait(call, rows(name, kinds[name]))
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in kinds}
+    for _ in range(options.rounds):
+        for name, call in updates.items():
+            batch = rows(name, kinds[name])
+            times[name].append(timed(lambda call=call, batch=batch: wait(call, batch)))  # type: ignore[misc]
+        document["agents"] = {name: agents[name] | summary(times[name]) for name in kinds}
+        if options.out:
+            keep(document | surroundings(), options.out)
     write(document | surroundings(), options.out)
 
 
-def build(name: str) -> Learner:
+def build(name: str, device: torch.device, precision: torch.dtype) -> Learner:
     """The learner of an agent at the common size."""
     recipe = find(name).load()
     action: spaces.Space = spaces.Discrete(ACTIONS)
@@ -76,7 +91,7 @@ def build(name: str) -> Learner:
     agent = recipe(at_size(recipe.Config()), env)
     torch.manual_seed(0)
     windows = agent.windows(SequenceSpec(learn=TIME))
-    return agent.learner(agent.policy(), windows, 0, torch.device("cpu"), torch.float32)
+    return agent.learner(agent.policy(), windows, 0, device, precision)
 
 
 def at_size(config: Any) -> Any:
@@ -105,7 +120,9 @@ def rows(name: str, learner: Learner) -> Batch:
     if name in CONTINUOUS:
         actions = torch.rand(2, length, BATCH, ACTIONS, generator=torch.Generator().manual_seed(0)) * 2 - 1
         batch = replace(batch, rows={**batch.rows, "action": actions[0], "prev_action": actions[1]})
-    return replace(batch, start=learner.policy.initial_state(BATCH)) if learner.windows.state == "stored" else batch
+    if learner.windows.state == "stored":
+        batch = replace(batch, start=learner.policy.initial_state(BATCH))
+    return batch.to(learner.device)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """DreamerV2's learner update at the size at which other implementations were measured; see docs/performance.md.
 
     python -m benchmarks.learner --out results/performance/learner.json
+    python -m benchmarks.learner --published --device cuda --precision bfloat16 --capture
 
 Batch 16 x 64 of 64x64x3 images, 6 actions, deter 256, hidden 256, 16x16 latents, CNN depth 16, heads of 256 units,
 imagination of 15 steps from all 1024 posterior states. Reports seconds per update (median and best of N), where the
 time goes, how much of it lies inside torch operations, peak memory, and the floor: the same matrix products and
-convolutions, forward and backward, replayed alone on tensors of the same shapes and layouts.
+convolutions, forward and backward, replayed alone on tensors of the same shapes and layouts. `--published`: batches of
+50 x 50 and the networks of DreamerV2's Atari agent. On a GPU the kernels of an update are counted in place of these.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from gymnasium import spaces
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.timing import make_batch, summary, surroundings, timed, update, write
+from benchmarks.timing import device_name, kernels, make_batch, summary, surroundings, timed, update, wait, write
+from reverie.agents.capture import EAGER, CapturedUpdate
 from reverie.agents.dreamerv2 import DreamerV2, DreamerV2Config, DreamerV2Learner
 from reverie.data.sequences import Batch, SequenceSpec
 from reverie.envs.env import EnvSpec
@@ -58,6 +61,17 @@ def build(
     agent = DreamerV2(config, env)
     torch.manual_seed(0)
     learner = agent.learner(agent.policy(), agent.windows(SequenceSpec(learn=learn)), 0, device, precision)
+    if compiled:
+        learner.compile_parts()
+    return learner
+
+
+def build_published(device: torch.device, precision: torch.dtype, compiled: bool = False) -> DreamerV2Learner:
+    """The learner of the paper's Atari agent, at its batches' length."""
+    env = EnvSpec("benchmark", {"image": spaces.Box(0, 255, (64, 64, 1), np.uint8)}, spaces.Discrete(ACTIONS))
+    agent = DreamerV2(DreamerV2Config(), env)
+    torch.manual_seed(0)
+    learner = agent.learner(agent.policy(), agent.windows(SequenceSpec(learn=50)), 0, device, precision)
     if compiled:
         learner.compile_parts()
     return learner
@@ -115,25 +129,32 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--capture", action="store_true", help="replay updates as CUDA graphs")
+    parser.add_argument("--published", action="store_true")
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
     prepare_process(options.threads)
     device = torch.device(options.device)
     precision = getattr(torch, options.precision)
-    learner = build(device, precision, options.compile)
-    batch = make_batch((TIME, BATCH), (64, 64, 3), ACTIONS, last=0.02, fresh=True, device=device)
-    first, _ = timed(lambda: learner.update(batch))
-    learner.update(batch)
-    times = [timed(lambda: update(learner.update, batch, "model_loss")) for _ in range(options.repeats)]
-    document: dict[str, Any] = {
-        "what": "DreamerV2 learner update, 16 x 64 rows of 64x64x3, deter 256, 16x16 latents, depth 16, horizon 15",
-        "precision": options.precision,
-        "compile": options.compile,
-        "device": str(device),
-        "first_update_seconds": first,
-    }
-    document |= summary(times) | surroundings()
-    if not options.compile:
+    make, shape, image = (
+        (build_published, (50, 50), (64, 64, 1)) if options.published else (build, (TIME, BATCH), (64, 64, 3))
+    )
+    learner = make(device, precision, options.compile)
+    batch = make_batch(shape, image, ACTIONS, last=0.02, fresh=True, device=device)
+    what = "DreamerV2 learner update, 16 x 64 rows of 64x64x3, deter 256, 16x16 latents, depth 16, horizon 15"
+    if options.published:
+        what = "DreamerV2 learner update, 50 x 50 rows of 64x64x1, networks of the paper's Atari agent, horizon 15"
+    document: dict[str, Any] = {"what": what, "precision": options.precision}
+    document |= {"compile": options.compile, "capture": options.capture, "device": device_name(device)}
+    first, _ = timed(lambda: wait(learner.update, batch))
+    if device.type == "cuda":
+        document["kernels"] = kernels(learner.update, batch)
+    call = CapturedUpdate(learner) if options.capture else learner.update
+    for _ in range(EAGER + 1 if options.capture else 1):
+        wait(call, batch)
+    times = [timed(lambda: update(call, batch, "model_loss")) for _ in range(options.repeats)]
+    document |= {"first_update_seconds": first} | summary(times) | surroundings()
+    if not (options.compile or options.capture or device.type == "cuda"):
         document["profile"] = where(learner, batch)
         document["floor_contractions"] = floor(learner, batch, options.repeats)
     write(document, options.out)

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
 
 from reverie.agents.agent import Result
 from reverie.data.rows import State
@@ -59,6 +61,24 @@ def timed(call: Callable[[], object]) -> tuple[float, float]:
 def update(call: Callable[[Batch], Result], batch: Batch, metric: str) -> None:
     """One learner_step, waited for until a metric of it is a number. call: `Learner.update` or its like."""
     float(call(batch).metrics[metric])
+
+
+def wait(call: Callable[[Batch], Result], batch: Batch) -> None:
+    """One learner_step, waited for until one of its metrics is a number."""
+    float(next(iter(call(batch).metrics.values())))
+
+
+def kernels(call: Callable[[Batch], Result], batch: Batch) -> int:
+    """Kernels that a GPU runs in one learner_step, after one that does not count."""
+    wait(call, batch)
+    with profile(activities=[ProfilerActivity.CUDA]) as trace:
+        wait(call, batch)
+    return sum(event.count for event in trace.key_averages() if event.device_type == DeviceType.CUDA)
+
+
+def device_name(device: torch.device) -> str:
+    """The card's name, or the device's kind."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def summary(times: list[tuple[float, float]]) -> dict[str, Any]:
