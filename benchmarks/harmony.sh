@@ -18,7 +18,7 @@ compare() { # name of the finding, variants
   local name="$1"
   shift
   reverie compare --env toy/noisy-catch --preset cpu --frames "${FRAMES:-16000}" --seeds "${SEEDS:-3}" \
-    --jobs "${JOBS:-1}" --report "$CONTEXT" --work "$WORK" --out "$OUT/$name" "${@}"
+    --run.prefill 800 --jobs "${JOBS:-1}" --report "$CONTEXT" --work "$WORK" --out "$OUT/$name" "${@}"
 }
 
 ones="agent.observation_scale=1 agent.reward_scale=1 agent.kl_scale=1"

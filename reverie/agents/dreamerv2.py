@@ -45,7 +45,7 @@ class DreamerV2Config(DreamerConfig):
     """Defaults are the paper's Atari agent as its code released it.
 
     actor_grad: reinforce, dynamics, both (mixed), or auto (reinforce if discrete, dynamics if not).
-    actor_mix: share of reinforce in both.
+    actor_mix: share of the dynamics in both.
     entropy: scale of the actor's entropy. target_every, target_fraction: slow critic (hard copy at fraction 1).
     """
 

@@ -49,7 +49,7 @@ class Critics(nn.Module):
 class TaskModel(LatentModel):
     """Dynamics, reward, policy prior and two critics over latents [..., latent] and actions [..., actions].
 
-    units: of every hidden layer. std, clip: of the prior's noise, see `act`.
+    units: of every hidden layer. std, clip: of the prior's noise, see `propose`.
     First weights are orthogonal, the last layers of reward and critics zero, so that all values begin at exactly 0.
     """
 

@@ -78,8 +78,8 @@ def atari_paper(task: Task) -> Config:
 def atari_100k(task: Task) -> Config:
     """DreamerV2 on 400k frames (100k env_steps) of Atari without sticky actions, with a train ratio for little data.
 
-    Protocol of Kaiser et al. 2019 (Atari 100k). The train ratio (200: an update per 4 env_steps), prefill and
-    KL scale are ours; DreamerV2 was not published on this benchmark.
+    Protocol of Kaiser et al. 2019 (Atari 100k). The train ratio (200: an update per 4 env_steps) and what
+    comes before it, prefill and pretrain, are ours; DreamerV2 was not published on this benchmark.
     """
     config = atari(task)
     return replace(
