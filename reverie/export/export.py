@@ -133,6 +133,8 @@ def _check_free(out: Path) -> None:
     """Raise UserError unless nothing is in the way of a new folder."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; name a folder that does not exist yet")
+    if out.resolve() == Path.cwd():
+        raise UserError(f"{out} is the current directory; name a folder that does not exist yet")
     if out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out} is not empty; name a folder that does not exist yet")
 

@@ -13,23 +13,27 @@ from rich.table import Table
 from reverie.agents.agent import placed
 from reverie.config import Config
 from reverie.envs.env import shut
+from reverie.errors import UserError
 from reverie.play.dream import dream
 from reverie.play.evaluate import evaluate
 from reverie.presets import make_config
 from reverie.report.curves import learning_curve
 from reverie.run.build import build_agent, build_env, build_policy, derive, env_spec, pick_device
+from reverie.run.lock import is_trained
 from reverie.run.roles import Evaluator
 from reverie.run.train import train
 
 GAME = "toy/catch"
 EPISODES = 100
+MARK = "demo"
+"""empty file in the directory of a run that the next demo may remove"""
 
 
 def demo(out: Path) -> None:
     """Train the `cpu` preset on Catch, then print a table of scores and the paths of a curve and of a dream."""
     out = Path(out)
     config = make_config("dreamerv2", "cpu", GAME)
-    shutil.rmtree(out / "run", ignore_errors=True)
+    make_room(out / "run")
     console = Console()
     console.print(f"[bold]DreamerV2 learns {GAME} from pixels[/bold]: catch the falling ball, +1 or -1 at the end.")
     before = _untrained(config)
@@ -58,6 +62,18 @@ def demo(out: Path) -> None:
     ):
         console.print(f"{name:>18}  {path}", soft_wrap=True, highlight=False)
     console.print("next: reverie train dreamerv2 --preset cpu --env ALE/Pong-v5 --frames 80000 --logdir runs/pong")
+
+
+def make_room(run_dir: Path) -> None:
+    """Remove what a demo left, and mark its place. Raises UserError for anything else that is there."""
+    if run_dir.exists():
+        if not (run_dir / MARK).exists():
+            raise UserError(f"{run_dir} is there, and no demo made it; name another --out")
+        if is_trained(run_dir):
+            raise UserError(f"a demo is at work in {run_dir}; wait for it, or name another --out")
+        shutil.rmtree(run_dir)
+    run_dir.mkdir(parents=True)
+    (run_dir / MARK).touch()
 
 
 def _untrained(config: Config) -> float:

@@ -43,6 +43,8 @@ def branch(
     check_new(to)
     if to.exists() and not to.is_dir():
         raise UserError(f"{to} is a file; name a new directory")
+    if to.resolve() == Path.cwd():
+        raise UserError(f"{to} is the current directory, which a branch cannot take the place of; name a new one")
     if to.exists() and any(to.iterdir()):
         raise UserError(f"{to} is not empty; name a new directory")
     folder = Checkpoints(run_dir).find(checkpoint)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from reverie.config import POPULATION
+from reverie.data.chunks import SUFFIX
 from reverie.errors import UserError, notice
 
 try:
@@ -56,6 +57,8 @@ def check_new(run_dir: Path) -> None:
         raise UserError(
             f"{run_dir} holds what a run has recorded but no config.json; restore that file or name another directory"
         )
+    if any((run_dir / "replay").rglob(f"*{SUFFIX}")):
+        raise UserError(f"{run_dir}/replay holds rows, which a new run would write over; name another directory")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -162,12 +163,15 @@ def test_slips_are_one_line(dqn: Path, dreamer: Path, tmp_path: Path) -> None:
     assert "is not a run directory" in refused(tmp_path, tmp_path / "out", "--to", "onnx")
     assert "is a file; name a folder" in refused(dqn, tmp_path / "file", "--to", "onnx")
     assert "is not empty; name a folder" in refused(dqn, tmp_path / "full", "--to", "onnx")
+    (tmp_path / "here").mkdir()
+    with chdir(tmp_path / "here"):
+        assert "is the current directory" in refused(dqn, ".", "--to", "onnx")
     assert "has no checkpoint '7'" in refused(dqn, tmp_path / "out", "--to", "torch", "--checkpoint", "7")
     assert "has no onnxruntime-web" in refused(dreamer, tmp_path / "out", "--to", "web", "--runtime", dqn)
     words = refused(dqn, tmp_path / "out", "--to", "web", "--runtime", dqn)
     assert "dqn has no world model to dream with; export its policy --to onnx" in words
     assert "Missing option '--to'" in refused(dqn, tmp_path / "out")
-    assert {path.name for path in tmp_path.iterdir()} == {"file", "full"}
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "full", "here"}
 
 
 def test_a_run_without_a_checkpoint(dqn: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,10 @@ def test_a_branch_needs_a_new_directory(source: Path, tmp_path: Path) -> None:
         branch(source, source)
     with pytest.raises(UserError, match="mine is a file; name a new directory"):
         branch(source, tmp_path / "mine")
+    (tmp_path / "here").mkdir()
+    with chdir(tmp_path / "here"), pytest.raises(UserError, match="is the current directory"):
+        branch(source, ".")
+    assert (tmp_path / "here").is_dir()
 
 
 def test_all_networks_begin_as_they_were_and_nothing_else(source: Path, tmp_path: Path) -> None:
@@ -163,6 +168,17 @@ def test_the_command_line_begins_and_resumes_a_warm_start(source: Path, tmp_path
     assert refused.exit_code == 2
     assert "init.run names, which is missing" in refused.stderr
     assert not (tmp_path / "other").exists()
+
+
+def test_rows_that_lie_in_a_directory_are_not_written_over(source: Path, tmp_path: Path) -> None:
+    shutil.copytree(source / "replay", tmp_path / "data" / "replay")
+    before = {path: path.read_bytes() for path in (tmp_path / "data").rglob("*.chunk")}
+    assert before
+    changes: dict[str, Any]
+    for changes in ({}, {"dataset__path": str(tmp_path / "data" / "replay")}):
+        with pytest.raises(UserError, match="replay holds rows, which a new run would write over"):
+            train(small(**changes), tmp_path / "data")
+    assert {path: path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()} == before
 
 
 @pytest.mark.parametrize(
