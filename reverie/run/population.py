@@ -26,6 +26,7 @@ import json
 import os
 import shlex
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -75,6 +76,7 @@ def begin(
     for key, given in vary.items():
         for value in given:
             with_settings(config, {key: value})  # it is said now if one does not fit
+    _rehearse(config)
     root.mkdir(parents=True, exist_ok=True)
     save_config(config, root)
     return go_on(root, writers=writers, callbacks=callbacks)
@@ -93,6 +95,18 @@ def go_on(
     config = load_config(root, POPULATION)
     with interruptible() as stop, alone(root), _engine(config):
         return Population(config, root, stop, writers, callbacks).train()
+
+
+def _rehearse(config: Config) -> None:
+    """Build a member elsewhere, so that what cannot be trained is refused before anything is written."""
+    with _engine(config), tempfile.TemporaryDirectory(prefix="reverie-") as folder:
+        alone_of_them = Population(config, Path(folder), Stop()).member_config(0)
+        with runner(alone_of_them, Path(folder) / "member-0") as member:
+            try:
+                member.begin()
+                member.run.rehearse()
+            finally:
+                member.close()
 
 
 @contextmanager
@@ -264,7 +278,8 @@ class Population:
             to = donors / str(number) / str(source)
             to.mkdir(parents=True)
             for path in folder.iterdir():
-                link(path, to / path.name)
+                if path.is_file():  # rows of shards are in folders, and are nobody else's
+                    link(path, to / path.name)
 
     def donor(self, number: int, source: int) -> Path:
         """The checkpoint of a member that the round with that number, counted from 0, begins with."""

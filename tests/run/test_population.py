@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -290,6 +292,25 @@ def test_what_cannot_be_is_refused(tmp_path: Path, changes: dict[str, Any], reas
     assert not (tmp_path / "run").exists()
 
 
+def test_a_population_that_cannot_train_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nothing would be trained"):
+        reverie.train(config(**{"run.env_steps": 4}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_only_files_of_a_checkpoint_are_lent(tmp_path: Path, alone: Path) -> None:
+    """A checkpoint of a run in shards has folders of their rows too."""
+    root = tmp_path / "run"
+    shutil.copytree(alone, root)
+    folder = Checkpoints(root / MEMBERS[1]).find("latest")
+    (folder / "store.shards" / "0").mkdir(parents=True)
+    (folder / "store.shards" / "0" / "rows").touch()
+    everybody = population.Population(load_config(root, POPULATION), root, Stop())
+    copied = replace(everybody.decisions[-1][0], round=2, copied_from=1)
+    everybody.lend([copied])
+    assert {path.name for path in everybody.donor(2, 1).iterdir()} == {p.name for p in folder.iterdir() if p.is_file()}
+
+
 def test_agents_that_do_not_learn_as_impala_must_say_what_varies() -> None:
     with pytest.raises(UserError, match="say what varies"):
         population.ranges(overrides.apply(make_config("dqn", "cpu", "CartPole-v1"), {"population.size": 2}))
@@ -308,7 +329,7 @@ def test_a_change_stays_within_the_bounds_of_its_key() -> None:
     self = SimpleNamespace(config=make_config("dreamerv2", "cpu", "toy/catch"))
     values = {"agent.gamma": 1.188, "agent.lam": 0.9, "agent.horizon": 0, "agent.model_opt.lr": 3e-4}
     within = population.Population.within(self, values)  # type: ignore[arg-type]
-    assert within == {"agent.gamma": 1.0, "agent.lam": 0.9, "agent.horizon": 1, "agent.model_opt.lr": 3e-4}
+    assert within == {"agent.gamma": 1.0, "agent.lam": 0.9, "agent.horizon": 2, "agent.model_opt.lr": 3e-4}
 
 
 def test_bounds_of_a_key_that_may_be_none_are_those_of_its_number() -> None:
