@@ -25,8 +25,8 @@ def write_document(
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     files = {ending: out.with_name(f"{out.name}.{ending}") for ending in ("json", "png", "md")}
-    files["json"].write_text(to_json(document, indent) + "\n")
-    files["md"].write_text("\n".join(table) + "\n")
+    write_whole(files["json"], to_json(document, indent) + "\n")
+    write_whole(files["md"], "\n".join(table) + "\n")
     draw(document, files["png"])
     return files
 

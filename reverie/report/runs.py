@@ -25,9 +25,10 @@ CONFIG = "config.json"
 SEED = "run.seed"
 NOT_LEARNING = (
     *("run.frames", "run.env_steps", "run.log_every", "run.checkpoint_every", "run.keep_checkpoints"),
-    *("run.eval_every", "run.eval_episodes", "run.eval_envs"),
+    *("run.eval_every", "run.eval_episodes", "run.eval_envs", "run.eval_limit", "run.keep_best"),
+    *("log.writers", "log.callbacks", "log.options"),
 )
-"""Settings that do not change what has been learned by a given frame."""
+"""Settings that do not change what has been learned by a given frame, and all that begins with them."""
 MACHINE = ("run.device", "run.threads", "run.compile")
 """Settings that change how fast it is learned, and so belong to a configuration when x is minutes."""
 
@@ -107,8 +108,10 @@ def described(path: Path, points: Points, x: XAxis) -> Run:
         seed = int(settings.pop(SEED))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path / CONFIG} is damaged ({type(error).__name__}: {error}); restore it") from error
-    for key in (*NOT_LEARNING, *(() if x == "minutes" else MACHINE)):
-        settings.pop(key, None)
+    besides = (*NOT_LEARNING, *(() if x == "minutes" else MACHINE))
+    settings = {
+        key: value for key, value in settings.items() if not f"{key}.".startswith(tuple(f"{b}." for b in besides))
+    }
     return Run(path, agent, env, seed, settings, points)
 
 

@@ -8,6 +8,7 @@ Small pictures are enlarged by whole factors with nearest neighbour, so that a p
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,14 @@ class VideoWriter:
             writer, self._writer = self._writer, None
             writer.close()
             self._partial.replace(self.path)
+
+    def drop(self) -> None:
+        """Leave no file, where what is shown was not played to its end. Nothing is done once it is closed."""
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            with suppress(Exception):
+                writer.close()
+            self._partial.unlink(missing_ok=True)
 
 
 def strip(rows: Sequence[np.ndarray], gap: int = GAP) -> np.ndarray:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from reverie.errors import UserError, notice
+from reverie.report.document import write_whole
 from reverie.report.record import Record
 
 
@@ -109,9 +110,11 @@ class Apart(Writer):
 def remembered(run_dir: Path, name: str, make: Callable[[], str]) -> str:
     """The text kept in ``<run_dir>/<name>``: made the first time, so that a resumed run is known elsewhere again."""
     path = run_dir / name
-    if not path.exists():
-        path.write_text(make() + "\n")
-    return path.read_text().strip()
+    text = path.read_text().strip() if path.exists() else ""
+    if not text:
+        text = make()
+        write_whole(path, text + "\n")
+    return text
 
 
 def _line(error: Exception) -> str:

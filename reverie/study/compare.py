@@ -26,6 +26,7 @@ import torch
 
 from reverie import overrides
 from reverie.config import Config
+from reverie.envs.tasks import tasks_of
 from reverie.errors import UserError
 from reverie.report.comparison import summary, write_comparison
 from reverie.report.prediction import check_threshold
@@ -36,6 +37,7 @@ from reverie.study.jobs import Failed, Jobs
 from reverie.study.sharing import together
 
 POINTS = 60
+BROKEN = (OSError, ValueError, KeyError, TypeError)
 """of a curve in the JSON"""
 SET_BY = {
     "run.seed": "--seeds",
@@ -201,8 +203,10 @@ def _measured(request: Comparison, jobs: Jobs, variant: Variant, seed: int, run_
         jobs.call(["resume", str(run_dir)], log)
     if not finished(run_dir):
         raise Failed(f"{run_dir} was stopped before its end (see {log})")
-    if not _evaluated(run_dir, request.episodes):
+    if not _evaluated(request, run_dir):
         jobs.call(["eval", str(run_dir), "--episodes", str(request.episodes)], log)
+        if not _evaluated(request, run_dir):
+            raise Failed(f"{run_dir} was evaluated, but that is not in its evaluation.json (see {log})")
     measured = measure(run_dir, seed)
     if request.context is not None:
         measured["prediction"] = _predicted(request, jobs, run_dir, request.context, log)
@@ -217,9 +221,12 @@ def _predicted(request: Comparison, jobs: Jobs, run_dir: Path, context: int, log
     out = run_dir / "report" / name
     try:
         return foreseen(json.loads((out / "prediction.json").read_text()))
-    except (OSError, ValueError, KeyError, TypeError):  # not there, or not what a report leaves
+    except BROKEN:  # not there, or not what a report leaves
         jobs.call([*words, "--out", str(out)], log)
-    return foreseen(json.loads((out / "prediction.json").read_text()))
+    try:
+        return foreseen(json.loads((out / "prediction.json").read_text()))
+    except BROKEN as error:
+        raise Failed(f"the report of {run_dir} is not in {out} (see {log})") from error
 
 
 def _train(request: Comparison, variant: Variant, seed: int) -> list[str]:
@@ -237,7 +244,7 @@ def finished(run_dir: Path) -> bool:
     try:
         tree = json.loads((latest / "state.json").read_text())["tree"]
         return bool(tree["finished_at"] == tree["env_steps"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except BROKEN as error:
         raise Failed(
             f"checkpoint {latest} is unreadable ({type(error).__name__}); `reverie resume` says more"
         ) from error
@@ -250,8 +257,8 @@ def _complete(run_dir: Path) -> bool:
         return False
 
 
-def _evaluated(run_dir: Path, episodes: int) -> bool:
-    """Whether the finished run was evaluated over as many episodes, with the seed that all have in common."""
+def _evaluated(request: Comparison, run_dir: Path) -> bool:
+    """Whether the finished run was evaluated over as many episodes of each task, with the seed that all share."""
     records = read_metrics(run_dir)
     if not records:
         raise Failed(f"{run_dir} is finished but its {FILE} is empty; remove the directory to train it anew")
@@ -259,6 +266,7 @@ def _evaluated(run_dir: Path, episodes: int) -> bool:
     try:
         evaluation = json.loads((run_dir / "evaluation.json").read_text())
         complete = {"score", "score_std"} <= set(evaluation)
+        episodes = request.episodes * max(1, len(tasks_of(request.env)))
         alike = evaluation["episodes"] == episodes and evaluation["seed"] == 0
         return bool(complete and alike and evaluation["env_steps"] >= last)
     except (FileNotFoundError, ValueError, KeyError, TypeError):  # not there, or not what an evaluation leaves

@@ -19,6 +19,7 @@ def make_run(
     seed: int = 0,
     metric: str = "episode/score",
     run: dict[str, Any] | None = None,
+    log: dict[str, Any] | None = None,
     **settings: Any,
 ) -> Path:
     """A run with `scores` at frames 40, 80, ... (env_steps 10, 20, ..., minutes 1, 2, ...)."""
@@ -29,6 +30,7 @@ def make_run(
         "agent": {"core": {"size": 8}, **settings},
         "env": {"id": env, "num_envs": 1, "options": {}},
         "run": {"seed": seed, "frames": 1000, "threads": 1, **(run or {})},
+        "log": {"writers": ["tensorboard"], "callbacks": [], "options": {}, **(log or {})},
     }
     (path / "config.json").write_text(json.dumps({"config": config, "versions": {}}))
     lines = [

@@ -72,9 +72,11 @@ def test_seeds_lengths_and_logging_make_no_other_curve(tmp_path: Path) -> None:
     make_run(tmp_path / "0", seed=0)
     make_run(tmp_path / "1", seed=1, run={"frames": 5, "log_every": 7, "eval_every": 1})
     make_run(tmp_path / "2", seed=2, run={"threads": 2})
-    assert labels(tmp_path) == {"r2d2": ["0", "1", "2"]}
+    make_run(tmp_path / "3", seed=3, run={"keep_best": False, "eval_limit": 7})
+    make_run(tmp_path / "4", seed=4, log={"writers": [], "callbacks": ["dreams"], "options": {"dreams": {"every": 9}}})
+    assert labels(tmp_path) == {"r2d2": ["0", "1", "2", "3", "4"]}
     # How fast it learns by the clock does depend on the machine.
-    assert labels(tmp_path, x="minutes") == {"r2d2, threads 1": ["0", "1"], "r2d2, threads 2": ["2"]}
+    assert labels(tmp_path, x="minutes") == {"r2d2, threads 1": ["0", "1", "3", "4"], "r2d2, threads 2": ["2"]}
 
 
 def test_keys_decide_what_a_curve_is(tmp_path: Path) -> None:

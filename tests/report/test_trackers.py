@@ -19,7 +19,7 @@ from reverie.errors import UserError
 from reverie.report.log import Logger, Opening
 from reverie.report.to_mlflow import MLflow
 from reverie.report.to_wandb import WandB
-from reverie.report.writer import Writer
+from reverie.report.writer import Writer, remembered
 
 SETTINGS = {"agent.gamma": 0.99, "agent.rssm.classes": 4, "log.writers": ["wandb"], "run.env_steps": None}
 FILM = np.arange(2 * 8 * 8, dtype=np.uint8).reshape(2, 8, 8, 1)
@@ -37,6 +37,12 @@ def record(writer: Writer, run_dir: Path) -> None:
             logger.pictures("dreams/image", FILM if resumed_at else FILM[:1], **units)
             logger.histogram("parameters/weight", np.arange(5.0), **units)
             logger.sync()
+
+
+def test_a_name_that_was_never_written_is_made_again(tmp_path: Path) -> None:
+    assert remembered(tmp_path, "run.id", lambda: "one") == remembered(tmp_path, "run.id", lambda: "two") == "one"
+    (tmp_path / "run.id").write_text("\n")  # the disk was full
+    assert remembered(tmp_path, "run.id", lambda: "two") == remembered(tmp_path, "run.id", lambda: "three") == "two"
 
 
 def test_mlflow_in_a_database_beside_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

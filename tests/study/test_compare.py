@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from reverie.report.comparison import markdown, summary, write_comparison
 from reverie.report.record import FILE
 from reverie.run.configure import configure
 from reverie.run.saved_config import save_config
-from reverie.study.compare import SET_BY, Comparison, Variant, compare, curve, finished
+from reverie.study.compare import SET_BY, Comparison, Variant, _evaluated, compare, curve, finished
 from reverie.study.jobs import Failed, Jobs
 from tests.run.tiny_runs import SMALL
 
@@ -38,6 +39,8 @@ class Fakes:
         self.calls: list[list[str]] = []
         self.fail: set[str] = set()
         self.stop: set[str] = set()
+        self.mute: set[str] = set()
+        """commands that end well and write nothing, as where the disk is full"""
         monkeypatch.setattr(Jobs, "call", lambda jobs, words, log: self.call(list(words)))
 
     def call(self, words: list[str]) -> None:
@@ -53,6 +56,8 @@ class Fakes:
             save_config(config, run_dir)
         if words[0] in ("train", "resume"):
             self.write(run_dir, -1 if run_dir.name in self.stop else 100)
+        if words[0] in self.mute:
+            return
         if words[0] == "eval":
             score = SCORES[run_dir.name.split("-")[0]] + int(run_dir.name.split("-")[1])
             found = {"score": score, "score_std": 0.5, "env_steps": 100, "seed": 0}
@@ -188,6 +193,29 @@ def test_a_failed_run_does_not_stop_the_others(fakes: Fakes, tmp_path: Path) -> 
     fakes.calls.clear()
     compare(request(tmp_path), quiet)
     assert sorted(call[0] for call in fakes.calls) == ["eval", "eval", "resume", "train"]
+
+
+@pytest.mark.parametrize("left", [None, '{"score": 9, "score_std": 0, "episodes": 3, "seed": 1, "env_steps": 100}'])
+def test_an_evaluation_that_was_not_written_is_none(fakes: Fakes, tmp_path: Path, left: str | None) -> None:
+    compare(request(tmp_path, seeds=(0,)), quiet)
+    evaluation = tmp_path / "runs" / "low-0" / "evaluation.json"
+    whole = evaluation.read_text()
+    evaluation.unlink() if left is None else evaluation.write_text(left)
+    fakes.mute = {"eval", "report"}
+    with pytest.raises(UserError, match=r"was evaluated, but that is not in its evaluation.json"):
+        compare(request(tmp_path, seeds=(0,)), quiet)
+    evaluation.write_text(whole)
+    with pytest.raises(UserError, match=r"the report of .* is not in"):
+        compare(request(tmp_path, seeds=(0,), context=2), quiet)
+
+
+def test_an_evaluation_has_as_many_episodes_of_each_task(fakes: Fakes, tmp_path: Path) -> None:
+    compare(request(tmp_path, seeds=(0,)), quiet)
+    evaluation = tmp_path / "runs" / "low-0" / "evaluation.json"
+    evaluation.write_text(json.dumps(json.loads(evaluation.read_text()) | {"episodes": 200}))
+    asked = request(tmp_path, seeds=(0,))
+    assert not _evaluated(asked, evaluation.parent)
+    assert _evaluated(replace(asked, env="toy/catch,toy/maze"), evaluation.parent)
 
 
 @pytest.mark.parametrize(
