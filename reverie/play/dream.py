@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from reverie.data.rows import OBS, Rows
+from reverie.envs.env import shut
 from reverie.errors import UserError
 from reverie.play.foresight import measures
 from reverie.play.model import LoadedModel, held_out, load_model
@@ -87,18 +88,21 @@ def dream(
     out = Path(out) if out else results_folder(run_dir) / "videos"
     loaded = load_model(run_dir, device, seed)
     config, images = loaded.config, loaded.images
-    if not loaded.model.objective.tells:
-        raise UserError(
-            f"the model of {config.name} says nothing about observations, so there is no dream to look at; "
-            f"`reverie report {as_named(run_dir)}` has numbers"
-        )
-    if not images:
-        raise UserError(
-            f"{config.env.id} has no image observations to dream of; `reverie report {as_named(run_dir)}` has numbers"
-        )
-    check_folder(out)
-    held_sequences = held_out(loaded, max(sequences, episodes), context, horizon, seed)
-    loaded.env.close()
+    try:
+        if not loaded.model.objective.tells:
+            raise UserError(
+                f"the model of {config.name} says nothing about observations, so there is no dream to look at; "
+                f"`reverie report {as_named(run_dir)}` has numbers"
+            )
+        if not images:
+            raise UserError(
+                f"{config.env.id} has no image observations to dream of; `reverie report {as_named(run_dir)}` has "
+                "numbers"
+            )
+        check_folder(out)
+        held_sequences = held_out(loaded, max(sequences, episodes), context, horizon, seed)
+    finally:
+        shut(loaded.env)
     parts = [predict(loaded, sequence, images[0], context, horizon, samples) for sequence in held_sequences]
     error, valid = _mean([p.error for p in parts])
     baseline, _ = _mean([p.baseline for p in parts])

@@ -26,7 +26,7 @@ STARTS = 64
 
 
 class TransformedRewards(VectorEnv):
-    """An environment that pays f(r), for a reward transform f by its name."""
+    """An environment that pays f(r), for a reward transform f by its name; scores are sums of that."""
 
     def __init__(self, env: VectorEnv, transform: str) -> None:
         self.env, self.spec, self.num_envs = env, env.spec, env.num_envs
@@ -40,7 +40,7 @@ class TransformedRewards(VectorEnv):
         """Rows after one step, with transformed rewards."""
         step = self.env.step(action)
         ends = None if step.ends is None else self._transform(step.ends)
-        return Step(self._transform(step.rows), ends, step.streams, step.episode_info)
+        return Step(self._transform(step.rows), ends, step.streams, step.episode_info, step.lost)
 
     def close(self) -> None:
         """Close the environment inside."""
@@ -63,13 +63,14 @@ def score_in_dream(
     loaded = load_model(run_dir, device, seed, checkpoint)
     config, unit = loaded.config, loaded.model.reward.unit
     streams = min(config.run.eval_envs, episodes)
-    starts = first_states(loaded, max(STARTS, episodes), seed)
-    # Made before anything is played: a model that cannot tell is refused at once.
-    dream = DreamEnv(loaded.model, loaded.env.spec, starts, streams)
-    loaded.env.close()
-    real_env = build_world(config, run_dir, streams, checkpoint)
-    if unit != "reward":
-        real_env = TransformedRewards(real_env, loaded.model.reward.transform)
+    try:
+        starts = first_states(loaded, max(STARTS, episodes), seed)
+        # Made before anything is played: a model that cannot tell is refused at once.
+        dream = DreamEnv(loaded.model, loaded.env.spec, starts, streams)
+    finally:
+        shut(loaded.env)
+    # Paid as the model learns rewards: transformed, after whatever wrappers make of them.
+    real_env = TransformedRewards(build_world(config, run_dir, streams, checkpoint), loaded.model.reward.transform)
     real = _evaluation(loaded, real_env, episodes, derive(seed, "evaluation"))
     dream.ends = Ends(length=max(real["lengths"]))
     dreamed = _evaluation(loaded, dream, episodes, derive(seed, "dreamed evaluation"))
@@ -85,8 +86,10 @@ def score_in_dream(
 
 def _evaluation(loaded: LoadedModel, env: VectorEnv, episodes: int, seed: int) -> dict[str, Any]:
     options = loaded.config.run
-    results = Evaluator(env, loaded.policy, episodes, seed, options.eval_limit, options.nonfinite).run()
-    shut(env)
+    try:
+        results = Evaluator(env, loaded.policy, episodes, seed, options.eval_limit, options.nonfinite).run()
+    finally:
+        shut(env)
     scores, lengths = results["scores"], results["lengths"]
     return {
         "score": float(np.mean(scores)),

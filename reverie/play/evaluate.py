@@ -81,7 +81,12 @@ def evaluate(
             sinks: list[Sink] = [VideoWriter(path, pace(world))] if video else []
             sinks += [Window(f"{config.name} on {where.id}", pace(world))] if window else []
             film = Film(evaluator, sinks, None if window else video_episodes)
-        results = evaluator.run(film)
+        try:
+            results = evaluator.run(film)
+        except BaseException:
+            if film is not None:
+                film.drop()
+            raise
         if film is not None:
             film.close()
     finally:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from reverie.envs.env import shut
 from reverie.errors import UserError
 from reverie.play.model import LoadedModel, held_out, load_model
 from reverie.play.open_loop import OpenLoop, frames, join, open_loop
@@ -70,10 +71,12 @@ def report(
     out = Path(out) if out else results_folder(run_dir) / "report"
     check_threshold(threshold)
     loaded = load_model(run_dir, device, seed)
-    if gif and not loaded.images:
-        raise UserError(f"{loaded.config.env.id} has no image observations to show; leave out --gif")
-    held_sequences = held_out(loaded, sequences, context, horizon, seed, random_play)
-    loaded.env.close()
+    try:
+        if gif and not loaded.images:
+            raise UserError(f"{loaded.config.env.id} has no image observations to show; leave out --gif")
+        held_sequences = held_out(loaded, sequences, context, horizon, seed, random_play)
+    finally:
+        shut(loaded.env)
     outcomes: list[Outcomes] = []
     films: list[Episode] = []
     for begin in range(0, len(held_sequences), BATCH):

@@ -13,7 +13,7 @@ from reverie.agents.agent import Noise, Policy, Seat, placed
 from reverie.agents.worldmodel import HasWorldModel, WorldModel
 from reverie.config import Config
 from reverie.data.rows import Rows, State
-from reverie.envs.env import VectorEnv
+from reverie.envs.env import VectorEnv, shut
 from reverie.errors import UserError
 from reverie.nets.encoders import is_image
 from reverie.play.envs import build_world
@@ -53,18 +53,22 @@ def load_model(run_dir: Path, device: str, seed: int, checkpoint: str = "latest"
     run_dir = resolve(run_dir)
     config = load_config(run_dir)
     env = build_world(config, run_dir, 4, checkpoint)
-    agent = build_agent(config, env.spec)
-    if not isinstance(agent, HasWorldModel):
-        raise UserError(
-            f"{config.name} has no world model to dream with; `reverie config {as_named(run_dir)}` shows its "
-            "configuration and what changed, `reverie plot` its curve"
-        )
-    policy = agent.policy()
-    model = agent.model(policy)
-    env_steps = load_parts(run_dir, checkpoint, policy=policy, model=model)
-    where = pick_device(device)
-    noise = Noise(derive(seed, "dream"), where)
-    return LoadedModel(config, env, placed(policy, where).eval(), placed(model, where).eval(), noise, env_steps)
+    try:
+        agent = build_agent(config, env.spec)
+        if not isinstance(agent, HasWorldModel):
+            raise UserError(
+                f"{config.name} has no world model to dream with; `reverie config {as_named(run_dir)}` shows its "
+                "configuration and what changed, `reverie plot` its curve"
+            )
+        policy = agent.policy()
+        model = agent.model(policy)
+        env_steps = load_parts(run_dir, checkpoint, policy=policy, model=model)
+        where = pick_device(device)
+        noise = Noise(derive(seed, "dream"), where)
+        return LoadedModel(config, env, placed(policy, where).eval(), placed(model, where).eval(), noise, env_steps)
+    except BaseException:
+        shut(env)
+        raise
 
 
 def held_out(

@@ -36,6 +36,9 @@ class Sink(Protocol):
     def close(self) -> None:
         """Finish; twice is harmless."""
 
+    def drop(self) -> None:
+        """Finish without an end, leaving nothing."""
+
 
 class Film:
     """Watcher of an evaluation, to be given to `Evaluator.run`, and closed after it.
@@ -71,6 +74,11 @@ class Film:
         self._end()
         for sink in list(self.sinks):
             self._try(sink, sink.close)
+
+    def drop(self) -> None:
+        """Finish what is shown without its end, where the evaluation had none."""
+        for sink in self.sinks:
+            sink.drop()
 
     def _end(self) -> None:
         """Show the last picture of an episode again, with the score of all of it."""

@@ -59,3 +59,7 @@ class Window:
         if self.open:
             self.open = False
             self._pygame.display.quit()
+
+    def drop(self) -> None:
+        """Close the window, too."""
+        self.close()

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from reverie import overrides
 from reverie.agents.objective import Nothing
 from reverie.cli import cli
-from reverie.envs.env import ResumeError
+from reverie.envs.env import ResumeError, Step
 from reverie.envs.make import make_env
 from reverie.errors import UserError
 from reverie.play.dream_env import DreamEnv, Ends
@@ -182,6 +182,23 @@ def test_rewards_of_the_world_can_be_paid_as_a_model_learns_them() -> None:
             assert other.ends["reward"] == pytest.approx(np.tanh(one.ends["reward"]))
             total += float(abs(other.ends["reward"]).sum())
     assert total > 0.0
+
+
+def test_wrappers_below_have_no_say_in_what_a_model_learns_of_rewards() -> None:
+    """What the environment itself paid, and which actions were lost, comes from below: the first is no reward here."""
+    env = make_env("toy/catch", num_envs=2)
+    whole = env.step
+
+    def step(action: np.ndarray) -> Step:
+        return replace(whole(action), earned=np.full(2, 5.0), lost=np.array([1]))
+
+    env.step = step  # type: ignore[method-assign]
+    paid = TransformedRewards(env, "identity")
+    paid.reset(0)
+    made = paid.step(np.ones(2, np.int64))
+    assert made.earned is None
+    assert made.lost is not None
+    assert made.lost.tolist() == [1]
 
 
 def test_agents_without_a_world_model_are_refused(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from reverie.report.captions import BAR, captioned, picture
 from reverie.report.record import read_metrics
 from reverie.report.video import VideoWriter
 from reverie.run.checkpoint import Checkpoints
+from reverie.run.roles import Evaluator
 from reverie.run.train import train
 from reverie.run.tree import load_tree
 
@@ -159,6 +160,26 @@ def test_a_video_shows_the_environments_own_pictures_with_score_and_action(cartp
     assert bar.max() > 200
     assert (bar.astype(int)[1] - bar.astype(int)[-1]).any()
     assert frames[0, :400].mean() > 200  # CartPole is drawn on white
+
+
+def test_an_evaluation_that_breaks_off_leaves_no_film(
+    cartpole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, steps = Evaluator.run, []
+
+    def breaks(self: Evaluator, watch: Any) -> Any:
+        def watched(rows: Any) -> None:
+            watch(rows)
+            steps.append(1)
+            if len(steps) == 4:
+                raise KeyboardInterrupt
+
+        return made(self, watched)
+
+    monkeypatch.setattr(Evaluator, "run", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(cartpole, video=True, episodes=1, out=tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_several_episodes_of_a_vector_environment(tmp_path: Path) -> None:
