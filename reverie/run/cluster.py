@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 
 from reverie.config import RayConfig
@@ -21,6 +22,8 @@ from reverie.errors import UserError
 
 LOCAL = "local"
 """the address that means a private cluster"""
+LONGEST = 20
+"""characters of a folder's name in which Ray can make sockets: of their 107 it needs some 84 itself"""
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """variable that, set to 0, binds every server of a cluster to loopback; on Linux too, despite its name"""
 
@@ -55,6 +58,11 @@ def import_ray(private: bool) -> ModuleType:
     return module
 
 
+def _short() -> str | None:
+    """Where a cluster's files go if the usual place has so long a name that none of its sockets fits; None: there."""
+    return "/tmp" if len(tempfile.gettempdir()) > LONGEST and Path("/tmp").is_dir() else None
+
+
 @contextmanager
 def connected(options: RayConfig) -> Iterator[ModuleType]:
     """Context in which Ray is connected; a private cluster ends with it. A connection that is there is used as it is.
@@ -67,7 +75,7 @@ def connected(options: RayConfig) -> Iterator[ModuleType]:
         yield ray
         return
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    folder = tempfile.mkdtemp(prefix="reverie-") if private else None
+    folder = tempfile.mkdtemp(prefix="reverie-", dir=_short()) if private else None
     try:
         common = {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
         if private:
@@ -75,7 +83,7 @@ def connected(options: RayConfig) -> Iterator[ModuleType]:
             ray.init(LOCAL, num_cpus=cores, object_store_memory=options.memory, _temp_dir=folder, **common)
         else:
             ray.init(options.address, **{name: value for name, value in common.items() if name != "include_dashboard"})
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         shutil.rmtree(folder or "", ignore_errors=True)
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"cannot connect to Ray at {options.address!r}: {line}") from error

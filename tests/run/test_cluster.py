@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -61,3 +62,24 @@ def test_a_connection_that_is_there_is_used_and_left_open(monkeypatch: pytest.Mo
     with connected(RayConfig(2)) as ray:
         assert ray is fake
     assert not calls
+
+
+def test_a_cluster_whose_sockets_would_have_too_long_names_is_kept_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    deep = tmp_path / ("a" * 60)
+    deep.mkdir()
+    folders: list[str] = []
+
+    def init(address: str, _temp_dir: str, **options: object) -> None:
+        folders.append(_temp_dir)
+        raise OSError("AF_UNIX path length cannot exceed 107 bytes: ...")
+
+    fake = SimpleNamespace(is_initialized=lambda: False, init=init)
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.setenv(LOOPBACK, "0")
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with pytest.raises(UserError, match="cannot connect to Ray at 'local': AF_UNIX path"), connected(RayConfig(2)):
+        pass
+    assert folders[0].startswith("/tmp/reverie-")
+    assert not Path(folders[0]).exists()
