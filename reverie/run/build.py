@@ -28,7 +28,7 @@ from reverie.envs.tasks import tasks_of
 from reverie.errors import UserError, notice
 from reverie.machine import gpu_memory, in_words, memory
 from reverie.nets.schedule import Length, resolve
-from reverie.run.length import run_length
+from reverie.run.length import rows_to_come, run_length
 
 
 def derive(seed: int, name: str) -> int:
@@ -210,8 +210,8 @@ def row_specs(config: Config, learner: Learner, env: EnvSpec) -> tuple[RowSpec, 
         )
     spec = row_spec(env.observation, env.action, learner.policy.extras)
     check_batch(config, config.replay.batch * windows.length * bytes_of(spec), learner.device)
-    env_steps = run_length(config, env.action_repeat).env_steps
-    check_memory(config, env_steps * (bytes_of(spec) + bytes_of(states or {}) / windows.period), learner.device)
+    rows = rows_to_come(config, env.action_repeat)
+    check_memory(config, rows * (bytes_of(spec) + bytes_of(states or {}) / windows.period), learner.device)
     return spec, states
 
 

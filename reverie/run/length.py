@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from reverie.config import Config
+from reverie.data.dataset import open_dataset
+from reverie.errors import UserError
 from reverie.nets.schedule import Length, ends
+from reverie.run.minari import is_minari
 
 
 def run_length(config: Config, action_repeat: int, since: Length | None = None) -> Length:
@@ -30,6 +35,19 @@ def run_length(config: Config, action_repeat: int, since: Length | None = None) 
         return Length(env_steps, since.learner_steps + int(rows / (replay.batch * replay.window.learn)))
     rows = max(env_steps - run.prefill, 0) * run.train_ratio
     return Length(env_steps, run.pretrain + int(rows / (replay.batch * replay.window.learn)))
+
+
+def rows_to_come(config: Config, action_repeat: int) -> float:
+    """Rows that the replay of a run is given: one per env_step, or those of its dataset (inf: only reading it tells).
+
+    A dataset that is gone, which a run that goes on does not need, counts as one row per env_step.
+    """
+    if is_minari(config.dataset.path):
+        return float("inf")
+    with suppress(UserError):
+        if config.dataset.path:
+            return len(open_dataset(config.dataset.path))
+    return run_length(config, action_repeat).env_steps
 
 
 def schedule_line(config: Config, action_repeat: int, since: Length | None = None) -> str:

@@ -35,6 +35,7 @@ from reverie.run.build import build_env
 from reverie.run.callback import Callback
 from reverie.run.chain import Chain
 from reverie.run.clock import Clock, Counted
+from reverie.run.length import run_length
 from reverie.run.minari import MinariDataset, Source, is_minari
 from reverie.run.relabel import played_rewards
 from reverie.run.runner import Runner
@@ -126,7 +127,13 @@ class Offline(Runner):
         self.store.limiter = Limiter(None, 0)
 
     def preflight(self) -> None:
-        """Nothing is asked of rows to come: `start` looks at those that are there."""
+        """Raise UserError if the run ends where it begins; `start` looks at the rows, which are there."""
+        total, prefill = run_length(self.config, self.agent.env.action_repeat).env_steps, self.config.run.prefill
+        if prefill >= total:
+            raise UserError(
+                f"nothing would be trained: env_steps are counted from run.prefill, {prefill}, on, and the run has "
+                f"{total}; make it longer (--env_steps, --frames), or run.prefill smaller"
+            )
 
     def clock(self, repeat: int) -> Clock:
         """The clock that nobody's decisions drive."""

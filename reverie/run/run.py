@@ -32,7 +32,7 @@ from reverie.run.clock import Clock
 from reverie.run.companions import Companions, flat_settings, gather
 from reverie.run.evaluation import evaluate, rehearse
 from reverie.run.ledger import Ended
-from reverie.run.length import run_length, schedule_line
+from reverie.run.length import rows_to_come, run_length, schedule_line
 from reverie.run.lock import Stop
 from reverie.run.preflight import Pace, size_line
 
@@ -117,16 +117,21 @@ class Run:
             return [f"goes on after {clock.env_steps:,} of {self.total:,} env_steps"]
         parameters = sum(tensor.numel() for tensor in clock.learner.parameters() if tensor.requires_grad)
         what = f"{parameters:,} trained parameters on {clock.learner.device}"
-        first = (
-            f"random actions for {prefill:,} env_steps, then learning" if prefill else "learning from the first rows on"
-        )
+        first = "learning from the first rows on"
+        if self.config.dataset.path:
+            first = f"learning from {self.config.dataset.path}, counted from {prefill:,} on"
+        elif prefill:
+            first = f"random actions for {prefill:,} env_steps, then learning"
         lines = [line] if (line := schedule_line(self.config, clock.repeat, self.since)) else []
         return [*lines, f"{what}; {self.total:,} env_steps: {first}"]
 
     def sizes(self) -> list[str]:
         """Lines that say how much is kept."""
         store = self.clock.store
-        return [size_line(store.room, self.total)] if isinstance(store, Paced) else []
+        if not isinstance(store, Paced):
+            return []
+        rows = rows_to_come(self.config, self.clock.repeat)
+        return [size_line(store.room, rows, acts=not self.config.dataset.path)]
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:

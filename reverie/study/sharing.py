@@ -11,14 +11,12 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from reverie.config import Config
-from reverie.data.dataset import open_dataset
 from reverie.data.rows import bytes_of, row_spec
 from reverie.envs.env import EnvSpec
 from reverie.errors import UserError
 from reverie.machine import gpu_memory, in_words, memory, mps_running
 from reverie.run.build import asked_memory, env_spec, lies_on_gpu, pick_device
-from reverie.run.length import run_length
-from reverie.run.minari import is_minari
+from reverie.run.length import rows_to_come
 
 
 def together(runs: Iterable[Config], jobs: int) -> str:
@@ -68,7 +66,4 @@ def _shared(devices: Sequence[torch.device]) -> str:
 
 def _rows(config: Config, spec: EnvSpec) -> float:
     """Bytes of all rows that the run's replay is given."""
-    row, path = bytes_of(row_spec(spec.observation, spec.action)), config.dataset.path
-    if not path:
-        return run_length(config, spec.action_repeat).env_steps * row
-    return float("inf") if is_minari(path) else len(open_dataset(path)) * row
+    return rows_to_come(config, spec.action_repeat) * bytes_of(row_spec(spec.observation, spec.action))

@@ -9,19 +9,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from tiny_runs import Crash, Never, Stop, assert_same_run, config
 
 import reverie
 from reverie import overrides
 from reverie.cli import cli
-from reverie.config import Config
+from reverie.config import Config, DatasetConfig
 from reverie.data.chunks import chunk_path, write_chunk
 from reverie.data.dataset import open_dataset
 from reverie.data.rows import Rows
 from reverie.errors import UserError
+from reverie.machine import Memory
 from reverie.presets import make_config
 from reverie.report.log import read_metrics
+from reverie.run.build import build_agent, build_learner, env_spec, row_specs
 from reverie.run.fixed import check_change
 from reverie.run.offline import Offline, for_dataset
 from reverie.run.saved_config import save_config
@@ -45,6 +48,12 @@ def begin(settings: Config, run_dir: Path) -> Offline:
     return Offline(settings, run_dir)
 
 
+def checked(settings: Config) -> None:
+    """Hold the run against this machine's memory, as it is when its store is built."""
+    env = env_spec(settings)
+    row_specs(settings, build_learner(settings, build_agent(settings, env), torch.device("cpu")), env)
+
+
 def rows_of(run_dir: Path) -> list[Rows]:
     data = open_dataset(run_dir / "replay")
     return [data.rows(stream) for stream in data.streams]
@@ -62,6 +71,26 @@ def test_it_learns_from_all_rows_of_the_dataset_and_from_no_other(made: Path, tm
         assert theirs.keys() >= ours.keys() >= {"obs.image", "action", "reward", "is_last"}
         for name, value in ours.items():
             np.testing.assert_array_equal(value, theirs[name])
+
+
+def test_it_says_what_it_learns_from(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begin(offline(made), tmp_path / "run").train(Never())
+    told = capsys.readouterr().out
+    assert f"learning from {made / 'replay'}, counted from 40 on" in told
+    assert "random actions" not in told
+    assert "it holds the whole dataset" in told
+    with pytest.raises(UserError, match=r"nothing would be trained: env_steps are counted from run.prefill, 40, on"):
+        reverie.train(offline(made, run__env_steps=40), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_long_run_asks_for_no_more_memory_than_its_dataset(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = Memory(1_000_000_000, 900_000_000)
+    monkeypatch.setattr("reverie.run.build.memory", lambda: there)
+    long = offline(made, run__env_steps=10**9, replay__store__budget=2 * 10**9)
+    checked(long)
+    with pytest.raises(UserError, match="does not fit into this machine's memory"):
+        checked(replace(long, dataset=DatasetConfig()))
 
 
 def test_it_makes_as_many_learner_steps_as_a_run_that_acts(made: Path, tmp_path: Path) -> None:
@@ -139,7 +168,7 @@ def test_a_small_replay_says_what_it_leaves_out(made: Path, tmp_path: Path, caps
 def test_what_does_not_fit_is_one_line(
     made: Path, tmp_path: Path, agent: str, env: str, changes: dict[str, Any], words: str
 ) -> None:
-    settings = {"dataset.path": str(made / "replay"), "run.env_steps": 2000, **changes}
+    settings = {"dataset.path": str(made / "replay"), "run.env_steps": 8000, **changes}
     with pytest.raises(UserError, match=words):
         reverie.train(overrides.apply(make_config(agent, "cpu", env), settings), tmp_path / "run")
     late = "no window of" in words  # known once the rows are in the store

@@ -44,7 +44,7 @@ def test_a_budget_that_is_filled_counts() -> None:
 
 
 def test_rows_of_a_dataset_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "open_dataset", lambda path: range(3000))
+    monkeypatch.setattr("reverie.run.length.open_dataset", lambda path: range(3000))
     recorded = config("--dataset.path", "a/replay")
     assert f"take {6 * ROW / 1e3:.3g} MB of" in together([recorded, recorded], 2)
     published = config("--dataset.path", "minari:name", "--replay.store.budget", "4MB")
