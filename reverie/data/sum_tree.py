@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 FANOUT = 16
+UNSETTLED = 4096
+"""calls of `set` at most whose sums wait to be asked for"""
 
 
 class SumTree:
@@ -41,6 +43,8 @@ class SumTree:
         """Set leaves int64 [n] to finite values >= 0; where a leaf occurs twice its last value counts."""
         self._levels[0][leaves] = values
         self._dirty.append(leaves)
+        if len(self._dirty) >= UNSETTLED:
+            self._settle()
 
     def total(self) -> float:
         """Sum of all leaves."""

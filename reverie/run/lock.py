@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -19,6 +20,10 @@ try:
     import fcntl
 except ModuleNotFoundError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+
+ATTEMPTS = 8
+"""to take a lock, which who only looks may hold just then"""
 
 
 class Stop:
@@ -67,7 +72,7 @@ def alone(run_dir: Path) -> Iterator[None]:
     folder = os.open(run_dir, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(folder)
         except BlockingIOError as error:
             raise UserError(
                 f"another process is training in {run_dir}; wait for it, or end it (it saves on SIGTERM)"
@@ -78,6 +83,15 @@ def alone(run_dir: Path) -> Iterator[None]:
         yield
     finally:
         os.close(folder)
+
+
+def _lock(folder: int) -> None:
+    """Take the lock of an open folder; whoever only looks whether it is held has it for a moment."""
+    for _ in range(ATTEMPTS - 1):
+        with suppress(BlockingIOError):
+            return fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.01)
+    return fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def is_trained(run_dir: Path) -> bool:

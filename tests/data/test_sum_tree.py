@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reverie.data.sum_tree import SumTree
+from reverie.data.sum_tree import UNSETTLED, SumTree
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -61,6 +61,14 @@ def test_rounding_does_not_lead_out_of_a_node() -> None:
     tree = SumTree(48)
     tree.set(np.array([5, 21]), np.array([first, second]))
     assert tree.find(np.array([np.nextafter(tree.total(), 0.0)])).tolist() == [21]
+
+
+def test_leaves_that_nobody_asks_about_take_no_more_memory() -> None:
+    tree = SumTree(8)
+    for step in range(3 * UNSETTLED):
+        tree.set(np.array([step % 8]), float(step))
+        assert len(tree._dirty) < UNSETTLED
+    assert tree.total() == sum(range(3 * UNSETTLED - 8, 3 * UNSETTLED))
 
 
 def test_sums_do_not_drift() -> None:

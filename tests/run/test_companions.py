@@ -230,6 +230,7 @@ def test_others_are_found_by_entry_point_and_by_path() -> None:
         (LogConfig((), ("dreams",), {"dreams": {"evry": 3}}), "dreams has no option 'evry'; did you mean every"),
         (LogConfig((), ("dreams",), {"dreams": {"every": "often"}}), "dreams: every 'often' must be an int"),
         (LogConfig((), ("dreams",), {"dreams": {"every": 0}}), "dreams: every must be at least 1, got 0"),
+        (LogConfig((), ("histograms",), {"histograms": {"every": 0}}), "histograms: every must be at least 1, got 0"),
         (LogConfig((), ("dreams",), {"dreams": 3}), "log.options.dreams holds the options of dreams, got 3"),
         (LogConfig(("reverie.errors:UserError",)), "is no writer: expected a class that inherits reverie.Writer"),
         (LogConfig(callbacks=("reverie.errors:Nothing",)), "is no callback: expected a class that inherits"),

@@ -5,13 +5,16 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 
-from reverie.run.lock import interruptible
+from reverie.errors import UserError
+from reverie.run.lock import alone, interruptible, is_trained
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of forking beside threads
 
@@ -73,3 +76,26 @@ def test_afterwards_children_get_what_the_process_has() -> None:
     assert ours.poll(5)
     assert ours.recv() is (signal.getsignal(signal.SIGINT) == signal.SIG_IGN)
     worker.join(5)
+
+
+def test_who_only_looks_takes_nobodys_lock(tmp_path: Path) -> None:
+    """A run begins while others look whether one is there."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.002):
+            is_trained(tmp_path)
+
+    watchers = [threading.Thread(target=look) for _ in range(2)]
+    for watcher in watchers:
+        watcher.start()
+    try:
+        for _ in range(20):
+            with alone(tmp_path):
+                assert is_trained(tmp_path)
+                with pytest.raises(UserError, match="another process is training"), alone(tmp_path):
+                    pass
+    finally:
+        over.set()
+        for watcher in watchers:
+            watcher.join()
