@@ -49,7 +49,8 @@ def _small(task: Task, width: int, depth: int, stoch: int) -> Config:
 def toy(task: Task) -> Config:
     """Dreamer V1 on images of a few cells, for two CPU cores: rewards count 10-fold, the actor's entropy counts.
 
-    A wide memory, no free nats and rates that fall: dreams must be right where random play hardly ever gets.
+    A wide memory, no free nats, noise that stays and rates that fall: dreams must be right where random play hardly ever
+    gets.
     """
     config = _small(task.default("toy/catch"), width=96, depth=8, stoch=30)
     agent = replace(
@@ -59,12 +60,12 @@ def toy(task: Task) -> Config:
         kl_scale=1.0,
         kl_free=0.0,
         model_opt=replace(adam(1e-3), lr_over=1.0),
-        actor_opt=replace(adam(3e-4), lr_over=1.0),
+        actor_opt=replace(adam(1e-3), lr_over=1.0),
         critic_opt=replace(adam(1e-3), lr_over=1.0),
         gamma=0.97,
         horizon=8,
         entropy=0.1,
-        explore=ActionNoise(0.4, 0.25, 0.1),
+        explore=ActionNoise(0.4),
     )
     return dreaming_run(replace(config, agent=agent), frames=40_000, prefill=5000, train_ratio=20)
 
