@@ -111,6 +111,8 @@ def _make(
     check_protocol(id, protocol, known)
     stepping = stepping or Stepping()
     env: VectorEnv
+    if stepping.workers and maker == "make_drawn":
+        raise UserError(f"{id}: what is drawn is stepped here: env.workers must be 0")
     if stepping.workers:
         env = open_workers(id, partial(make_env, id, protocol=protocol, **options), num_envs, stepping)
         return Partial(env, flicker, mask) if flicker or mask else env

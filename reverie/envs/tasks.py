@@ -159,7 +159,7 @@ class Tasks(VectorEnv):
             width = int(np.sum(getattr(self.spec.action, "nvec", getattr(self.spec.action, "n", 0))))
             mask = np.zeros((number, width), np.float32)
             own = self._actions[task] or width
-            mask[:, :own] = rows.get(OBS + ACTION_MASK, 1.0)
+            mask[:, :own] = rows[OBS + ACTION_MASK] if self.envs[task].spec.action_mask else 1.0
             rows = rows | {OBS + ACTION_MASK: mask}
         return rows | {OBS + TASK: np.full(number, task, np.int64)}
 
@@ -229,12 +229,9 @@ def common(named: Sequence[str], specs: Sequence[EnvSpec]) -> EnvSpec:
     pads = all(_pads(spec) for spec in specs)
     for spec in specs[1:]:
         _check_same(first, spec, pads)
-    masked = any(spec.action_mask for spec in specs)
     observation: dict[str, spaces.Space]
     if _alike(specs):
-        observation = {
-            key: _over([spec.observation[key] for spec in specs]) for key in first.observation if key != ACTION_MASK
-        }
+        observation = {key: _over([spec.observation[key] for spec in specs]) for key in _seen(first)}
     else:
         widest = max(sum(_width(space) for space in spec.observation.values()) for spec in specs)
         observation = {VECTOR: spaces.Box(-np.inf, np.inf, (widest,), np.float32)}
@@ -243,8 +240,13 @@ def common(named: Sequence[str], specs: Sequence[EnvSpec]) -> EnvSpec:
     if pads and any(spec.action != first.action for spec in specs):
         widths = tuple(_width(spec.action) for spec in specs)
         action = spaces.Box(-1.0, 1.0, (max(widths),), np.float32)
+    masked = any(spec.action_mask for spec in specs)
     if isinstance(action, spaces.Discrete):
         masked = masked or any(spec.action != action for spec in specs)
+    if masked and ACTION_MASK in observation:
+        raise UserError(
+            f"{APART} need a mask of actions, but {first.id} has an observation {ACTION_MASK!r} that is none; rename it"
+        )
     if masked:
         width = int(np.sum(getattr(action, "nvec", getattr(action, "n", 0))))
         observation[ACTION_MASK] = spaces.Box(0.0, 1.0, (width,), np.float32)
@@ -275,7 +277,7 @@ def _width(space: spaces.Space) -> int:
 
 
 def _seen(spec: EnvSpec) -> dict[str, spaces.Space]:
-    return {key: space for key, space in spec.observation.items() if key != ACTION_MASK}
+    return {key: space for key, space in spec.observation.items() if key != ACTION_MASK or not spec.action_mask}
 
 
 def _alike(specs: Sequence[EnvSpec]) -> bool:

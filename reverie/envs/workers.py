@@ -99,7 +99,13 @@ class WorkerVector(Streams):
     def _start(self) -> AsyncVectorEnv:
         if CONTEXT == "forkserver":
             multiprocessing.set_forkserver_preload(["reverie.envs.make"])
-        return AsyncVectorEnv(self._fns, context=CONTEXT)
+        try:
+            return AsyncVectorEnv(self._fns, context=CONTEXT)
+        except (*GONE, RuntimeError) as error:
+            raise UserError(
+                f"{self.spec.id}: its worker processes could not begin ({type(error).__name__}); a script that asks "
+                'for env.workers must do so below if __name__ == "__main__":, and cannot be read from a pipe'
+            ) from error
 
     def go(self, seed: int, places: Sequence[Place]) -> list[Turn]:
         """Bring every stream to its place."""

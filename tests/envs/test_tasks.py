@@ -180,6 +180,17 @@ def test_it_keeps_the_contract() -> None:
     assert not report.problems, report.problems
 
 
+def test_what_is_called_a_mask_and_is_none_is_seen_like_anything_else() -> None:
+    named = "odd_tasks:Masked,odd_tasks:MaskedToo"
+    env = make_env(named, num_envs=2, action_mask="ignore")
+    alone = make_env("odd_tasks:Masked", num_envs=1, action_mask="ignore")
+    assert not env.spec.action_mask
+    assert env.spec.observation.keys() == alone.spec.observation.keys() | {"task"}
+    rows = env.reset(0)
+    assert {name for name in rows if name.startswith("obs.")} == {f"obs.{key}" for key in env.spec.observation}
+    assert rows["obs.action_mask"].tolist() == [[0, 1], [0, 1]]
+
+
 PADDED = "Pendulum-v1,odd_tasks:Turns,odd_tasks:Named"
 
 

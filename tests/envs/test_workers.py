@@ -12,7 +12,7 @@ import pytest
 
 from reverie.envs.env import ResumeError
 from reverie.envs.faults import EnvFault
-from reverie.envs.make import make_env
+from reverie.envs.make import make_drawn, make_env
 from reverie.envs.stepping import Stepping
 from reverie.envs.workers import WorkerVector
 from reverie.errors import UserError
@@ -148,6 +148,20 @@ def test_an_interrupt_of_a_process_is_left_to_the_parent() -> None:
 def test_what_cannot_be_is_one_line(id: str, num_envs: int, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make_env(id, num_envs=num_envs, stepping=Stepping(workers=2))
+
+
+def test_processes_that_cannot_begin_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: Any, **__: Any) -> None:
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    monkeypatch.setattr("reverie.envs.workers.AsyncVectorEnv", gone)
+    with pytest.raises(UserError, match=r"could not begin \(ConnectionResetError\); a script that asks .*__main__"):
+        make_env("toy/count", num_envs=2, stepping=Stepping(workers=2))
+
+
+def test_what_is_drawn_has_no_processes() -> None:
+    with pytest.raises(UserError, match=r"what is drawn is stepped here: env\.workers must be 0"):
+        make_drawn("CartPole-v1", num_envs=2, stepping=Stepping(workers=2))
 
 
 def test_a_slow_environment_is_stepped_at_once_in_all_processes() -> None:

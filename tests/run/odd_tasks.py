@@ -92,6 +92,21 @@ class Named(Turns):
         return {"count": np.array([self.count], np.float32), "pose": np.array([[10, 11], [12, 13]], np.float32)}
 
 
+class Masked(Turns):
+    """Calls something that it sees ``action_mask``."""
+
+    observation_space = spaces.Dict(
+        {"action_mask": spaces.Box(0, 1, (2,), np.float32), "x": spaces.Box(0, 9, (1,), np.float32)}
+    )
+
+    def see(self) -> Any:
+        return {"action_mask": np.array([0, 1], np.float32), "x": np.array([self.count], np.float32)}
+
+
+class MaskedToo(Masked):
+    """The same once more."""
+
+
 class Up(Named):
     """Always shows the same, and pays for pushing up; wants one number."""
 
