@@ -5,6 +5,7 @@ Of several environments (``--env A,B``) all presets but ``dmc-vision`` make one 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -15,6 +16,7 @@ from reverie.agents.tdmpc2_sizes import Tiny
 from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig, StoreConfig, WindowConfig
 from reverie.data.episode_ends import EpisodeEndsConfig
 from reverie.envs import fetch
+from reverie.envs import metaworld as metaworld_tasks
 from reverie.envs.tasks import ids, tasks_of
 from reverie.nets.optim import OptimConfig
 from reverie.presets.parts import short_run
@@ -33,21 +35,28 @@ def windows_of_episodes(ongoing: bool = False) -> EpisodeEndsConfig:
     return EpisodeEndsConfig(favour_ends=False, ongoing=ongoing)
 
 
-def episode_length(id: str, action_repeat: int = 2) -> int:
-    """Env_steps of an episode: the control suite's, Fetch's, Gymnasium's own limit, or 500 where none of them says."""
+def episode_length(id: str, protocol: str = "auto", options: Mapping[str, Any] | None = None) -> int:
+    """Env_steps of an episode: the families', Gymnasium's own limit, or 500 where none of them says.
+
+    protocol, options: of the environment, whose ``action_repeat`` and ``length`` count.
+    """
+    given = options or {}
     if id.startswith("dmc/"):
-        return CONTROL_STEPS // action_repeat
+        return CONTROL_STEPS // int(given.get("action_repeat", 2))
     if id.startswith("fetch/"):
-        return fetch.STATES.length
+        return int(given.get("length", fetch.STATES.length)) // int(given.get("action_repeat", 1))
+    if id.startswith("metaworld/"):
+        usual = metaworld_tasks.PROTOCOLS.get(protocol, metaworld_tasks.VISION)
+        return int(given.get("length", usual.length)) // int(given.get("action_repeat", usual.action_repeat))
     spec = gymnasium.registry.get(id)
     limit = spec.max_episode_steps if spec is not None else None
     return limit or UNKNOWN
 
 
-def lengths(id: str) -> dict[str, Any]:
+def lengths(task: Task) -> dict[str, Any]:
     """Settings of an agent for the lengths of episodes: of one environment, or of each of several."""
-    each = tuple(episode_length(one) for one in ids(id))
-    return {"episode_length": max(each), "episode_lengths": each if tasks_of(id) else ()}
+    each = tuple(episode_length(one, task.protocol, task.options) for one in ids(task.id))
+    return {"episode_length": max(each), "episode_lengths": each if tasks_of(task.id) else ()}
 
 
 def random_steps(agent: TDMPC2Config) -> int:
@@ -66,12 +75,14 @@ def cpu(task: Task) -> Config:
     agent = TDMPC2Config(
         size=Tiny(),
         plan=PlanConfig(horizon=HORIZON, iterations=2, candidates=64, elites=12, policy_candidates=8),
-        **lengths(task.id),
+        **lengths(task),
         opt=OptimConfig(lr=lr, lr_over=1.0, eps=1e-8, clip=20.0, shrink=0.0),
         actor_opt=OptimConfig(lr=lr, lr_over=1.0, eps=1e-5, clip=20.0, shrink=0.0),
     )
     tasks = len(ids(task.id))
-    run = short_run(env_steps=8000 * tasks, prefill=random_steps(agent), train_ratio=batch * HORIZON)
+    env_steps = 8000 * tasks
+    prefill = min(random_steps(agent), env_steps // 2)
+    run = short_run(env_steps=env_steps, prefill=prefill, train_ratio=batch * HORIZON)
     return Config(
         name="tdmpc2",
         preset="cpu",
@@ -115,8 +126,9 @@ def dmc_proprio(task: Task) -> Config:
 
     The 5M size, action repeat 2. 4M frames are those of the published curves; of dog and humanoid these have 14M.
     """
-    env = task.default("dmc/walker-walk").env(1, "dmc-proprio")
-    return _published("dmc-proprio", env, TDMPC2Config(), 4_000_000, 600_000_000)
+    task = task.default("dmc/walker-walk")
+    env = task.env(1, "dmc-proprio")
+    return _published("dmc-proprio", env, TDMPC2Config(**lengths(task)), 4_000_000, 600_000_000)
 
 
 def dmc_vision(task: Task) -> Config:
@@ -125,8 +137,9 @@ def dmc_vision(task: Task) -> Config:
     As `dmc_proprio` but for the encoder; the replay holds a million decisions of 12 kB, twice those of the run. The
     published curves have 1M frames.
     """
-    env = task.default("dmc/walker-walk").env(1, "dmc-vision")
-    return _published("dmc-vision", env, TDMPC2Config(), 1_000_000, 13_000_000_000)
+    task = task.default("dmc/walker-walk")
+    env = task.env(1, "dmc-vision")
+    return _published("dmc-vision", env, TDMPC2Config(**lengths(task)), 1_000_000, 13_000_000_000)
 
 
 def mt(task: Task) -> Config:
@@ -138,7 +151,7 @@ def mt(task: Task) -> Config:
     """
     task = task.default("dmc/walker-walk,dmc/cheetah-run,dmc/cartpole-swingup")
     env = task.env(1, "dmc-proprio")
-    agent, tasks = TDMPC2Config(**lengths(task.id)), len(ids(task.id))
+    agent, tasks = TDMPC2Config(**lengths(task)), len(ids(task.id))
     return _published("mt", env, agent, tasks * 4_000_000, tasks * 600_000_000, 1024)
 
 

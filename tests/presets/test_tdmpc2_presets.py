@@ -203,8 +203,26 @@ def test_published_numbers_of_tdmpc_by_task(preset: str, id: str, expected: dict
 def test_the_length_of_an_episode_is_looked_up() -> None:
     found = {id: episode_length(id) for id in ("dmc/dog-run", "Pendulum-v1", "MountainCarContinuous-v0", "a.b:C")}
     assert found == {"dmc/dog-run": 500, "Pendulum-v1": 200, "MountainCarContinuous-v0": 999, "a.b:C": 500}
+    assert episode_length("dmc/dog-run", options={"action_repeat": 1}) == 1000
+    assert episode_length("metaworld/lever-pull") == 500
+    assert episode_length("metaworld/lever-pull", "metaworld-tdmpc2") == 100
+    assert episode_length("fetch/reach", options={"length": 80, "action_repeat": 2}) == 40
     config = make_config("tdmpc2", "cpu", "Pendulum-v1")
     assert (config.agent.episode_length, config.agent.gamma, config.run.prefill) == (200, pytest.approx(0.975), 1000)
+
+
+@pytest.mark.parametrize("preset", ["cpu", "dmc-proprio", "dmc-vision"])
+def test_the_discount_follows_from_the_action_repeat_that_is_asked_for(preset: str) -> None:
+    pytest.importorskip("dm_control")
+    protocol = "dmc-vision" if preset == "dmc-vision" else "dmc-proprio"
+    made = make_config("tdmpc2", preset, "dmc/walker-walk", protocol=protocol, options={"action_repeat": 1})
+    assert (made.agent.episode_length, made.agent.gamma) == (1000, pytest.approx(0.995))
+
+
+def test_random_episodes_leave_half_of_a_small_run_to_learn_in() -> None:
+    """Those of MountainCarContinuous have 999 env_steps, which five would fill more than half of it with."""
+    run = make_config("tdmpc2", "cpu", "MountainCarContinuous-v0").run
+    assert (run.prefill, run.env_steps) == (4000, 8000)
 
 
 def test_the_small_sizes_of_tdmpc_go_by_what_is_seen() -> None:
