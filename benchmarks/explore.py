@@ -15,7 +15,6 @@ import argparse
 import json
 import shlex
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ import numpy as np
 
 import reverie
 from reverie.envs.maze import Maze
+from reverie.report.record import read_metrics
 from reverie.run.checkpoint import Checkpoints
 from reverie.run.configure import configure
 
@@ -31,14 +31,14 @@ ENV, TIMES, EPISODES = "toy/maze", 10, 20
 
 
 def curve(places: np.ndarray, count: int) -> dict[str, list[float]]:
-    """Shares by time. places: int64 [env_steps], in the order of acting; count: of all places."""
+    """Shares by time. places: int64 [rows], in the order of acting; count: of all places."""
     parts = np.array_split(places, TIMES)
     found = [len(np.unique(np.concatenate(parts[: i + 1]))) / count for i in range(TIMES)]
     return {"coverage": found, "far": [float((part > count // 2).mean()) for part in parts]}
 
 
 def explored(run_dir: Path, maze: Maze) -> np.ndarray:
-    """Places of all rows of a run, [env_steps], stream beside stream."""
+    """Places of all rows of a run, in the order of acting, stream beside stream."""
     dataset = reverie.open_dataset(run_dir / "replay")
     streams = []
     for stream in dataset.streams:
@@ -48,12 +48,15 @@ def explored(run_dir: Path, maze: Maze) -> np.ndarray:
 
 
 def at_random(seed: int, env_steps: int, streams: int, maze: Maze, options: Mapping[str, Any]) -> np.ndarray:
-    """Places of uniformly random play, [env_steps]."""
+    """Places of all rows of uniformly random play, in the order of acting."""
     env, generator = reverie.make_env(ENV, num_envs=streams, **options), np.random.default_rng(seed)
     rows, places = env.reset(seed), []
     for _ in range(env_steps // streams):
         places.append(maze.places(rows["obs.image"]))
-        rows = env.step(generator.integers(4, size=streams)).rows
+        step = env.step(generator.integers(4, size=streams))
+        rows = step.rows
+        if step.ends is not None:  # rows of the run that it explores have the last of each episode too
+            places.append(maze.places(step.ends["obs.image"]))
     return np.concatenate(places)
 
 
@@ -66,7 +69,7 @@ def main() -> None:
     options, words = parser.parse_known_args()
     rows = []
     for seed in options.seeds:
-        began, run_dir = time.monotonic(), options.work / f"maze-{seed}"
+        run_dir = options.work / f"maze-{seed}"
         given = {"seed": str(seed), "env_steps": str(options.env_steps)}
         config = configure("plan2explore", "cpu", ENV, ["--run.threads", "1", *words], given)
         maze = Maze(**config.env.options)
@@ -79,9 +82,9 @@ def main() -> None:
         explorer = curve(explored(run_dir, maze), len(maze.path))
         play = at_random(seed, options.env_steps, config.env.num_envs, maze, config.env.options)
         score = float(reverie.evaluate(run_dir, episodes=EPISODES)["score"])
-        minutes = (time.monotonic() - began) / 60
+        seconds = max(record["time/elapsed_s"] for record in read_metrics(run_dir))
         row = {"seed": seed, "plan2explore": explorer, "random": curve(play, len(maze.path))}
-        rows.append({**row, "task_score": score, "minutes": minutes})
+        rows.append({**row, "task_score": score, "minutes": seconds / 60})
         print(json.dumps(rows[-1]), flush=True)
         document = {
             "command": shlex.join(["python", "benchmarks/explore.py", *sys.argv[1:]]),

@@ -13,12 +13,11 @@ were cut off go on.
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 from typing import Any
 
 import reverie
-from benchmarks.timing import surroundings, write
+from benchmarks.timing import minutes, surroundings, write
 from reverie import overrides
 from reverie.envs.catch import Catch
 from reverie.envs.tasks import label
@@ -83,7 +82,6 @@ def played(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     }
     config = overrides.apply(config, settings | overrides.parse([f"--{word}" for word in options.set]))
     run_dir = options.work / f"{label(name)}-seed{seed}"
-    since = time.perf_counter()
     if (run_dir / "config.json").exists():
         if load_config(run_dir) != config:
             raise SystemExit(f"{run_dir} has another configuration; name another --work")
@@ -100,7 +98,7 @@ def played(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
             for line in read_metrics(run_dir)
             if "eval/score" in line
         ],
-        "minutes": round((time.perf_counter() - since) / 60, 2),
+        "minutes": minutes(run_dir),
         "settings": settings,
     }
 

@@ -14,12 +14,11 @@ After each run <out>/seed<seed>.json is written; what is in --work is not repeat
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 from typing import Any
 
 import reverie
-from benchmarks.timing import surroundings, write
+from benchmarks.timing import minutes, surroundings, write
 from reverie import overrides
 from reverie.config import POPULATION
 from reverie.report.log import read_metrics
@@ -67,7 +66,6 @@ def played(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     }
     config = overrides.apply(config, settings | overrides.parse([f"--{word}" for word in options.set]))
     root = options.work / f"{name}-seed{seed}"
-    begun = time.perf_counter()
     if (root / POPULATION).exists():
         if load_config(root, POPULATION) != config:
             raise SystemExit(f"{root} has another configuration; name another --work")
@@ -91,7 +89,7 @@ def played(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
         "ended": [dict(decision.after) for decision in rounds[-1]],
         "copies": sum(decision.copied_from is not None for each in rounds for decision in each),
         "fitness": [[decision.fitness for decision in each] for each in rounds[1:]],
-        "minutes": round((time.perf_counter() - begun) / 60, 2),
+        "minutes": minutes(*(root / f"member-{n}" for n in range(options.members))),
         "settings": settings,
     }
 

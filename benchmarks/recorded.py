@@ -41,7 +41,7 @@ def recorded(run_dir: Path) -> dict[str, Any]:
         if "eval/score" in record
     ]
     scores = [(record["frames"], record["episode/score"]) for record in records if "episode/score" in record]
-    speeds = [record["speed/env_steps_per_s"] for record in records if record.get("train/q_loss") is not None]
+    speeds = [record["speed/env_steps_per_s"] for record in records if record.get("speed/learner_steps_per_s")]
     return {
         "agent": config.name,
         "preset": config.preset,

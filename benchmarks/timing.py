@@ -18,6 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 from reverie.agents.agent import Result
 from reverie.data.rows import State
 from reverie.data.sequences import Batch
+from reverie.report.record import read_metrics
 
 
 def make_batch(
@@ -90,6 +91,12 @@ def summary(times: list[tuple[float, float]]) -> dict[str, Any]:
         "seconds_best": min(seconds),
         "processor_seconds_median": float(np.median(processor)),
     }
+
+
+def minutes(*run_dirs: Path) -> float:
+    """Minutes for which runs have been running, over all their parts."""
+    seconds = sum(max(record["time/elapsed_s"] for record in read_metrics(run_dir)) for run_dir in run_dirs)
+    return round(seconds / 60, 2)
 
 
 def surroundings() -> dict[str, Any]:

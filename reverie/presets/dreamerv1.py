@@ -49,8 +49,8 @@ def _small(task: Task, width: int, depth: int, stoch: int) -> Config:
 def toy(task: Task) -> Config:
     """Dreamer V1 on images of a few cells, for two CPU cores: rewards count 10-fold, the actor's entropy counts.
 
-    A wide memory, no free nats, noise that stays and rates that fall: dreams must be right where random play hardly ever
-    gets.
+    Dreams must be right where random play hardly ever gets: hence a wide memory, no free nats, noise that stays, and
+    rates that fall.
     """
     config = _small(task.default("toy/catch"), width=96, depth=8, stoch=30)
     agent = replace(
