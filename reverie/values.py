@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from reverie.errors import UserError
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveShare = Annotated[float, Field(gt=0.0, le=1.0)]
 Scale = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Number = Annotated[int, Field(ge=0)]

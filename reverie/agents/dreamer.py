@@ -37,14 +37,14 @@ from reverie.nets.layers import glorot_
 from reverie.nets.optim import OptimConfig, Optimiser
 from reverie.nets.rssm import RSSM
 from reverie.nets.state_space import StateSpace
-from reverie.values import Count, Share
+from reverie.values import Count, PositiveShare, Share
 
 
 @dataclass(frozen=True)
 class DreamingConfig(ModelLossConfig):
     """Settings of every Dreamer. gamma, lam: discount and lambda of the returns. horizon: imagined steps H."""
 
-    gamma: Share = 0.999
+    gamma: PositiveShare = 0.999
     lam: Share = 0.95
     horizon: Count = 15
 

@@ -48,7 +48,7 @@ from reverie.nets.outputs import Bernoulli, UnitNormal
 from reverie.nets.rssm import RSSMConfig
 from reverie.nets.state_space import StateSpace
 from reverie.ops.returns import imagined_returns, trajectory_weights
-from reverie.values import Count, Scale, Several, Share
+from reverie.values import Count, PositiveShare, Scale, Several, Share
 
 
 def adam(lr: float) -> OptimConfig:
@@ -80,7 +80,7 @@ class DreamerV1Config(DreamerConfig):
     kl_free: Scale = 3.0
     kl_scale: Scale = 1.0
     discount_scale: Scale = 10.0
-    gamma: Share = 0.99
+    gamma: PositiveShare = 0.99
     continuous: ContinuousKind = "tanh_normal"
     init_std: float = 5.0
     min_std: float = 1e-4

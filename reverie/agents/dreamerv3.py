@@ -54,7 +54,7 @@ from reverie.nets.state_space import StateSpace
 from reverie.ops.returns import future_returns, lambda_returns
 from reverie.ops.stats import PercentileScale
 from reverie.overrides import Choice
-from reverie.values import Scale, Share
+from reverie.values import PositiveShare, Scale, Share
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class DreamerV3Config(DreamingConfig):
 
     size: Annotated[Size, Choice(SIZES)] = field(default_factory=M200)
     unimix: Share = 0.01
-    gamma: Share = 1 - 1 / 333
+    gamma: PositiveShare = 1 - 1 / 333
     kl_balance: Share | None = 10 / 11
     kl_free: Scale = 1.0
     kl_free_per: Literal["mean", "each"] = "each"

@@ -52,7 +52,7 @@ from reverie.nets.state_space import StateSpace
 from reverie.ops.returns import future_returns
 from reverie.ops.stats import PercentileScale
 from reverie.overrides import Choice
-from reverie.values import Scale, Share
+from reverie.values import PositiveShare, Scale, Share
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class DreamerV3Of2023Config(BehaviourOptConfig, ModelOptConfig, DreamingConfig):
 
     size: Annotated[Size2023, Choice(SIZES_2023)] = field(default_factory=XL)
     unimix: Share = 0.01
-    gamma: Share = 1 - 1 / 333
+    gamma: PositiveShare = 1 - 1 / 333
     kl_balance: Share | None = 5 / 6
     kl_free: Scale = 1.0
     kl_free_per: Literal["mean", "each"] = "each"
