@@ -140,6 +140,8 @@ def _bounded(extras: Sequence[Any]) -> str:
     ends = _ends(extras)
     if ends.keys() == {"ge", "le"}:
         return f" from {ends['ge']:g} to {ends['le']:g}"
+    if ends.keys() == {"gt", "le"}:
+        return f" above {ends['gt']:g} and of at most {ends['le']:g}"
     return "".join(f" {_WORDS[name]} {end:g}" for name, end in ends.items())
 
 
