@@ -129,9 +129,10 @@ def build_windows(config: Config, agent: Agent) -> SequenceSpec:
 
 
 def build_policy(config: Config, agent: Agent) -> Policy:
-    """A policy on the CPU with freshly initialised networks (seeded)."""
+    """A policy on the CPU with freshly initialised networks (seeded). Raises UserError if they cannot be built."""
     torch.manual_seed(derive(config.run.seed, "networks"))
-    return agent.policy()
+    with _built(config, agent.env):
+        return agent.policy()
 
 
 def build_learner(config: Config, agent: Agent, device: torch.device) -> Learner:

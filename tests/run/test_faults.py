@@ -322,6 +322,9 @@ def test_evaluating_before_the_first_checkpoint(tmp_path: Path) -> None:
     assert len(lines(tmp_path / "run")) > 0
 
 
+SMALL_PICTURES = ["--env", "toy/noisy-catch", "--env.options.continuous", "true"]
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -331,7 +334,11 @@ def test_evaluating_before_the_first_checkpoint(tmp_path: Path) -> None:
         (["train", "dreamerv2", "--env", "no.module:f"], "no module 'no'"),
         (["train", "dreamerv2", "--agent.gama", "1"], "unknown key 'agent.gama'; did you mean agent.gamma"),
         (["train", "dreamerv2", "--agent.gamma", "high"], "agent.gamma = 'high' is not a float"),
-        (["train", "dreamerv2", "--agent.horizon", "1"], "horizon must be >= 2"),
+        (["train", "dreamerv2", "--agent.horizon", "1"], "agent.horizon = '1' is not an int of at least 2"),
+        (
+            ["train", "tdmpc", *SMALL_PICTURES],
+            "tdmpc cannot be built for toy/noisy-catch: images need both sides >= 39",
+        ),
         (["train", "dreamerv2", "--device", "gpu"], "unknown device 'gpu'"),
         (["train", "dreamerv2", "--device", "mps"], "device 'mps' is not supported; expected auto, cpu"),
         (["train", "dreamerv2", "--device", "cpu", "--run.capture", "true"], "the device is cpu; set it to false"),
