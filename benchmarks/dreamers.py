@@ -28,6 +28,7 @@ from reverie.agents.dreamer_sizes import Size, Size2023
 from reverie.agents.learner import Learner
 from reverie.data.sequences import Batch, SequenceSpec
 from reverie.envs.env import EnvSpec
+from reverie.errors import UserError
 from reverie.nets.encoders import EncoderConfig
 from reverie.nets.heads import HeadConfig
 from reverie.nets.rssm import RSSMConfig
@@ -64,18 +65,23 @@ def main() -> None:
         for name, learner in kinds.items()
     }
     if device.type == "cuda":
-        for name, learner in kinds.items():
-            agents[name]["kernels"] = kernels(learner.update, rows(name, learner))
+        for name in kinds:
+            apart = build(name, device, getattr(torch, options.precision))
+            agents[name]["kernels"] = kernels(apart.update, rows(name, apart))
     updates = {name: CapturedUpdate(learner) if options.capture else learner.update for name, learner in kinds.items()}
-    for name, call in updates.items():
-        for _ in range(EAGER + 1 if options.capture else 1):
-            wait(call, rows(name, kinds[name]))
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in kinds}
+    for name, call in list(updates.items()):
+        try:
+            for _ in range(EAGER + 1 if options.capture else 1):
+                wait(call, rows(name, kinds[name]))
+        except UserError as error:  # the others are measured all the same
+            agents[name]["refused"] = str(error)
+            del updates[name]
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in updates}
     for _ in range(options.rounds):
         for name, call in updates.items():
             batch = rows(name, kinds[name])
             times[name].append(timed(lambda call=call, batch=batch: wait(call, batch)))  # type: ignore[misc]
-        document["agents"] = {name: agents[name] | summary(times[name]) for name in kinds}
+        document["agents"] = agents | {name: agents[name] | summary(each) for name, each in times.items()}
         if options.out:
             keep(document | surroundings(), options.out)
     write(document | surroundings(), options.out)

@@ -148,7 +148,7 @@ def main() -> None:
     document |= {"compile": options.compile, "capture": options.capture, "device": device_name(device)}
     first, _ = timed(lambda: wait(learner.update, batch))
     if device.type == "cuda":
-        document["kernels"] = kernels(learner.update, batch)
+        document["kernels"] = kernels(make(device, precision, options.compile).update, batch)
     call = CapturedUpdate(learner) if options.capture else learner.update
     for _ in range(EAGER + 1 if options.capture else 1):
         wait(call, batch)

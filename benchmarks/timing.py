@@ -74,7 +74,8 @@ def kernels(call: Callable[[Batch], Result], batch: Batch) -> int:
     wait(call, batch)
     with profile(activities=[ProfilerActivity.CUDA]) as trace:
         wait(call, batch)
-    return sum(event.count for event in trace.key_averages() if event.device_type == DeviceType.CUDA)
+    on_device = [event for event in trace.key_averages() if event.device_type == DeviceType.CUDA]
+    return sum(event.count for event in on_device if not event.key.startswith(("Memcpy", "Memset")))
 
 
 def device_name(device: torch.device) -> str:

@@ -38,7 +38,7 @@ from reverie.nets.actions import ContinuousActions, make_actions
 from reverie.nets.latent_encoder import LatentEncoder
 from reverie.nets.optim import OptimConfig
 from reverie.ops import world
-from reverie.values import Count, Number, Scale
+from reverie.values import Count, Number, PositiveShare, Scale
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class LatentPlannerConfig:
     shift: Number = 3
     plan: PlanConfig = field(default_factory=PlanConfig)
     mpc: bool = True
-    rho: float = 0.5
+    rho: PositiveShare = 0.5
     consistency_scale: Scale = 1.0
     reward_scale: Scale = 1.0
     value_scale: Scale = 1.0
-    tau: float = 0.01
+    tau: PositiveShare = 0.01
     opt: OptimConfig = field(default_factory=OptimConfig)
     actor_opt: OptimConfig = field(default_factory=OptimConfig)
 

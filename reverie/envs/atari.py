@@ -123,6 +123,7 @@ class AtariVector(VectorEnv):
 
     def step(self, action: np.ndarray) -> Step:
         """Rows after one env_step (`frame_skip` frames) of every game; new games follow those that end at once."""
+        self.check_action(action)
         self._rows, over = self._advance(np.asarray(action, np.int64))
         for log, a in zip(self._log, action, strict=True):
             log.append(a)

@@ -107,7 +107,21 @@ class VectorEnv(ABC):
         """Rows that follow on ``action`` [N] (Discrete), [N, K] (MultiDiscrete) or [N, A] (Box in [-1, 1]).
 
         Raises EnvFault where an environment raises or departs from its spaces; `state_dict` is then that before.
+        Raises UserError for actions that there are not, and of another number, before anything is stepped.
         """
+
+    def check_action(self, action: np.ndarray) -> None:
+        """Raise UserError for an action that `step` does not take; what lies outside of a Box is clipped."""
+        given, space = np.asarray(action), self.spec.action
+        shape = (self.num_envs, *(space.shape or ()))
+        if given.shape != shape:
+            raise UserError(
+                f"{self.spec.id} takes actions of shape {shape}, the first number of streams, got {given.shape}"
+            )
+        if (most := getattr(space, "n", getattr(space, "nvec", None))) is None:
+            return
+        if given.size and not ((given >= 0) & (given < most) & (given == np.floor(given))).all():
+            raise UserError(f"{self.spec.id}: there is no action {given.tolist()} in {space}")
 
     def metrics(self) -> dict[str, float]:
         """Metrics of the source itself, if there are any."""

@@ -131,6 +131,7 @@ class NativeVector(VectorEnv):
 
     def step(self, action: np.ndarray) -> Step:
         """Rows after one step of every stream; `action` is ignored where the row before was is_last (NextStep only)."""
+        self.check_action(action)
         self._steps += 1
         with self._calling("step()"):
             observation, reward, terminated, truncated, info = self.env.step(self._action.batch(action))

@@ -123,13 +123,9 @@ class ActionAdapter:
             raise UserError(
                 f"action space {space} is not supported; flatten it to Discrete, MultiDiscrete, MultiBinary or Box"
             )
-        self._most = getattr(self.space, "n", getattr(self.space, "nvec", None))
 
     def batch(self, action: np.ndarray) -> np.ndarray:
-        """Row actions [N, ...] -> native actions [N, ...] in the native shape and dtype.
-
-        Raises UserError for one that there is not; what lies outside of a Box is the nearest within.
-        """
+        """Row actions [N, ...] -> native actions [N, ...] in the native shape and dtype."""
         native = self.native
         if isinstance(native, spaces.Box):
             unit = (np.clip(np.asarray(action, np.float64), -1.0, 1.0) + 1.0) / 2.0
@@ -138,10 +134,8 @@ class ActionAdapter:
             # Rounding must not carry an action past its bound: some environments assert containment.
             scaled = np.clip(low + unit * (high - low), low, high)
             return np.rint(scaled).astype(native.dtype) if native.dtype.kind in "iu" else scaled.astype(native.dtype)
-        start, rows = getattr(native, "start", 0), np.asarray(action)
-        if rows.size and (rows.min() < 0 or (rows >= self._most).any()):
-            raise UserError(f"there is no action {rows.tolist()} in {self.space}")
-        return (rows.reshape(-1, *(native.shape or ())) + start).astype(native.dtype)
+        start = getattr(native, "start", 0)
+        return (np.asarray(action).reshape(-1, *(native.shape or ())) + start).astype(native.dtype)
 
     def rows(self, native: np.ndarray) -> np.ndarray:
         """Native actions [N, ...] -> row actions [N, ...]: the inverse of `batch`, for actions that others took.
@@ -157,8 +151,9 @@ class ActionAdapter:
             unit = np.where(high > low, (np.clip(native, low, high) - low) / width, 0.5)
             return (2.0 * unit - 1.0).reshape(count, *(self.space.shape or ())).astype(np.float32)
         counted = native.astype(np.int64) - getattr(own, "start", 0)
+        most = self.space.n if isinstance(self.space, spaces.Discrete) else self.space.nvec  # type: ignore[attr-defined]
         counted = counted.reshape(count, *(self.space.shape or ()))
-        outside = ((counted < 0) | (counted >= self._most)).reshape(count, -1).any(1)
+        outside = ((counted < 0) | (counted >= most)).reshape(count, -1).any(1)
         if outside.any():
             raise UserError(f"there is an action outside of {own}: {native[outside][0]}")
         return counted

@@ -54,17 +54,10 @@ class Streams(VectorEnv):
         return stack(self._rows)
 
     def step(self, action: np.ndarray) -> Step:
-        """Rows after one step of every environment; see `VectorEnv.step` for the action.
-
-        Raises UserError for actions of another number, and for those that there are not.
-        """
-        given = np.asarray(action)
+        """Rows after one step of every environment; see `VectorEnv.step` for the action."""
+        self.check_action(action)
         # As it is recorded: float64 actions would not be replayed to the last bit.
-        action = given.astype(self._log[0].dtype)
-        if given.shape[:1] != (self.num_envs,):
-            raise UserError(f"{self.spec.id}: {self.num_envs} streams take as many actions, got shape {given.shape}")
-        if action.dtype.kind in "iu" and (action != given).any():
-            raise UserError(f"{self.spec.id}: there is no action {given.tolist()} in {self.spec.action}")
+        action = np.asarray(action).astype(self._log[0].dtype)
         turns = self.advance(action)
         ends: list[Rows] = []
         streams: list[int] = []

@@ -22,7 +22,6 @@ from gymnasium import spaces
 from reverie.data.rows import ACTION_MASK, OBS, TASK, Rows, observations, row_spec
 from reverie.envs.adapter import Adapter, of_rows
 from reverie.envs.env import EnvSpec, ResumeError, Step, VectorEnv, close_all, shut
-from reverie.envs.faults import EnvFault
 from reverie.envs.wrappers import Carried
 from reverie.errors import UserError
 
@@ -113,12 +112,13 @@ class Tasks(VectorEnv):
 
     def step(self, action: np.ndarray) -> Step:
         """Rows after one step of every task; see `VectorEnv.step`."""
+        self.check_action(action)
         steps: list[Step] = []
         for task, (env, streams) in enumerate(zip(self.envs, self._of_tasks(), strict=True)):
             own = action[streams][:, : self.spec.widths[task]] if self.spec.widths else action[streams]
             try:
                 steps.append(env.step(own))
-            except EnvFault:
+            except UserError:  # its environment raised, or it has fewer actions
                 self._torn = bool(steps)
                 raise
         rows = self._joined([step.rows for step in steps])

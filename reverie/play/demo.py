@@ -68,7 +68,7 @@ def make_room(run_dir: Path) -> None:
     """Remove what a demo left, and mark its place. Raises UserError for anything else that is there."""
     if run_dir.exists():
         if not (run_dir / MARK).exists():
-            raise UserError(f"{run_dir} is there, and no demo made it; name another --out")
+            raise UserError(f"{run_dir} is there and not marked as a demo's: remove it, or name another --out")
         if is_trained(run_dir):
             raise UserError(f"a demo is at work in {run_dir}; wait for it, or name another --out")
         shutil.rmtree(run_dir)

@@ -81,6 +81,7 @@ class DreamEnv(VectorEnv):
 
     def step(self, action: np.ndarray) -> Step:
         """Rows after one step, with those that end and begin episodes."""
+        self.check_action(action)
         u = self.uniform(np.arange(self.num_envs), self.model.latent_noise + 1)
         rows, terminal = self.advance(action, u)
         self._length += 1

@@ -38,16 +38,19 @@ def windows_of_episodes(ongoing: bool = False) -> EpisodeEndsConfig:
 def episode_length(id: str, protocol: str = "auto", options: Mapping[str, Any] | None = None) -> int:
     """Env_steps of an episode: the families', Gymnasium's own limit, or 500 where none of them says.
 
-    protocol, options: of the environment, whose ``action_repeat`` and ``length`` count.
+    protocol, options: of the environment, whose ``action_repeat`` and ``length`` count if it will take them.
     """
-    given = options or {}
+    length, repeat = 0, 1
     if id.startswith("dmc/"):
-        return CONTROL_STEPS // int(given.get("action_repeat", 2))
-    if id.startswith("fetch/"):
-        return int(given.get("length", fetch.STATES.length)) // int(given.get("action_repeat", 1))
-    if id.startswith("metaworld/"):
+        length, repeat = CONTROL_STEPS, 2
+    elif id.startswith("fetch/"):
+        length, repeat = fetch.STATES.length, fetch.STATES.action_repeat
+    elif id.startswith("metaworld/"):
         usual = metaworld_tasks.PROTOCOLS.get(protocol, metaworld_tasks.VISION)
-        return int(given.get("length", usual.length)) // int(given.get("action_repeat", usual.action_repeat))
+        length, repeat = usual.length, usual.action_repeat
+    if length:
+        given = {name: value for name, value in (options or {}).items() if type(value) is int and value > 0}
+        return max(1, given.get("length", length) // given.get("action_repeat", repeat))
     spec = gymnasium.registry.get(id)
     limit = spec.max_episode_steps if spec is not None else None
     return limit or UNKNOWN

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import gcd
+from math import gcd, isinf
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +212,8 @@ def row_specs(config: Config, learner: Learner, env: EnvSpec) -> tuple[RowSpec, 
     spec = row_spec(env.observation, env.action, learner.policy.extras)
     check_batch(config, config.replay.batch * windows.length * bytes_of(spec), learner.device)
     rows = rows_to_come(config, env.action_repeat)
+    if isinf(rows):  # of a published dataset, which is not read yet: as many as the run has env_steps
+        rows = run_length(config, env.action_repeat).env_steps
     check_memory(config, rows * (bytes_of(spec) + bytes_of(states or {}) / windows.period), learner.device)
     return spec, states
 

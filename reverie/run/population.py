@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from reverie import overrides
 from reverie.agents.learner import Learner
@@ -107,6 +108,8 @@ def _rehearse(config: Config) -> None:
                 member.run.rehearse()
             finally:
                 member.close()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # members look how much is free
 
 
 @contextmanager

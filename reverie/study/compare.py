@@ -37,8 +37,9 @@ from reverie.study.jobs import Failed, Jobs
 from reverie.study.sharing import together
 
 POINTS = 60
-BROKEN = (OSError, ValueError, KeyError, TypeError)
 """of a curve in the JSON"""
+BROKEN = (OSError, ValueError, KeyError, TypeError)
+"""what a file raises that is not there, or not what its command leaves"""
 SET_BY = {
     "run.seed": "--seeds",
     "run.frames": "--frames",

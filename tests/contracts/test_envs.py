@@ -17,6 +17,7 @@ from reverie.envs.env import ResumeError, VectorEnv
 from reverie.envs.make import make_env
 from reverie.envs.native import NativeVector
 from reverie.envs.stepping import Stepping
+from reverie.errors import UserError
 from reverie.play.dream_env import Ends
 from tests.play.dreams import dream
 
@@ -147,6 +148,29 @@ def assert_same(a: list[list[Rows]], b: list[list[Rows]]) -> None:
         for x, y in zip(ours, theirs, strict=True):
             for name in x:
                 np.testing.assert_array_equal(x[name], y[name], err_msg=name)
+
+
+def test_actions_that_there_are_not_are_refused_before_anything_is_stepped(make: Callable[[], VectorEnv]) -> None:
+    env, other = make(), make()
+    rng = np.random.default_rng(0)
+    env.reset(3)
+    other.reset(3)
+    good = sample(env, rng)
+    bad = [good[:-1], np.concatenate([good, good[:1]]), good[..., None]]
+    if not isinstance(env.spec.action, gymnasium.spaces.Box):
+        for value in (-1, 0.5, 10**6):
+            wrong = good.astype(np.float64)
+            wrong.reshape(-1)[-1] = value
+            bad.append(wrong)
+    for wrong in bad:
+        with pytest.raises(UserError, match=r"takes actions of shape|there is no action"):
+            env.step(wrong)
+    one, two = env.step(good), other.step(good)
+    assert one.rows.keys() == two.rows.keys()
+    for name, value in one.rows.items():
+        np.testing.assert_array_equal(value, two.rows[name])
+    env.close()
+    other.close()
 
 
 def test_rows_are_well_formed(make: Callable[[], VectorEnv]) -> None:

@@ -20,6 +20,6 @@ def test_a_demo_removes_a_demo_and_nothing_else(tmp_path: Path) -> None:
     with alone(run), pytest.raises(UserError, match="a demo is at work in"):
         make_room(run)
     (run / MARK).rename(run / "config.json")
-    with pytest.raises(UserError, match="no demo made it; name another --out"):
+    with pytest.raises(UserError, match="not marked as a demo's"):
         make_room(run)
     assert (run / "config.json").exists()

@@ -207,6 +207,9 @@ def test_the_length_of_an_episode_is_looked_up() -> None:
     assert episode_length("metaworld/lever-pull") == 500
     assert episode_length("metaworld/lever-pull", "metaworld-tdmpc2") == 100
     assert episode_length("fetch/reach", options={"length": 80, "action_repeat": 2}) == 40
+    for wrong in (0, -1, "x", None, 0.5):
+        assert episode_length("dmc/dog-run", options={"action_repeat": wrong}) == 500  # the environment refuses it
+    assert episode_length("dmc/dog-run", options={"action_repeat": 2000}) == 1
     config = make_config("tdmpc2", "cpu", "Pendulum-v1")
     assert (config.agent.episode_length, config.agent.gamma, config.run.prefill) == (200, pytest.approx(0.975), 1000)
 
