@@ -11,9 +11,10 @@ from reverie.run.saved_config import save_config
 
 LINES = [
     {"env_steps": 10, "frames": 40, "learner_steps": 0, "time/elapsed_s": 1.0, "episode/score": -2.0},
-    {"env_steps": 20, "frames": 80, "learner_steps": 1, "time/elapsed_s": 2.0, "speed/env_steps_per_s": 900.0},
-    {"env_steps": 30, "frames": 120, "learner_steps": 4, "time/elapsed_s": 3.0, "train/q_loss": 1.0}
-    | {"speed/env_steps_per_s": 10.0},
+    {"env_steps": 20, "frames": 80, "learner_steps": 0, "time/elapsed_s": 2.0}
+    | {"speed/env_steps_per_s": 900.0, "speed/learner_steps_per_s": 0.0},
+    {"env_steps": 30, "frames": 120, "learner_steps": 4, "time/elapsed_s": 3.0, "train/model_loss": 1.0}
+    | {"speed/env_steps_per_s": 10.0, "speed/learner_steps_per_s": 1.5},
     {"env_steps": 40, "frames": 160, "learner_steps": 6, "time/elapsed_s": 60.0, "episode/score": 4.0},
     {"env_steps": 40, "frames": 160, "learner_steps": 6, "time/elapsed_s": 90.0, "eval/score": 5.5}
     | {"eval/score_min": 3.0, "eval/score_median": 6.0, "eval/episodes": 4},

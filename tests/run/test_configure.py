@@ -56,7 +56,7 @@ def test_a_file_says_each_key_once(tmp_path: Path, name: str, text: str, said: s
 @pytest.mark.parametrize(
     ("agent", "word", "said"),
     [
-        ("dreamerv2", "agent.gamma=1.5", "agent.gamma = '1.5' is not a float from 0 to 1"),
+        ("dreamerv2", "agent.gamma=1.5", "agent.gamma = '1.5' is not a float above 0 and of at most 1"),
         ("dreamerv2", "agent.lam=nan", "is not a float from 0 to 1"),
         ("dreamerv2", "agent.kl_balance=2", "is not a float from 0 to 1 or none"),
         ("dreamerv2", "agent.kl_scale=inf", "is not a float of at least 0"),
