@@ -55,7 +55,7 @@ def toy(task: Task) -> Config:
     config = _small(task.default("toy/catch"), width=96, depth=8, stoch=30)
     agent = replace(
         config.agent,
-        rssm=replace(config.agent.rssm, deter=256),
+        rssm=replace(config.agent.rssm, deter=256, hidden=256),
         reward_scale=10.0,
         kl_scale=1.0,
         kl_free=0.0,
