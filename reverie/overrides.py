@@ -153,6 +153,11 @@ def hint_of(config: Any, key: str) -> Any:
     return _hints(type(config))[last]
 
 
+def is_below(key: str, above: Sequence[str]) -> bool:
+    """Whether a dotted key is one of `above`, or in a group that is."""
+    return any(key == one or key.startswith(f"{one}.") for one in above)
+
+
 def lacking(config: Any, data: Mapping[str, Any]) -> dict[str, Any]:
     """Keys of `config`, with their values in it, that `data`, a `to_dict`, does not have: {dotted key: value}."""
     return {key: value for key, value in flatten(config).items() if not _has(data, key.split("."))}

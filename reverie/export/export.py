@@ -17,6 +17,7 @@ from reverie.export.page import start_states, write_page
 from reverie.export.runtime import find_runtime
 from reverie.export.trace import OPSET, Session, Traced, examples, need, trace
 from reverie.play.card import as_markdown, model_card
+from reverie.report.document import check_free
 from reverie.report.record import to_json
 from reverie.run.saved_config import versions
 from reverie.run.zoo import resolve
@@ -52,7 +53,7 @@ def export(
     cannot be exported; nothing is left behind then.
     """
     run_dir, out = resolve(run_dir), Path(out)
-    _check_free(out)
+    check_free(out)
     parts = load_for_export(run_dir, checkpoint)
     graphs = _dream_graphs(parts) if to == "web" else parts.graphs()
     package = find_runtime(runtime) if to == "web" else None
@@ -127,16 +128,6 @@ def _difference(traced: Traced, answer: Any, batch: int) -> float:
         float(np.abs(found[name].astype(np.float64) - value.double().numpy()).max(initial=0.0))
         for name, value in expected.items()
     )
-
-
-def _check_free(out: Path) -> None:
-    """Raise UserError unless nothing is in the way of a new folder."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; name a folder that does not exist yet")
-    if out.resolve() == Path.cwd():
-        raise UserError(f"{out} is the current directory; name a folder that does not exist yet")
-    if out.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty; name a folder that does not exist yet")
 
 
 @contextmanager

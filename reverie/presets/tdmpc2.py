@@ -56,9 +56,12 @@ def episode_length(id: str, protocol: str = "auto", options: Mapping[str, Any] |
     return limit or UNKNOWN
 
 
-def lengths(task: Task) -> dict[str, Any]:
-    """Settings of an agent for the lengths of episodes: of one environment, or of each of several."""
-    each = tuple(episode_length(one, task.protocol, task.options) for one in ids(task.id))
+def lengths(task: Task, protocol: str = "") -> dict[str, Any]:
+    """Settings of an agent for the lengths of episodes: of one environment, or of each of several.
+
+    protocol: that the environment gets [the task's].
+    """
+    each = tuple(episode_length(one, protocol or task.protocol, task.options) for one in ids(task.id))
     return {"episode_length": max(each), "episode_lengths": each if tasks_of(task.id) else ()}
 
 
@@ -70,11 +73,11 @@ def random_steps(agent: TDMPC2Config) -> int:
 def cpu(task: Task) -> Config:
     """TD-MPC2 with small networks and a short search for two CPU cores, four streams planned at once.
 
-    Open episodes are drawn from too: of four streams a run has few, and late. Learning rates fall to 0.
+    Open episodes are drawn from too: of four streams a run has few, and late. At most half of the run is random.
+    Learning rates fall to 0.
     """
     task = task.default("Pendulum-v1")
-    batch = 64
-    lr = 1e-3
+    batch, lr = 64, 1e-3
     agent = TDMPC2Config(
         size=Tiny(),
         plan=PlanConfig(horizon=HORIZON, iterations=2, candidates=64, elites=12, policy_candidates=8),
@@ -164,8 +167,9 @@ def metaworld(task: Task) -> Config:
     The discount follows from these, 0.95; 1000 env_steps at random. The published curves are of version 2, and of
     ``success_last``.
     """
-    env = task.default("metaworld/lever-pull").env(1, "metaworld-tdmpc2")
-    return _published("metaworld", env, TDMPC2Config(episode_length=100), 2_000_000, 600_000_000)
+    task = task.default("metaworld/lever-pull")
+    env = task.env(1, "metaworld-tdmpc2")
+    return _published("metaworld", env, TDMPC2Config(**lengths(task, env.protocol)), 2_000_000, 600_000_000)
 
 
 PRESETS: dict[str, Preset] = {

@@ -50,6 +50,16 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"cannot write in {folder} ({error.strerror}); name another place with --out") from error
 
 
+def check_free(folder: Path) -> None:
+    """Raise UserError unless nothing is in the way of a new folder, which gets its name when it is whole."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; name a folder that does not exist yet")
+    if folder.resolve() == Path.cwd():
+        raise UserError(f"{folder} is the current directory; name a folder that does not exist yet")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty; name a folder that does not exist yet")
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a file that is complete when it has its name; the one before stays if that fails."""
     partial = path.with_name(f"{path.name}.partial")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reverie.errors import UserError
+from reverie.overrides import is_below
 from reverie.report.curves import Points, XAxis, series
 from reverie.report.record import FILE
 
@@ -26,7 +27,7 @@ SEED = "run.seed"
 NOT_LEARNING = (
     *("run.frames", "run.env_steps", "run.log_every", "run.checkpoint_every", "run.keep_checkpoints"),
     *("run.eval_every", "run.eval_episodes", "run.eval_envs", "run.eval_limit", "run.keep_best"),
-    *("log.writers", "log.callbacks", "log.options"),
+    "log",
 )
 """Settings that do not change what has been learned by a given frame, and all that begins with them."""
 MACHINE = ("run.device", "run.threads", "run.compile")
@@ -109,9 +110,7 @@ def described(path: Path, points: Points, x: XAxis) -> Run:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path / CONFIG} is damaged ({type(error).__name__}: {error}); restore it") from error
     besides = (*NOT_LEARNING, *(() if x == "minutes" else MACHINE))
-    settings = {
-        key: value for key, value in settings.items() if not f"{key}.".startswith(tuple(f"{b}." for b in besides))
-    }
+    settings = {key: value for key, value in settings.items() if not is_below(key, besides)}
     return Run(path, agent, env, seed, settings, points)
 
 

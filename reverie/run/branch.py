@@ -13,6 +13,7 @@ import numpy as np
 from reverie.config import with_settings
 from reverie.data.chunks import chunk_path
 from reverie.errors import UserError
+from reverie.report.document import check_free
 from reverie.report.record import FILE
 from reverie.run.chain import Chain
 from reverie.run.checkpoint import Checkpoints
@@ -41,12 +42,7 @@ def branch(
     run_dir, to = resolve(run_dir), Path(to)
     check_whole(run_dir)
     check_new(to)
-    if to.exists() and not to.is_dir():
-        raise UserError(f"{to} is a file; name a new directory")
-    if to.resolve() == Path.cwd():
-        raise UserError(f"{to} is the current directory, which a branch cannot take the place of; name a new one")
-    if to.exists() and any(to.iterdir()):
-        raise UserError(f"{to} is not empty; name a new directory")
+    check_free(to)
     folder = Checkpoints(run_dir).find(checkpoint)
     made = load_tree(folder, (SEALED,))
     if "store" not in made:

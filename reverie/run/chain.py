@@ -11,7 +11,7 @@ step to the present configuration then (`reverie.run.transition`), again if it i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,9 +108,4 @@ def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
 
 def touches(old: Config, new: Config, *keys: str) -> bool:
     """Whether one of these keys, or a key below one of them, differs."""
-    return any(is_below(changed, keys) for changed in differences(old, new))
-
-
-def is_below(key: str, above: Sequence[str]) -> bool:
-    """Whether a dotted key is one of `above`, or in a group that is."""
-    return any(key == one or key.startswith(f"{one}.") for one in above)
+    return any(overrides.is_below(changed, keys) for changed in differences(old, new))

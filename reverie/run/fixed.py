@@ -5,7 +5,8 @@ from __future__ import annotations
 from reverie.config import Config
 from reverie.errors import UserError
 from reverie.nets.optim import OptimConfig
-from reverie.run.chain import differences, is_below
+from reverie.overrides import is_below
+from reverie.run.chain import differences
 
 FIXED = {
     "name": "another agent has other networks",

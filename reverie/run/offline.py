@@ -143,6 +143,7 @@ class Offline(Runner):
         """As of all runs; a dataset that does not fit is said before anything is written."""
         super().begin()
         self.rows = self.source()
+        self.run.given = len(self.rows)
         if self.config.dataset.rewards == "played" and not isinstance(self.rows, Dataset):
             raise UserError(
                 f"{self.rows.folder} cannot be played again: dataset.rewards = played needs a run's replay/"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from reverie.agents.agent import Agent
 from reverie.config import Config
 from reverie.data.room import Room
@@ -58,16 +56,14 @@ def check_trains(config: Config, agent: Agent) -> None:
         )
 
 
-def size_line(room: Room, total: float, acts: bool = True) -> str:
+def size_line(room: Room, total: int, acts: bool = True) -> str:
     """Line that says how much the replay may take, and how much of the run, or of its dataset, it holds.
 
     total: rows to come; acts: whether they are the run's own.
     """
     rows, there = room.rows, memory_of(room.place)
     holds = "the whole run" if acts else "the whole dataset"
-    if math.isinf(total):
-        holds = f"at most {rows:,} rows"
-    elif rows < total:
+    if rows < total:
         holds = f"the newest {rows:,} rows" + (f" of {total:,} env_steps" if acts else " of the dataset")
     filled = room.nbytes * min(1.0, total / rows)
     return f"replay: {in_words(filled)} when full, of {in_words(there.total)} of memory; it holds {holds}"

@@ -32,7 +32,7 @@ from reverie.run.clock import Clock
 from reverie.run.companions import Companions, flat_settings, gather
 from reverie.run.evaluation import evaluate, rehearse
 from reverie.run.ledger import Ended
-from reverie.run.length import rows_to_come, run_length, schedule_line
+from reverie.run.length import run_length, schedule_line
 from reverie.run.lock import Stop
 from reverie.run.preflight import Pace, size_line
 
@@ -67,6 +67,8 @@ class Run:
         self.tasks = tasks_of(config.env.id)
         self.companions = companions or gather(config.log)
         self.total = run_length(config, clock.repeat).env_steps
+        self.given: int | None = None
+        """rows of the dataset that it learns from; None: it acts"""
         self.checkpoints = Checkpoints(run_dir, config.run.keep_checkpoints)
         self.finished_at = self.saved_at = -1
         self.summary: dict[str, Any] = {}
@@ -130,8 +132,8 @@ class Run:
         store = self.clock.store
         if not isinstance(store, Paced):
             return []
-        rows = rows_to_come(self.config, self.clock.repeat)
-        return [size_line(store.room, rows, acts=not self.config.dataset.path)]
+        rows = self.total if self.given is None else self.given
+        return [size_line(store.room, rows, acts=self.given is None)]
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:

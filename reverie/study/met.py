@@ -16,8 +16,9 @@ from typing import Any
 
 from reverie.config import Config
 from reverie.errors import UserError
+from reverie.overrides import is_below
 from reverie.report.runs import MACHINE, NOT_LEARNING
-from reverie.run.chain import differences, is_below
+from reverie.run.chain import differences
 from reverie.run.configure import configure
 from reverie.study.reproduce import Check, Claim, claims, claims_folder
 
@@ -104,7 +105,7 @@ def _variant(check: Check) -> str | None:
 
 
 def _different(one: Config, other: Config) -> tuple[str, ...]:
-    return tuple(key for key in differences(one, other) if not is_below(key, (*OTHERWISE, "preset", "log")))
+    return tuple(key for key in differences(one, other) if not is_below(key, (*OTHERWISE, "preset")))
 
 
 def _trained(claim: Claim) -> Iterator[tuple[str, Config]]:

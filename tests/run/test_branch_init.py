@@ -97,7 +97,7 @@ def test_a_branch_needs_a_new_directory(source: Path, tmp_path: Path) -> None:
         branch(source, tmp_path)
     with pytest.raises(UserError, match="already holds a run"):
         branch(source, source)
-    with pytest.raises(UserError, match="mine is a file; name a new directory"):
+    with pytest.raises(UserError, match="mine is a file; name a folder that does not exist yet"):
         branch(source, tmp_path / "mine")
     (tmp_path / "here").mkdir()
     with chdir(tmp_path / "here"), pytest.raises(UserError, match="is the current directory"):

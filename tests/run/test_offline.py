@@ -74,7 +74,9 @@ def test_it_learns_from_all_rows_of_the_dataset_and_from_no_other(made: Path, tm
 
 
 def test_it_says_what_it_learns_from(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    begin(offline(made), tmp_path / "run").train(Never())
+    run = begin(offline(made), tmp_path / "run")
+    run.begin()
+    run.train(Never())
     told = capsys.readouterr().out
     assert f"learning from {made / 'replay'}, counted from 40 on" in told
     assert "random actions" not in told
