@@ -15,15 +15,15 @@ from concurrent.futures import Future
 from functools import cache
 from queue import SimpleQueue
 from threading import Thread, current_thread
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 import numpy as np
 
 from reverie.envs.control import choose_gl
+from reverie.envs.drawing import Render, as_seen, drawn_size
 from reverie.errors import UserError
 
-Render = Literal["published", "cheap"]
 T = TypeVar("T")
 
 
@@ -31,12 +31,12 @@ class Camera:
     """A camera that looks at one simulation. Its context is made at the first picture.
 
     model, data: mujoco.MjModel and mujoco.MjData. view: name of a camera of the model, or a mujoco.MjvCamera.
-    render: ``published`` has shadows, reflections and multisampling as the model says; ``cheap`` has none.
+    height, width: of the picture. render: how it is drawn, see `Render`.
     """
 
     def __init__(self, model: Any, data: Any, view: Any, height: int, width: int, render: Render) -> None:
         self._model, self._data, self._view = model, data, view
-        self._size, self._render = (height, width), render
+        self._size, self._render = (drawn_size(render, height), drawn_size(render, width)), render
         self._gl: Any = None
 
     def picture(self) -> np.ndarray:
@@ -57,7 +57,7 @@ class Camera:
         import mujoco
 
         visual, (height, width) = self._model.vis, self._size
-        if self._render == "cheap":
+        if self._render != "published":
             # Read when the context is made; later they change nothing.
             visual.quality.shadowsize = visual.quality.offsamples = 0
         visual.global_.offwidth, visual.global_.offheight = width, height
@@ -73,7 +73,7 @@ class Camera:
         if isinstance(self._view, str):
             number, self._view = self._model.camera(self._view).id, mujoco.MjvCamera()
             self._view.type, self._view.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, number
-        if self._render == "cheap":
+        if self._render != "published":
             for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
                 self._scene.flags[flag] = False
         self._gl = gl
@@ -92,7 +92,7 @@ class Camera:
         mujoco.mjr_render(self._rectangle, self._scene, self._context)
         rows = np.empty((*self._size, 3), np.uint8)
         mujoco.mjr_readPixels(rows, None, self._rectangle, self._context)
-        return rows[::-1].copy()  # OpenGL's first row is the lowest
+        return as_seen(self._render, rows[::-1].copy())  # OpenGL's first row is the lowest
 
     def _free(self) -> None:
         gl, self._gl = self._gl, None

@@ -17,12 +17,13 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from reverie.envs.drawing import Render, as_seen, drawn_size
 from reverie.envs.env import VectorEnv
 from reverie.envs.options import annotated, check_names, check_options
 from reverie.envs.reading import PICTURE
@@ -39,7 +40,8 @@ class ControlProtocol:
     action_repeat: control steps per env_step (the frames that papers count).
     camera: its number; -1 is 2 for quadrupeds and 0 for all others, as in the published wrappers.
     render: ``published`` draws what papers show; ``cheap`` leaves out shadows, reflections and multisampling, which
-    on a CPU is an order of magnitude faster and another picture: say so beside any score.
+    on a CPU is an order of magnitude faster and another picture: say so beside any score. ``smooth`` too, and is the
+    mean of a larger picture, see `Render`.
     vary: what is drawn anew at every reset, of `FACTORS`; nothing by default.
     visual_seeds: how many looks there are, `first_visual_seed` and the following; 0 for a fresh one at every reset.
     """
@@ -48,7 +50,7 @@ class ControlProtocol:
     size: int
     action_repeat: int
     camera: int
-    render: Literal["published", "cheap"]
+    render: Render
     vary: tuple[str, ...] = ()
     visual_seeds: int = 0
     first_visual_seed: int = 0
@@ -151,8 +153,9 @@ class Control(gymnasium.Env[Any, np.ndarray]):
         return {key: np.atleast_1d(np.asarray(value, np.float32)) for key, value in time_step.observation.items()}
 
     def _image(self) -> np.ndarray:
-        size, physics = self._protocol.size, self._env.physics
-        if self._protocol.render == "published":
+        render, physics = self._protocol.render, self._env.physics
+        size = drawn_size(render, self._protocol.size)
+        if render == "published":
             self._upload()
             return np.array(physics.render(size, size, camera_id=self._camera))
         # Read when the rendering context is made, at the first image of a model; later it changes nothing.
@@ -161,7 +164,9 @@ class Control(gymnasium.Env[Any, np.ndarray]):
         visual.global_.offwidth = visual.global_.offheight = size
         self._upload()
         flags = {"shadow": False, "reflection": False}
-        return np.array(physics.render(size, size, camera_id=self._camera, render_flag_overrides=flags))
+        return as_seen(
+            render, np.array(physics.render(size, size, camera_id=self._camera, render_flag_overrides=flags))
+        )
 
     def _upload(self) -> None:
         if self._visuals is not None:

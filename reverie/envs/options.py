@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import is_dataclass
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from reverie.errors import UserError, suggest
 from reverie.values import expected
@@ -58,14 +59,16 @@ def annotated(factory: Callable[..., Any]) -> dict[str, Any]:
     """
     defaults = parameters(factory)
     try:
-        signed = inspect.signature(factory, eval_str=True).parameters
+        if is_dataclass(factory):  # fields that a parent declares are read with the names of the parent's module
+            hints = get_type_hints(factory, include_extras=True)
+        else:
+            signed = inspect.signature(factory, eval_str=True).parameters
+            hints = {name: one.annotation for name, one in signed.items() if one.annotation is not one.empty}
     except (NameError, AttributeError, TypeError, SyntaxError):
         return dict.fromkeys(defaults, Any)
     empty = inspect.Parameter.empty
     return {
-        name: signed[name].annotation
-        if signed[name].annotation is not empty and (default is empty or fits(default, signed[name].annotation))
-        else Any
+        name: hints[name] if name in hints and (default is empty or fits(default, hints[name])) else Any
         for name, default in defaults.items()
     }
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
 from reverie.envs.camera import Camera, needs_gl
+from reverie.envs.drawing import Render
 from reverie.envs.env import VectorEnv
 from reverie.envs.options import annotated, check_options
 from reverie.envs.reading import PICTURE
@@ -30,14 +31,14 @@ class RobotProtocol:
 
     pixels: an RGB image [size, size, 3], else the task's state as one float32 vector. size: pixels. action_repeat:
     simulated steps per env_step, whose rewards are added. length: of an episode, in simulated steps. render:
-    ``published`` draws what papers show; ``cheap`` leaves out shadows, reflections and multisampling.
+    ``published`` draws what papers show; the others are `Render`'s.
     """
 
     pixels: bool
     size: int
     action_repeat: int
     length: int
-    render: Literal["published", "cheap"]  # in full: children's annotations are read with the names of their modules
+    render: Render
 
 
 P = TypeVar("P", bound=RobotProtocol)
