@@ -1,4 +1,4 @@
-"""DeepMind Control: spaces, action repeat, time limits, exact resumption, and both ways of rendering."""
+"""DeepMind Control: spaces, action repeat, time limits, exact resumption, and all ways of rendering."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_an_interrupted_episode_goes_on_exactly() -> None:
 
 
 @needs_gl
-@pytest.mark.parametrize("render", ["published", "cheap"])
+@pytest.mark.parametrize("render", ["published", "cheap", "smooth"])
 def test_pictures_change_with_every_env_step(render: str) -> None:
     env = make_env("dmc/walker-walk", render=render)
     assert env.spec.protocol == "dmc-vision"

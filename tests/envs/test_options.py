@@ -51,7 +51,7 @@ def catch(cells: int = 8, name: str | None = None) -> gymnasium.Env:
         ("dmc/cheetah-run", "vary", "floor", r"a list of text, such as \[floor\]"),
         ("dmc/cheetah-run", "visual_seeds", "x", "an int"),
         ("dmc/cheetah-run", "visual_seeds", 2.5, "an int"),
-        ("dmc/cheetah-run", "render", "nice", "one of published, cheap"),
+        ("dmc/cheetah-run", "render", "nice", "one of published, cheap, smooth"),
         ("ALE/Pong-v5", "sticky", "often", "a float"),
         ("ALE/Pong-v5", "sticky", float("nan"), "a float, and finite"),
         ("ALE/Pong-v5", "grayscale", "no", "a bool"),
