@@ -25,10 +25,10 @@ from reverie.envs.env import EnvSpec, VectorEnv, shut
 from reverie.envs.make import make_drawn, make_env
 from reverie.envs.stepping import Stepping
 from reverie.envs.tasks import tasks_of
-from reverie.errors import UserError, notice
-from reverie.machine import gpu_memory, in_words, memory
+from reverie.errors import UserError
 from reverie.nets.schedule import Length, resolve
 from reverie.run.length import rows_to_come, run_length
+from reverie.run.room import check_batch, check_memory
 
 
 def derive(seed: int, name: str) -> int:
@@ -216,52 +216,6 @@ def row_specs(config: Config, learner: Learner, env: EnvSpec) -> tuple[RowSpec, 
         rows = run_length(config, env.action_repeat).env_steps
     check_memory(config, rows * (bytes_of(spec) + bytes_of(states or {}) / windows.period), learner.device)
     return spec, states
-
-
-def lies_on_gpu(config: Config, device: torch.device) -> bool:
-    """Whether the replay of a run with its learner on that device is in a GPU's memory."""
-    return config.replay.store.place == "device" and device.type == "cuda"
-
-
-def asked_memory(config: Config, rows: float, device: torch.device) -> float:
-    """Bytes that the replay takes. rows: bytes of all rows of the run.
-
-    On the host the memory is taken as rows come, so that a replay that the run does not fill asks for less than its
-    budget; on a GPU all of it is taken at once.
-    """
-    budget = config.replay.store.budget
-    return budget if lies_on_gpu(config, device) else min(budget, rows)
-
-
-def check_memory(config: Config, rows: float, device: torch.device) -> None:
-    """Raise UserError if the replay cannot fit, see `asked_memory`; say it if it does not now."""
-    budget, on_gpu = config.replay.store.budget, lies_on_gpu(config, device)
-    there = gpu_memory(str(device)) if on_gpu else memory()
-    assert there is not None
-    asked = asked_memory(config, rows, device)
-    where = f"the memory of {device}" if on_gpu else "this machine's memory"
-    fix = f"--replay.store.budget {in_words(0.8 * there.available).replace(' ', '')} would fit"
-    of = f"replay.store.budget is {in_words(budget)}"
-    if not on_gpu and rows < budget:
-        of += f", the run's rows come to {in_words(rows)}"
-    if asked > (there.available if on_gpu else there.total):
-        now = f", of which {in_words(there.available)} are free"
-        raise UserError(f"the replay does not fit into {where}: {of}, there are {in_words(there.total)}{now}; {fix}")
-    if asked > there.available:
-        notice(f"the replay will not fit into what is free now of {where}, {in_words(there.available)}: {of}; {fix}")
-
-
-def check_batch(config: Config, asked: int, device: torch.device) -> None:
-    """Raise UserError if one batch cannot fit. asked: bytes of its rows, without anything that is made of them."""
-    on_gpu = device.type == "cuda"
-    there = gpu_memory(str(device)) if on_gpu else memory()
-    assert there is not None
-    if asked > there.total:
-        where = f"the memory of {device}" if on_gpu else "this machine's memory"
-        raise UserError(
-            f"a batch of {config.replay.batch:,} windows takes {in_words(asked)}, which does not fit into {where}, "
-            f"{in_words(there.total)}; make replay.batch smaller"
-        )
 
 
 def build_limiter(config: Config, windows: SequenceSpec) -> Limiter:

@@ -36,6 +36,7 @@ from reverie.run.init import init_networks
 from reverie.run.lock import Stop
 from reverie.run.preflight import check_trains
 from reverie.run.roles import Trainer
+from reverie.run.room import learning_fits
 from reverie.run.run import Run, Stateful
 from reverie.run.transition import step
 from reverie.run.updates import Updates
@@ -105,7 +106,8 @@ class Runner(ABC):
                         run.evaluate(self.learner)
                         continue
                     self.act()
-                    self.learn()
+                    with learning_fits(self.config, self.learner.device):
+                        self.learn()
                     self.look()
                     if run.due("checkpoint"):
                         self.save()

@@ -15,14 +15,15 @@ from reverie.data.rows import bytes_of, row_spec
 from reverie.envs.env import EnvSpec
 from reverie.errors import UserError
 from reverie.machine import gpu_memory, in_words, memory, mps_running
-from reverie.run.build import asked_memory, env_spec, lies_on_gpu, pick_device
+from reverie.run.build import env_spec, pick_device
 from reverie.run.length import rows_to_come
+from reverie.run.room import asked_memory, lies_on_gpu
 
 
 def together(runs: Iterable[Config], jobs: int) -> str:
     """Line that says what the replays of the `jobs` largest runs take, for runs that go on together; empty for one.
 
-    Of a budget that counts which is filled (`reverie.run.build.asked_memory`) with the rows of the run, one for each of
+    Of a budget that counts which is filled (`reverie.run.room.asked_memory`) with the rows of the run, one for each of
     its env_steps, or those of its dataset; of a Minari dataset the whole budget. States and extras of an agent come on
     top, and each run's networks.
     Raises UserError if the memory of the machine, or of a GPU, is less than that.

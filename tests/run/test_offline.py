@@ -88,7 +88,7 @@ def test_it_says_what_it_learns_from(made: Path, tmp_path: Path, capsys: pytest.
 
 def test_a_long_run_asks_for_no_more_memory_than_its_dataset(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = Memory(1_000_000_000, 900_000_000)
-    monkeypatch.setattr("reverie.run.build.memory", lambda: there)
+    monkeypatch.setattr("reverie.run.room.memory", lambda: there)
     long = offline(made, run__env_steps=10**9, replay__store__budget=2 * 10**9)
     checked(long)
     with pytest.raises(UserError, match="does not fit into this machine's memory"):

@@ -15,9 +15,9 @@ from reverie.config import Config
 from reverie.errors import UserError
 from reverie.machine import Memory, in_words
 from reverie.presets import make_config
-from reverie.run.build import check_memory
 from reverie.run.checkpoint import Checkpoints
 from reverie.run.preflight import Pace
+from reverie.run.room import check_memory, learning_fits
 from reverie.run.train import train
 
 SMALL = {
@@ -114,7 +114,7 @@ ROW = 4 * 4 + 4 + 3 + 8 + 8
 
 def machine(monkeypatch: pytest.MonkeyPatch, total: float, available: float) -> None:
     there = Memory(int(total), int(available))
-    for module in ("reverie.run.build", "reverie.machine"):
+    for module in ("reverie.run.room", "reverie.machine"):
         monkeypatch.setattr(f"{module}.memory", lambda: there)
 
 
@@ -169,7 +169,7 @@ def test_a_budget_that_the_run_never_fills_is_none_of_the_machines_concern(
 
 
 def test_the_memory_of_a_gpu_is_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reverie.run.build.gpu_memory", lambda device: Memory(80 * GB, 30 * GB))
+    monkeypatch.setattr("reverie.run.room.gpu_memory", lambda device: Memory(80 * GB, 30 * GB))
     cuda = torch.device("cuda:1")
     config = asked(replay__store__budget="32GB", replay__store__place="device")
     message = r"the memory of cuda:1: replay.store.budget is 32 GB, there are 80 GB, of which 30 GB are free; .* 24GB"
@@ -177,6 +177,58 @@ def test_the_memory_of_a_gpu_is_taken_at_once(monkeypatch: pytest.MonkeyPatch) -
         check_memory(config, 1e6, cuda)
     check_memory(asked(replay__store__budget="29GB", replay__store__place="device"), 1e6, cuda)
     check_memory(config, 1e6, torch.device("cpu"))  # there is no GPU: the rows are on the host
+
+
+FULL = {
+    "host": (
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        "this machine's",
+    ),
+    "python": (MemoryError(), "this machine's"),
+    "cuda": (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "this machine's"),
+}
+
+
+@pytest.mark.parametrize("kind", FULL)
+def test_a_learner_step_that_does_not_fit_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    error, where = FULL[kind]
+    local = begin(asked(run__checkpoint_every=60), tmp_path / "run")
+    update = local.trainer.update
+
+    def full(batch: Any) -> Any:
+        if local.run.clock.env_steps >= 100:
+            raise error
+        return update(batch)
+
+    monkeypatch.setattr(local.trainer, "update", full)
+    with pytest.raises(UserError, match=rf"a learner_step does not fit into {where} memory.*replay.batch") as raised:
+        local.train(Never())
+    assert raised.value.__cause__ is error
+    assert Checkpoints(tmp_path / "run").names() == [60]
+
+
+def test_other_errors_of_a_learner_step_stay_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    local = begin(asked(), tmp_path / "run")
+
+    def broken(batch: Any) -> Any:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(local.trainer, "update", broken)
+    with pytest.raises(RuntimeError, match="mat1 and mat2 shapes"):
+        local.train(Never())
+
+
+def test_on_a_gpu_numbers_of_half_the_size_are_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reverie.run.room.gpu_memory", lambda device: Memory(80 * GB, 30 * GB))
+
+    def step() -> None:
+        with learning_fits(asked(run__precision="float32"), torch.device("cuda:0")):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(UserError, match=r"cuda:0, 80 GB.* run.precision bfloat16"):
+        step()
 
 
 def test_the_hours_to_come_are_told_after_a_minute_of_training() -> None:
