@@ -105,7 +105,7 @@ def _published(name: str, env: EnvConfig, agent: TDMPC2Config, frames: int, budg
     """Configuration that the official ones have in common, for episodes of 500 decisions.
 
     One stream, batches of 256 windows of 3 decisions, a replay of a million env_steps, 5 episodes at random and as many
-    updates as these have decisions, then one update per decision; ten episodes of evaluation per 20 000 decisions.
+    updates as these have decisions, then one update per decision; ten episodes of evaluation per 50 000 decisions.
     """
     seed_steps = random_steps(agent)
     return Config(
@@ -121,7 +121,7 @@ def _published(name: str, env: EnvConfig, agent: TDMPC2Config, frames: int, budg
             train_ratio=float(batch * HORIZON),
             log_every=1000,
             checkpoint_every=10_000,
-            eval_every=20_000,
+            eval_every=50_000,
             eval_episodes=10,
         ),
     )

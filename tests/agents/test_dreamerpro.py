@@ -186,4 +186,5 @@ def test_presets_are_the_released_numbers() -> None:
     assert (plain.agent.rssm.latent, plain.agent.rssm.stoch, plain.agent.rssm.std) == ("gaussian", 32, "sigmoid2")
     assert (plain.replay.batch, plain.replay.window.learn, plain.run.train_ratio) == (50, 51, 50 * 51 / 5)
     assert (plain.agent.actor_grad, plain.agent.continuous, plain.agent.kl_free) == ("dynamics", "tanh_normal", 1.0)
+    assert plain.agent.horizon == 14  # 15 states with the start
     assert make_config("harmonydream", "dmc-distracting", base="dreamerpro").agent.balance == "harmony"

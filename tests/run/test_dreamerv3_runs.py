@@ -179,6 +179,7 @@ def test_presets_say_what_their_source_says() -> None:
     assert (atari.env.num_envs, atari.env.options) == (16, {"size": 96, "full_actions": True})
     assert (first.replay.batch, first.replay.window.learn, first.replay.window.state) == (16, 64, "zero")
     assert (atari.replay.window.learn, atari.replay.window.state) == (64, "stored")
+    assert (paper.env.options, first.env.options) == ({"noop_max": 30}, {})  # 29 are the protocol's, as in 2023
     assert make_config("dreamerv3", "dmc-vision").env.options == {"action_repeat": 1}
     assert make_config("dreamerv3", "dmc-vision-paper").env.options == {}
     env = build_env(small("dreamerv3"), 1)
