@@ -49,8 +49,8 @@ MACHADO = replace(DREAMER, size=84, full_actions=True, noop_max=0)
 Source: Machado et al. 2018, "Revisiting the Arcade Learning Environment", section 5; 84x84 from Mnih et al. 2015."""
 
 ATARI100K = replace(DREAMER, grayscale=False, sticky=0.0, noop_max=29)
-"""The Atari 100k protocol of DreamerV3 in 2023 and of HarmonyDream: 64x64 RGB, no sticky actions, 0 to 29 no-ops, minimal actions.
-Source: Hafner et al. 2023, ``atari100k`` configuration; Ma et al. 2024, appendix on Atari 100k."""
+"""The Atari 100k protocol of DreamerV3 in 2023 and of HarmonyDream: 64x64 RGB, no sticky actions, 0 to 29 no-ops,
+minimal actions. Source: Hafner et al. 2023, ``atari100k`` configuration; Ma et al. 2024, appendix on Atari 100k."""
 
 DQN2015 = replace(DREAMER, size=84, sticky=0.0, life_loss=True, max_frames=18_000)
 """The 2015 DQN protocol: no sticky actions, at most 30 no-ops, minimal actions, a lost life ends the episode for
