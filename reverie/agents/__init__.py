@@ -40,7 +40,20 @@ class Entry:
             raise UserError(f"{self.path}: module {module} has no class {name!r}{suggest(name, classes)}")
         if not (isinstance(agent, type) and issubclass(agent, Agent)):
             raise UserError(f"{self.path} is not an agent: expected a class that inherits reverie.Agent")
+        _check_settings(self.path, agent)
         return agent
+
+
+def _check_settings(path: str, agent: type[Agent]) -> None:
+    """Raise UserError if an agent's `Config` is not what `reverie.Agent.Config` asks for."""
+    config = getattr(agent, "Config", None)
+    parameters = getattr(config, "__dataclass_params__", None)
+    if config is None or parameters is None or not parameters.frozen:
+        raise UserError(f"{path} has no settings: its Config must be a frozen dataclass, every field with a default")
+    for parent in agent.__mro__[1:]:
+        above = vars(parent).get("Config")
+        if above is not None and not issubclass(config, above):
+            raise UserError(f"{path}: its Config must inherit that of {parent.__name__}, {above.__name__}")
 
 
 AGENTS: dict[str, Entry] = {

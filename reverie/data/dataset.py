@@ -27,7 +27,8 @@ class Dataset:
                 raise UserError(f"{folder} lacks rows {missing} to {header['start']} of stream {header['stream']}")
             files.append((header["start"], header["length"], path))
         if not self._files:
-            raise UserError(f"{folder} has no chunk files (*{SUFFIX}): give the replay folder of a run")
+            inside = f", {folder / 'replay'}" if any(folder.glob(f"replay/*{SUFFIX}")) else ""
+            raise UserError(f"{folder} has no chunk files (*{SUFFIX}): give the replay folder of a run{inside}")
 
     @property
     def streams(self) -> list[int]:

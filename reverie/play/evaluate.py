@@ -60,7 +60,9 @@ def evaluate(
     is asked of an agent that has no world model that can be played in. What cannot be written takes no score down.
     """
     check_play(play)
-    run_dir = resolve(run_dir)
+    if type(episodes) is not int or episodes < 1:
+        raise UserError(f"episodes is {episodes!r}; it must be a whole number, at least 1")
+    run_dir, checkpoint = resolve(run_dir), str(checkpoint)
     folder = Path(out) if out else results_folder(run_dir)
     config = load_config(run_dir)
     where = _environment(config.env, env, settings or {})

@@ -76,6 +76,8 @@ class LoadedPolicy:
         here; entries that are masked are hidden here too.
         """
         check_play(play)
+        if state is None:
+            raise UserError("state is None; begin with initial_state(streams), then give the state that act returned")
         batch = state["is_first"].shape[0]
         rowwise = isinstance(obs, Mapping) and "is_first" in obs and any(name.startswith(OBS) for name in obs)
         if rowwise:

@@ -63,7 +63,11 @@ def make_config(
     name = preset or next(iter(table))
     if name not in table:
         raise UserError(f"unknown preset {name!r} for {agent}{suggest(name, table)}")
+    if env is not None and not isinstance(env, str):
+        raise UserError(f"env is {env!r}; it must be an id, as package.module:factory for one of your own")
     config = table[name](Task(env or "", protocol, options))
+    if not isinstance(config, Config):
+        raise UserError(f"preset {name!r} of {agent} returns {config!r}; it must return a reverie.Config")
     own = config.env
     if protocol not in ("auto", own.protocol):
         own = replace(own, protocol=protocol, options={})

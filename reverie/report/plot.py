@@ -143,7 +143,7 @@ def _table(curves: Sequence[Curve], metric: str, x: XAxis, relative: bool) -> li
         row = {"curve": curve.label, "runs": str(len(curve.runs))}
         row |= {"environments": str(len(set(curve.tasks)))} if several else {}
         row |= {x: "-" if scores is None else _place(curve.x[curve.drawn[-1]], x)}
-        row |= {"IQM": _number(iqm, scores), f"{LEVEL * 100:g} % interval": interval}
+        row |= {"IQM": "-" if curve.low is None else _number(iqm, scores), f"{LEVEL * 100:g} % interval": interval}
         row |= {"median": _number(median, scores)} if several else {}
         row |= {"mean": _number(mean, scores)}
         row |= {"optimality gap": _number(optimality_gap, scores)} if relative else {}

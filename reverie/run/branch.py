@@ -16,8 +16,8 @@ from reverie.errors import UserError
 from reverie.report.document import check_free
 from reverie.report.record import FILE
 from reverie.run.chain import Chain
-from reverie.run.checkpoint import Checkpoints
-from reverie.run.fixed import check_change
+from reverie.run.checkpoint import Checkpoints, Misfit
+from reverie.run.fixed import check_change, misfitting
 from reverie.run.lock import alone, check_new, check_platform, interruptible
 from reverie.run.saved_config import load_chain, save_chain, versions
 from reverie.run.train import runner
@@ -66,9 +66,11 @@ def branch(
                 new.restore()
                 restored = True
                 return new.train(stop)
-        except UserError:
+        except UserError as error:
             if not restored:
                 shutil.rmtree(to)
+                if isinstance(error, Misfit) and changes:
+                    raise misfitting(run_dir, changes, error, before) from error
             raise
 
 

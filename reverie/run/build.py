@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from reverie import overrides
 from reverie.agents import find
 from reverie.agents.agent import Agent, Learner, Policy
 from reverie.config import Config
@@ -28,7 +29,7 @@ from reverie.envs.tasks import tasks_of
 from reverie.errors import UserError
 from reverie.nets.schedule import Length, resolve
 from reverie.run.length import rows_to_come, run_length
-from reverie.run.room import check_batch, check_memory
+from reverie.run.room import CPU, check_batch, check_memory, networks_fit
 
 
 def derive(seed: int, name: str) -> int:
@@ -94,30 +95,38 @@ def build_agent(config: Config, env: EnvSpec, since: Length | None = None) -> Ag
 
     since: see `reverie.run.length.run_length`; whoever only acts needs none.
     """
-    if env.action_mask and not find(config.name).load().masks:
+    recipe = find(config.name).load()
+    if env.action_mask and not recipe.masks:
         raise UserError(
             f"{config.name} does not heed action masks, which {env.id} gives: take another agent, or say "
             "--env.options.action_mask ignore"
         )
-    if env.tasks and not find(config.name).load().tasks:
+    if env.tasks and not recipe.tasks:
         raise UserError(
             f"{config.name} learns one environment at a time, not {env.id}: take impala, a2c or tdmpc2, or name one of "
             "them"
         )
-    if env.widths and not find(config.name).load().padded:
+    if env.widths and not recipe.padded:
         raise UserError(
             f"{config.name} cannot play {env.id}, whose actions differ in width ({', '.join(map(str, env.widths))}): "
             "take tdmpc2, or environments whose actions are alike"
         )
+    fitting = type(recipe.defaults(overrides.to_dict(config.agent)))
+    if type(config.agent) is not fitting:
+        raise UserError(
+            f"{config.name} has settings of {fitting.__name__}, not of {type(config.agent).__name__}: begin with "
+            f"make_config({config.name!r}), or name the agent that these are of"
+        )
     with _built(config, env):
-        return find(config.name).load()(resolve(config.agent, run_length(config, env.action_repeat, since)), env)
+        return recipe(resolve(config.agent, run_length(config, env.action_repeat, since)), env)
 
 
 @contextmanager
-def _built(config: Config, env: EnvSpec) -> Iterator[None]:
-    """Context in which a ValueError says what the agent cannot do: a UserError, which names both."""
+def _built(config: Config, env: EnvSpec, device: torch.device = CPU) -> Iterator[None]:
+    """Context in which a ValueError says what the agent cannot do: a UserError, which names both. So is no memory."""
     try:
-        yield
+        with networks_fit(config, device):
+            yield
     except ValueError as error:
         raise UserError(f"{config.name} cannot be built for {env.id}: {error}") from error
 
@@ -140,7 +149,7 @@ def build_learner(config: Config, agent: Agent, device: torch.device) -> Learner
     windows = build_windows(config, agent)
     policy = build_policy(config, agent)
     seed = derive(config.run.seed, "learner")
-    with _built(config, agent.env):
+    with _built(config, agent.env, device):
         learner = agent.learner(policy, windows, seed, device, pick_precision(config.run.precision, device))
     if config.run.compile:
         try:

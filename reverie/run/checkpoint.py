@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import errno
 import math
+import re
 import shutil
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +138,9 @@ class Checkpoints:
         except (UserError, KeyError, TypeError):
             return float("-inf")
 
-    def find(self, which: str) -> Path:
+    def find(self, which: str | int) -> Path:
         """The folder of a checkpoint: ``latest``, ``best``, or env_steps. Raises UserError if it is not there."""
+        which = str(which)
         there = {str(name): self.folder / str(name) for name in self.names()}
         if (self.folder / BEST).exists() or self._replaced(BEST).exists():
             there[BEST] = self.folder / BEST
@@ -175,4 +178,6 @@ class Misfit(UserError):
 
 def misfit(folder: Path | None, error: Exception) -> Misfit:
     """`Misfit` of an error that came up when parts were restored."""
-    return Misfit(folder, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+    if shapes := re.findall(r"size mismatch for (\S+):", str(error)):
+        return Misfit(folder, "networks have other shapes: " + ", ".join(shapes[:3]) + ", ..." * (len(shapes) > 3))
+    return Misfit(folder, textwrap.shorten(f"{type(error).__name__}: {error}", 200))

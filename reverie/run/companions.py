@@ -42,6 +42,10 @@ def gather(log: LogConfig, writers: Sequence[Writer] = (), callbacks: Sequence[C
 
     Raises UserError for unknown names and options, and for options of what is not named.
     """
+    for kind, given, base in (("writer", writers, Writer), ("callback", callbacks, Callback)):
+        for one in _listed(kind, given):
+            if not isinstance(one, base):
+                raise UserError(f"{one!r} is no {kind}: expected an object of a child of reverie.{base.__name__}")
     known = [_short(name) for name in (*log.writers, *log.callbacks)]
     for name in log.options:
         if name not in known:
@@ -53,6 +57,12 @@ def gather(log: LogConfig, writers: Sequence[Writer] = (), callbacks: Sequence[C
     return Companions(
         all_writers, [*(_make("callback", name, CALLBACKS, Callback, log) for name in log.callbacks), *callbacks]
     )
+
+
+def _listed(kind: str, given: Any) -> Sequence[Any]:
+    if not isinstance(given, Sequence):
+        raise UserError(f"{kind}s is {given!r}; it must be a list")
+    return given
 
 
 def _make(kind: str, name: str, ours: Mapping[str, str], base: type, log: LogConfig) -> Any:

@@ -35,6 +35,9 @@ def configure(
     Raises UserError for unknown names and keys, and for values that do not fit.
     """
     settings = short_settings(short, words)
+    for key, word in (("name", "the agent is the first word after train"), ("preset", "say --preset NAME")):
+        if key in settings:
+            raise UserError(f"{key} is no setting: {word}")
     given = read_config_file(file) if file is not None else {}
     agent = _same(agent, given.pop("name", None), file)
     in_file = given.pop("preset", None)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 from reverie.config import Config
 from reverie.errors import UserError
 from reverie.nets.optim import OptimConfig
 from reverie.overrides import is_below
 from reverie.run.chain import differences
+from reverie.run.checkpoint import Misfit
 
 FIXED = {
     "name": "another agent has other networks",
@@ -51,7 +56,16 @@ def check_change(old: Config, new: Config) -> None:
 
 def way_out(config: Config) -> str:
     """What to do where a run cannot go on as wanted."""
-    return f"begin another run from its networks instead: reverie train {config.name} --init RUN ..."
+    return (
+        f"begin another run from its networks, or from those parts of them that fit (--init.parts): reverie train "
+        f"{config.name} --init RUN ..."
+    )
+
+
+def misfitting(run_dir: Path, changes: Mapping[str, Any], error: UserError, old: Config) -> UserError:
+    """What to say where a checkpoint of a run under `old` does not fit the parts that `changes` make."""
+    reason = error.reason if isinstance(error, Misfit) else str(error)
+    return UserError(f"{run_dir} cannot go on with another {', '.join(changes)}: {reason}; {way_out(old)}")
 
 
 def _optimisers(config: object, prefix: str = "") -> list[str]:

@@ -11,6 +11,7 @@ from reverie.config import Config
 from reverie.errors import UserError, notice
 from reverie.machine import gpu_memory, in_words, memory
 
+CPU = torch.device("cpu")
 NONE_LEFT = "can't allocate memory"
 """What PyTorch's allocator of the processor says, in a RuntimeError of no class of its own."""
 
@@ -62,26 +63,35 @@ def check_batch(config: Config, asked: int, device: torch.device) -> None:
 
 
 @contextmanager
+def networks_fit(config: Config, device: torch.device) -> Iterator[None]:
+    """Context in which networks are made; memory that runs out is a UserError."""
+    with _room(device, f"the networks of {config.name} do not fit into {{memory}}; make the agent's sizes smaller"):
+        yield
+
+
+@contextmanager
 def learning_fits(config: Config, device: torch.device) -> Iterator[None]:
     """Context of learner_steps, in which memory that runs out is a UserError; what the run has saved stays."""
+    also = " or run.precision bfloat16" if device.type == "cuda" and config.run.precision == "float32" else ""
+    with _room(
+        device,
+        f"a learner_step does not fit into {{memory}}: what is computed from a batch of {config.replay.batch:,} "
+        f"windows needs more than their rows; make replay.batch or the agent's networks smaller{also}. What the run "
+        "has saved is kept",
+    ):
+        yield
+
+
+@contextmanager
+def _room(device: torch.device, message: str) -> Iterator[None]:
+    """Context in which memory that runs out is a UserError with that message, in which ``{memory}`` is which one."""
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise _no_room(config, device) from error
-    except RuntimeError as error:
-        if NONE_LEFT not in str(error):
+    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+        if type(error) is RuntimeError and NONE_LEFT not in str(error):
             raise
-        raise _no_room(config, device) from error
-
-
-def _no_room(config: Config, device: torch.device) -> UserError:
-    on_gpu = device.type == "cuda"
-    there = gpu_memory(str(device)) if on_gpu else memory()
-    assert there is not None
-    where = f"the memory of {device}" if on_gpu else "this machine's memory"
-    also = " or run.precision bfloat16" if on_gpu and config.run.precision == "float32" else ""
-    return UserError(
-        f"a learner_step does not fit into {where}, {in_words(there.total)}: what is computed from a batch of "
-        f"{config.replay.batch:,} windows needs more than their rows; make replay.batch or the agent's networks "
-        f"smaller{also}. What the run has saved is kept"
-    )
+        on_gpu = device.type == "cuda"
+        there = gpu_memory(str(device)) if on_gpu else memory()
+        assert there is not None
+        where = f"the memory of {device}" if on_gpu else "this machine's memory"
+        raise UserError(message.format(memory=f"{where}, {in_words(there.total)}")) from error

@@ -26,6 +26,7 @@ from reverie import overrides
 from reverie.agents import find
 from reverie.config import POPULATION, Config
 from reverie.errors import UserError, notice
+from reverie.report.record import FILE
 from reverie.run.chain import Chain, Past
 
 FORMAT = 3
@@ -97,6 +98,16 @@ def save_chain(chain: Chain, run_dir: Path) -> None:
         partial.rename(run_dir / name)
     except OSError as error:
         raise UserError(f"cannot write {run_dir}/{name}: {error.strerror}") from error
+
+
+def withdraw(run_dir: Path) -> None:
+    """Delete ``config.json`` where nothing has been recorded: whoever mends what ended the run begins it anew."""
+    log = run_dir / FILE
+    kept = [path for name in ("checkpoints", "replay") for path in (run_dir / name).glob("*")]
+    if kept or (log.exists() and log.stat().st_size):
+        return
+    for path in (run_dir / "config.json", log):
+        path.unlink(missing_ok=True)
 
 
 def load_config(run_dir: Path, name: str = "config.json") -> Config:

@@ -14,15 +14,15 @@ from reverie.errors import UserError
 from reverie.report.writer import Writer
 from reverie.run.callback import Callback
 from reverie.run.chain import Chain
-from reverie.run.checkpoint import Checkpoints, Misfit
-from reverie.run.fixed import check_change, way_out
+from reverie.run.checkpoint import Checkpoints
+from reverie.run.fixed import check_change, misfitting
 from reverie.run.local import Local
 from reverie.run.lock import alone, check_new, check_platform, interruptible
 from reverie.run.offline import Offline, for_dataset
 from reverie.run.overlapped import Overlapped
 from reverie.run.preflight import check_one_learner
 from reverie.run.runner import Runner
-from reverie.run.saved_config import load_chain, save_chain, save_config, versions
+from reverie.run.saved_config import load_chain, save_chain, save_config, versions, withdraw
 from reverie.run.turns import Turns
 from reverie.run.zoo import check_whole, resolve
 
@@ -103,7 +103,11 @@ def train(
         except BaseException:
             new.close()
             raise
-        return new.train(stop)
+        try:
+            return new.train(stop)
+        except BaseException:
+            withdraw(run_dir)
+            raise
 
 
 def resume(
@@ -139,11 +143,7 @@ def resume(
             except UserError as error:
                 if chain is saved:
                     raise
-                reason = error.reason if isinstance(error, Misfit) else str(error)
-                keys = ", ".join(changes or ())
-                raise UserError(
-                    f"{run_dir} cannot go on with another {keys}: {reason}; {way_out(saved.config)}"
-                ) from error
+                raise misfitting(run_dir, changes or {}, error, saved.config) from error
             if chain is not saved:
                 save_chain(chain, run_dir)
             return old.train(stop)

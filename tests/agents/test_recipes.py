@@ -1,13 +1,15 @@
 """Recipes: agents without tensors, what can be had from one without a learner, and how one is found."""
 
 import pickle
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
 
+import reverie
 import reverie.agents
 from reverie.agents import agents, find, registered
 from reverie.agents.agent import Agent
@@ -15,6 +17,7 @@ from reverie.agents.dqn import DQN
 from reverie.agents.learner import load_tensors
 from reverie.envs.env import EnvSpec
 from reverie.errors import UserError
+from reverie.run.configure import configure
 from tests.agents.value import IMAGE, SMALL, VECTOR, batch, decide, disturb, make, recipe
 
 AGENTS: list[tuple[str, dict[str, Any]]] = [
@@ -123,6 +126,66 @@ def test_an_agent_is_found_by_the_name_that_its_package_gives_it() -> None:
     assert "munchausen" in agents()
     assert find("dqn").load() is DQN  # ours keep their names
     assert "did you mean munchausen?" in one_line("munchhausen")
+
+
+class Bare(Agent):
+    """An agent without settings."""
+
+    def policy(self) -> Any:
+        raise NotImplementedError
+
+
+@dataclass
+class Loose:
+    """Settings that can be changed in place."""
+
+    units: int = 3
+
+
+@dataclass(frozen=True)
+class Others:
+    """Settings that have nothing of DQN's."""
+
+    units: int = 3
+
+
+class WithLoose(Bare):
+    """Its settings are not frozen."""
+
+    Config = Loose
+
+
+class WithOthers(DQN):
+    """Its settings are not DQN's with more."""
+
+    Config = Others  # type: ignore[assignment]
+
+
+class WithPreset(DQN):
+    """Its preset makes no configuration."""
+
+    presets: ClassVar[dict[str, Any]] = {"tiny": lambda task: 3}
+
+
+def test_what_an_agent_lacks_is_said_in_one_line() -> None:
+    for cls in (Bare, WithLoose):
+        with pytest.raises(UserError, match=f"{cls.__name__} has no settings: its Config must be a frozen dataclass"):
+            find(f"{__name__}:{cls.__name__}").load()
+    with pytest.raises(UserError, match="WithOthers: its Config must inherit that of DQN, DQNConfig"):
+        find(f"{__name__}:WithOthers").load()
+    with pytest.raises(UserError, match=r"preset 'tiny' of .*WithPreset returns 3; it must return a reverie.Config"):
+        reverie.make_config(f"{__name__}:WithPreset", "tiny", "CartPole-v1")
+    with pytest.raises(UserError, match=r"env is <function .*; it must be an id, as package.module:factory"):
+        reverie.make_config("dqn", None, test_what_an_agent_lacks_is_said_in_one_line)  # type: ignore[arg-type]
+
+
+def test_settings_of_another_agent_are_refused(tmp_path: Path) -> None:
+    config = replace(reverie.make_config("r2d2", None, "CartPole-v1"), name="dqn")
+    with pytest.raises(UserError, match="dqn has settings of DQNConfig, not of R2D2Config: begin with make_config"):
+        reverie.train(config, tmp_path / "run")
+    for word, fix in (("--name=dqn", "the agent is the first word"), ("preset=atari", "say --preset NAME")):
+        with pytest.raises(UserError, match=f"is no setting: {fix}"):
+            configure("r2d2", None, "CartPole-v1", [word], {})
 
 
 def test_what_is_not_found_is_refused_in_one_line() -> None:

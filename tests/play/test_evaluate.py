@@ -103,6 +103,10 @@ def test_a_run_can_keep_none(tmp_path: Path) -> None:
 
 def test_any_checkpoint_that_is_there(cartpole: Path) -> None:
     assert evaluate(cartpole, checkpoint="120", episodes=1)["env_steps"] == 120
+    assert evaluate(cartpole, checkpoint=120, episodes=1)["env_steps"] == 120  # type: ignore[arg-type]
+    for wrong in (0, -1, 2.5, True):
+        with pytest.raises(UserError, match=f"episodes is {wrong}; it must be a whole number, at least 1"):
+            evaluate(cartpole, episodes=wrong)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"has no checkpoint '7'; it has latest, 120, 240, best"):
         evaluate(cartpole, checkpoint="7")
 

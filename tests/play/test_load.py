@@ -173,6 +173,8 @@ def test_rows_in_are_rows_out() -> None:
         rows = env.step(action).rows
     with pytest.raises(UserError, match=r"rows have obs.index of float32 \(3,\), expected int64 \(3,\)"):
         policy.act(rows | {"obs.index": np.zeros(3, np.float32)}, state)
+    with pytest.raises(UserError, match=r"state is None; begin with initial_state\(streams\)"):
+        policy.act(rows, None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_two_seeds_are_a_mean_without_interval(tmp_path: Path) -> None:
         ("2", "4", "", ""),
     ]
     assert rows[0]["statistic"] == "mean of 2 runs"
-    assert drawn.table[2].split() == ["r2d2", "2", "2.00", "4", "-", "4"]
+    assert drawn.table[2].split() == ["r2d2", "2", "2.00", "-", "-", "4"]
 
 
 def test_games_are_put_together_by_human_normalised_scores(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_the_command_prints_the_table_and_where_it_wrote(tmp_path: Path, monkeyp
     assert result.stdout.splitlines() == [
         "episode/score, mean of the last tenth of each curve",
         "curve  runs  frames  IQM  95 % interval  mean",
-        "r2d2   1     80      3    -              3",
+        "r2d2   1     80      -    -              3",
         "picture  curves.png",
         "numbers  curves.csv",
     ]

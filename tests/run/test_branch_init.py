@@ -81,7 +81,7 @@ def test_a_branch_off_an_older_checkpoint_has_its_log_and_goes_on_otherwise(sour
         (["--checkpoint", "best"], "has networks only, no rows to go on with; begin a new run with them"),
         (["--device", "quantum"], "unknown device 'quantum'"),
         (["--env.num_envs", "4"], "env.num_envs cannot change"),
-        (["--agent.hidden", "8"], "size mismatch"),
+        (["--agent.hidden", "8"], "cannot go on with another agent.hidden: networks have other shapes: policy"),
     ],
 )
 def test_a_branch_that_cannot_be_leaves_nothing(source: Path, tmp_path: Path, words: list[str], why: str) -> None:

@@ -202,7 +202,7 @@ def test_another_seed_begins_everything_random_anew(run: Path, tmp_path: Path) -
         ("replay.store.budget", 30_000, "laid out for its size"),
         ("agent.opt.kind", "rmsprop", "moments of its own"),
         ("name", "rainbow", "other networks"),
-        ("agent.hidden", 8, "size mismatch"),
+        ("agent.hidden", 8, "networks have other shapes: policy"),
         ("agent.n_step", 5, "the saved replay has length"),
         ("run.env_steps", 100, "has made 120 env_steps already"),
     ],

@@ -252,6 +252,38 @@ def test_dreams_need_a_world_model_and_pictures(tmp_path: Path) -> None:
             reverie.train(settings, tmp_path / str(name))
 
 
+def test_a_run_whose_companion_cannot_begin_leaves_the_place_free(tmp_path: Path) -> None:
+    settings = reverie.overrides.apply(config("CartPole-v1"), {"log.callbacks": "dreams"})
+    with pytest.raises(UserError, match="has no image"):
+        reverie.train(settings, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+    mended = reverie.overrides.apply(settings, {"log.callbacks": "[]", "run.env_steps": 60})
+    assert reverie.train(mended, tmp_path / "run")["finished"]
+
+
+def test_a_run_that_has_recorded_something_keeps_its_place(tmp_path: Path) -> None:
+    class Broken(reverie.Callback):
+        def record(self, run: Any, record: Record) -> None:
+            raise RuntimeError("on purpose")
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        reverie.train(config("CartPole-v1"), tmp_path / "run", callbacks=[Broken()])
+    assert (tmp_path / "run" / "config.json").exists()
+    assert (tmp_path / "run" / "metrics.jsonl").stat().st_size
+
+
+def test_companions_in_python_are_looked_at_before_anything_is_there(tmp_path: Path) -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"callbacks": [Told]}, "is no callback: expected an object of a child of reverie.Callback"),
+        ({"callbacks": Told()}, "callbacks is .* it must be a list"),
+        ({"writers": [3]}, "3 is no writer: expected an object of a child of reverie.Writer"),
+    ]
+    for given, message in wrong:
+        with pytest.raises(UserError, match=message):
+            reverie.train(config("CartPole-v1"), tmp_path / "run", **given)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
 def test_random_numbers_of_the_run_are_left_alone_by_dreams(tmp_path: Path) -> None:
     local = begin(config("toy/catch", **ALL), tmp_path / "run")
     before = torch.get_rng_state()

@@ -205,7 +205,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "chunk between missing": (remove_chunk_between, "chunk is missing: restore it from a copy"),
     "metrics cut": (cut("metrics.jsonl"), "metrics.jsonl .* is not what the checkpoint saw"),
     "metrics missing": (remove("metrics.jsonl"), "is not what the checkpoint saw"),
-    "other networks": (setting("agent.rssm.deter", 16), f"{FIT}.*size mismatch"),
+    "other networks": (setting("agent.rssm.deter", 16), f"{FIT}.*networks have other shapes: policy"),
     "other streams": (setting("env.num_envs", 3), "saved replay has streams = 2, this run 3"),
     "other replay": (setting("replay.store.budget", 50_000), "saved replay has rows_per_stream"),
     "other windows": (setting("replay.window.learn", 5), "saved replay has rows_per_stream|length"),
