@@ -6,9 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from reverie.config import Config, ReplayConfig, RunConfig, StoreConfig, WindowConfig
+from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig, StoreConfig, WindowConfig
 from reverie.data.selectors import PrioritisedConfig
-from reverie.presets.task import Kind, Preset, Task
+from reverie.presets.task import VISION, Kind, Preset, Task
+
+REPEATS = {"cartpole": 8, "cheetah": 4, "ball_in_cup": 4, "reacher": 4, "finger": 2, "walker": 2, "humanoid": 2}
+"""Action repeat by domain of the control suite. Source: github.com/google-research/planet, scripts/tasks.py in its last
+version (cup: 6 in the version of the paper)."""
+OTHER_REPEAT = 2
+"""of domains that PlaNet did not run on; Dreamer's of all"""
 
 
 def by_kind(task: Task, presets: Mapping[Kind, Preset]) -> Config:
@@ -61,6 +67,19 @@ def dreaming_run(
         threads=1,  # these networks are too small to share
     )
     return replace(config, replay=ReplayConfig(batch, WindowConfig(learn=learn), store=StoreConfig(budget)), run=run)
+
+
+def planet_repeat(task: Task) -> int:
+    """PlaNet's action repeat of a task of the control suite, by its domain."""
+    return REPEATS.get(task.domain, OTHER_REPEAT)
+
+
+def small_pictures(task: Task, num_envs: int) -> EnvConfig:
+    """A control task as two CPU cores can learn it: 32x32 pixels, drawn smoothly and without what is dear to draw.
+
+    PlaNet's action repeats make episodes of few decisions. Other environments come as they like to.
+    """
+    return task.env(num_envs, VISION, {"size": 32, "render": "smooth", "action_repeat": planet_repeat(task)})
 
 
 def inherited(config: Any, *but: str) -> dict[str, Any]:

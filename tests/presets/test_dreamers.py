@@ -13,7 +13,7 @@ from gymnasium import spaces
 from reverie.agents.agent import Noise, Seat
 from reverie.envs.env import EnvSpec
 from reverie.presets import make_config, presets_of
-from reverie.presets.planet import REPEATS
+from reverie.presets.parts import REPEATS
 from reverie.run.build import build_agent, build_learner
 from tests.agents.test_dreamerv2 import batch
 
@@ -266,17 +266,17 @@ def test_planet_repeats_actions_by_domain() -> None:
 
 def test_control_from_small_images_is_no_toy() -> None:
     """Images of any size with continuous actions are control; the options of the preset go with its protocol."""
-    for agent, repeat in (("dreamerv1", 4), ("planet", 8)):
+    for agent in ("dreamerv1", "planet"):
         by_kind, by_name = (make_config(agent, name, "dmc/cartpole-swingup") for name in ("cpu", "cpu-control"))
         assert (by_kind.agent, by_kind.env, by_kind.run) == (by_name.agent, by_name.env, by_name.run)
-        assert by_kind.env.options == {"size": 32, "render": "cheap", "action_repeat": repeat}
+        assert by_kind.env.options == {"size": 32, "render": "smooth", "action_repeat": 8}
 
 
 def test_control_before_films_is_as_small() -> None:
     """The family with films has another protocol, whose options are the same; a domain's repeat is found in its ids."""
-    for agent, repeat in (("dreamerv1", 4), ("planet", 4)):
+    for agent in ("dreamerv1", "planet"):
         env = make_config(agent, "cpu-control", "dmc-background/cheetah-run").env
         assert (env.protocol, env.options) == (
             "dmc-background",
-            {"size": 32, "render": "cheap", "action_repeat": repeat},
+            {"size": 32, "render": "smooth", "action_repeat": 4},
         )
