@@ -18,7 +18,8 @@ from reverie.presets.task import Kind, Preset, Task
 def cpu(task: Task) -> Config:
     """DreamerPro with small networks for two CPU cores, by the environment's pictures."""
     kinds: dict[Kind, Preset] = {"toy": toy, "pixels": pixels, "vectors": toy}
-    return by_kind(task.default("toy/catch"), kinds)
+    task = task.default("toy/catch")
+    return control(task) if task.control else by_kind(task, kinds)
 
 
 def toy(task: Task) -> Config:
@@ -29,6 +30,11 @@ def toy(task: Task) -> Config:
 def pixels(task: Task) -> Config:
     """DreamerPro on pixels, for two CPU cores: DreamerV2's size, 64 prototypes that stay for 500 learner_steps."""
     return _small(dreamerv2.pixels(task), shift=3.0)
+
+
+def control(task: Task) -> Config:
+    """DreamerPro on control from small images, for two CPU cores: DreamerV2's size, 64 prototypes, moved by 2."""
+    return _small(dreamerv2.control(task), shift=2.0)
 
 
 def _small(base: Config, shift: float) -> Config:
@@ -109,6 +115,7 @@ PRESETS: dict[str, Preset] = {
     "cpu": cpu,
     "cpu-toy": toy,
     "cpu-pixels": pixels,
+    "cpu-control": control,
     "dmc-vision": dmc_vision,
     "dmc-distracting": dmc_distracting,
     "dmc-background": dmc_background,

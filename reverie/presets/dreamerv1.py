@@ -10,7 +10,7 @@ from reverie.config import Config, EnvConfig, ReplayConfig, RunConfig, StoreConf
 from reverie.nets.encoders import EncoderConfig
 from reverie.nets.heads import HeadConfig
 from reverie.nets.rssm import RSSMConfig
-from reverie.presets.parts import before_films, by_kind, dreaming_run, small_pictures
+from reverie.presets.parts import before_films, by_kind, control_run, dreaming_run
 from reverie.presets.task import Kind, Preset, Task
 
 
@@ -130,18 +130,7 @@ def control(task: Task) -> Config:
     task = task.default("dmc/cartpole-swingup")
     config = _small(task, width=96, depth=16, stoch=16)
     agent = replace(config.agent, observation_scale=20.0, predict_discount=False, gamma=0.98)
-    return dreaming_run(
-        replace(config, agent=agent, env=small_pictures(task, 1)),
-        frames=100_000,
-        prefill=1000,
-        train_ratio=200,
-        batch=16,
-        learn=25,
-        budget=1_000_000_000,
-        checkpoint_every=2500,
-        eval_episodes=10,
-        eval_envs=5,
-    )
+    return control_run(replace(config, agent=agent), task)
 
 
 def dmc_vision(task: Task) -> Config:

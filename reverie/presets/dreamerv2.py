@@ -11,7 +11,7 @@ from reverie.nets.encoders import EncoderConfig
 from reverie.nets.heads import HeadConfig
 from reverie.nets.optim import OptimConfig
 from reverie.nets.rssm import RSSMConfig
-from reverie.presets.dreamerv2_small import continuous, cpu, pixels, toy, vectors
+from reverie.presets.dreamerv2_small import continuous, control, cpu, pixels, toy, vectors
 from reverie.presets.parts import before_films
 from reverie.presets.task import Preset, Task
 
@@ -227,6 +227,7 @@ PRESETS: dict[str, Preset] = {
     "cpu-pixels": pixels,
     "cpu-vectors": vectors,
     "cpu-continuous": continuous,
+    "cpu-control": control,
     "atari": atari,
     "atari-paper": atari_paper,
     "atari100k": atari_100k,

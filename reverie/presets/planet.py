@@ -10,7 +10,7 @@ from reverie.nets.encoders import EncoderConfig
 from reverie.nets.heads import HeadConfig
 from reverie.nets.optim import OptimConfig
 from reverie.nets.rssm import RSSMConfig
-from reverie.presets.parts import by_kind, dreaming_run, planet_repeat, small_pictures
+from reverie.presets.parts import by_kind, control_run, dreaming_run, planet_repeat
 from reverie.presets.task import Kind, Preset, Task
 
 
@@ -55,16 +55,7 @@ def control(task: Task) -> Config:
     task = task.default("dmc/cartpole-swingup")
     config = _small(task, width=96, stoch=16, num_envs=1)
     agent = replace(config.agent, observation_scale=20.0)
-    return dreaming_run(
-        replace(config, agent=agent, env=small_pictures(task, 1)),
-        100_000,
-        5000 // planet_repeat(task),
-        400,
-        batch=16,
-        learn=25,
-        checkpoint_every=2500,
-        eval_episodes=10,
-    )
+    return control_run(replace(config, agent=agent), task)
 
 
 def dmc_vision(task: Task) -> Config:

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reverie import overrides
 from reverie.agents import find
 from reverie.agents.agent import Agent, Learner, Policy
 from reverie.config import Config
@@ -111,7 +110,7 @@ def build_agent(config: Config, env: EnvSpec, since: Length | None = None) -> Ag
             f"{config.name} cannot play {env.id}, whose actions differ in width ({', '.join(map(str, env.widths))}): "
             "take tdmpc2, or environments whose actions are alike"
         )
-    fitting = type(recipe.defaults(overrides.to_dict(config.agent)))
+    fitting = type(recipe.defaults(vars(config.agent)))
     if type(config.agent) is not fitting:
         raise UserError(
             f"{config.name} has settings of {fitting.__name__}, not of {type(config.agent).__name__}: begin with "
