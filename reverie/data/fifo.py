@@ -36,7 +36,7 @@ class FifoConfig(SelectorConfig):
 
 def repeated(share: float, batch: int) -> int:
     """Windows of a batch that are drawn again: the share of it, rounded down (but for the rounding of floats)."""
-    return int(share * batch + 1e-9)
+    return min(int(share * batch + 1e-9), batch - 1)
 
 
 class Fifo(Selector):

@@ -23,6 +23,7 @@ import numpy as np
 from reverie.data.rows import EXTRA, Rows
 from reverie.data.sequences import Chunk
 from reverie.data.store import Store
+from reverie.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -155,24 +156,30 @@ class Inbox(Receiver):
     def take(self, delivery: Delivery) -> bool:
         """Whether a delivery is new and of its actor's present life; only then its rows are added to the store.
 
-        Raises ValueError if one before it is missing, or as `Store.add_chunk` does.
+        Raises ValueError if one before it is missing, or as `Store.add_chunk` does; of rows that were added up to
+        there the next one is known.
         """
         if not self.lives.due(delivery):
             return False
         for chunk in delivery.chunks:
             stream = delivery.actor * self.streams + chunk.stream
-            self.store.add_chunk(replace(chunk, stream=stream))
+            try:
+                self.store.add_chunk(replace(chunk, stream=stream))
+            except UserError:
+                if added := int(self.store.replay.counts[stream]) - chunk.start:
+                    self._peeks[stream] = _peek(_head(chunk, added, self.store.replay.sequence.period))
+                raise
             self._peeks[stream] = _peek(chunk)
         self.lives.taken(delivery)
         return True
 
     def _close(self, stream: int) -> None:
         """End the open episode of a stream with the row that was seen last; one that is_first is not there yet."""
-        peek = self._peeks.pop(stream, None)
-        if peek is None or peek.rows["is_first"][0]:
-            return
-        closing = peek.rows | {"is_last": np.ones(1, bool)}
-        self.store.add(closing, np.array([stream]), peek.states, None, peek.version)
+        peek = self._peeks.get(stream)
+        if peek is not None and not peek.rows["is_first"][0]:
+            closing = peek.rows | {"is_last": np.ones(1, bool)}
+            self.store.add(closing, np.array([stream]), peek.states, None, peek.version)
+        self._peeks.pop(stream, None)  # only now: the disk may have been full
 
     def state_dict(self) -> dict[str, Any]:
         """Lives of the actors, and the rows that were seen last: on a return, all of their open episodes are closed."""
@@ -193,6 +200,14 @@ class _Peek:
     rows: Rows
     states: dict[str, np.ndarray]
     version: int
+
+
+def _head(chunk: Chunk, rows: int, period: int) -> Chunk:
+    """The first rows of a chunk, with the row after them, and the state before that one if it is kept."""
+    head, rest = chunk.part(0, rows, period), chunk.part(rows, rows + 1, period)
+    if rest.states is None or not len(rest.grid(period)):
+        return head
+    return replace(head, after={name: value[0] for name, value in rest.states.items()})
 
 
 def _peek(chunk: Chunk) -> _Peek:

@@ -221,10 +221,12 @@ class Shard:
         self._drawn[ask.ticket] = replace(drawn, probabilities=drawn.probabilities * mass.scale)
         return mass
 
-    def _collect(self, kept: Drawn, k: int) -> Part:
-        """Rows of the first k; a window that was overwritten since it was drawn is drawn anew."""
+    def _collect(self, kept: Drawn, k: int) -> Part | None:
+        """Rows of the first k; a window that was overwritten since it was drawn is drawn anew. None if none can be."""
         drawn = Drawn(kept.streams[:k].copy(), kept.starts[:k].copy(), kept.probabilities[:k].copy())
         gone = drawn.starts < self.replay.oldest[drawn.streams]
+        if gone.any() and not self.replay.can_sample(int(gone.sum())):
+            return None
         if gone.any():
             scale = self.replay.selector.mass().scale
             anew = self.replay.draw(int(gone.sum()))

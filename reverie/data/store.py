@@ -154,6 +154,10 @@ class Store(Paced):
         if self.record is not None:
             self.record.flush()
 
+    def outdated(self) -> None:
+        """Note that no checkpoint needs rows that are not stored any more: the next one deletes their files."""
+        self._needed = self.replay.oldest
+
     def saved(self) -> None:
         """Delete the files that nobody needs, now that a checkpoint of the present state is durable.
 

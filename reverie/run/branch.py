@@ -79,9 +79,9 @@ def _copy(run_dir: Path, folder: Path, made: Mapping[str, Any], chain: Chain, to
     partial = to.with_name(f".{to.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     own = partial / "checkpoints" / str(made["env_steps"])
-    own.mkdir(parents=True)
-    (partial / "replay").mkdir()
     try:
+        own.mkdir(parents=True)
+        (partial / "replay").mkdir()
         for path in folder.rglob("*"):
             if path.is_file():
                 (own / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
@@ -93,13 +93,16 @@ def _copy(run_dir: Path, folder: Path, made: Mapping[str, Any], chain: Chain, to
                 link(chunk, partial / "replay" / chunk.name)
         with (run_dir / FILE).open("rb") as log:
             (partial / FILE).write_bytes(log.read(int(made["offset"])))
+        save_chain(chain, partial)
+        if to.exists():
+            to.rmdir()
+        partial.rename(to)
     except FileNotFoundError as error:
-        shutil.rmtree(partial)
         raise UserError(f"{error.filename} has gone while it was copied: {run_dir} went on; try again") from error
-    save_chain(chain, partial)
-    if to.exists():
-        to.rmdir()
-    partial.rename(to)
+    except OSError as error:
+        raise UserError(f"cannot copy {run_dir} to {to}: {error.strerror}; name another place") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _sealed(store: Mapping[str, Any]) -> list[tuple[int, int]]:

@@ -54,10 +54,12 @@ class Chain:
     @property
     def since(self) -> Length | None:
         """What had been made when the pacing last changed; None if it never did while anything was learned."""
-        for past, then in reversed(self._steps()):
-            if past.env_steps >= past.config.run.prefill and touches(past.config, then, *PACING):
-                return Length(past.env_steps, past.learner_steps)
-        return None
+        since = None
+        for past, then in self._steps():
+            learned = since is not None or past.env_steps >= past.config.run.prefill
+            if learned and touches(past.config, then, *PACING):
+                since = Length(past.env_steps, past.learner_steps)
+        return since
 
     def followed_by(
         self, config: Config, made: Mapping[str, Any], versions: Mapping[str, str], run: str | None = None

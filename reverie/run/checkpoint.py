@@ -64,12 +64,10 @@ class Checkpoints:
             sync(self.folder)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(partial, ignore_errors=True)
-            full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-            reason = "no space left on the disk" if full else str(error)
-            raise UserError(
-                f"could not write checkpoint {final}: {reason}; free space or permissions there and run the same "
-                f"command again: it goes on from the checkpoint before"
-            ) from error
+            raise unsaved(final, error) from error
+        except UserError:  # somebody who writes a part of it says what went wrong
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         self._forget(env_steps)
 
     def _forget(self, newest: int) -> None:
@@ -163,6 +161,16 @@ class Checkpoints:
         if folder is None:
             raise UserError(f"{self.folder.parent} has no checkpoint yet; start it again with `reverie train`")
         return load_tree(folder, only)
+
+
+def unsaved(path: Path, error: Exception) -> UserError:
+    """What to say of a checkpoint, or a part of one, that could not be written."""
+    full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+    reason = "no space left on the disk" if full else str(error)
+    return UserError(
+        f"could not write checkpoint {path}: {reason}; free space or permissions there and run the same command again: "
+        "it goes on from the checkpoint before"
+    )
 
 
 class Misfit(UserError):

@@ -133,8 +133,13 @@ class Draws:
             else:
                 self._ask(number, Drop(ticket), None)
 
-    def _arrived(self, request: Request, ticket: int, shard: int, part: Part) -> None:
-        if request.ticket == ticket:
+    def _arrived(self, request: Request, ticket: int, shard: int, part: Part | None) -> None:
+        """Take the rows of a shard; None: they are gone, and there are no others, so that all is to be drawn anew."""
+        if request.ticket != ticket:
+            return
+        if part is None:
+            request.ticket, request.empty = -1, True
+        else:
             request.parts[shard] = part
 
     def _forget(self, request: Request) -> None:

@@ -27,6 +27,7 @@ FIXED = {
     "env.num_envs": "the replay and the open episodes have a place for each stream",
     "replay.window": "the replay is laid out for its windows",
     "replay.selector.kind": "each selector keeps its own state",
+    "replay.selector.whole": "windows that were stored before are kept as they were",
     "replay.selector.alpha": "stored priorities were raised to the old power",
     "replay.store.budget": "the replay is laid out for its size",
     "replay.store.chunk": "the files on disk have that length",

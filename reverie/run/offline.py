@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -29,17 +30,20 @@ from reverie.data.sequences import Chunk
 from reverie.data.store import Store
 from reverie.envs.env import shut
 from reverie.envs.tasks import tasks_of
+from reverie.envs.wrappers import Carried
 from reverie.errors import UserError, notice
 from reverie.report.writer import Writer
-from reverie.run.build import build_env
+from reverie.run.build import build_env, derive
 from reverie.run.callback import Callback
 from reverie.run.chain import Chain
+from reverie.run.checkpoint import Checkpoints
 from reverie.run.clock import Clock, Counted
 from reverie.run.length import run_length
 from reverie.run.minari import MinariDataset, Source, is_minari
 from reverie.run.relabel import played_rewards
 from reverie.run.runner import Runner
 from reverie.run.saved_config import load_config
+from reverie.run.tree import load_tree
 
 
 def for_dataset(config: Config) -> Config:
@@ -118,13 +122,15 @@ class Offline(Runner):
         callbacks: Sequence[Callback] = (),
     ) -> None:
         env = build_env(config, 1)
+        env.reset(derive(config.run.seed, "dataset"))  # only then wrappers tell what they carry
+        self.env, self._carried = env, env.carried()
         shut(env)
-        self.env = env
         self.rows: Source | None = None
         """to learn from, in a run that begins"""
         super().__init__(config, run_dir, env.spec, chain, writers, callbacks)
         # Rows are drawn for as long as the run is to learn; its clock says how long that is.
         self.store.limiter = Limiter(None, 0)
+        self.run.carried = lambda: self._carried
 
     def preflight(self) -> None:
         """Raise UserError if the run ends where it begins; `start` looks at the rows, which are there."""
@@ -148,9 +154,28 @@ class Offline(Runner):
             raise UserError(
                 f"{self.rows.folder} cannot be played again: dataset.rewards = played needs a run's replay/"
             )
+        if self._carried is not None:
+            self._carried = self._carried_beside(self.rows)
         for stream, name in enumerate(self.rows.streams):
             for chunk in islice(self.rows.chunks(name), 1):
                 self._ours(chunk, stream, 0)
+
+    def bring_back(self, tree: dict[str, Any], old: Config) -> None:
+        """Have evaluations carry what they did."""
+        self._carried = tree.get("carried", self._carried)
+
+    def _carried_beside(self, rows: Source) -> Carried | None:
+        """What the wrappers of the run that the rows are of carried at last; it is said where nobody knows."""
+        run_dir = rows.folder.parent
+        if isinstance(rows, Dataset) and (folder := Checkpoints(run_dir).latest()) is not None:
+            told = load_tree(folder, ("carried/",)).get("carried")
+            if told is not None:  # of other wrappers: the rehearsal of an evaluation refuses it
+                return cast(Carried, told)
+        notice(
+            f"wrappers of {self.config.env.id} remember running means, and {rows.folder} does not say which its rows "
+            "were made with: evaluations begin with fresh ones"
+        )
+        return self._carried
 
     def start(self) -> None:
         """Fill the store, in a run that begins."""
@@ -158,6 +183,7 @@ class Offline(Runner):
             return
         dataset = self.rows or self.source()
         self.fill(dataset)
+        self.store.outdated()
         held, rows = len(self.store.replay), len(dataset)
         if held < rows:
             notice(

@@ -219,10 +219,11 @@ class Population:
         run_dir, last = self.members[member], end == self.total
         made = Checkpoints(run_dir).head() or {}
         at = int(made.get("env_steps", -1))
-        if at >= end and (made.get("finished_at") == at if last else not made["owed"]):
+        decision = self.decisions[number][member]
+        copies = decision.copied_from is not None and at == decision.env_steps
+        if at >= end and not copies and (made.get("finished_at") == at if last else not made["owed"]):
             return
         print(f"population: round {number + 1} of {len(self.rounds)}, member {member}", flush=True)
-        decision = self.decisions[number][member]
         config = with_settings(self.member_config(member), decision.after)
         if not (run_dir / "config.json").exists():
             run_dir.mkdir(exist_ok=True)
@@ -231,7 +232,8 @@ class Population:
         with runner(chain.config, run_dir, chain, self.writers, self.callbacks) as run, alone(run_dir):
             run.restore()
             save_chain(chain, run_dir)
-            if decision.copied_from is not None and at == decision.env_steps:
+            if copies:
+                assert decision.copied_from is not None
                 take_over(run.learner, self.donor(number, decision.copied_from))
                 run.renewed()
             self.go(run, None if last else end)

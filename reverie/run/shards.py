@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from reverie.config import RayConfig
 from reverie.data.rows import bytes_of
@@ -27,6 +28,7 @@ from reverie.data.sequences import Chunk
 from reverie.data.shard import Ask, Plan, Shard, Shipment, Tally
 from reverie.errors import UserError
 from reverie.run.allocator import prepare_process
+from reverie.run.checkpoint import unsaved
 from reverie.run.fleet import line_of
 from reverie.run.remote import proportional_memory
 from reverie.run.status import EVERY
@@ -79,7 +81,14 @@ class ShardHost:
 
     def save(self, folder: str) -> Answer | Fault:
         """Write its state, durably, into a new folder."""
-        return self._do(lambda: save_tree(Path(folder), self.shard.state_dict()))
+
+        def save() -> None:
+            try:
+                save_tree(Path(folder), self.shard.state_dict())
+            except (OSError, SafetensorError) as error:
+                raise unsaved(Path(folder), error) from error
+
+        return self._do(save)
 
     def load(self, folder: str | None) -> Answer | Fault:
         """Next index of each of its streams, int64 [streams], after a return to what `save` wrote (None: without)."""

@@ -37,7 +37,8 @@ def step(runner: Runner, old: Config, frames: int) -> None:
         )
     if touches(old, new, "run.frames", "run.env_steps") and runner.run.total < clock.env_steps:
         raise UserError(f"the run has made {clock.env_steps} env_steps already and cannot end after {runner.run.total}")
-    if touches(old, new, *PACING) and clock.env_steps >= old.run.prefill:
+    learned = clock.env_steps >= old.run.prefill or any(store.limiter.took_over for store in runner.stores)
+    if touches(old, new, *PACING) and learned:
         repace(runner, old)
     if old.run.seed != new.run.seed:
         reseed(runner)
@@ -48,8 +49,9 @@ def repace(runner: Runner, old: Config) -> None:
     for store in runner.stores:
         before: Limiter = build_limiter(old, runner.learner.windows)
         before.load_state_dict(store.limiter.state_dict())
-        counts = (store.env_steps, store.sampled_rows)
-        store.limiter.rebase(*counts, before.debt(*counts))
+        # Where the old one had not begun yet, what it owes is what it would have owed when it began.
+        debt = before.debt(max(store.env_steps, before.origin), store.sampled_rows)
+        store.limiter.rebase(store.env_steps, store.sampled_rows, debt)
 
 
 def reseed(runner: Runner) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from reverie.data.fifo import repeated
 from reverie.data.keys import split_keys
 from reverie.data.replay import Replay
 from reverie.data.selectors import Fifo, FifoConfig
@@ -110,3 +111,9 @@ def test_without_a_share_no_number_is_drawn() -> None:
         replay.add(source.batch([0, 1]))
     draw(replay, 4)
     assert replay.state_dict()["generator"] == before
+
+
+def test_a_share_next_to_one_leaves_one_window_fresh() -> None:
+    assert repeated(1 - 1e-12, 4) == 3
+    assert repeated(0.75, 4) == 3
+    assert repeated(0.74, 4) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from counting import SPEC, STATES, Source, stack_states
 from reverie.data.inbox import Delivery, Inbox
 from reverie.data.limiter import Limiter
 from reverie.data.outbox import Outbox
+from reverie.data.record import Record
 from reverie.data.replay import Replay
 from reverie.data.selectors import Uniform
 from reverie.data.sequences import Chunk, SequenceSpec
 from reverie.data.store import Store
+from reverie.errors import UserError
 
 WINDOWS = SequenceSpec(2, 4, 1, 3, "stored")
 ACTORS, STREAMS, LENGTH = 2, 3, 6
@@ -148,6 +151,53 @@ def test_lives_follow_one_another_without_a_splice(saved: bool) -> None:
                 np.testing.assert_array_equal(chunk.states["n"][index], stream * 10_000 + at)
             assert before[stream] < at
     assert checked > 20
+
+
+@pytest.mark.parametrize("rounds", range(1, 13))
+def test_a_disk_that_fills_in_the_middle_of_a_delivery_splices_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounds: int
+) -> None:
+    """A file that cannot be written leaves the rows before it; the episode ends with the row after those."""
+
+    store = place()
+    store.record = Record(tmp_path, store.replay, 9)  # no multiple of an actor's chunks
+    inbox = Inbox(store, ACTORS, STREAMS)
+    sender = Sender(inbox, 0, 0)
+    assert inbox.take(sender.act(rounds))
+    more = sender.act(20)
+    with monkeypatch.context() as patch:
+        patch.setattr("reverie.data.record.write_chunk", fails)
+        with pytest.raises(UserError, match="on purpose"):
+            inbox.take(more)
+    again = Inbox(store, ACTORS, STREAMS)
+    again.load_state_dict(inbox.state_dict())
+    received = store.replay.counts[:STREAMS].copy()
+    again.begin(0)
+    for stream in range(STREAMS):
+        chunk, at = stored(store, stream), int(received[stream])
+        np.testing.assert_array_equal(chunk.rows["is_first"][1:], chunk.rows["is_last"][:-1])
+        assert chunk.rows["is_last"][-1] or not at
+        if len(chunk) > at:
+            for name in ("obs.image", "obs.count", "reward", "prev_action", "is_terminal"):
+                np.testing.assert_array_equal(chunk.rows[name][at], sender.source.row(stream, at)[name])
+    assert again.take(Sender(again, 0, 1).act(8))  # another life goes on
+
+
+def test_an_episode_that_could_not_be_closed_is_closed_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = place()
+    inbox = Inbox(store, ACTORS, STREAMS)
+    sender = Sender(inbox, 0, 0)
+    assert inbox.take(sender.act(8))
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "add", fails)
+        with pytest.raises(UserError, match="on purpose"):
+            inbox.begin(0)
+    inbox.begin(0)
+    assert all(stored(store, stream).rows["is_last"][-1] for stream in range(STREAMS))
+
+
+def fails(*_: Any) -> None:
+    raise UserError("on purpose")
 
 
 def test_windows_that_began_before_a_life_get_no_priority_of_it() -> None:

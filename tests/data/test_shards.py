@@ -17,6 +17,7 @@ from reverie.data.inbox import Delivery, Inbox
 from reverie.data.keys import split_keys
 from reverie.data.limiter import Limiter
 from reverie.data.replay import Replay
+from reverie.data.selector import Mass
 from reverie.data.selectors import (
     SELECTORS,
     EpisodeEndsConfig,
@@ -29,6 +30,7 @@ from reverie.data.selectors import (
 from reverie.data.sequences import Batch, Chunk, Feedback, SequenceSpec
 from reverie.data.shard import Collect, Draw, Part, Plan, Shard, Shipment
 from reverie.data.store import Store
+from reverie.run.draws import Draws
 from reverie.run.sharded_store import ShardedStore
 from reverie.run.shards import Answer, ShardHost
 from tests.run.engine import Engine, EngineError, Ref
@@ -226,6 +228,32 @@ def test_a_window_that_is_overwritten_on_the_way_is_drawn_anew() -> None:
     _, starts = split_keys(part.keys)
     assert starts.min() >= body.replay.oldest.min() > old
     np.testing.assert_allclose(part.weights, 1.0)
+
+
+def test_what_is_gone_and_cannot_be_replaced_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One long episode may push the only windows out while a batch is on its way."""
+    both = filled("uniform")
+    body = both.bodies[0]
+    body.serve([Draw(-1, 4_000)])
+    both.send(0)
+    both.send(0)
+    assert body is both.bodies[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(body.replay, "can_sample", lambda n: False)
+        assert body.serve([Collect(-1, 4_000)]) == [None]
+    asked: list[Any] = []
+    draws = Draws(2, lambda shard, ask, then: asked.append((shard, ask, then)), lambda: (1, 1), 0)
+    draws.request(8)
+    (request,) = draws.requests
+    for _, _, then in list(asked):
+        then(Mass(1.0, 1.0))
+    collected = [then for _, ask, then in asked if isinstance(ask, Collect)]
+    for then, part in zip(collected, (None, object()), strict=True):
+        then(part)
+    assert (request.empty, request.whole) == (True, False)
+    draws.draw(request)
+    assert not request.empty
+    assert [type(ask) for _, ask, _ in asked[-2:]] == [Draw, Draw]
 
 
 def test_priorities_of_one_shard_are_known_to_the_others() -> None:

@@ -22,7 +22,7 @@ from reverie.data.sequences import Feedback, SequenceSpec
 from reverie.data.store import Store
 from reverie.overrides import apply
 from reverie.presets import make_config
-from reverie.run import build
+from reverie.run import room
 from reverie.run.build import build_agent, build_env, build_learner, build_store
 
 WINDOWS = SequenceSpec(0, 4, 0, 2, "stored")
@@ -187,7 +187,7 @@ def test_the_place_of_rows_reaches_the_store(tmp_path: Path, monkeypatch: pytest
         real(self, *rows, device="cpu", **more)
 
     monkeypatch.setattr(Replay, "__init__", noting)
-    monkeypatch.setattr(build, "gpu_memory", lambda name: build.memory())
+    monkeypatch.setattr(room, "gpu_memory", lambda name: room.memory())
     for place in ("host", "device"):
         config = apply(
             make_config("dqn", "cpu", "CartPole-v1"), {"replay.store.place": place, "replay.selector": "uniform"}

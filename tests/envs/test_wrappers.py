@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,27 @@ def test_whoever_loads_sees_what_the_policy_saw(tmp_path: Path) -> None:
     assert (np.abs(rows[OBS + "vector"]) < 3).all()
     plain = reverie.make_single(tmp_path / "run")
     np.testing.assert_array_equal(carried(plain)["1 NormalizeObservation"]["obs_rms"]["mean"], mean)
+
+
+def test_a_run_that_learns_from_rows_is_evaluated_as_they_were_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(_run("normalised"), tmp_path / "run").train(Never())
+    shutil.copytree(tmp_path / "run" / "replay", tmp_path / "alone" / "replay")
+    told = {}
+    for name in ("run", "alone"):
+        path = {"dataset.path": str(tmp_path / name / "replay")}
+        reverie.train(reverie.overrides.apply(_run("normalised"), path), tmp_path / f"from-{name}")
+        tree = load_tree(Checkpoints(tmp_path / f"from-{name}").find("latest"), ("carried/",))
+        told[name] = float(tree["carried"]["1 NormalizeObservation"]["obs_rms"]["mean"][0])
+        said = "does not say which its rows were made with" in capsys.readouterr().err
+        assert said == (name == "alone")
+    made = load_tree(Checkpoints(tmp_path / "run").find("latest"), ("carried/",))
+    assert told["run"] == float(made["carried"]["1 NormalizeObservation"]["obs_rms"]["mean"][0]) > 900
+    assert told["alone"] == 0.0
+    reverie.resume(tmp_path / "from-run", {"run.env_steps": 400})
+    tree = load_tree(Checkpoints(tmp_path / "from-run").find("latest"), ("carried/",))
+    assert float(tree["carried"]["1 NormalizeObservation"]["obs_rms"]["mean"][0]) == told["run"]
 
 
 def test_a_new_life_of_an_actor_carries_what_the_earlier_one_did() -> None:

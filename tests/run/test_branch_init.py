@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from contextlib import chdir
@@ -88,6 +89,19 @@ def test_a_branch_that_cannot_be_leaves_nothing(source: Path, tmp_path: Path, wo
     done = command("branch", str(source), str(tmp_path / "b"), *words)
     assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
     assert why in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_while_a_branch_is_copied_has_nothing_of_it(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("reverie.run.branch.link", full)
+    done = command("branch", str(source), str(tmp_path / "b"))
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "No space left on device; name another place" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -157,6 +157,22 @@ def test_another_pacing_counts_from_there_on(run: Path, changes: dict[str, Any])
     assert abs(run_length(config, 1, chain.since).learner_steps - before["learner_steps"] - made) <= 1
 
 
+def test_random_play_that_was_made_longer_can_be_made_shorter_again(run: Path) -> None:
+    before = Checkpoints(run).head()
+    assert before is not None
+    go_on(run, {"run.prefill": 400, "run.env_steps": 600, "run.checkpoint_every": 20}, crash_at=150)
+    at = Checkpoints(run).head()
+    assert at is not None
+    assert (at["env_steps"], at["learner_steps"]) == (140, before["learner_steps"])  # nothing is learned from 120 on
+    resume(run, {"run.prefill": 160, "run.env_steps": 240})
+    made = Checkpoints(run).head()["learner_steps"] - before["learner_steps"]  # type: ignore[index]
+    ratio = load_config(run).run.train_ratio or 0
+    assert abs(made - (240 - 160) * ratio / load_config(run).replay.batch) <= 1
+    since = load_chain(run).since
+    assert since == Length(140, before["learner_steps"])
+    assert abs(run_length(load_config(run), 1, since).learner_steps - before["learner_steps"] - made) <= 1
+
+
 def test_a_ratio_that_never_changed_is_paced_from_the_beginning(run: Path) -> None:
     resume(run, {"run.env_steps": 160})
     assert load_chain(run).since is None

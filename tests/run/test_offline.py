@@ -145,8 +145,14 @@ def test_a_value_agent_learns_from_a_dreamers_rows(made: Path, tmp_path: Path) -
 def test_a_small_replay_says_what_it_leaves_out(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     budget = offline(made).replay.store.budget
     assert budget > 240 * 1024
-    begin(offline(made, replay__store__budget=120_000), tmp_path / "run").train(Never())
+    small = begin(offline(made, replay__store__budget=120_000), tmp_path / "run")
+    small.train(Never())
     assert "the replay holds the newest" in capsys.readouterr().err
+    kept = open_dataset(tmp_path / "run" / "replay")
+    oldest = small.store.replay.oldest
+    assert oldest.min() > 0
+    for stream in kept.streams:  # a file may begin before the oldest row, and ends after it
+        assert next(kept.chunks(stream)).start + len(next(kept.chunks(stream))) > oldest[stream]
 
 
 @pytest.mark.parametrize(
