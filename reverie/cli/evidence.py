@@ -40,8 +40,9 @@ def plot(paths: tuple[Path, ...], out: Path | None, weights: bool, **options: An
         for name in given("metric", "group", "normalise"):
             raise UserError(f"--{name} is of learning curves; leave it or --weights out")
         from reverie.report.weights import plot_weights
+        from reverie.run.zoo import as_named
 
-        picture, numbers = plot_weights(paths[0], out or "weights.png", options["x"])
+        picture, numbers = plot_weights(paths[0], out or "weights.png", options["x"], named=as_named(paths[0]))
         click.echo(f"picture  {picture}\nnumbers  {numbers}")
         return
     from reverie.report.plot import plot as draw

@@ -200,6 +200,8 @@ def report(
     if html is None and len(run_dirs) == 1 and not (run_dirs[0] / "comparison.json").exists():
         if "no_dreams" in said:
             raise UserError("--no-dreams is of the document; add --html FILE")
+        if "episodes" in said and not options["gif"]:
+            raise UserError("--episodes is of sequences in the GIF; add --gif")
         require_run(run_dirs[0])
         from reverie.play.foresight import report as measure
 

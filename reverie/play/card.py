@@ -17,7 +17,7 @@ from reverie.run.build import env_spec
 from reverie.run.checkpoint import Checkpoints
 from reverie.run.saved_config import load_chain, versions
 from reverie.run.tree import load_tree
-from reverie.run.zoo import resolve
+from reverie.run.zoo import model_name, resolve, results_folder
 
 FORMAT = 1
 """of the document"""
@@ -70,7 +70,7 @@ def model_card(run_dir: str | Path, checkpoint: str = "latest", spec: EnvSpec | 
         "scores": scores(run_dir, env_steps, config.run.seed),
         "versions": {"trained": dict(chain.versions), "written": versions()},
         "config": overrides.to_dict(config),
-        "licence": dict(LICENCE),
+        "licence": _licence(run_dir),
     }
 
 
@@ -106,7 +106,8 @@ def scores(run_dir: Path, env_steps: int, seed: int) -> list[dict[str, Any]]:
         for record in (read_metrics(run_dir) if (run_dir / "metrics.jsonl").exists() else [])
         if "eval/score" in record and record["env_steps"] == env_steps
     ]
-    for path in sorted(run_dir.glob("evaluation*.json")):
+    folders = dict.fromkeys((run_dir, results_folder(run_dir)))
+    for path in (path for folder in folders for path in sorted(folder.glob("evaluation*.json"))):
         try:
             document = json.loads(path.read_text())
             if document["env_steps"] != env_steps:
@@ -126,6 +127,13 @@ def scores(run_dir: Path, env_steps: int, seed: int) -> list[dict[str, Any]]:
             continue
         found.append(score | {key: document[key] for key in ("protocol", "options") if key in document})
     return found
+
+
+def _licence(run_dir: Path) -> dict[str, str]:
+    """Licences of the library and of the networks; those of a model of the zoo are said in its own card."""
+    if model_name(run_dir) is None:
+        return dict(LICENCE)
+    return dict(json.loads((run_dir / "card.json").read_text())["licence"])
 
 
 def as_markdown(card: Mapping[str, Any]) -> str:
@@ -174,12 +182,12 @@ def _scores(found: Sequence[Mapping[str, Any]]) -> list[str]:
         return ["This checkpoint was not evaluated: `reverie eval RUN` does it, and `reverie export` takes it in."]
     rows = [
         f"| {s['by']} | {s['play']} | {s.get('env', '')} | {_number(s['episodes'])} | {_number(s['mean'])} | "
-        f"{_number(s.get('std'))} | {_number(s.get('median'))} | {_number(s.get('seed'))} |"
+        f"{_number(s.get('std'))} | {_number(s.get('median'))} | {_number(s.get('seed'))} | {s.get('cut') or ''} |"
         for s in found
     ]
     return [
-        "| by | play | environment | episodes | mean | std | median | seed |",
-        "|---|---|---|---|---|---|---|---|",
+        "| by | play | environment | episodes | mean | std | median | seed | cut short |",
+        "|---|---|---|---|---|---|---|---|---|",
         *rows,
     ]
 

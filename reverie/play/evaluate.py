@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -71,6 +73,8 @@ def evaluate(
     dreams = {"episodes": episodes, "seed": seed, "device": device, "checkpoint": checkpoint}
     dreamed = score_in_dream(run_dir, **dreams) if in_dream else None  # type: ignore[arg-type]
     loaded = load(run_dir, device, checkpoint=checkpoint)
+    if video and not window:
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # environments draw for the film, not for a screen
     limit, streams = config.run.eval_limit, evaluation_streams(config, episodes, where.id)
     world = build_world(replace(config, env=where), run_dir, streams, checkpoint, drawn=video or window)
     try:
@@ -119,8 +123,24 @@ def evaluate(
         result["in_dream"] = dreamed
     if video and path.exists():
         result["video"] = str(path)
-    _write(folder / (f"evaluation_{name}.json" if name else "evaluation.json"), result)
+    file = folder / (f"evaluation_{name}.json" if name else "evaluation.json")
+    _tell_better(file, result)
+    _write(file, result)
     return result
+
+
+def _tell_better(file: Path, result: Mapping[str, Any]) -> None:
+    """A notice where an evaluation of the same networks over more episodes is written over."""
+    try:
+        there = json.loads(file.read_text())
+        better = there["env_steps"] == result["env_steps"] and there["episodes"] > result["episodes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if better:
+        notice(
+            f"{file} held {there['episodes']} episodes of these networks, with a mean of {there['score']:.4g}; "
+            f"it holds {result['episodes']} now (--out keeps both)"
+        )
 
 
 def check_fits(trained: EnvSpec, other: EnvSpec, by_task: bool = False) -> None:

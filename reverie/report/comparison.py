@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from reverie.report.curves import COLOURS, DASHES, LEVEL, MIN_SEEDS, X_LABELS, Y_LABELS, aggregate
+from reverie.report.curves import COLOURS, DASHES, LEVEL, MIN_SEEDS, PLAIN, X_LABELS, Y_LABELS, aggregate
 from reverie.report.document import write_document
 from reverie.report.statistics import bootstrap_interval, iqm
 
 Run = Mapping[str, Any]
+MEASURED = ("variant", "runs", "score (IQM)", f"{LEVEL * 100:g} % interval", "seeds", "minutes", "env_steps/s")
+"""columns of the table; those of predictions come after them"""
 
 
 def summary(runs: Sequence[Run]) -> dict[str, Any]:
@@ -68,8 +71,7 @@ def markdown(document: Mapping[str, Any]) -> list[str]:
     """Lines of the table: a variant each, best first."""
     predicted = all("prediction" in each for each in document["summary"].values())
     extra = list(next(iter(document["summary"].values()))["prediction"]) if predicted else []
-    head = ["variant", "runs", "score (IQM)", f"{LEVEL * 100:g} % interval", "seeds", "minutes", "env_steps/s"]
-    head += [name.replace("_", " ") for name in extra]
+    head = [*MEASURED, *(name.replace("_", " ") for name in extra)]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for name in _ranked(document):
         row = document["summary"][name]
@@ -107,6 +109,7 @@ def _write_csv(document: Mapping[str, Any], path: Path) -> None:
                 lines.writerow([name, document["agents"][name], *(run[key] for key in columns), *predictions])
 
 
+@rc_context(PLAIN)
 def _draw(document: Mapping[str, Any], out: Path) -> None:
     """Draw the curves of training scores left, the evaluation at the end right, whose names are the labels of both."""
     names = list(document["runs"])

@@ -6,9 +6,10 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -18,6 +19,8 @@ from reverie.errors import UserError
 from reverie.report.record import read_metrics
 from reverie.report.statistics import bootstrap_interval, iqm, mean
 
+PLAIN: dict[Any, Any] = {"text.parse_math": False}
+"""settings of pictures: a name with two dollars in it is a name"""
 XAxis = Literal["frames", "env_steps", "minutes"]
 Points = tuple[np.ndarray, np.ndarray]
 """x [n] ascending, and the value there [n]."""
@@ -108,6 +111,7 @@ def score_matrix(values: np.ndarray, tasks: Sequence[str]) -> np.ndarray:
     return scores
 
 
+@rc_context(PLAIN)
 def draw(
     curves: Sequence[Curve],
     out: str | Path,

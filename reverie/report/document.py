@@ -60,6 +60,16 @@ def check_free(folder: Path) -> None:
         raise UserError(f"{folder} is not empty; name a folder that does not exist yet")
 
 
+def numbers_beside(picture: Path, head: str) -> Path:
+    """The CSV beside a picture. Raises UserError if there is one of that name that does not begin with `head`."""
+    path = picture.with_suffix(".csv")
+    if path.is_file():
+        with path.open(errors="replace") as file:
+            if not file.readline().startswith(head):
+                raise UserError(f"{path} is there and was not written by this; name another --out")
+    return path
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a file that is complete when it has its name; the one before stays if that fails."""
     partial = path.with_name(f"{path.name}.partial")

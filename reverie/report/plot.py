@@ -15,6 +15,7 @@ import numpy as np
 
 from reverie.errors import UserError
 from reverie.report.curves import LEVEL, X_LABELS, Y_LABELS, Curve, XAxis, aggregate, draw
+from reverie.report.document import numbers_beside
 from reverie.report.reference import human_normalised, reference
 from reverie.report.runs import Key, Run, find_runs, grouped, read_runs
 from reverie.report.statistics import Statistic, bootstrap_interval, iqm, mean, median, optimality_gap
@@ -57,6 +58,7 @@ def plot(
     out = Path(out)
     if out.suffix not in FORMATS:
         raise UserError(f"--out {out} should end with {', '.join(FORMATS)}; the numbers go to a .csv beside it")
+    numbers = numbers_beside(out, "curve,statistic,")
     runs, notes = read_runs(find_runs(paths), metric, x)
     relative = _normalised(runs, metric, normalise, group)
     if relative:
@@ -70,7 +72,6 @@ def plot(
     ylabel = f"human-normalised {metric}" if relative else Y_LABELS.get(metric, metric)
     levels = {"random": 0.0, "human": 1.0} if relative else None
     picture = draw(curves, out, xlabel=X_LABELS[x], ylabel=ylabel, references=levels, title=_title(runs))
-    numbers = out.with_suffix(".csv")
     _write(numbers, curves, name, x)
     return Plotted(picture, numbers, tuple(curves), tuple(_table(curves, name, x, relative)), tuple(notes))
 
@@ -102,7 +103,9 @@ def _doubts(curve: Curve, runs: Sequence[Run], x: XAxis) -> list[str]:
         if same is not run:
             notes.append(f"{curve.label}: {same.path} and {run.path} are the same seed {run.seed}, counted twice")
     ends = [run.points[0][-1] for run in runs]
-    if min(ends) < 0.9 * max(ends):
+    if not len(curve.drawn):
+        notes.append(f"{curve.label}: nothing is drawn, for at no {x} are all its runs there; plot them one by one")
+    elif min(ends) < 0.9 * max(ends):
         short = runs[int(np.argmin(ends))].path
         notes.append(
             f"{curve.label}: drawn up to {_place(min(ends), x)} {x}, where {short} ends; "

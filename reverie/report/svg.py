@@ -20,7 +20,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from reverie.report.curves import DASHES, Curve, Points
+from reverie.report.curves import DASHES, PLAIN, Curve, Points
 from reverie.report.page import Figure
 
 WIDE, NARROW = (8.6, 3.5), (4.3, 3.1)
@@ -39,8 +39,7 @@ _VARIABLES = {
 }
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
-    # A name with two dollars in it is a name.
-    "text.parse_math": False,
+    **PLAIN,
     "font.size": 9.5,
     "text.color": INK,
     "axes.edgecolor": INK,

@@ -6,12 +6,14 @@ import csv
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from reverie.errors import UserError
-from reverie.report.curves import COLOURS, X_LABELS, XAxis, series
+from reverie.report.curves import COLOURS, PLAIN, X_LABELS, XAxis, series
+from reverie.report.document import numbers_beside
 from reverie.report.record import read_metrics
 
 PREFIX = "train/balance/"
@@ -19,14 +21,19 @@ PREFIX = "train/balance/"
 KINDS = {"loss": "loss (nats, before weighing)", "weight": "weight", "product": "weight × loss"}
 
 
-def plot_weights(run_dir: str | Path, out: str | Path = "weights.png", x: XAxis = "frames") -> tuple[Path, Path]:
+@rc_context(PLAIN)
+def plot_weights(
+    run_dir: str | Path, out: str | Path = "weights.png", x: XAxis = "frames", *, named: str | Path = ""
+) -> tuple[Path, Path]:
     """Paths of a picture of three panels, `out`, and of their numbers in a CSV beside it.
 
-    Raises UserError if the run has no such metrics, or `out` is no picture.
+    named: the run's name in the picture [`run_dir`]. Raises UserError if the run has no such metrics, `out` is no
+    picture, or something else lies where the numbers go.
     """
-    out = Path(out)
+    out, named = Path(out), named or run_dir
     if out.suffix not in (".png", ".svg", ".pdf"):
         raise UserError(f"--out {out} should end with .png, .svg or .pdf; the numbers go to a .csv beside it")
+    numbers = numbers_beside(out, f"{x},")
     names = {name for record in read_metrics(run_dir) for name in record if name.startswith(PREFIX)}
     groups = sorted(name.removeprefix(PREFIX).removesuffix("_loss") for name in names if name.endswith("_loss"))
     if not groups:
@@ -50,10 +57,9 @@ def plot_weights(run_dir: str | Path, out: str | Path = "weights.png", x: XAxis 
         if axes.get_xlim()[1] >= 1000:
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     figure.axes[0].legend(frameon=False, fontsize=8)
-    figure.suptitle(str(run_dir), x=0.01, ha="left", fontsize=9)
+    figure.suptitle(str(named), x=0.01, ha="left", fontsize=9)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)
-    numbers = out.with_suffix(".csv")
     columns = [f"{group}_{kind}" for kind in KINDS for group in groups]
     with numbers.open("w", newline="") as file:
         lines = csv.writer(file)

@@ -244,11 +244,12 @@ class Run:
             self.owed = False
             return
         self.owed = True
+        began = time.perf_counter()
         played = evaluate(self.config, learner.policy, self.clock.env_steps, self.carried(), self.stop)
         if played is None:
             return
         self.owed, self.summary = False, played.summary
-        self.record(played.metrics)
+        self.record({**played.metrics, "time/eval_s": time.perf_counter() - began})
         self._keep_best(learner)
 
     # What is kept

@@ -7,7 +7,7 @@ at all is the only thing that is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -28,6 +28,7 @@ from reverie.run.lock import is_trained
 from reverie.run.saved_config import load_chain
 from reverie.run.zoo import as_named, model_name, resolve, results_folder
 
+RANDOM, TRAINING, EVALUATIONS = "random actions, before training", "acting and learning", "evaluations"
 PAUSE = 5.0
 """Seconds between two lines of a log, beyond those that the run was running, from which on it was away."""
 
@@ -141,15 +142,17 @@ class About:
         return xs, ys
 
     def score(self) -> tuple[float, str] | None:
-        """Its score and what that is: the evaluation of its last networks, or that of its log; None without either."""
+        """Its score and what that is: of its last networks, the evaluation with the most episodes; None without one."""
         file = self.evaluations.get("evaluation.json")
-        if file is not None and int(file["env_steps"]) >= int((self.head or {}).get("env_steps", 0)):
-            return float(file["score"]), f"mean of {file['episodes']} episodes"
-        for record in reversed(self.records):
-            if "eval/score" in record:
-                episodes = record.get("eval/episodes")
-                of = "evaluation" if episodes is None else f"mean of {int(episodes)} episodes"
-                return float(record["eval/score"]), of
+        at = int((self.head or {}).get("env_steps", 0))
+        if file is not None and int(file["env_steps"]) < at:
+            file = None
+        logged = next((record for record in reversed(self.records) if "eval/score" in record), None)
+        fewer = logged is not None and file is not None and logged.get("eval/episodes", 0) > file["episodes"]
+        if file is not None and not (fewer and logged is not None and int(logged["env_steps"]) >= at):
+            return float(file["score"]), _of(file["episodes"], file.get("cut", 0))
+        if logged is not None:
+            return float(logged["eval/score"]), _of(logged.get("eval/episodes"), logged.get("eval/cut", 0))
         return None
 
     def ended(self) -> str:
@@ -183,14 +186,28 @@ class About:
 
     def phases(self) -> dict[str, float]:
         """Seconds of the run by what it did: random actions before training, training, evaluations."""
-        spent = {"random actions, before training": 0.0, "acting and learning": 0.0, "evaluations": 0.0}
-        before = 0.0
-        for record in self.records:
-            now = float(record.get("time/elapsed_s", before))
-            kind = "acting and learning" if record.get("learner_steps") else "random actions, before training"
-            spent["evaluations" if "eval/score" in record else kind] += max(now - before, 0.0)
-            before = max(now, before)
-        return {kind: seconds for kind, seconds in spent.items() if seconds}
+        return phases(self.records)
+
+
+def phases(records: Sequence[Record]) -> dict[str, float]:
+    """Seconds between the lines of a log by what the run did, see `About.phases`."""
+    spent = {RANDOM: 0.0, TRAINING: 0.0, EVALUATIONS: 0.0}
+    before = 0.0
+    for record in records:
+        now = float(record.get("time/elapsed_s", before))
+        passed = max(now - before, 0.0)
+        evaluating = min(record.get("time/eval_s", passed), passed) if "eval/score" in record else 0.0
+        spent[EVALUATIONS] += evaluating
+        spent[TRAINING if record.get("learner_steps") else RANDOM] += passed - evaluating
+        before = max(now, before)
+    return {kind: seconds for kind, seconds in spent.items() if seconds}
+
+
+def _of(episodes: float | None, cut: float) -> str:
+    """What a score is the mean of."""
+    if episodes is None:
+        return "evaluation"
+    return f"mean of {int(episodes)} episodes" + (f", {int(cut)} of them cut" if cut else "")
 
 
 def read_about(run: str | Path) -> About:
@@ -217,8 +234,11 @@ def read_about(run: str | Path) -> About:
         head = None
         notes.append(f"Its newest checkpoint cannot be read: {error}")
     home = results_folder(path)
-    files = [*path.glob("evaluation*.json"), *(home.glob("evaluation*.json") if home != path else ())]
-    evaluations = {file.name: found for file in sorted(files) if (found := _evaluation(file, notes)) is not None}
+    files = sorted(path.glob("evaluation*.json")) + (sorted(home.glob("evaluation*.json")) if home != path else [])
+    evaluations: dict[str, Mapping[str, Any]] = {}
+    for file in files:  # of a model of the zoo those in the package come first
+        if (found := _evaluation(file, notes)) is not None:
+            evaluations[f"{file.parent.name}/{file.name}" if file.name in evaluations else file.name] = found
     return About(
         path,
         document,

@@ -33,6 +33,7 @@ from reverie.report.prediction import check_threshold
 from reverie.report.record import FILE, read_metrics
 from reverie.run.checkpoint import Checkpoints
 from reverie.run.configure import check_same, configure
+from reverie.study.about import EVALUATIONS, phases
 from reverie.study.jobs import Failed, Jobs
 from reverie.study.sharing import together
 
@@ -280,13 +281,15 @@ def measure(run_dir: Path, seed: int) -> dict[str, Any]:
     records = read_metrics(run_dir)
     scores = [(record["frames"], record["episode/score"]) for record in records if "episode/score" in record]
     seconds = max(record["time/elapsed_s"] for record in records)
+    trained = seconds - phases(records).get(EVALUATIONS, 0.0)  # a better policy is evaluated for longer
+    speed = evaluation["env_steps"] / (trained or seconds)
     return {
         "seed": seed,
         "score": evaluation["score"],
         "score_std": evaluation["score_std"],
         "minutes": round(seconds / 60, 2),
         "env_steps": evaluation["env_steps"],
-        "env_steps_per_s": round(evaluation["env_steps"] / seconds, 1),
+        "env_steps_per_s": round(speed, 1),
         "learner_steps": max(record["learner_steps"] for record in records),
         "curve": curve(scores),
     }

@@ -14,7 +14,7 @@ import reverie
 from reverie.envs.env import EnvSpec, shut
 from reverie.errors import UserError
 from reverie.report import svg
-from reverie.report.comparison import markdown
+from reverie.report.comparison import MEASURED, markdown
 from reverie.report.curves import LEVEL, X_LABELS, Y_LABELS, aggregate
 from reverie.report.document import check_folder, write_whole
 from reverie.report.page import Budget, Code, Heading, Page, Section, Table, Text, duration, number, render
@@ -29,8 +29,6 @@ from reverie.study.foreseen import foresee
 from reverie.study.met import met_by_comparison, met_by_run
 
 COMPARISON = "comparison.json"
-MEASURED = 6
-"""Columns of a comparison's table before those of its predictions."""
 MOST = 40
 """Runs in one document."""
 MOST_DREAMS = 3
@@ -56,6 +54,8 @@ def html_report(
     out = Path(out)
     if out.is_dir():
         raise UserError(f"--html {out} is a folder; name a file, as {out / 'report.html'}")
+    if out.suffix not in (".html", ".htm"):
+        raise UserError(f"--html {out} should end with .html")
     runs, comparisons = _read(paths)
     check_folder(out.parent)
     page = _page(runs, comparisons, out, context, horizon, seed, make_dreams)
@@ -174,7 +174,9 @@ def _tiles(
             tiles.append((number(scores[0][0]), f"score, {scores[0][1]}", beside))
         elif scores:
             middle = float(sections.iqm(np.array([score[0] for score in scores])[:, None]))
-            tiles.append((number(middle), f"interquartile mean of {len(scores)} scores", beside))
+            doubted = "; see the notes at the evaluations" if sections.doubts(together[0]) else ""
+            what = f"{sections.middle_name(len(scores))} of {len(scores)} scores{doubted}"
+            tiles.append((number(middle), what, beside))
     else:
         tiles.append((str(len(together)), "kinds of runs", ""))
     if len(runs) > 1:
@@ -245,7 +247,7 @@ def _dreams(
         found = foresee(about, known, context=context, horizon=horizon, seed=seed, make=make, budget=budget)
         made += found.made
         told = foreseen_blocks(about, found)
-        if found.numbers is not None and len(together) > 1:
+        if len(together) > 1:
             blocks.append(Heading(f"{group.label}: {about.name}"))
         blocks += told
     return Section("dreams", "What its model foresees", blocks) if blocks else None
@@ -255,8 +257,7 @@ def _met(together: Sequence[Group], comparisons: Sequence[tuple[Path, dict[str, 
     met: list[tuple[str, Any]] = []
     for path, document in comparisons:
         met += [(str(path), each) for each in met_by_comparison(document)]
-    for group in [] if comparisons else together:
-        about = group.runs[0]
+    for about in [] if comparisons else [about for group in together for about in group.runs]:
         if about.config is not None:
             score = about.score()
             met += [(about.name, each) for each in met_by_run(about.config, None if score is None else score[0])]
@@ -295,16 +296,15 @@ def _compared(place: int, path: Path, document: Mapping[str, Any]) -> Section:
         for name in names
     ]
     episodes = document.get("episodes", "some")
-    caption = (
-        f"Evaluations of {episodes} episodes at the end, best variant on top: each seed, their interquartile mean and "
-        f"its {LEVEL * 100:g} % interval."
-    )
+    name = sections.middle_name(max(len(dot.values) for dot in dots))
+    interval = f" and its {LEVEL * 100:g} % interval" if any(dot.interval for dot in dots) else ""
+    caption = f"Evaluations of {episodes} episodes at the end, best variant on top: each seed, their {name}{interval}."
     blocks.append(svg.dots(dots, Y_LABELS["eval/score"], caption))
     head, rows = _cells(markdown(document))
-    blocks.append(Table(head[:MEASURED], [row[:MEASURED] for row in rows]))
-    if len(head) > MEASURED:
-        foreseen = [[row[0], *row[MEASURED:]] for row in rows]
-        blocks.append(Table([head[0], *head[MEASURED:]], foreseen, "What their models foresee"))
+    blocks.append(Table(head[: len(MEASURED)], [row[: len(MEASURED)] for row in rows]))
+    if len(head) > len(MEASURED):
+        foreseen = [[row[0], *row[len(MEASURED) :]] for row in rows]
+        blocks.append(Table([head[0], *head[len(MEASURED) :]], foreseen, "What their models foresee"))
     settings = [[name, " ".join(document.get("variants", {}).get(name, [])) or "as the preset"] for name in names]
     blocks.append(Table(["variant", "what was set"], settings))
     about = (

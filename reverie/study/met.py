@@ -23,7 +23,9 @@ from reverie.run.configure import configure
 from reverie.study.reproduce import Check, Claim, claims, claims_folder
 
 OTHERWISE = ("run.seed", *NOT_LEARNING, *MACHINE)
-"""keys in which a run may differ from a claim's"""
+"""keys in which a run that is about a claim may differ from it"""
+SCORED = ("run.frames", "run.env_steps", "run.eval_limit")
+"""those of them that a score depends on"""
 _OF_SCORES = re.compile(r"(?:median_score\.(?P<whole>.+)|summary\.(?P<variant>.+)\.(?:min|max|iqm|median|mean))")
 """paths of checks whose interval is one of scores of a variant"""
 
@@ -49,7 +51,7 @@ def known_claims() -> list[Claim]:
 
 
 def met_by_run(config: Config, score: float | None) -> list[Met]:
-    """Claims on the agent of a configuration in its environment, those with its settings first.
+    """Claims on the agent of a configuration in its environment, those with its settings and length first.
 
     score: of the run, held against the intervals of scores of single variants.
     """
@@ -62,7 +64,7 @@ def met_by_run(config: Config, score: float | None) -> list[Met]:
         if not variants:
             continue
         name, nearest = min(variants, key=lambda variant: len(_different(variant[1], config)))
-        different = _different(nearest, config)
+        different = _different(nearest, config) + _scored_otherwise(nearest, config)
         checks = [check for check in claim.full.checks if _variant(check) == name and check.minus is None]
         held = () if different or score is None else tuple(_held(check, score) for check in checks)
         found.append(Met(claim, different, held))
@@ -106,6 +108,17 @@ def _variant(check: Check) -> str | None:
 
 def _different(one: Config, other: Config) -> tuple[str, ...]:
     return tuple(key for key in differences(one, other) if not is_below(key, (*OTHERWISE, "preset")))
+
+
+def _scored_otherwise(one: Config, other: Config) -> tuple[str, ...]:
+    """Keys of the length and of evaluations in which two configurations differ; of a length the other's."""
+    keys = tuple(key for key in differences(one, other) if key in SCORED)
+    return tuple(key for key in keys if key == "run.eval_limit" or _length(one) != _length(other))
+
+
+def _length(config: Config) -> tuple[str, int]:
+    run = config.run
+    return ("frames", run.frames) if run.env_steps is None else ("env_steps", run.env_steps)
 
 
 def _trained(claim: Claim) -> Iterator[tuple[str, Config]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -127,20 +129,42 @@ def evaluations(groups: Sequence[Group], levels: Mapping[str, Mapping[str, float
         here = [each for each in over_seeds if each[0].env == env]
         if len(here) == 1 and len(here[0][1].values) == 1:
             continue
-        caption = f"Scores at the end on {env}: each seed, their interquartile mean and its {LEVEL * 100:g} % interval."
+        name = middle_name(max(len(dot.values) for _, dot, _ in here))
+        interval = f" and its {LEVEL * 100:g} % interval" if any(dot.interval for _, dot, _ in here) else ""
+        caption = f"Scores at the end on {env}: each seed, their {name}{interval}."
         blocks.append(svg.dots([dot for _, dot, _ in here], Y_LABELS["eval/score"], caption, levels.get(env)))
-        head = ["what", "runs", "interquartile mean", f"{LEVEL * 100:g} % interval", "each seed"]
+        head = ["what", "runs", name, f"{LEVEL * 100:g} % interval", "each seed"]
         lines = [[g.label, len(d.values), d.middle, told, ", ".join(map(number, d.values))] for g, d, told in here]
         blocks.append(Table(head, lines, f"{env}, by seed" if len(here) < len(over_seeds) else ""))
+        blocks += [Text(doubt, "note") for group, _, _ in here for doubt in doubts(group)]
     if rows:
-        head = ["evaluation", "env_steps", "episodes", "play", "mean", "deviation", "lowest", "highest", "in dreams"]
-        columns = len(head) - all(row[-1] == "-" for row in rows)
-        blocks.append(Table(head[:columns], [row[:columns] for row in rows]))
+        always = ["evaluation", "env_steps", "episodes", "play", "mean", "deviation", "lowest", "highest"]
+        head = [*always, "cut", "in dreams"]
+        said = [place < len(always) or any(row[place] not in ("-", 0) for row in rows) for place in range(len(head))]
+        blocks.append(Table(list(compress(head, said)), [list(compress(row, said)) for row in rows]))
     for env, known in levels.items():
         if blocks and known:
             told = ", ".join(f"{name} {number(level)}" for name, level in known.items())
             blocks.append(Text(f"To compare with{f' on {env}' if len(levels) > 1 else ''}: {told}."))
     return Section("evaluations", "Evaluations", blocks) if blocks else None
+
+
+def middle_name(scores: int) -> str:
+    """What the middle of so many scores is called: below four none is left out on either side."""
+    return "interquartile mean" if scores > 3 else "mean"
+
+
+def doubts(group: Group) -> list[str]:
+    """What a reader of scores at the end of a group should know: runs of different lengths, seeds that count twice."""
+    told = []
+    lengths = sorted({about.env_steps for about in group.runs})
+    if len(lengths) > 1:
+        told.append(f"{group.label}: these runs made {' and '.join(f'{n:,}' for n in lengths)} env_steps.")
+    seeds = [about.seed for about in group.runs]
+    twice = sorted({seed for seed in seeds if seed is not None and seeds.count(seed) > 1})
+    if twice:
+        told.append(f"{group.label}: seed {', '.join(map(str, twice))} is counted more than once.")
+    return told
 
 
 def _interval(scores: Sequence[float]) -> list[float] | None:
@@ -155,8 +179,8 @@ def _by_training(about: About) -> list[list[Any]]:
     for record in reversed(about.records):
         if "eval/score" in record:
             told = [int(record["env_steps"]), int(record.get("eval/episodes", 0)), "greedy"]
-            lowest = record.get("eval/score_min", "-")
-            return [[f"{about.name}, by its training", *told, float(record["eval/score"]), "-", lowest, "-", "-"]]
+            lowest, cut = record.get("eval/score_min", "-"), int(record.get("eval/cut", 0))
+            return [[f"{about.name}, by its training", *told, float(record["eval/score"]), "-", lowest, "-", cut, "-"]]
     return []
 
 
@@ -167,7 +191,7 @@ def _evaluation(about: About, name: str, each: Mapping[str, Any]) -> list[Any]:
     gap = number(dreamed["dream"]["score"]) if "dream" in dreamed else "-"
     told = [int(each["env_steps"]), int(each["episodes"]), f"{each.get('play', 'greedy')}{elsewhere}"]
     numbers = [float(each["score"]), float(each.get("score_std", np.nan)), float(min(scores)), float(max(scores))]
-    return [f"{about.name}/{name}", *told, *numbers, gap]
+    return [f"{about.name}/{name}", *told, *numbers, int(each.get("cut", 0)), gap]
 
 
 def losses(groups: Sequence[Group]) -> Section | None:
@@ -279,7 +303,7 @@ def configuration(runs: Sequence[About], groups: Sequence[Group]) -> Section:
             blocks.append(Text(f"{name}compared with nothing, as this version cannot read it.", "note"))
             continue
         try:
-            changed = differences(default_of(about.config), about.config)
+            changed = told_of(about.config)
         except UserError as error:
             blocks.append(Text(f"{name}the preset {about.preset} could not be made here: {error}", "note"))
             continue
@@ -312,6 +336,29 @@ def default_of(config: Config) -> Config:
     base = getattr(config.agent, "base", None)
     env = config.env
     return make_config(config.name, config.preset, env.id, protocol=env.protocol, options=env.options, base=base)
+
+
+def told_of(config: Config) -> dict[str, tuple[Any, Any]]:
+    """What a configuration was told beside agent, preset and environment: key -> (of the preset alone, here).
+
+    Base, protocol and options are among it, which a preset sees before it chooses the rest.
+    Raises UserError if there is no such preset here.
+    """
+    there = default_of(config)
+    try:
+        alone = make_config(config.name, config.preset, config.env.id)
+    except UserError:  # the environment needs its options
+        alone = replace(there, env=replace(there.env, protocol="auto", options={}))
+    seen: dict[str, tuple[Any, Any]] = {}
+    base, usual = getattr(config.agent, "base", None), getattr(alone.agent, "base", None)
+    if base != usual:
+        seen["agent.base"] = (usual, base)
+    if config.env.protocol != alone.env.protocol:
+        seen["env.protocol"] = (alone.env.protocol, config.env.protocol)
+    for name, value in config.env.options.items():
+        if name not in alone.env.options or alone.env.options[name] != value:
+            seen[f"env.options.{name}"] = (alone.env.options.get(name), value)
+    return seen | differences(there, config)
 
 
 def claims(met: Sequence[tuple[str, Met]]) -> Section | None:
@@ -350,13 +397,11 @@ def _train(config: Config) -> str:
     words = ["reverie", "train", config.name, "--preset", config.preset, "--env", config.env.id]
     words += ["--seed", str(config.run.seed)]
     try:
-        changed = differences(default_of(config), config)
+        changed = told_of(config)
     except UserError:
         return f"{shlex.join(words)}   # and the settings above"
-    flat = overrides.flatten(config)
-    return shlex.join(
-        [*words, *(f"--{key}={overrides.text(flat[key])}" for key in changed if key in flat and key != "run.seed")]
-    )
+    told = {key: new for key, (_, new) in changed.items() if key != "run.seed"}
+    return shlex.join([*words, *(f"--{key}={overrides.text(value)}" for key, value in told.items())])
 
 
 def _text(value: Any) -> str:

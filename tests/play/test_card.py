@@ -103,3 +103,18 @@ def test_spaces_in_words() -> None:
 def test_no_run_no_card(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a run directory"):
         model_card(tmp_path)
+
+
+def test_a_model_of_the_zoo_has_its_own_licence_and_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    evaluate("zoo/cartpole", episodes=2, seed=5)
+    card = model_card("zoo/cartpole")
+    assert card["licence"]["networks"] == "MIT, as the library's"
+    assert {score["episodes"] for score in card["scores"]} >= {2, 100}
+
+
+def test_cut_episodes_are_in_the_table(run: Path) -> None:
+    card = model_card(run)
+    for score in card["scores"]:
+        score["cut"] = 77
+    assert as_markdown(card).count(" | 77 |") == len(card["scores"])

@@ -95,6 +95,15 @@ def test_only_a_higher_score_takes_the_place_of_the_best(tmp_path: Path) -> None
     assert checkpoints.latest() is None
 
 
+def test_an_evaluation_that_is_written_over_by_a_smaller_one_is_told(
+    cartpole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for episodes, told in ((3, False), (3, False), (2, True), (2, False)):
+        evaluate(cartpole, episodes=episodes, out=tmp_path)
+        said = "evaluation.json held 3 episodes of these networks" in capsys.readouterr().err
+        assert said == told
+
+
 def test_a_run_can_keep_none(tmp_path: Path) -> None:
     none = made(tmp_path / "none", "CartPole-v1", run__keep_best=False, run__env_steps=80)
     with pytest.raises(UserError, match="has no checkpoint 'best'; it has latest, 80"):

@@ -127,6 +127,22 @@ def test_runs_that_never_meet_are_drawn_without_statistics(tmp_path: Path) -> No
     drawn = plot([tmp_path], tmp_path / "c.png")
     assert drawn.table[2].split() == ["r2d2", "2", "-", "-", "-", "-"]
     assert numbers(drawn.csv) == []
+    assert drawn.notes[-1] == "r2d2: nothing is drawn, for at no frames are all its runs there; plot them one by one"
+
+
+def test_numbers_of_somebody_else_are_not_written_over(tmp_path: Path) -> None:
+    make_run(tmp_path / "a")
+    (tmp_path / "c.csv").write_text("my data\n")
+    with pytest.raises(UserError, match=r"c.csv is there and was not written by this; name another --out"):
+        plot([tmp_path / "a"], tmp_path / "c.png")
+    assert (tmp_path / "c.csv").read_text() == "my data\n"
+    plot([tmp_path / "a"], tmp_path / "d.png")
+    plot([tmp_path / "a"], tmp_path / "d.png")  # its own
+
+
+def test_dollars_are_dollars(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", env=r"a:$\frac$x$")
+    assert plot([tmp_path / "a"], tmp_path / "c.png").picture.exists()
 
 
 def test_the_command_prints_the_table_and_where_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,15 @@ def test_three_panels_and_their_numbers(tmp_path: Path) -> None:
     assert [row["dynamics_loss"] for row in rows] == ["1", "0"]
 
 
+def test_dollars_are_dollars_and_numbers_of_somebody_else_stay(tmp_path: Path) -> None:
+    run = weighed(tmp_path / r"c$\frac$x")
+    picture, numbers = plot_weights(run, tmp_path / "w.png")
+    assert picture.exists()
+    numbers.write_text("my data\n")
+    with pytest.raises(UserError, match=r"w.csv is there and was not written by this"):
+        plot_weights(run, tmp_path / "w.png")
+
+
 def test_a_run_without_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no train/balance/\* metrics"):
         plot_weights(make_run(tmp_path / "run"), tmp_path / "w.png")

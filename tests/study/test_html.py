@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +16,15 @@ from tiny_runs import Never, begin, config, files
 from reverie import overrides
 from reverie.cli import cli
 from reverie.presets import make_config
-from reverie.report.record import FILE, read_metrics
+from reverie.report.record import FILE, Record, read_metrics
+from reverie.run.configure import configure
 from reverie.run.lock import alone
 from reverie.run.saved_config import versions
 from reverie.run.train import resume
+from reverie.study.about import EVALUATIONS, RANDOM, TRAINING, phases
 from reverie.study.html import html_report
 from reverie.study.met import met_by_comparison, met_by_run
+from reverie.study.sections import _train
 from tests.report.html_check import Checked, check
 from tests.report.run_dirs import make_run
 
@@ -114,6 +118,62 @@ def test_seeds_are_one_curve_with_an_interval(tmp_path: Path) -> None:
     assert "agent.core.size 8 16" in text
     # The mean of three seeds at the second record, between the least and the greatest of them.
     assert "80 2 (1 to 3)" in text
+
+
+def test_scores_of_runs_that_are_no_seeds_are_doubted(tmp_path: Path) -> None:
+    for name, seed, scores in (("a", 0, [1.0, 2.0]), ("b", 0, [1.0, 2.0]), ("c", 1, [1.0, 2.0, 3.0])):
+        run_dir = make_run(tmp_path / name, scores, seed=seed)
+        last = {"env_steps": 10 * len(scores), "frames": 40 * len(scores), "eval/score": 2.0, "eval/episodes": 5}
+        with (run_dir / FILE).open("a") as log:
+            log.write(json.dumps(last | {"eval/cut": 2}) + "\n")
+    html_report([tmp_path], tmp_path / "out.html")
+    text = " ".join(page(tmp_path / "out.html").text.split())
+    assert "these runs made 20 and 30 env_steps." in text
+    assert "seed 0 is counted more than once." in text
+    assert "mean of 3 scores; see the notes at the evaluations" in text
+    assert "interquartile mean of 3" not in text
+    assert "highest cut " in text
+    html_report([tmp_path / "c"], tmp_path / "one.html")
+    assert "score, mean of 5 episodes, 2 of them cut" in " ".join(page(tmp_path / "one.html").text.split())
+
+
+COMMANDS: list[tuple[str, str | None, list[str]]] = [
+    ("dqn", "toy/catch", ["--agent.gamma=0.9"]),
+    ("dqn", "toy/tmaze", ["--env.options.length=3", "--env.options.pixels=false", "--run.env_steps=1200"]),
+    ("plan2explore", "toy/catch", ["--agent.base=dreamerv3", "--agent.members=3"]),
+    ("harmonydream", "toy/noisy-catch", ["--agent.base=dreamerpro", "--env.options.dense=true"]),
+    ("tdmpc2", "dmc/walker-walk", ["--env.protocol=dmc-proprio", "--env.options.action_repeat=4"]),
+    ("planet", "dmc/cartpole-swingup", ["--env.options.render=cheap"]),
+]
+
+
+@pytest.mark.parametrize(("agent", "env", "words"), COMMANDS)
+def test_the_command_that_makes_a_run_again_makes_this_one(agent: str, env: str, words: list[str]) -> None:
+    if env.startswith("dmc/"):
+        pytest.importorskip("dm_control")
+    made = configure(agent, "cpu", env, [*words, "--run.seed=3"], {})
+    _, _, name, *again = shlex.split(_train(made))
+    options = dict(zip(again[0:6:2], again[1:6:2], strict=True))
+    assert options == {"--preset": "cpu", "--env": env, "--seed": "3"}
+    assert configure(name, "cpu", env, again[6:], {"seed": "3"}) == made
+    assert {word.partition("=")[0] for word in words} <= {word.partition("=")[0] for word in again[6:]}
+
+
+def test_time_of_an_evaluation_is_none_of_training() -> None:
+    lines: list[Record] = [
+        {"env_steps": 10, "frames": 10, "time/elapsed_s": 3.0},
+        {"env_steps": 20, "frames": 20, "learner_steps": 4, "time/elapsed_s": 7.0},
+        {
+            "env_steps": 30,
+            "frames": 30,
+            "learner_steps": 8,
+            "time/elapsed_s": 12.0,
+            "eval/score": 1.0,
+            "time/eval_s": 2.0,
+        },
+        {"env_steps": 40, "frames": 40, "learner_steps": 9, "time/elapsed_s": 20.0, "eval/score": 1.0},  # of before
+    ]
+    assert phases(lines) == {RANDOM: 3.0, TRAINING: 4.0 + 3.0, EVALUATIONS: 2.0 + 8.0}
 
 
 def test_names_are_text(tmp_path: Path) -> None:
@@ -212,6 +272,24 @@ def test_a_comparison(tmp_path: Path) -> None:
     assert text.count("supports it") == 3
 
 
+def test_a_comparison_of_agents_without_models_has_one_table_of_measures(tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    shutil.copy(RESULTS / "learning" / "dqn-cartpole.json", tmp_path / "made" / "comparison.json")
+    html_report([tmp_path / "made"], tmp_path / "out.html")
+    text = " ".join(page(tmp_path / "out.html").text.split())
+    assert "What their models foresee" not in text
+    assert "minutes env_steps/s" in text
+
+
+def test_a_run_of_another_length_says_nothing_on_a_claim() -> None:
+    same = make_config("dqn", "cpu", "CartPole-v1")
+    for changes in ({"run.env_steps": 1500}, {"run.eval_limit": 12}):
+        (short,) = (
+            each for each in met_by_run(overrides.apply(same, changes), 57.0) if each.claim.name == "cartpole-dqn"
+        )
+        assert (short.settings, short.verdicts) == (tuple(changes), ())
+
+
 def test_claims_hold_for_the_same_settings_only() -> None:
     same = make_config("dqn", "cpu", "CartPole-v1")
     met = {each.claim.name: each for each in met_by_run(same, 480.0)}
@@ -240,6 +318,8 @@ def test_claims_hold_for_the_same_settings_only() -> None:
         (lambda folder: ["zoo/cartpole", "--html", folder / "o.html", "--gif"], "--gif is of one run's numbers"),
         (lambda folder: ["zoo/cartpole", "zoo/catch", "--random-play"], "--random-play is of one run's numbers"),
         (lambda folder: ["zoo/cartpole", "--no-dreams"], "--no-dreams is of the document; add --html FILE"),
+        (lambda folder: ["zoo/catch", "--html", folder / "config.json"], "should end with .html"),
+        (lambda folder: ["zoo/catch", "--episodes", "9"], "--episodes is of sequences in the GIF; add --gif"),
         (lambda folder: [folder / "damaged", "--html", folder / "o.html"], "is damaged"),
         (lambda folder: [folder / "compared", "--html", folder / "o.html"], "comparison.json is damaged"),
         (lambda folder: [], "Missing argument 'DIR...'"),
