@@ -141,7 +141,7 @@ COMMANDS: list[tuple[str, str | None, list[str]]] = [
     ("dqn", "toy/catch", ["--agent.gamma=0.9"]),
     ("dqn", "toy/tmaze", ["--env.options.length=3", "--env.options.pixels=false", "--run.env_steps=1200"]),
     ("plan2explore", "toy/catch", ["--agent.base=dreamerv3", "--agent.members=3"]),
-    ("harmonydream", "toy/noisy-catch", ["--agent.base=dreamerpro", "--env.options.dense=true"]),
+    ("harmonydream", "toy/noisy-catch", ["--agent.base=dreamerpro", "--env.options.dense=0.5"]),
     ("tdmpc2", "dmc/walker-walk", ["--env.protocol=dmc-proprio", "--env.options.action_repeat=4"]),
     ("planet", "dmc/cartpole-swingup", ["--env.options.render=cheap"]),
 ]
