@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,11 +101,15 @@ def check_env(id: str | Callable[[], gymnasium.Env], env_steps: int = 1000, seed
     except RAISED as error:  # Whatever a user's constructor raises is what this report is for.
         findings.problem("make", f"it cannot be made: {_one_line(error)}")
         return Report(name, problems=tuple(findings.problems))
-    if isinstance(env, VectorEnv):
-        description, resume = _check_rows(env, make, findings, env_steps, seed)
-    else:
-        reading = tell(id, options).reading if isinstance(id, str) and family_of(id) == GYM else taken(options)[0]
-        description, resume = _check_single(env, findings, env_steps, seed, reading)
+    try:
+        if isinstance(env, VectorEnv):
+            description, resume = _check_rows(env, make, findings, env_steps, seed)
+        else:
+            reading = tell(id, options).reading if isinstance(id, str) and family_of(id) == GYM else taken(options)[0]
+            description, resume = _check_single(env, findings, env_steps, seed, reading)
+    finally:
+        with suppress(Exception):  # what it does when it is closed is not what was asked
+            env.close()
     findings.conclude()
     rewards = findings.rewards or [0.0]
     return Report(
@@ -231,7 +236,15 @@ def _allowed(env: gymnasium.Env, findings: Findings, masks: Masks | None, observ
         if not isinstance(observation, Mapping) or ACTION_MASK not in observation:
             return space.sample()  # which is a problem of its own, found by `leaves`
         found = observation[ACTION_MASK]
-    flat = (masks.flat(found) > 0.5).astype(np.int8)
+    try:
+        flat = (masks.flat(found) > 0.5).astype(np.int8)
+    except UserError as error:
+        findings.problem("action mask", str(error))
+        raise _RuleBroken from error
+    if isinstance(space, spaces.MultiBinary):  # which draws by no mask: a factor of two for each
+        pairs = flat.reshape(-1, 2)
+        drawn = np.where(pairs.all(-1), space.sample().reshape(-1), pairs.argmax(-1))
+        return drawn.reshape(space.shape).astype(np.int8)
     if not isinstance(space, spaces.MultiDiscrete):
         return space.sample(flat)
     return space.sample(tuple(np.split(flat, np.cumsum(masks.factors)[:-1])))
@@ -275,6 +288,16 @@ def _check_rows(
     env: VectorEnv, make: Callable[[], Any], findings: Findings, env_steps: int, seed: int
 ) -> tuple[dict[str, Any], str]:
     """Description and kind of resume of sources that have no single environment beneath, from their rows."""
+    description = _describe(env.spec.observation, env.spec.action)
+    try:
+        _play_rows(env, findings, env_steps, seed)
+    except EnvFault as fault:
+        findings.problem("step()", str(fault))
+        return description, "unknown"
+    return description, _resume(env, make, findings)
+
+
+def _play_rows(env: VectorEnv, findings: Findings, env_steps: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     rows, count = env.reset(seed), 0
     findings.observe({k: v[0] for k, v in observations(rows).items()}, is_first=True)
@@ -288,7 +311,6 @@ def _check_rows(
                 is_last = bool(rows["is_last"][0])
                 findings.reward(rows["reward"][0], is_last, bool(rows["is_terminal"][0]))
                 count += 1
-    return _describe(env.spec.observation, env.spec.action), _resume(env, make, findings)
 
 
 def _sample(env: VectorEnv, rng: np.random.Generator, rows: Rows) -> np.ndarray:

@@ -12,6 +12,7 @@ one after the other. A closing row may have none: it is all 0 then, which nobody
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any, Literal
 
 import numpy as np
@@ -85,6 +86,21 @@ class Masks:
             self.batch(each.get(ACTION_MASK), len(streams), each.get(f"_{ACTION_MASK}")) for each in (info, other)
         )
         return {ACTION_MASK: np.where(streams[:, None], others, masks)}
+
+    def kept(self, info: dict[str, Any]) -> dict[str, Any]:
+        """The info of a step with a copy of its masks, which the environment may write into at a reset."""
+        if self.source != "info" or info.get(ACTION_MASK) is None:
+            return info
+        return {**info, ACTION_MASK: deepcopy(info[ACTION_MASK])}
+
+    def finals(self, info: Any) -> Mapping[str, Any]:
+        """The info of last steps as one of all streams; before Gymnasium 1.0 it is an array of one for each."""
+        if info is None or isinstance(info, Mapping):
+            return info or {}
+        found = np.empty(len(info), object)
+        for stream, one in enumerate(info):
+            found[stream] = one.get(ACTION_MASK) if isinstance(one, Mapping) else None
+        return {ACTION_MASK: found}
 
     def batch(self, found: Any, count: int, there: Any = None) -> np.ndarray:
         """Masks [count, n] of info: an array, or one of objects; zeros where there is none."""

@@ -19,6 +19,7 @@ Neither can be brought back in mid-episode: an interrupted episode counts as tru
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -135,14 +136,20 @@ class NativeVector(VectorEnv):
         self._steps += 1
         with self._calling("step()"):
             observation, reward, terminated, truncated, info = self.env.step(self._action.batch(action))
-        terminated, truncated = np.asarray(terminated, bool), np.asarray(truncated, bool)
+        # Copies: an environment may write its next step, or a reset, into the arrays that it returned.
+        with faults_of(lambda: f"{self._where()}: what step() returned"):
+            terminated, truncated = np.array(terminated, bool), np.array(truncated, bool)
+            reward, info = np.array(reward, np.float32), self._masks.kept(info)
         if self.mode == "NextStep":
             if (terminated | truncated).any() and any(name in info for name in FINALS):
                 raise UserError(
                     f"{self.spec.id} gives last observations in info, as those do that reset in the same step, but is "
                     "read as one that resets in the next: say --env.options.autoreset same_step"
                 )
-            first, self._ended = self._ended, terminated | truncated
+            first = self._ended
+            terminated, truncated = terminated & ~first, truncated & ~first  # the step that begins an episode ends none
+            self._ended = terminated | truncated
+            reward = np.where(first, 0.0, reward)
             return Step(self._rows(observation, info, reward, first, self._ended, terminated))
         last = terminated | truncated
         streams = np.flatnonzero(last)
@@ -192,7 +199,7 @@ class NativeVector(VectorEnv):
     ) -> tuple[tuple[Any, dict[str, Any]], tuple[Any, dict[str, Any]]]:
         """Observations [N] and info before and after the resets of the streams that ended."""
         if self.mode == "SameStep":
-            finals = self._masks.instead(info, info.get("final_info") or {}, last)
+            finals = self._masks.instead(info, self._masks.finals(info.get("final_info")), last)
             return (self._with_finals(observation, info, streams), finals), (observation, info)
         # Adapted first, because a reset may write into the arrays that the step returned.
         before = self._read(observation)
@@ -209,12 +216,16 @@ class NativeVector(VectorEnv):
         finals = None if name is None else info[name]
         each = isinstance(finals, np.ndarray) and finals.dtype == object
         there = np.asarray(info.get(f"_{name}", np.ones(self.num_envs, bool)), bool)
-        batch = self._observation.batch(finals) if finals is not None and not each else {}
+        # Only those of streams that ended are observations: elsewhere there may be anything.
+        ended = [i for i in streams if there[i]]
+        batch = self._observation.batch(_at(finals, ended)) if finals is not None and not each and ended else {}
         for i in streams:
             if finals is None or not there[i] or (each and finals[i] is None):
                 last = self._previous(i)
+            elif each:
+                last = self._observation.one(finals[i])
             else:
-                last = self._observation.one(finals[i]) if each else {key: value[i] for key, value in batch.items()}
+                last = {key: value[ended.index(i)] for key, value in batch.items()}
             for key, value in last.items():
                 adapted[key][i] = value
         return _Adapted(adapted)
@@ -249,6 +260,15 @@ class NativeVector(VectorEnv):
             rows[name] = np.zeros(self.num_envs, bool) if flag is None else np.array(flag, bool)
         self._masks.put(rows, info, rows["is_last"])
         return rows
+
+
+def _at(observation: Any, streams: list[int]) -> Any:
+    """A batched observation of these streams alone."""
+    if isinstance(observation, Mapping):
+        return {key: _at(value, streams) for key, value in observation.items()}
+    if isinstance(observation, tuple | list):
+        return tuple(_at(value, streams) for value in observation)
+    return np.asarray(observation)[streams]
 
 
 def _mode(id: str, env: gymnasium.vector.VectorEnv, conventions: Conventions) -> str:

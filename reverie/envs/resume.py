@@ -12,6 +12,8 @@ from collections.abc import Mapping
 import numpy as np
 from gymnasium import spaces
 
+from reverie.errors import UserError
+
 
 def episode_seed(seed: int, stream: int, episode: int) -> int:
     """Seed of one episode, in [0, 2^31): the first word of ``SeedSequence(seed, spawn_key=(stream, episode))``, halved.
@@ -19,6 +21,8 @@ def episode_seed(seed: int, stream: int, episode: int) -> int:
     stream, episode: counted from 0. Neighbouring seeds, streams and episodes give unrelated seeds, and a run can be
     entered at any episode without playing those before it. 31 bits: the emulators take a signed 32-bit seed.
     """
+    if seed < 0:
+        raise UserError(f"seed is {seed}; it must be at least 0")
     return int(np.random.SeedSequence(seed, spawn_key=(stream, episode)).generate_state(1, np.uint32)[0] >> 1)
 
 

@@ -61,6 +61,9 @@ class ObservationAdapter:
             if said[name].kind != "drop":
                 adapted = _adapt(leaf, name, said[name])
                 parts.append(Part(name or adapted.kind, path, leaf, adapted.space, adapted.convert))
+        keys = [part.key for part in parts]
+        if len(set(keys)) != len(keys):
+            raise UserError(f"observation keys {names} collide, because an empty one is called {keys[0]!r}; rename it")
         if not parts:
             raise UserError(f"observation space {space} is empty; give it at least one key")
         self.own, self.parts = space, tuple(parts)
@@ -94,6 +97,12 @@ BOUNDLESS = 1e30
 """bounds of actions from here on are none: infinity, or the largest number of a dtype, by which some say the same"""
 
 
+def _boundless(dtype: Any) -> float:
+    """Bounds of actions of a dtype from here on are none."""
+    # Gymnasium writes infinite bounds of integers as the largest ones, less two; of bytes they are bounds.
+    return np.iinfo(dtype).max - 2 if dtype.kind in "iu" and dtype.itemsize >= 4 else BOUNDLESS
+
+
 class ActionAdapter:
     """Adapter from row actions to those of `space`.
 
@@ -113,7 +122,7 @@ class ActionAdapter:
         elif isinstance(space, spaces.MultiBinary):
             self.space = spaces.MultiDiscrete(np.full(int(np.prod(space.shape)), 2))
         elif isinstance(space, spaces.Box):
-            if not np.all(np.abs(np.stack([space.low, space.high]).astype(np.float64)) < BOUNDLESS):
+            if not np.all(np.abs(np.stack([space.low, space.high]).astype(np.float64)) < _boundless(space.dtype)):
                 raise UserError(
                     f"action space {space} has no bounds that could be reached; give it some, for example with "
                     "gymnasium.wrappers.TransformAction(env, lambda action: action, Box(low, high))"

@@ -210,6 +210,7 @@ class Tasks(VectorEnv):
             raise ResumeError(f"{self.spec.id}: one environment raised when others had stepped already")
         for env, own in zip(self.envs, state["tasks"], strict=True):
             env.load_state_dict(own)
+        self._torn = False
 
     def render(self) -> np.ndarray | None:
         """Picture of the first stream, which is of the first task."""

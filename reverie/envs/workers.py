@@ -71,6 +71,7 @@ class WorkerVector(Streams):
     def __init__(self, probe: SyncVector, open: Open, num_envs: int, stepping: Stepping) -> None:
         super().__init__(probe.spec, num_envs)
         self._adapter, self._stepping = probe.adapter, stepping
+        self.render_fps, self.action_names = probe.render_fps, probe.action_names
         self._each = num_envs // stepping.workers
         fields = row_spec(probe.spec.observation, probe.spec.action)
         self._action = fields["action"].shape
