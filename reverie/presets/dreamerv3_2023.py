@@ -13,7 +13,7 @@ from reverie.agents.dreamer_sizes import XL, M, S, Size2023, Tiny2023
 from reverie.agents.dreamerv3_2023 import DreamerV3Of2023Config
 from reverie.config import Config, ReplayConfig, RunConfig, StoreConfig, WindowConfig
 from reverie.nets.optim import OptimConfig
-from reverie.presets.parts import short_run
+from reverie.presets.parts import short_run, sparing_run
 from reverie.presets.task import Preset, Task
 
 NAME = "dreamerv3-2023"
@@ -34,7 +34,9 @@ def cpu(task: Task) -> Config:
         critic_opt=OptimConfig(lr=3e-4, lr_over=1.0, eps=1e-5, clip=100.0, shrink=0.0),
     )
     replay = ReplayConfig(8, WindowConfig(learn=16), store=StoreConfig(500_000_000))
-    return Config(NAME, "cpu", agent, task.default("toy/catch").env(4), replay, short_run(12_000, 4000, 64.0))
+    task = task.default("toy/catch")
+    config = Config(NAME, "cpu", agent, task.env(4), replay, short_run(12_000, 4000, 64.0))
+    return sparing_run(config, task) if task.control else config
 
 
 def _published(

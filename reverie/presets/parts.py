@@ -94,6 +94,14 @@ def control_run(config: Config, task: Task) -> Config:
     )
 
 
+def sparing_run(config: Config, task: Task) -> Config:
+    """The same agent and replay on `small_pictures` of a control task: one stream, five random episodes, 256 rows an
+    env_step, 48 000 frames."""
+    repeat = planet_repeat(task)
+    run = replace(short_run(48_000 // repeat, 5000 // repeat, 256.0), checkpoint_every=2500, eval_episodes=10)
+    return replace(config, env=small_pictures(task, 1), run=run)
+
+
 def inherited(config: Any, *but: str) -> dict[str, Any]:
     """The settings of a parent's configuration (a dataclass) by name, but for these: arguments for its child's."""
     return {field.name: getattr(config, field.name) for field in fields(config) if field.name not in but}

@@ -167,6 +167,11 @@ def test_one_set_of_numbers_for_all_kinds(agent: str) -> None:
     assert configs[0].agent == configs[1].agent == configs[2].agent
     assert configs[0].replay == configs[1].replay == configs[2].replay
     assert configs[0].run == configs[1].run == configs[2].run
+    pytest.importorskip("dm_control")
+    control = make_config(agent, "cpu", "dmc/cartpole-swingup")
+    assert (control.agent, control.replay) == (configs[0].agent, configs[0].replay)
+    assert control.env.options == {"size": 32, "render": "smooth", "action_repeat": 8}
+    assert (control.run.env_steps, control.run.prefill, control.run.train_ratio) == (6000, 625, 256.0)
 
 
 def test_presets_say_what_their_source_says() -> None:
