@@ -95,11 +95,11 @@ def control_run(config: Config, task: Task) -> Config:
 
 
 def sparing_run(config: Config, task: Task) -> Config:
-    """The same agent and replay on `small_pictures` of a control task: one stream, five random episodes, 256 rows an
-    env_step, 48 000 frames."""
+    """The same agent and replay on `small_pictures` of a control task: 48 000 frames, of which 5000 at random, and 256
+    rows an env_step."""
     repeat = planet_repeat(task)
     run = replace(short_run(48_000 // repeat, 5000 // repeat, 256.0), checkpoint_every=2500, eval_episodes=10)
-    return replace(config, env=small_pictures(task, 1), run=run)
+    return replace(config, env=small_pictures(task, config.env.num_envs), run=run)
 
 
 def inherited(config: Any, *but: str) -> dict[str, Any]:
