@@ -9,7 +9,7 @@ import torch
 
 from reverie.config import Config
 from reverie.errors import UserError, notice
-from reverie.machine import gpu_memory, in_words, memory
+from reverie.machine import Memory, gpu_memory, in_words, memory
 
 CPU = torch.device("cpu")
 NONE_LEFT = "can't allocate memory"
@@ -34,10 +34,8 @@ def asked_memory(config: Config, rows: float, device: torch.device) -> float:
 def check_memory(config: Config, rows: float, device: torch.device) -> None:
     """Raise UserError if the replay cannot fit, see `asked_memory`; say it if it does not now."""
     budget, on_gpu = config.replay.store.budget, lies_on_gpu(config, device)
-    there = gpu_memory(str(device)) if on_gpu else memory()
-    assert there is not None
+    there, where = _memory_of(device if on_gpu else CPU)
     asked = asked_memory(config, rows, device)
-    where = f"the memory of {device}" if on_gpu else "this machine's memory"
     fix = f"--replay.store.budget {in_words(0.8 * there.available).replace(' ', '')} would fit"
     of = f"replay.store.budget is {in_words(budget)}"
     if not on_gpu and rows < budget:
@@ -51,15 +49,20 @@ def check_memory(config: Config, rows: float, device: torch.device) -> None:
 
 def check_batch(config: Config, asked: int, device: torch.device) -> None:
     """Raise UserError if one batch cannot fit. asked: bytes of its rows, without anything that is made of them."""
-    on_gpu = device.type == "cuda"
-    there = gpu_memory(str(device)) if on_gpu else memory()
-    assert there is not None
+    there, where = _memory_of(device)
     if asked > there.total:
-        where = f"the memory of {device}" if on_gpu else "this machine's memory"
         raise UserError(
             f"a batch of {config.replay.batch:,} windows takes {in_words(asked)}, which does not fit into {where}, "
             f"{in_words(there.total)}; make replay.batch smaller"
         )
+
+
+def _memory_of(device: torch.device) -> tuple[Memory, str]:
+    """The memory of a device, and what it is called."""
+    on_gpu = device.type == "cuda"
+    there = gpu_memory(str(device)) if on_gpu else memory()
+    assert there is not None
+    return there, f"the memory of {device}" if on_gpu else "this machine's memory"
 
 
 @contextmanager
@@ -87,11 +90,8 @@ def _room(device: torch.device, message: str) -> Iterator[None]:
     """Context in which memory that runs out is a UserError with that message, in which ``{memory}`` is which one."""
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
-        if type(error) is RuntimeError and NONE_LEFT not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and NONE_LEFT not in str(error):
             raise
-        on_gpu = device.type == "cuda"
-        there = gpu_memory(str(device)) if on_gpu else memory()
-        assert there is not None
-        where = f"the memory of {device}" if on_gpu else "this machine's memory"
+        there, where = _memory_of(device)
         raise UserError(message.format(memory=f"{where}, {in_words(there.total)}")) from error

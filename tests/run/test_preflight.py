@@ -209,15 +209,19 @@ def test_a_learner_step_that_does_not_fit_loses_nothing(
     assert Checkpoints(tmp_path / "run").names() == [60]
 
 
-def test_other_errors_of_a_learner_step_stay_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [RuntimeError("on purpose"), NotImplementedError("on purpose")], ids=repr)
+def test_other_errors_of_a_learner_step_stay_what_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     local = begin(asked(), tmp_path / "run")
 
     def broken(batch: Any) -> Any:
-        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+        raise error
 
     monkeypatch.setattr(local.trainer, "update", broken)
-    with pytest.raises(RuntimeError, match="mat1 and mat2 shapes"):
+    with pytest.raises(type(error), match="on purpose") as raised:
         local.train(Never())
+    assert raised.value is error
 
 
 def test_on_a_gpu_numbers_of_half_the_size_are_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
