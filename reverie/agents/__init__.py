@@ -50,10 +50,6 @@ def _check_settings(path: str, agent: type[Agent]) -> None:
     parameters = getattr(config, "__dataclass_params__", None)
     if config is None or parameters is None or not parameters.frozen:
         raise UserError(f"{path} has no settings: its Config must be a frozen dataclass, every field with a default")
-    for parent in agent.__mro__[1:]:
-        above = vars(parent).get("Config")
-        if above is not None and not issubclass(config, above):
-            raise UserError(f"{path}: its Config must inherit that of {parent.__name__}, {above.__name__}")
 
 
 AGENTS: dict[str, Entry] = {

@@ -270,8 +270,10 @@ class Offline(Runner):
         """Nobody acts."""
 
     def learn(self) -> None:
-        """Make one learner_step."""
+        """Make one learner_step; before a checkpoint also those that were drawn ahead, for they move the clock."""
         self.trainer.learn(at_most=1)
+        if self.run.due("checkpoint"):
+            self.trainer.drain()
 
     def metrics(self) -> dict[str, float]:
         """Nothing: nobody acts."""

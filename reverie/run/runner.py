@@ -108,8 +108,6 @@ class Runner(ABC):
                     self.act()
                     with learning_fits(self.config, self.learner.device):
                         self.learn()
-                        if run.due("checkpoint"):
-                            self.trainer.drain()  # where nobody acts it moves the clock: before that is looked at
                     self.look()
                     if run.due("checkpoint"):
                         self.save()

@@ -142,23 +142,10 @@ class Loose:
     units: int = 3
 
 
-@dataclass(frozen=True)
-class Others:
-    """Settings that have nothing of DQN's."""
-
-    units: int = 3
-
-
 class WithLoose(Bare):
     """Its settings are not frozen."""
 
     Config = Loose
-
-
-class WithOthers(DQN):
-    """Its settings are not DQN's with more."""
-
-    Config = Others  # type: ignore[assignment]
 
 
 class WithPreset(DQN):
@@ -171,8 +158,6 @@ def test_what_an_agent_lacks_is_said_in_one_line() -> None:
     for cls in (Bare, WithLoose):
         with pytest.raises(UserError, match=f"{cls.__name__} has no settings: its Config must be a frozen dataclass"):
             find(f"{__name__}:{cls.__name__}").load()
-    with pytest.raises(UserError, match="WithOthers: its Config must inherit that of DQN, DQNConfig"):
-        find(f"{__name__}:WithOthers").load()
     with pytest.raises(UserError, match=r"preset 'tiny' of .*WithPreset returns 3; it must return a reverie.Config"):
         reverie.make_config(f"{__name__}:WithPreset", "tiny", "CartPole-v1")
     with pytest.raises(UserError, match=r"env is <function .*; it must be an id, as package.module:factory"):

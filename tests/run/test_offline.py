@@ -142,6 +142,14 @@ def test_a_value_agent_learns_from_a_dreamers_rows(made: Path, tmp_path: Path) -
     assert reverie.evaluate(tmp_path / "run", episodes=2)["env_steps"] == 120
 
 
+def test_what_is_drawn_ahead_moves_the_clock_past_no_evaluation(made: Path, tmp_path: Path) -> None:
+    """A checkpoint learns what was drawn ahead; the evaluation that is due within it is played."""
+    asked = {"run__ahead": 3, "run__checkpoint_every": 44, "run__eval_every": 48, "run__env_steps": 200}
+    begin(offline(made, **asked), tmp_path / "run").train(Never())
+    played = [line["env_steps"] for line in read_metrics(tmp_path / "run") if "eval/score" in line]
+    assert [place // 48 for place in played] == [1, 2, 3, 4]
+
+
 def test_a_small_replay_says_what_it_leaves_out(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     budget = offline(made).replay.store.budget
     assert budget > 240 * 1024
