@@ -225,11 +225,11 @@ class Shard:
         """Rows of the first k; a window that was overwritten since it was drawn is drawn anew. None if none can be."""
         drawn = Drawn(kept.streams[:k].copy(), kept.starts[:k].copy(), kept.probabilities[:k].copy())
         gone = drawn.starts < self.replay.oldest[drawn.streams]
-        if gone.any() and not self.replay.can_sample(int(gone.sum())):
-            return None
-        if gone.any():
+        if missing := int(gone.sum()):
+            if not self.replay.can_sample(missing):
+                return None
             scale = self.replay.selector.mass().scale
-            anew = self.replay.draw(int(gone.sum()))
+            anew = self.replay.draw(missing)
             drawn.streams[gone], drawn.starts[gone] = anew.streams, anew.starts
             drawn.probabilities[gone] = anew.probabilities * scale
         batch = self.replay.gather(drawn)

@@ -17,9 +17,8 @@ from reverie.presets.task import Kind, Preset, Task
 
 def cpu(task: Task) -> Config:
     """DreamerPro with small networks for two CPU cores, by the environment's pictures."""
-    kinds: dict[Kind, Preset] = {"toy": toy, "pixels": pixels, "vectors": toy}
-    task = task.default("toy/catch")
-    return control(task) if task.control else by_kind(task, kinds)
+    kinds: dict[Kind, Preset] = {"toy": toy, "pixels": pixels, "control": control, "vectors": toy}
+    return by_kind(task.default("toy/catch"), kinds)
 
 
 def toy(task: Task) -> Config:

@@ -16,11 +16,8 @@ from reverie.presets.task import Kind, Preset, Task
 
 def cpu(task: Task) -> Config:
     """Dreamer V1 with small networks for two CPU cores: toys, pixels or vectors, by the environment's spaces."""
-    task = task.default("toy/catch")
-    if task.control:
-        return control(task)
     kinds: dict[Kind, Preset] = {"toy": toy, "pixels": pixels, "vectors": vectors, "continuous": continuous}
-    return by_kind(task, kinds)
+    return by_kind(task.default("toy/catch"), {**kinds, "control": control})
 
 
 def _small(task: Task, width: int, depth: int, stoch: int) -> Config:

@@ -17,8 +17,7 @@ from reverie.presets.task import Kind, Preset, Task
 def cpu(task: Task) -> Config:
     """DreamerV2 with small networks for two CPU cores: toy games, pixels or vectors, by the environment's spaces."""
     kinds: dict[Kind, Preset] = {"toy": toy, "pixels": pixels, "vectors": vectors, "continuous": continuous}
-    task = task.default("toy/catch")
-    return control(task) if task.control else by_kind(task, kinds)
+    return by_kind(task.default("toy/catch"), {**kinds, "control": control})
 
 
 def _small(task: Task, width: int, depth: int, stoch: int) -> Config:

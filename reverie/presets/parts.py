@@ -18,7 +18,12 @@ OTHER_REPEAT = 2
 
 
 def by_kind(task: Task, presets: Mapping[Kind, Preset]) -> Config:
-    """The configuration of the preset for the task's kind; ``continuous`` is ``vectors`` to agents without one."""
+    """The configuration of the preset for the task's kind; ``continuous`` is ``vectors`` to agents without one.
+
+    ``control``, where there is one, is for all tasks with images and continuous actions.
+    """
+    if "control" in presets and task.control:
+        return presets["control"](task)
     kind = task.kind
     return presets[kind if kind in presets else "vectors"](task)
 

@@ -15,7 +15,7 @@ from reverie.envs.tasks import tasks_of
 
 Preset = Callable[["Task"], Config]
 """A whole configuration for a task."""
-Kind = Literal["pixels", "toy", "continuous", "vectors"]
+Kind = Literal["pixels", "toy", "control", "continuous", "vectors"]
 PIXELS = 36
 """Shortest side of the images, in pixels, from which on a task is of the kind ``pixels``."""
 VISION = ("dmc-vision", "dmc-background")
