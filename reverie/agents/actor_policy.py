@@ -99,7 +99,7 @@ class ActorCriticPolicy(Policy):
 
     def look(self, state: State, rows: Mapping[str, Tensor]) -> State:
         """The state with filled stacks; the core's part stays as it is."""
-        return state | self.stacks.unroll(state, rows)[1]
+        return state | self.stacks.look(state, rows)
 
     def warm(self, state: State, rows: Mapping[str, Tensor], noise: Noise) -> State:
         """The state after a burn-in, without the heads."""

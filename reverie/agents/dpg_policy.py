@@ -118,7 +118,7 @@ class DPGPolicy(Policy):
 
     def look(self, state: State, rows: Mapping[str, Tensor]) -> State:
         """The state with filled stacks."""
-        return self.stacks.unroll(state, rows)[1]
+        return self.stacks.look(state, rows)
 
     def warm(self, state: State, rows: Mapping[str, Tensor], noise: Noise) -> State:
         """The same: there is no other memory."""

@@ -77,6 +77,10 @@ class DQNConfig(ReplayedConfig):
             raise ValueError(f"stack must be at least 1, got {self.stack}")
 
 
+FED = ("is_first", "prev_action", "reward")
+"""fields of rows that a network reads which is fed the previous action and reward"""
+
+
 @dataclass(frozen=True)
 class Evaluated:
     """Outputs of the heads. learned: online, at the learned rows [learn, B, ...], with gradient.
@@ -126,7 +130,7 @@ class DQNLearner(Learner):
 
     def losses(self, batch: Batch, metrics: dict[str, Tensor]) -> Generator[dict[str, Tensor], None, Feedback]:
         """Loss of the one group ``q``; priorities go back to the replay."""
-        rows = {name: value[self.windows.context :] for name, value in batch.rows.items()}
+        rows, head = {name: value[self.windows.context :] for name, value in batch.rows.items()}, self.head
         # One row of each window tells enough: its neighbours look like it.
         self.policy.network.torso.adapt({key: value[0] for key, value in observations(rows).items()})
         learn = self.windows.learn
@@ -135,14 +139,14 @@ class DQNLearner(Learner):
         outputs = self.evaluate(batch, parts, metrics)
         with torch.no_grad():
             mask = parts.pick(rows[OBS + ACTION_MASK]) if self.policy.masked else None
-            target = self.head.target(Reads(outputs.target, outputs.online, outputs.here, action, mask), parts)
-        loss, error = self.head.loss(outputs.learned, action, target)
+            target = head.target(Reads(outputs.target, outputs.online, outputs.here, action, mask), parts)
+        loss, error = head.loss(outputs.learned, action, target)
         if loss.shape != valid.shape or error.shape != valid.shape:
             raise ValueError(f"losses and errors must be {tuple(valid.shape)}, got {tuple(loss.shape)}")
         weights = self.importance(batch.probabilities)
         with torch.no_grad():
             error = torch.where(valid, error.detach(), 0.0)
-            metrics["q"] = self.head.q(outputs.learned).mean()
+            metrics["q"] = head.q(outputs.learned).mean()
             metrics["td_error"] = world.ratio(error.abs().sum(), valid)
             metrics["importance"] = weights.mean()
         yield {"q": self.average(loss, valid, weights)}
@@ -154,15 +158,16 @@ class DQNLearner(Learner):
         for_learned, for_online, for_target = self.head_noise(batch.keys.shape[0])
         nothing = Tape(self.policy.version.new_empty(0))  # what warms a stack up takes no noise
         state, rows = start_state(self.policy, batch, self.windows, nothing)
-        learned_rows = {name: value[: self.windows.learn] for name, value in rows.items()}
         network = self.policy.network
+        fed = {name: rows[name] for name in FED} if network.feed else {}
+        learned_rows = {name: value[: self.windows.learn] for name, value in fed.items()}
         obs, _ = self.policy.stacks.unroll(state, rows)
         learned_obs = {name: value[: self.windows.learn] for name, value in obs.items()}
         with self.autocast():
             learned = network.head(network.features(learned_obs, learned_rows), for_learned)
         with torch.no_grad(), self.autocast():
             ahead_obs = {name: parts.pick(value) for name, value in obs.items()}
-            ahead_rows = {name: parts.pick(rows[name]) for name in ("is_first", "prev_action", "reward")}
+            ahead_rows = {name: parts.pick(value) for name, value in fed.items()}
             online = network.head(network.features(ahead_obs, ahead_rows), for_online) if self.config.double else None
             older = self.target.network
             target = older.head(older.features(ahead_obs, ahead_rows), for_target)

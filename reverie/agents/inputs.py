@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from reverie.data.rows import State, observations
+from reverie.data.rows import OBS, State, observations
 from reverie.nets.cores import FrameStack
 from reverie.nets.encoders import is_image
 from reverie.ops.transforms import identity_reward
@@ -60,6 +60,15 @@ class Stacks(nn.Module):
             obs[key], one = stack.unroll({"frames": state[f"frames.{key}"]}, obs[key], rows["is_first"])
             after[f"frames.{key}"] = one["frames"]
         return obs, after
+
+    def look(self, state: State, rows: Mapping[str, Tensor]) -> State:
+        """The state that `unroll` returns second, without its observations."""
+        after = {}
+        for key, stack in self._each():
+            if not rows[OBS + key].is_floating_point():
+                one = stack.look({"frames": state[f"frames.{key}"]}, rows[OBS + key], rows["is_first"])
+                after[f"frames.{key}"] = one["frames"]
+        return after
 
 
 def previous(

@@ -216,7 +216,7 @@ class LatentPolicy(Policy):
 
     def look(self, state: State, rows: Mapping[str, Tensor]) -> State:
         """The state with filled stacks."""
-        return {**state, **self.stacks.unroll(state, rows)[1]}
+        return {**state, **self.stacks.look(state, rows)}
 
     def warm(self, state: State, rows: Mapping[str, Tensor], noise: Noise) -> State:
         """The same: there is no other memory."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +92,9 @@ class Learner(nn.Module, ABC):
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Mixed precision for the networks; distributions and losses stay float32."""
-        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+        if self.precision == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.precision)
 
     def update(self, batch: Batch) -> Result:
         """Result of one learner_step on one batch."""
@@ -122,7 +124,8 @@ class Learner(nn.Module, ABC):
             except StopIteration as stop:
                 feedback = stop.value
                 break
-            torch.stack(list(losses.values())).sum().backward()
+            total = torch.stack(list(losses.values())).sum() if len(losses) > 1 else next(iter(losses.values()))
+            total.backward()
             for group, loss in losses.items():
                 metrics[f"{group}_loss"] = loss.detach()
                 if self.reduce(group):

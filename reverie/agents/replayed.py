@@ -11,6 +11,7 @@ from torch import Tensor
 from reverie.agents.bellman import BellmanConfig, share
 from reverie.nets.schedule import schedule
 from reverie.ops import world
+from reverie.ops.host import at_hand
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,14 @@ def average(loss: Tensor, valid: Tensor, weights: Tensor) -> Tensor:
 
 @torch.no_grad()
 def copy_if_due(pairs: Iterable[tuple[Tensor, Tensor]], version: Tensor, every: int, tau: float = 1.0) -> None:
-    """Copy the second of each pair to the first after every `every`-th update; a lerp by 0 otherwise.
+    """Copy the second of each pair to the first after every `every`-th update.
 
     tau: how far the first goes, 1: all the way.
-    version: learner_steps before this update, int64 []. Shapes are static and nothing waits for the device.
+    version: learner_steps before this update, int64 []. Nothing waits for the device, where a lerp by 0 stands for all
+    other updates.
     """
+    if at_hand(version) and (int(version) + 1) % every:
+        return
     due = tau * torch.eq((version + 1) % every, 0).float()
     older, newer = (list(column) for column in zip(*pairs, strict=True))
     torch._foreach_lerp_(older, newer, [due] * len(older))

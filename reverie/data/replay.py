@@ -303,14 +303,18 @@ class Replay:
         priority that is NaN leaves the one before, since whoever learns says what is wrong with its losses. Where a
         key occurs twice, its last entry counts. Since key + k names the row k rows later, refreshed states may be given
         for any rows of a window whose indices are multiples of the period, and for the row after it: where that is not
-        there yet, it will come with a state of its own, and the refreshed one is left out.
+        there yet, it will come with a state of its own, and the refreshed one is left out. Priorities that the selector
+        does not take are not looked at.
         """
+        priorities = feedback.priorities if self.selector.takes_priorities else None
+        if priorities is None and feedback.states is None:
+            return
         keys = feedback.keys.detach().cpu().numpy().astype(np.int64, copy=False)
-        if feedback.priorities is not None:
+        if priorities is not None:
             streams, starts = split_keys(keys)
             legal = self._cursors.has_windows(streams, starts)
             self.stale_keys += int(len(keys) - legal.sum())
-            values = feedback.priorities.detach().to("cpu", torch.float64).numpy()
+            values = priorities.detach().to("cpu", torch.float64).numpy()
             legal &= ~np.isnan(values)
             self.selector.update(streams[legal], starts[legal], values[legal])
         if feedback.states is not None:

@@ -147,18 +147,32 @@ class FrameStack(Core):
         return stack, {"frames": stack[..., self.shape[2] :]}
 
     def unroll(self, state: State, x: Tensor, is_first: Tensor) -> tuple[Tensor, State]:
-        """Stacks of all rows at once: the frame j rows back, black if an episode began in between."""
-        time, channels = len(x), self.shape[2]
-        past = state["frames"].unflatten(-1, (self.k - 1, channels)).movedim(-2, 0) if self.k > 1 else x[:0]
-        frames = torch.cat([past, x])
-        stack = torch.empty(*x.shape[:-1], self.outputs, dtype=x.dtype, device=x.device)
-        same = torch.ones_like(is_first)
-        for j in range(self.k):
-            piece = frames[self.k - 1 - j : self.k - 1 - j + time]
+        """Stacks of all rows at once."""
+        stack = torch.cat(self._back(state, x, is_first, len(x), self.k), -1)
+        return stack, {"frames": stack[-1, ..., self.shape[2] :]}
+
+    def look(self, state: State, x: Tensor, is_first: Tensor) -> State:
+        """The state that `unroll` returns second, without making the stacks of all rows."""
+        if self.k == 1:
+            return {"frames": x[-1, ..., :0]}
+        return {"frames": torch.cat(self._back(state, x, is_first, 1, self.k - 1), -1)[0]}
+
+    def _back(self, state: State, x: Tensor, is_first: Tensor, rows: int, depth: int) -> list[Tensor]:
+        """Frames depth - 1, ..., 1, 0 rows back from each of the last `rows` rows, [rows, B, H, W, C] each.
+
+        A frame is black if an episode began in between.
+        """
+        seen = rows + depth - 1
+        if len(x) < seen:
+            past = state["frames"].unflatten(-1, (self.k - 1, self.shape[2])).movedim(-2, 0)
+            x = torch.cat([past, x])
+        pieces, same = [], torch.ones_like(is_first)
+        for j in range(depth):
+            stop = len(x) - j
+            piece = x[stop - rows : stop]
             if j:
                 # same[t]: no episode begins in rows t-j+1 ... t; what is before the window is in the state already.
-                same = same & F.pad(~is_first, (0, 0, j - 1, 0), value=True)[:time]
-                piece = piece * same.view(*same.shape, 1, 1, 1)
-            at = (self.k - 1 - j) * channels
-            stack[..., at : at + channels] = piece
-        return stack, {"frames": stack[-1, ..., channels:]}
+                same = same & F.pad(~is_first, (0, 0, j - 1, 0), value=True)[: len(is_first)]
+                piece = piece * same[-rows:].view(rows, -1, 1, 1, 1)
+            pieces.append(piece)
+        return pieces[::-1]

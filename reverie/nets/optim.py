@@ -14,6 +14,7 @@ from reverie.nets.laprop import LaProp, clip_adaptively_
 from reverie.nets.rmsprop import CentredRMSProp, RMSProp
 from reverie.nets.rule import Rule
 from reverie.nets.schedule import check, counted, schedule
+from reverie.ops.host import at_hand
 
 RULES: dict[str, Callable[..., Rule]] = {
     "adam": Adam,
@@ -194,5 +195,7 @@ def clip_by_norm_(grads: list[Tensor], most: float) -> Tensor:
     if not grads:
         return torch.zeros(())
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
-    torch._foreach_mul_(grads, (most / (norm + 1e-6)).clamp(max=1.0))
+    factor = (most / (norm + 1e-6)).clamp(max=1.0)
+    if not at_hand(factor) or factor.item() != 1.0:
+        torch._foreach_mul_(grads, factor)
     return norm

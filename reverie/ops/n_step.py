@@ -72,6 +72,11 @@ def n_step(
         raise ValueError(f"expected n >= 1 and 1 <= rows <= {time}, got n = {n} and rows = {rows}")
     reward, n = full(reward), min(n, time)
     alive = (~is_terminal.bool()).to(reward.dtype)
+    if n == 1 and fewer is None:
+        goes = ~is_last.bool()[:rows]
+        earned, ahead = torch.where(goes, reward[1 : rows + 1], 0.0), goes.long()
+        parts = NStep(earned, torch.where(goes, reward.new_full((), gamma), 1.0), ahead)
+        return replace(parts, discount=parts.discount * parts.pick(alive))
     # From row T nothing goes on. goes[t, :, k]: the step from row t + k to the next is among those of row t.
     ends = torch.cat([is_last.bool()[:-1], torch.ones_like(is_last[:1], dtype=torch.bool).expand(n, -1)])
     goes = ends.unfold(0, n, 1)[:rows].cumsum(-1) == 0

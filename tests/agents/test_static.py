@@ -1,12 +1,14 @@
 """The update has static shapes and never waits for the device: what a CUDA graph needs."""
 
+import sys
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from reverie.ops.host import at_hand
 from tests.agents.test_dreamerv2 import CONFIG, CONTINUOUS, DISCRETE, batch, learner
 from tests.agents.test_dreamerv3 import stored
 from tests.agents.v3 import versions
@@ -16,11 +18,21 @@ WAITING = {"_local_scalar_dense", "item", "nonzero", "masked_select", "unique_di
 
 
 class Watch(TorchDispatchMode):
-    """Records operations by name and the shapes of their results."""
+    """Records operations by name and the shapes of their results, of an update as a device does it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.trace: list[tuple[str, tuple[int, ...]]] = []
+        self.patch = pytest.MonkeyPatch()
+
+    def __enter__(self) -> Self:
+        for module in [module for module in sys.modules.values() if vars(module).get("at_hand") is at_hand]:
+            self.patch.setattr(module, "at_hand", lambda _: False)
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self.patch.undo()
+        super().__exit__(*error)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -66,3 +78,12 @@ def test_the_watch_sees_a_wait() -> None:
     with Watch() as watch:
         torch.ones(2).sum().item()
     assert any(name in WAITING for name, _ in watch.trace)
+
+
+def test_what_the_host_leaves_out_changes_nothing() -> None:
+    ours, watched = learner(replace(CONFIG, target_every=2)), learner(replace(CONFIG, target_every=2))
+    for seed in range(4):
+        ours.update(batch(DISCRETE, seed=seed))
+        with Watch():
+            watched.update(batch(DISCRETE, seed=seed))
+    assert all(torch.equal(value, watched.state_dict()[name]) for name, value in ours.state_dict().items())

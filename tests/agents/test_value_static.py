@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from tests.agents.test_static import WAITING, Watch
 from tests.agents.value import IMAGE, SMALL, VECTOR, batch, make
@@ -36,3 +37,13 @@ def test_update_is_static_and_never_waits(agent: str, settings: dict[str, Any], 
     assert len(traces[0]) > 50
     assert traces[0] == traces[1] == traces[2]
     assert [name for name, _ in traces[0] if name in WAITING] == []
+
+
+@pytest.mark.parametrize(("agent", "settings", "spec"), AGENTS)
+def test_what_the_host_leaves_out_changes_nothing(agent: str, settings: dict[str, Any], spec: dict[str, Any]) -> None:
+    ours, watched = (make(agent, IMAGE, spec, **settings) for _ in range(2))
+    for seed in range(4):
+        ours.update(batch(ours, seed=seed))
+        with Watch():
+            watched.update(batch(watched, seed=seed))
+    assert all(torch.equal(value, watched.state_dict()[name]) for name, value in ours.state_dict().items())

@@ -115,6 +115,19 @@ def test_lstm_equals_torch_sequence() -> None:
     assert torch.allclose(outputs, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+@pytest.mark.parametrize("time", [1, 2, 3, 4, 9])
+def test_a_look_leaves_the_state_of_an_unroll(k: int, time: int) -> None:
+    stack = FrameStack((2, 3, 2), k)
+    random = torch.Generator().manual_seed(k)
+    for _ in range(10):
+        x, past = (torch.randint(1, 256, (n, BATCH, 2, 3, 2), generator=random, dtype=torch.uint8) for n in (time, k))
+        _, state = stack.unroll(stack.initial_state(BATCH), past, torch.zeros(k, BATCH, dtype=torch.bool))
+        first = torch.rand(time, BATCH, generator=random) < 0.3
+        expected = stack.unroll(state, x, first)[1]["frames"]
+        assert torch.equal(stack.look(state, x, first)["frames"], expected)
+
+
 def test_a_stack_of_none_is_refused() -> None:
     with pytest.raises(ValueError, match="k = 0"):
         FrameStack((2, 2, 1), 0)
