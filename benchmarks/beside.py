@@ -27,14 +27,16 @@ import torch
 from benchmarks.timing import keep, surroundings
 
 HERE = Path(__file__).resolve().parent / "peers"
+TORCH = f"torch=={torch.__version__.partition('+')[0]}"
 PACKAGES = {
     "cpprb": ["cpprb==11.0.0"],
     "stable-baselines3": [
         "stable-baselines3==2.9.2",
         "ale-py==0.12.1",
         "opencv-python-headless",
-        f"torch=={torch.__version__.partition('+')[0]}",
+        TORCH,
     ],
+    "sheeprl": ["sheeprl==0.8.4", TORCH],
 }
 
 
@@ -62,6 +64,14 @@ WORKS = {
     "pong": Work(
         "DQN on Pong, one environment, an update on 32 rows every 4 env_steps",
         "env_steps", "dqn_reverie", "dqn_sb3", "stable-baselines3",
+    ),
+    "dreamerv2": Work(
+        "DreamerV2's updates of 16 x 64 rows of 64x64x3, networks of 3.5 million parameters",
+        "updates", "dreamerv2_reverie", "dreamerv2_sheeprl", "sheeprl",
+    ),
+    "dreamerv2-small": Work(
+        "DreamerV2's updates of 8 x 32 rows of 64x64x3, the same networks",
+        "updates", "dreamerv2_reverie", "dreamerv2_sheeprl", "sheeprl",
     ),
 }  # fmt: skip
 
@@ -131,6 +141,11 @@ def race(name: str, python: str, rounds: int, threads: int) -> dict[str, Any]:
     return found
 
 
+def said(speed: float) -> str:
+    """A speed in words, to three digits or whole."""
+    return f"{speed:,.0f}" if speed >= 100 else f"{speed:.3g}"
+
+
 def main() -> None:
     """Race, print, and keep the document after each work."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -148,7 +163,7 @@ def main() -> None:
         )
         by_clock, by_processor = found["per_second"], found["per_processor_second"]
         print(
-            f"{name}: {by_clock['reverie']:,.0f} {found['unit']}/s against {by_clock['peer']:,.0f} of {found['peer']}: "
+            f"{name}: {said(by_clock['reverie'])} {found['unit']}/s against {said(by_clock['peer'])} of {found['peer']}: "
             f"{by_clock['ratio']:.2f} ({by_processor['ratio']:.2f} by processor time)",
             flush=True,
         )
