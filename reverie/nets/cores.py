@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from reverie.data.rows import State
 from reverie.nets.lstm import lstm_unroll
+from reverie.ops.host import at_hand
 
 
 class Core(nn.Module, ABC):
@@ -46,6 +47,8 @@ class Core(nn.Module, ABC):
 
 def reset(value: Tensor, is_first: Tensor) -> Tensor:
     """Zero the entries of a state [B, ...] where is_first [B]; a product, which unlike `where` is fast on a CPU."""
+    if at_hand(is_first) and not is_first.any():
+        return value
     return value * (~is_first).to(value.dtype).view(-1, *[1] * (value.dim() - 1))
 
 
