@@ -163,7 +163,7 @@ def main() -> None:
         )
         by_clock, by_processor = found["per_second"], found["per_processor_second"]
         print(
-            f"{name}: {said(by_clock['reverie'])} {found['unit']}/s against {said(by_clock['peer'])} of {found['peer']}: "
+            f"{name}: {said(by_clock['reverie'])} {found['unit']}/s, {said(by_clock['peer'])} of {found['peer']}: "
             f"{by_clock['ratio']:.2f} ({by_processor['ratio']:.2f} by processor time)",
             flush=True,
         )

@@ -60,7 +60,7 @@ class A2CConfig:
     average: what losses of rows become: their ``mean``, or their ``sum`` over rows and windows.
     stack: frames that the network sees at a time; images only.
     core: the memory (none: feed-forward). units: width of the memory.
-    forget_bias: initial bias of an LSTM's forget gates, see `reverie.nets.cores.LSTM`.
+    forget_bias: initial bias of an LSTM's forget gates, see `reverie.nets.cores.LSTM`; `init` sonnet has 1 more.
     feed: the core also reads the previous action and reward. feed_reward: what is made of rewards that the core reads.
     init: first parameters: ``torch``'s, ``sonnet``'s (IMPALA) or ``orthogonal`` (OpenAI Baselines).
     continuous: distribution of continuous actions, see `reverie.nets.actions`.

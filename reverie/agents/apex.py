@@ -1,13 +1,13 @@
 """Ape-X DQN: many actors, each exploring in its own way, fill one prioritised replay; one learner draws from it.
 
     target_t = R_n + gamma^n Q'(o_{t+n}, a*),    a* = arg max_a Q(o_{t+n}, a)
-    loss     = w_t huber(target_t - Q(o_t, a_t))
+    loss     = w_t 1/2 (target_t - Q(o_t, a_t))^2
     priority = |target_t - Q(o_t, a_t)|        by the actor's own values when a row enters, by the learner's afterwards
     eps_i    = eps^(1 + alpha i / (N - 1))     of stream i of N, for the whole of training
 
-The update is DQN's with `double`, `dueling` and `n_step`; what the paper adds is where priorities come from and how
-actors differ. First priorities that are the actors' matter because most rows are drawn about once: with "the largest so
-far" the newest rows would crowd out all others, whatever they are worth.
+The update is DQN's with `double`, `dueling`, `n_step` and the squared error; what the paper adds is where priorities
+come from and how actors differ. First priorities that are the actors' matter because most rows are drawn about once:
+with "the largest so far" the newest rows would crowd out all others, whatever they are worth.
 
 Source: Horgan, Quan, Budden, Barth-Maron, Hessel, van Hasselt, Silver, "Distributed Prioritized Experience Replay",
 ICLR 2018 (arXiv 1803.00933), section 3, algorithms 1 and 2, appendix C. Parent: DQN. Hook: none but defaults.
@@ -25,15 +25,19 @@ from typing import ClassVar
 from reverie.agents.dqn import DQN, DQNConfig
 from reverie.agents.exploration import Exploration
 from reverie.nets.optim import OptimConfig
+from reverie.nets.values import LossKind
 
 
 @dataclass(frozen=True)
 class ApeXConfig(DQNConfig):
-    """Defaults are the paper's (appendix C): three steps, centred RMSProp, gradients clipped to a norm of 40."""
+    """Defaults are the paper's (section 3.1, appendix C): three steps, the squared error, centred RMSProp, gradients
+    clipped to a norm of 40.
+    """
 
     n_step: int = 3
     gamma: float = 0.99
     double: bool = True
+    loss: LossKind = "squared"
     dueling: bool = True
     target_every: int = 2500
     actor_priorities: bool = True

@@ -67,8 +67,8 @@ class ApeXDPGConfig(ReplayedConfig):
     beta: float = 0.4
     stack: Count = 1
     torso: TorsoConfig = field(default_factory=lambda: TorsoConfig(layers=0))
-    actor_units: tuple[int, ...] = (300, 200)
-    critic_units: tuple[int, ...] = (400, 300)
+    actor_units: tuple[Count, ...] = (300, 200)
+    critic_units: tuple[Count, ...] = (400, 300)
     act: str = "tanh"
     slope_clip: float = 1.0
     explore: ActionNoise = field(default_factory=ActionNoise)

@@ -17,7 +17,8 @@ added are settings, and combine freely:
     target                                    Q'(o_{t+n})
 
 The loss is summed over the learned rows of a window that have an action, ~is_last, and averaged over windows (one row
-each, by default). Its gradient is Huber's with delta 1: the clipped error of the paper, not a clipped loss.
+each, by default). Its gradient is Huber's with delta 1: the clipped error of the paper, not a clipped loss. `loss` may
+be half the squared error instead.
 
 Differs from the paper in: nothing that is not named in a preset.
 """
@@ -47,7 +48,7 @@ from reverie.nets.cores import Core, Identity
 from reverie.nets.optim import OptimConfig, Optimiser
 from reverie.nets.q_heads import DuelingQ, PlainQ, QHead, Reads
 from reverie.nets.torsos import Torso, TorsoConfig
-from reverie.nets.values import Scalar
+from reverie.nets.values import LossKind, Scalar
 from reverie.ops import world
 from reverie.ops.n_step import NStep
 from reverie.values import Count, Number
@@ -61,6 +62,7 @@ class DQNConfig(ReplayedConfig):
     dueling: values as a state's and advantages (Wang et al. 2016).
     stack: frames that the network sees at a time; images only.
     hidden: units of the head's hidden layer (0: none).
+    loss: of action values, ``huber`` (delta 1) or ``squared`` (halved).
     """
 
     double: bool = False
@@ -68,6 +70,7 @@ class DQNConfig(ReplayedConfig):
     stack: Count = 4
     torso: TorsoConfig = field(default_factory=TorsoConfig)
     hidden: Number = 512
+    loss: LossKind = "huber"
     explore: Exploration = field(default_factory=Exploration)
     opt: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-4, eps=1.5e-4, clip=10.0, shrink=0.0))
 
@@ -253,5 +256,5 @@ class DQN(Agent):
         return (DuelingQ if self.config.dueling else PlainQ)(inputs, self.actions, self.config.hidden, self.values())
 
     def values(self) -> Scalar:
-        """Meaning and cost of the head's outputs: action values, Huber's loss."""
-        return Scalar("huber")
+        """Meaning and cost of the head's outputs: action values, and the configured loss."""
+        return Scalar(self.config.loss)

@@ -44,7 +44,7 @@ from reverie.ops.losses import masked_mean
 from reverie.ops.returns import vtrace
 
 GA3C_EPSILON = 1e-6
-"""added to a probability before its logarithm. Source: Babaeizadeh et al. 2017 (GA3C), released code"""
+"""added to a probability before its logarithm. Source: Espeholt et al. 2018, section 5.2.2, of GA3C's"""
 
 Correction = Literal["vtrace", "one-step", "epsilon", "none"]
 

@@ -60,6 +60,8 @@ class IQNConfig(DQNConfig):
             raise ValueError(f"kappa must be positive, got {self.kappa}")
         if self.actor_priorities:
             raise ValueError("actor_priorities need action values as outputs, which quantiles are not: set it to false")
+        if self.loss != "huber":
+            raise ValueError(f"loss {self.loss} is of action values, and quantiles have Huber's: set it to huber")
 
 
 class IQN(DQN):

@@ -37,7 +37,7 @@ from reverie.agents.drqn import DRQN, DRQNBellman, DRQNConfig, DRQNLearner
 from reverie.agents.exploration import Exploration
 from reverie.nets.optim import OptimConfig
 from reverie.nets.torsos import TorsoConfig
-from reverie.nets.values import Scalar
+from reverie.nets.values import LossKind, Scalar
 from reverie.values import Count, Number
 
 
@@ -59,6 +59,7 @@ class R2D2Config(DRQNConfig):
     hidden: Number = 512
     feed: bool = True
     rescaling: float | None = 1e-3
+    loss: LossKind = "squared"
     eta: float = 0.9
     actor_priorities: bool = True
     beta: float = 0.6
@@ -104,5 +105,5 @@ class R2D2(DRQN):
         return R2D2Bellman(self.config)
 
     def values(self) -> Scalar:
-        """Meaning h of action values; half the squared error as the cost."""
-        return Scalar("squared", self.config.rescaling)
+        """Meaning h of action values, and the configured loss."""
+        return Scalar(self.config.loss, self.config.rescaling)

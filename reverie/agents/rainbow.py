@@ -92,6 +92,13 @@ class RainbowConfig(DQNConfig):
             raise ValueError(f"sigma must be at least 0, got {self.sigma}")
         if self.distributional and self.actor_priorities:
             raise ValueError("actor_priorities need action values as outputs: set distributional or them to false")
+        if self.distributional and self.loss != "huber":
+            raise ValueError(f"loss {self.loss} is of action values: set distributional to false, or loss to huber")
+
+    @property
+    def unused_schedules(self) -> tuple[str, ...]:
+        """Groups of schedules that are not used: those of epsilon, beside noise alone."""
+        return ("explore",) if self.noisy and not self.explore_too else ()
 
 
 class Rainbow(DQN):

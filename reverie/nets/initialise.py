@@ -18,17 +18,18 @@ def initialise(kind: Init, body: nn.Module, actor: nn.Linear, critic: nn.Linear,
     """Initialise torso and memory (body) and two heads in place.
 
     torch: as they are. sonnet: kernels truncated normals of std 1 / sqrt(fan in), LSTM Glorot-uniform. orthogonal: of
-    gain sqrt(2), for the actor 0.01, for the critic and the LSTM 1. Both have biases of zero, but for forget_bias.
+    gain sqrt(2), for the actor 0.01, for the critic and the LSTM 1. Both have biases of zero, but for forget_bias, to
+    which sonnet adds 1.
     Raises ValueError for another kind.
-    Source: sonnet: the defaults of Sonnet 1 and TensorFlow 1, as in IMPALA's released code. orthogonal: OpenAI
-    Baselines, a2c.
+    Source: sonnet: the defaults of Sonnet 1 and TensorFlow 1 (whose LSTM cell adds 1 to forget gates), as in IMPALA's
+    released code. orthogonal: OpenAI Baselines, a2c.
     """
     if kind not in INITS:
         raise ValueError(f"init must be one of {', '.join(INITS)}, got {kind!r}")
     orthogonal = nn.init.orthogonal_
     if kind == "sonnet":
         for module in (body, actor, critic):
-            _each(module, _truncated_, _glorot_cell_, forget_bias)
+            _each(module, _truncated_, _glorot_cell_, 1.0 + forget_bias)
     elif kind == "orthogonal":
         for module, gain in ((body, sqrt(2.0)), (actor, 0.01), (critic, 1.0)):
             _each(module, partial(orthogonal, gain=gain), _orthogonal_cell_, forget_bias)

@@ -72,14 +72,17 @@ def resolve(config: C, length: Length) -> C:
 
 
 def ends(config: Any, length: Length, prefix: str = "") -> Iterator[tuple[str, int, Unit]]:
-    """Dotted key, count at which it ends, and unit of every schedule in a tree of dataclasses."""
+    """Dotted key, count at which it ends, and unit of every schedule in a tree of dataclasses.
+
+    A dataclass may name those of its schedules, or of the groups below it, that are not used: `unused_schedules`.
+    """
+    unused = getattr(config, "unused_schedules", ())
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if dataclasses.is_dataclass(value) and not isinstance(value, type) and item.name not in unused:
             yield from ends(value, length, f"{prefix}{item.name}.")
     counts = resolve(config, length)
     delays = {item.metadata[BEGINS] for item in _schedules(config)}
-    unused = getattr(config, "unused_schedules", ())
     for item in _schedules(config):
         count = getattr(counts, item.name)
         if count and item.name not in delays and item.name not in unused:

@@ -138,8 +138,9 @@ def atari(task: Task) -> Config:
     frames at most. Windows of 40 + 80 rows from stored states, at every 40th row; 64 of them per update; replay of 4
     million env_steps (31 GB of frames and states; ask for less with replay.store.budget); priority exponent 0.9. The
     paper replays every window about 0.8 times: 64 x 80 trained rows for 64 / 0.8 x 40 env_steps are 1.6 rows per
-    env_step. Where training begins is not stated; 50 000 env_steps are Ape-X's. Evaluation is greedy (not stated
-    either).
+    env_step. Actors take over parameters every 400 env_steps of their own: 256 x 400 of the run, in which the learner
+    makes 32 updates. Where training begins is not stated; 50 000 env_steps are Ape-X's. Evaluation is greedy (not
+    stated either).
     """
     return Config(
         name="r2d2",
@@ -157,6 +158,7 @@ def atari(task: Task) -> Config:
             prefill=50_000,
             pretrain=0,
             train_ratio=1.6,
+            publish_every=32,
             log_every=10_000,
             checkpoint_every=2_500_000,
             eval_every=2_500_000,

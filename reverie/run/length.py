@@ -23,7 +23,8 @@ def run_length(config: Config, action_repeat: int, since: Length | None = None) 
 
     without the one update that follows the prefill at once and that no row has earned. Without a train_ratio every
     window is drawn once: env_steps / (fresh period), from the first row on, with `fresh` such windows in a batch (all
-    of them, but for ``replay.selector.share``).
+    of them, but for ``replay.selector.share``). That is a lower bound: rows that close episodes lie in windows too and
+    are no env_steps, so that short episodes make more updates, and a schedule over the run ends before the run does.
     """
     run, replay = config.run, config.replay
     env_steps = run.env_steps or -(-run.frames // action_repeat)
@@ -53,8 +54,12 @@ def rows_to_come(config: Config, action_repeat: int) -> float:
 def schedule_line(config: Config, action_repeat: int, since: Length | None = None) -> str:
     """Line that says when each schedule of the agent ends; empty if there is none. since: see `run_length`."""
     length = run_length(config, action_repeat, since)
+
+    def unknown(unit: str) -> bool:
+        return config.run.train_ratio is None and unit == "learner_steps"
+
     lines = [
-        f"agent.{key} ends after {count} of {getattr(length, unit)} {unit}"
+        f"agent.{key} ends after {count} of {'at least ' * unknown(unit)}{getattr(length, unit)} {unit}"
         for key, count, unit in ends(config.agent, length)
     ]
     return "; ".join(lines)

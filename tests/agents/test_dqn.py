@@ -37,6 +37,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"double": True},
     {"double": True, "dueling": True, "n_step": 3, "stack": 3},
     {"n_step": 2, "stack": 1, "reward": "identity", "reward_scale": 0.3},
+    {"n_step": 3, "loss": "squared"},
 ]
 
 
@@ -57,7 +58,7 @@ def slow_update(learner: Any, data: Any, beta: float) -> tuple[float, list[float
             best = int((online if config.double else target)[i].argmax())
             error = earned + discount * float(target[i, best]) - float(online[t, rows["action"][t, b]])
             errors.append(abs(error))
-            loss = 0.5 * error**2 if abs(error) <= 1 else abs(error) - 0.5
+            loss = 0.5 * error**2 if abs(error) <= 1 or config.loss == "squared" else abs(error) - 0.5
             total += weights[b] / max(weights) * loss / 5
         priorities.append(sum(errors) / max(len(errors), 1))
     return total, priorities
@@ -103,6 +104,15 @@ def test_the_gradient_is_clipped_and_not_the_loss() -> None:
     assert error.tolist() == [[-6.0, 0.25]]
     loss.sum().backward()
     assert value.grad.tolist() == [[[0.0, 0.0, 1.0], [-0.25, 0.0, 0.0]]]
+
+
+def test_the_squared_error_is_not_clipped() -> None:
+    value = torch.tensor([[[0.0, 0.0, 7.0], [0.5, 0.0, 0.0]]], requires_grad=True)
+    loss, error = make(loss="squared").head.loss(value, torch.tensor([[2, 0]]), torch.tensor([[1.0, 0.75]]))
+    assert loss.tolist() == [[18.0, 0.03125]]
+    assert error.tolist() == [[-6.0, 0.25]]
+    loss.sum().backward()
+    assert value.grad.tolist() == [[[0.0, 0.0, 6.0], [-0.25, 0.0, 0.0]]]
 
 
 def test_importance_weights_by_hand() -> None:

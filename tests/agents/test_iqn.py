@@ -159,3 +159,5 @@ def test_what_cannot_be_is_refused() -> None:
         IQNConfig(kappa=0.0)
     with pytest.raises(ValueError, match="actor_priorities need action values"):
         IQNConfig(actor_priorities=True)
+    with pytest.raises(ValueError, match="loss squared is of action values"):
+        IQNConfig(loss="squared")

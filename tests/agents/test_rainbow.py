@@ -275,3 +275,6 @@ def test_what_cannot_be_is_refused() -> None:
         RainbowConfig(sigma=-1.0)
     with pytest.raises(ValueError, match="actor_priorities need action values"):
         RainbowConfig(actor_priorities=True)
+    with pytest.raises(ValueError, match="loss squared is of action values"):
+        RainbowConfig(loss="squared")
+    assert RainbowConfig(loss="squared", distributional=False).loss == "squared"

@@ -81,7 +81,7 @@ def initialised(kind: str, core: nn.Module, forget: float = 0.0) -> tuple[nn.Mod
 
 
 def test_sonnets_first_parameters() -> None:
-    (conv, dense, lstm), actor, critic = initialised("sonnet", LSTM(30, 40), 1.0)  # type: ignore[misc]
+    (conv, dense, lstm), actor, critic = initialised("sonnet", LSTM(30, 40), 0.5)  # type: ignore[misc]
     for layer, fan_in in ((conv, 16 * 9), (dense, 100), (actor, 50), (critic, 50)):
         weight, std = layer.weight, fan_in**-0.5
         assert weight.abs().max() <= 2 * std + 1e-6
@@ -92,7 +92,7 @@ def test_sonnets_first_parameters() -> None:
     assert 0.95 * limit < lstm.cell.weight_ih.abs().max() <= limit
     assert 0.95 * limit < lstm.cell.weight_hh.abs().max() <= limit
     gates = (lstm.cell.bias_ih + lstm.cell.bias_hh).unflatten(0, (4, 40))
-    assert torch.equal(gates, torch.tensor([0.0, 1.0, 0.0, 0.0]).unsqueeze(1).expand(4, 40))
+    assert torch.equal(gates, torch.tensor([0.0, 1.5, 0.0, 0.0]).unsqueeze(1).expand(4, 40))
 
 
 def test_orthogonal_first_parameters() -> None:

@@ -115,6 +115,17 @@ def test_the_line_at_the_start_says_when_each_ends(tmp_path: Path, capsys: pytes
     assert schedule_line(still, 1) == ""
 
 
+def test_schedules_of_an_agent_without_a_ratio_end_after_at_least_so_many_updates() -> None:
+    config = make_config("a2c", "cpu", "toy/catch")
+    assert schedule_line(config, 1) == "agent.opt.lr_over ends after 625 of at least 625 learner_steps"
+
+
+def test_schedules_that_an_agent_does_not_use_are_not_told() -> None:
+    for changes, told in (({}, False), ({"agent.explore_too": True}, True), ({"agent.noisy": False}, True)):
+        config = overrides.apply(make_config("rainbow", "cpu", "toy/catch"), changes)
+        assert ("agent.explore.over ends" in schedule_line(config, 1)) == told
+
+
 def test_learners_are_built_with_counts() -> None:
     config = small()
     made = build_env(config, 1)
