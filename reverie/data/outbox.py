@@ -161,7 +161,10 @@ class Outbox:
         )
 
     def abandon(self) -> None:
-        """Send all open rows but the newest of each stream, whose decision came to nothing: it is their peek."""
+        """Send all open rows but the newest of each stream, which is their peek.
+
+        What followed on its decision is not here: an environment that raises keeps that of all of an actor's streams.
+        """
         for stream in self._all.tolist():
             if len(self._open[stream]) > 1:
                 newest = self._open[stream].pop()

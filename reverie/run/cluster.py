@@ -83,7 +83,8 @@ def connected(options: RayConfig) -> Iterator[ModuleType]:
             ray.init(LOCAL, num_cpus=cores, object_store_memory=options.memory, _temp_dir=folder, **common)
         else:
             ray.init(options.address, **{name: value for name, value in common.items() if name != "include_dashboard"})
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # its own are of any kind
+        ray.shutdown()
         shutil.rmtree(folder or "", ignore_errors=True)
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"cannot connect to Ray at {options.address!r}: {line}") from error

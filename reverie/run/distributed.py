@@ -17,6 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -32,6 +33,7 @@ from reverie.run.chain import Chain
 from reverie.run.fleet import Fleet
 from reverie.run.params import Params
 from reverie.run.remote import ActorHost, Crash, Host, Message, Orders, Parameters, Report, proportional_memory
+from reverie.run.room import learning_fits
 from reverie.run.runner import Runner
 from reverie.run.status import StatusFile
 
@@ -90,7 +92,7 @@ class Distributed(Runner):
     def say(self, line: str) -> None:
         """Tell people what happened to an actor, and keep it in the run's log of incidents."""
         print(line, file=sys.stderr, flush=True)
-        with (self.run_dir / "incidents.log").open("a") as log:
+        with suppress(OSError), (self.run_dir / "incidents.log").open("a") as log:  # it has been said
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} env_steps {self.run.clock.env_steps}: {line}\n")
 
     def start(self) -> None:
@@ -103,10 +105,16 @@ class Distributed(Runner):
         self.fleet.carried = tree.get("carried")
 
     def end(self) -> None:
-        """End all actors; what is under way is lost. A run that is finished makes the learner_steps that it owes."""
+        """End all actors; what is under way is lost. A run that is finished makes the learner_steps that it owes.
+
+        Those that a stop leaves are made when the run goes on.
+        """
         self.fleet.stop()
-        if self.run.finished:
-            self.trainer.learn()
+        made = -1
+        while self.run.finished and not self.run.stop() and self.run.clock.learner_steps > made:
+            made = self.run.clock.learner_steps
+            with learning_fits(self.config, self.learner.device):
+                self.trainer.learn(at_most=1)
         self.shown.write(now=True)
 
     def act(self) -> None:
@@ -132,10 +140,11 @@ class Distributed(Runner):
 
     def receive(self, report: Report | Crash) -> None:
         """Take the rows of a rollout, and write down the episodes that ended with them."""
-        new = report.delivery is not None and self.take(report.delivery)
-        if new and isinstance(report, Report):
-            for ended, said in zip(report.ended, report.info, strict=True):
-                self.run.episodes([ended], {ended[0]: said})
+        if report.delivery is None or not self.take(report.delivery):
+            return
+        for ended, said in zip(report.ended, report.info, strict=True):
+            self.run.episodes([ended], {ended[0]: said})
+        if isinstance(report, Report):
             self.acting = report.metrics
 
     def take(self, delivery: Message) -> bool:

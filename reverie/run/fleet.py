@@ -24,6 +24,7 @@ import numpy as np
 from reverie.config import Config
 from reverie.envs.wrappers import Carried
 from reverie.errors import UserError
+from reverie.run.attention import Attention
 from reverie.run.remote import ActorHost, Birth, Crash, Host, Orders, Parameters, Report, sent
 
 Receive = Callable[[Report | Crash], None]
@@ -35,14 +36,16 @@ Begin = Callable[[int], tuple[int, np.ndarray]]
 
 @dataclass
 class Member:
-    """An actor as the fleet sees it. rate: env_steps per second of its last rollouts."""
+    """An actor as the fleet sees it. rate: env_steps per second of its last rollouts. heard: see `Attention`."""
 
     number: int
     handle: Any = None
     incarnation: int = 0
     pid: int = 0
     under_way: dict[Any, float] = field(default_factory=dict)
-    """rollouts that were ordered, by their references -> when the actor can have begun with them (monotonic seconds)"""
+    """rollouts that were ordered, by their references -> when the actor can have begun with them, see `Attention`"""
+    answered: bool = False
+    """whether this life has, so that its process and its environments are there"""
     restarts: int = 0
     failures: int = 0
     """lives in a row that ended before a single whole rollout"""
@@ -73,6 +76,7 @@ class Fleet:
         self.ray, self.config, self.options, self.chunk = ray, config, config.ray, chunk
         self._begin, self._receive, self._say = begin, receive, say
         self.members = [Member(number) for number in range(config.ray.actors)]
+        self._attention = Attention(self.options.silence / 10)
         self._host = ray.remote(host)
         self._settings = sent(config)
         self._parameters: Any = None
@@ -112,7 +116,7 @@ class Fleet:
     def ask(self, actor: int, *order: Any) -> None:
         """Order one rollout of an actor, in the words of its host."""
         member = self.members[actor]
-        member.under_way[self._ask(member, *order)] = time.monotonic()
+        member.under_way[self._ask(member, *order)] = self._attention.now()
 
     def _ask(self, member: Member, *order: Any) -> Any:
         """Reference to the answer of an actor to such an order."""
@@ -127,6 +131,10 @@ class Fleet:
 
         Actors that are lost begin a new life. Raises UserError if one fails again and again.
         """
+        with self._attention.listening():
+            return self._collect(timeout, more)
+
+    def _collect(self, timeout: float, more: Callable[[], bool]) -> int:
         refs = [ref for member in self.members for ref in member.under_way]
         if not refs:
             return 0
@@ -154,9 +162,10 @@ class Fleet:
             self._crashed(member, answer)
             return False
         ordered = member.under_way.pop(ref)
-        now = time.monotonic()
-        member.durations.append(now - max(ordered, member.heard))
-        member.heard, member.pid = now, answer.pid
+        now = self._attention.now()
+        if member.answered or not member.durations:  # the first of a life has its beginning in it
+            member.durations.append(now - max(ordered, member.heard))
+        member.heard, member.pid, member.answered = now, answer.pid, True
         member.failures = 0 if answer.whole else member.failures
         member.env_steps += answer.env_steps
         member.rate = answer.env_steps / max(answer.seconds, 1e-9)
@@ -176,8 +185,8 @@ class Fleet:
         limit = self.options.silence
         if member.durations:
             limit = max(limit, 10 * float(np.median(member.durations)))
-        silent = time.monotonic() - max(next(iter(member.under_way.values())), member.heard)
-        if silent > (limit if member.env_steps else max(limit, self.options.patience)):
+        silent = self._attention.now() - max(next(iter(member.under_way.values())), member.heard)
+        if silent > (limit if member.answered else max(limit, self.options.patience)):
             self._lost(member, f"said nothing for {silent:.0f} s")
 
     def _crashed(self, member: Member, crash: Crash) -> None:
@@ -218,7 +227,7 @@ class Fleet:
         options = {"num_cpus": self.options.threads, "max_restarts": 0, "max_task_retries": 0}
         host = self._host.options(**options, scheduling_strategy="SPREAD")
         member.handle = host.remote(birth, len(self.members), self.chunk, self.options.threads)
-        member.under_way, member.heard = {}, time.monotonic()
+        member.under_way, member.heard, member.answered = {}, self._attention.now(), False
 
     def metrics(self, version: int) -> dict[str, float]:
         """Numbers to be logged: actors that answer, lives that were lost, age of their parameters, memory."""
@@ -235,7 +244,7 @@ class Fleet:
 
     def status(self, version: int) -> list[dict[str, Any]]:
         """What is known of each actor now, for people."""
-        now = time.monotonic()
+        now = self._attention.now()
         return [
             {
                 "actor": member.number,

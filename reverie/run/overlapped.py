@@ -38,6 +38,7 @@ from reverie.run.chain import Chain
 from reverie.run.clock import Clock, Counted
 from reverie.run.local import Local
 from reverie.run.roles import Trainer
+from reverie.run.room import learning_fits
 
 PATIENCE = 5.0
 """seconds for which a run that ends with an error, or closes, waits for updates under way"""
@@ -91,7 +92,12 @@ class Overlapped(Local):
         self.followed()
         if drawn:
             self.flight, self.begun = drawn, self.learner.learner_steps + len(drawn)
-            self.air.start(lambda: [self.trainer.update(batch) for batch in drawn])
+            self.air.start(lambda: self.fly(drawn))
+
+    def fly(self, batches: Sequence[Batch]) -> list[Result]:
+        """Updates on batches, made in the thread."""
+        with learning_fits(self.config, self.learner.device):
+            return [self.trainer.update(batch) for batch in batches]
 
     def land(self) -> None:
         """Wait for the updates under way; all feedback that is held enters the store."""

@@ -135,7 +135,8 @@ class Report:
 class Crash:
     """Report of an actor that cannot go on. text: the traceback. delivery: rows of before, None if there were none.
 
-    final: an error that is the user's to mend, in one line; a new life of the actor would not help.
+    final: an error that is the user's to mend, in one line; a new life of the actor would not help. ended, info: as in
+    `Report`, of the rollout that it ended.
     """
 
     actor: int
@@ -144,6 +145,8 @@ class Crash:
     text: str
     delivery: Delivery | Shipment | None = None
     final: bool = False
+    ended: list[Ended] = field(default_factory=list)
+    info: list[Mapping[str, float]] = field(default_factory=list)
     pid: int = field(default_factory=os.getpid)
 
 
@@ -156,6 +159,10 @@ class Host:
     def __init__(self, birth: Birth, actors: int, chunk: int, threads: int = 1) -> None:
         self.birth, self.sequence, self.seed = birth, 0, 0
         self.failed: Crash | None = None
+        self.ended: list[Ended] = []
+        """episodes of the rollout that is made, or was made last"""
+        self.info: list[Mapping[str, float]] = []
+        """what is said of each of them"""
         try:
             prepare_process(threads)
             config = birth.config()
@@ -194,7 +201,8 @@ class Host:
         text = str(error) if final else "".join(traceback.format_exception(error))
         if isinstance(error, EnvFault) and raised:
             text = f"{error.detail}\n{error}"
-        return Crash(self.birth.actor, self.birth.incarnation, self.seed, text, delivery, final)
+        ended, info = ([], []) if delivery is None else (self.ended, self.info)
+        return Crash(self.birth.actor, self.birth.incarnation, self.seed, text, delivery, final, ended, info)
 
 
 class ActorHost(Host):
@@ -228,12 +236,11 @@ class ActorHost(Host):
         since = time.perf_counter()
         if parameters.version > self.version:
             self.adopt(parameters)
-        ended: list[Ended] = []
-        info: list[Mapping[str, float]] = []
+        self.ended, self.info = [], []
 
         def tell(over: list[Ended], said: Mapping[int, Mapping[str, float]]) -> None:
-            ended.extend(over)
-            info.extend(said.get(stream, {}) for stream, _, _ in over)
+            self.ended.extend(over)
+            self.info.extend(said.get(stream, {}) for stream, _, _ in over)
 
         before = self.actor.env_steps
         delivery = self.work(orders.steps, Seat(self.streams, self.total, orders.env_steps, orders.play), tell)
@@ -241,7 +248,9 @@ class ActorHost(Host):
         seconds = time.perf_counter() - since
         metrics = self.actor.metrics()
         told = self.env.carried()
-        return Report(delivery, ended, info, metrics, self.version, taken, seconds, proportional_memory(), told)
+        return Report(
+            delivery, self.ended, self.info, metrics, self.version, taken, seconds, proportional_memory(), told
+        )
 
     def adopt(self, parameters: Parameters) -> None:
         """Take over parameters that are newer."""

@@ -71,6 +71,8 @@ class Run:
         """rows of the dataset that it learns from; None: it acts"""
         self.checkpoints = Checkpoints(run_dir, config.run.keep_checkpoints)
         self.finished_at = self.saved_at = -1
+        self.learned_at = -1
+        """learner_steps of what is saved"""
         self.summary: dict[str, Any] = {}
         self.stop = Stop()
         self._waited = False
@@ -284,9 +286,14 @@ class Run:
         tree |= {"callbacks": told} if told else {}
         tree |= {} if (carried := self.carried()) is None else {"carried": carried}
         self.checkpoints.save(clock.env_steps, tree | {name: part.state_dict() for name, part in parts.items()} | more)
-        self.saved_at = clock.env_steps
+        self.saved_at, self.learned_at = clock.env_steps, clock.learner_steps
         for callback in self.companions.callbacks:
             callback.saved(self, self.checkpoints.folder / str(clock.env_steps))
+
+    @property
+    def saved(self) -> bool:
+        """Whether a checkpoint holds all that was made: many learner_steps may follow on the same env_steps."""
+        return (self.saved_at, self.learned_at) == (self.clock.env_steps, self.clock.learner_steps)
 
     def _by_key(self) -> dict[str, Callback]:
         """Callbacks by their class, and by their number among those of one class."""
@@ -339,6 +346,7 @@ class Run:
             for name, part in parts.items():
                 part.load_state_dict(tree[name])
             self.finished_at, self.summary, self.saved_at = tree["finished_at"], tree["summary"], tree["env_steps"]
+            self.learned_at = tree["learner_steps"]
             self.owed = tree.get("owed", False)
             self.resumed = (tree["offset"], tree["frames"])
             told = tree.get("callbacks", {})

@@ -114,7 +114,7 @@ class Runner(ABC):
                     run.tick()
             finally:
                 self.end()
-            if run.saved_at != run.clock.env_steps:
+            if not run.saved:
                 self.save()
             run.finish(self.learner, self.save)
             for store in self.stores if run.finished else ():
@@ -141,12 +141,12 @@ class Runner(ABC):
             yield
         except EnvFault as fault:
             run, steps = self.run, self.run.clock.env_steps
-            if steps and (run.owed or run.saved_at != steps):
+            if steps and (run.owed or not run.saved):
                 self.save()
             self.close()
             if run.stop():
                 return
-            if run.saved_at != steps:
+            if not run.saved:
                 raise
             again = f"go on with: reverie resume {shlex.quote(str(run.run_dir))}"
             raise fault.told(after=f"; saved after {steps} env_steps, {again}") from fault
@@ -184,7 +184,8 @@ class Runner(ABC):
 
     def save(self) -> None:
         """Write a checkpoint of everything."""
-        self.trainer.drain()
+        with learning_fits(self.config, self.learner.device):
+            self.trainer.drain()
         more: dict[str, Any] = {"generation": self.chain.generation} if self.chain.generation else {}
         self.run.save(self.parts, **self.extras(), **more)
         for store in self.stores:

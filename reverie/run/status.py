@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from reverie.errors import UserError
+from reverie.errors import UserError, notice
 from reverie.report.log import read_metrics
 from reverie.run.lock import is_trained
 
@@ -21,16 +21,25 @@ class StatusFile:
     """``status.json`` of a run directory. make: what is written, called only when it is time."""
 
     def __init__(self, run_dir: Path, make: Callable[[], Mapping[str, Any]]) -> None:
-        self._path, self._make, self._written = run_dir / STATUS, make, 0.0
+        self._path, self._make, self._written, self._failed = run_dir / STATUS, make, 0.0, False
 
     def write(self, now: bool = False) -> None:
-        """Write it if the last time is long enough ago, or now; a reader finds a whole file or none."""
+        """Write it if the last time is long enough ago, or now; a reader finds a whole file or none.
+
+        A disk that takes nothing is told once.
+        """
         if not now and time.monotonic() - self._written < EVERY:
             return
         self._written = time.monotonic()
         partial = self._path.with_name(f".{STATUS}")
-        partial.write_text(json.dumps({"unix_s": round(time.time(), 3), **self._make()}) + "\n")
-        partial.rename(self._path)
+        text = json.dumps({"unix_s": round(time.time(), 3), **self._make()}) + "\n"
+        try:
+            partial.write_text(text)
+            partial.rename(self._path)
+        except OSError as error:  # no run is worth less than what is told of it
+            if not self._failed:
+                notice(f"{self._path} is not written: {error.strerror}; the run goes on without it")
+            self._failed = True
 
 
 def read_status(run_dir: Path) -> dict[str, Any]:

@@ -46,13 +46,34 @@ def test_a_cluster_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch
     def init(address: str, **options: object) -> None:
         raise ConnectionError(f"Could not find any running Ray instance at {address}.\nMore about it.")
 
-    fake = SimpleNamespace(is_initialized=lambda: False, init=init)
+    ended: list[bool] = []
+    fake = SimpleNamespace(is_initialized=lambda: False, init=init, shutdown=lambda: ended.append(True))
     monkeypatch.setitem(sys.modules, "ray", fake)
     with (
         pytest.raises(UserError, match=r"cannot connect to Ray at 'auto': Could not find .* at auto\.$"),
         connected(RayConfig(2, address="auto")),
     ):
         pass
+    assert ended
+
+
+def test_a_cluster_that_does_not_start_is_one_line_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def init(address: str, **options: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    ended: list[bool] = []
+    fake = SimpleNamespace(is_initialized=lambda: False, init=init, shutdown=lambda: ended.append(True))
+    monkeypatch.setattr("reverie.run.cluster.import_ray", lambda _: fake)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with (
+        pytest.raises(UserError, match=r"cannot connect to Ray at 'local': The current node timed out"),
+        connected(RayConfig(2)),
+    ):
+        pass
+    assert ended
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_connection_that_is_there_is_used_and_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +96,7 @@ def test_a_cluster_whose_sockets_would_have_too_long_names_is_kept_elsewhere(
         folders.append(_temp_dir)
         raise OSError("AF_UNIX path length cannot exceed 107 bytes: ...")
 
-    fake = SimpleNamespace(is_initialized=lambda: False, init=init)
+    fake = SimpleNamespace(is_initialized=lambda: False, init=init, shutdown=lambda: None)
     monkeypatch.setitem(sys.modules, "ray", fake)
     monkeypatch.setenv(LOOPBACK, "0")
     monkeypatch.setattr(tempfile, "tempdir", str(deep))

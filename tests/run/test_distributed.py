@@ -23,7 +23,8 @@ from reverie.errors import UserError
 from reverie.report.log import read_metrics
 from reverie.run.distributed import Distributed
 from reverie.run.lock import Stop
-from reverie.run.remote import ActorHost, Report
+from reverie.run.params import Params
+from reverie.run.remote import ActorHost, Birth, Crash, Orders, Parameters, Report, sent
 from reverie.run.saved_config import save_config
 from reverie.run.sharded_store import ShardedStore
 from reverie.run.train import elsewhere
@@ -246,6 +247,73 @@ def test_a_crash_shows_its_own_traceback_and_ends_the_run_only_if_it_comes_again
     crashes = [line for line in recorder.lines if "crashed in" in line]
     assert crashes
     assert all("seed" in line and 'raise RuntimeError("the simulator lost its licence")' in line for line in crashes)
+
+
+def test_episodes_that_ended_before_a_crash_are_told_with_it() -> None:
+    config = config_of(SPECS[1])
+    env = dataclasses.replace(config.env, id=f"{__name__}:breaks", options={"at": 75})
+    config = dataclasses.replace(config, env=env)
+    host = ActorHost(Birth(0, 1, np.zeros(STREAMS, np.int64), sent(config)), ACTORS, 20)
+    params = Params()
+    params.publish(0, 0, host.actor.policy)
+    newest = params.newer(-1)
+    assert newest is not None
+    answers = [host.rollout(Parameters.of(newest), Orders(40, "random", 0)) for _ in range(3)]
+    assert [type(answer) for answer in answers] == [Report, Crash, Crash]
+    assert answers[1] is answers[2]
+    closed = 0
+    for answer in answers[:2]:
+        assert len(answer.ended) == len(answer.info) > 0
+        closed += sum(int(chunk.rows["is_last"].sum()) for chunk in answer.delivery.chunks)  # type: ignore[union-attr]
+    # The newest row of a stream, which may close an episode, is a peek.
+    assert 0 <= sum(len(answer.ended) for answer in answers[:2]) - closed <= STREAMS
+
+
+def test_files_that_tell_of_a_run_are_not_worth_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / ".status.json").mkdir()
+    (tmp_path / "incidents.log").mkdir()
+    recorder = Recorder(config_of(SPECS[1], crashes=9), tmp_path, Engine(sometimes("die", 0.2)))
+    recorder.runner.fleet._say = recorder.runner.say
+    recorder.train()
+    assert recorder.runner.run.complete
+    told = capsys.readouterr().err
+    assert "it begins anew" in told
+    assert told.count("status.json is not written: Is a directory; the run goes on without it") == 1
+
+
+def test_updates_on_the_env_steps_of_a_checkpoint_are_saved_when_it_is_stopped(tmp_path: Path) -> None:
+    config = config_of(SPECS[1])
+    run = dataclasses.replace(config.run, prefill=150, pretrain=400, checkpoint_every=150)
+    recorder = Recorder(dataclasses.replace(config, run=run), tmp_path, Engine())
+    clock = recorder.runner.run.clock
+
+    class Learned(Stop):
+        def __call__(self) -> bool:
+            return clock.learner_steps >= 30
+
+    recorder.runner.train(Learned())
+    head = recorder.runner.run.checkpoints.head()
+    assert head is not None
+    assert clock.learner_steps == 30
+    assert (head["env_steps"], head["learner_steps"]) == (clock.env_steps, 30)
+
+
+def test_updates_that_a_finished_run_owes_heed_a_stop(tmp_path: Path) -> None:
+    recorder = Recorder(config_of(SPECS[1]), tmp_path, Engine())
+    recorder.train()
+    runner = recorder.runner
+    owed = Recorder(config_of(SPECS[1]), tmp_path, Engine(), restore=True).runner
+    made = owed.run.clock.learner_steps
+    assert made == runner.run.clock.learner_steps
+    owed.store.limiter.extra += 100 * owed.config.replay.batch
+
+    class Soon(Stop):
+        def __call__(self) -> bool:
+            return owed.run.clock.learner_steps >= made + 3
+
+    owed.run.stop = Soon()
+    owed.end()
+    assert owed.run.clock.learner_steps == made + 3
 
 
 class Strange(Count):

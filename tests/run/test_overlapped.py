@@ -25,6 +25,7 @@ from reverie.presets import make_config
 from reverie.report.log import read_metrics
 from reverie.run.beside import Beside
 from reverie.run.overlapped import Overlapped
+from reverie.run.room import NONE_LEFT
 from reverie.run.train import beside
 
 
@@ -387,6 +388,17 @@ def test_an_error_of_the_learner_ends_the_run_soon(tmp_path: Path, monkeypatch: 
         run.train(Never())
     assert time.monotonic() - since < 5 + 0.2 * 2 * 8
     assert run.run.checkpoints.head() is None
+
+
+def test_memory_that_runs_out_in_the_thread_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = begin(config(f"{__name__}:Slow", run__overlap=1, run__prefill=8), tmp_path / "run")
+
+    def fails(batch: Any) -> Any:
+        raise RuntimeError(f"DefaultCPUAllocator: {NONE_LEFT}: you tried to allocate 1 byte")
+
+    monkeypatch.setattr(run.trainer, "update", fails)
+    with pytest.raises(UserError, match="a learner_step does not fit into this machine's memory"):
+        run.train(Never())
 
 
 def test_a_run_that_is_asked_to_stop_does_so_within_five_seconds(tmp_path: Path) -> None:
