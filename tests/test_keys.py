@@ -152,6 +152,11 @@ def test_the_command_tells_keys_with_value_type_meaning_and_source() -> None:
     assert "agent.gamma" not in found
     nothing = reverie("config", "rainbow", "--preset", "atari", "--find", "xyzzy")
     assert (nothing.exit_code, nothing.stderr.count("\n")) == (2, 1)
+    both = reverie("config", "rainbow", "--find", "epsilon", "--yaml")
+    assert (both.exit_code, both.stderr) == (
+        2,
+        "reverie: error: --yaml writes all keys; leave --find or --yaml out\n",
+    )
 
 
 def test_help_of_an_agent_tells_its_keys() -> None:

@@ -64,15 +64,18 @@ def config_(
 
     Dotted options are those of `reverie train`. Of a run, also what held before, and until when.
     """
+    from reverie.config import POPULATION
     from reverie.errors import UserError
     from reverie.run.config_file import as_json, as_yaml
     from reverie.run.configure import configure
     from reverie.run.saved_config import load_chain
     from reverie.run.zoo import resolve
 
+    if form is not None and find:
+        raise UserError(f"--{form} writes all keys; leave --find or --{form} out")
     before: list[str] = []
     run_dir = resolve(what)
-    if (run_dir / "config.json").exists():
+    if (run_dir / "config.json").exists() or (run_dir / POPULATION).exists():
         if preset or env or file or overrides:
             raise UserError(
                 f"{what} is a run, which has its configuration; change it by: reverie resume {what} --key value"

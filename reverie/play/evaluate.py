@@ -14,13 +14,13 @@ import numpy as np
 from reverie import overrides
 from reverie.agents.agent import Play, Seat
 from reverie.config import EnvConfig
-from reverie.data.rows import row_spec
+from reverie.data.rows import Rows, row_spec
 from reverie.envs.env import EnvSpec, shut
 from reverie.errors import UserError, notice
 from reverie.play.dream_score import score_in_dream
 from reverie.play.envs import build_world
 from reverie.play.load import check_play, load
-from reverie.play.show import Film, Sink, pace
+from reverie.play.show import Film, pace
 from reverie.play.window import Window
 from reverie.report.document import beside, write_whole
 from reverie.report.record import to_json
@@ -82,18 +82,23 @@ def evaluate(
         evaluator = Evaluator(world, loaded.policy, episodes, derive(seed, "evaluation"), limit, config.run.nonfinite)
         evaluator.seat = Seat.alone(streams, play, loaded.env_steps)
         name = _name(loaded.env_steps, checkpoint, where if where != config.env else None, play)
-        film, path = None, folder / "videos" / f"evaluation_{name or loaded.env_steps}.mp4"
-        if video or window:
-            sinks: list[Sink] = [VideoWriter(path, pace(world))] if video else []
-            sinks += [Window(f"{config.name} on {where.id}", pace(world))] if window else []
-            film = Film(evaluator, sinks, None if window else video_episodes)
+        films, path = [], folder / "videos" / f"evaluation_{name or loaded.env_steps}.mp4"
+        if video:
+            films.append(Film(evaluator, [VideoWriter(path, pace(world))], video_episodes))
+        if window:
+            films.append(Film(evaluator, [Window(f"{config.name} on {where.id}", pace(world))]))
+
+        def watch(rows: Rows) -> None:
+            for film in films:
+                film(rows)
+
         try:
-            results = evaluator.run(film)
+            results = evaluator.run(watch if films else None)
         except BaseException:
-            if film is not None:
+            for film in films:
                 film.drop()
             raise
-        if film is not None:
+        for film in films:
             film.close()
     finally:
         shut(world)

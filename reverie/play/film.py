@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -51,7 +53,7 @@ class Dreams(Callback):
         """Show a film, if it is time and something was learned."""
         if not run.passed(self.every) or not run.clock.learner_steps:
             return
-        loaded = self.loaded
+        loaded = replace(self.loaded, env_steps=run.clock.env_steps)
         trained = {name: t for name, t in tensors_of(run.learner).items() if name.startswith(("policy.", "model."))}
         load_tensors(torch.nn.ModuleDict({"policy": loaded.policy, "model": loaded.model}), trained)
         seed = derive(run.config.run.seed, f"films {run.clock.env_steps}")

@@ -100,7 +100,7 @@ def held_out(
                 parts += 1
 
     actor = Actor(env, loaded.policy, sink, derive(seed, "held-out"))
-    seat = Seat.alone(env.num_envs, "random" if random else "explore")
+    seat = Seat.alone(env.num_envs, "random" if random else "explore", loaded.env_steps)
     actor.start()
     while len(sequences) < count and parts < 10 * count:
         actor.step(seat)

@@ -166,8 +166,7 @@ class Offline(Runner):
 
     def _carried_beside(self, rows: Source) -> Carried | None:
         """What the wrappers of the run that the rows are of carried at last; it is said where nobody knows."""
-        run_dir = rows.folder.parent
-        if isinstance(rows, Dataset) and (folder := Checkpoints(run_dir).latest()) is not None:
+        if isinstance(rows, Dataset) and (folder := Checkpoints(rows.folder.parent).latest()) is not None:
             told = load_tree(folder, ("carried/",)).get("carried")
             if told is not None:  # of other wrappers: the rehearsal of an evaluation refuses it
                 return cast(Carried, told)

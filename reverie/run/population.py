@@ -49,6 +49,7 @@ from reverie.run.callback import Callback
 from reverie.run.checkpoint import Checkpoints
 from reverie.run.evolve import Decision, as_line, decide, first_values
 from reverie.run.fitness import fitness
+from reverie.run.fixed import check_change
 from reverie.run.length import run_length
 from reverie.run.lock import Stop, alone, interruptible
 from reverie.run.runner import Runner
@@ -75,8 +76,12 @@ def begin(
         raise UserError("a population acts: population.size must be 0 where a run learns from a dataset")
     vary = ranges(config)
     for key, given in vary.items():
-        for value in given:
-            with_settings(config, {key: value})  # it is said now if one does not fit
+        settings = [with_settings(config, {key: value}) for value in given]  # it is said now if one does not fit
+        try:
+            for changed_config in settings:
+                check_change(config, changed_config)
+        except UserError as error:
+            raise UserError(f"population.vary: {key!r} cannot change in the middle of a run; leave it out") from error
     _rehearse(config)
     root.mkdir(parents=True, exist_ok=True)
     save_config(config, root)
@@ -101,13 +106,20 @@ def go_on(
 def _rehearse(config: Config) -> None:
     """Build a member elsewhere, so that what cannot be trained is refused before anything is written."""
     with _engine(config), tempfile.TemporaryDirectory(prefix="reverie-") as folder:
-        alone_of_them = Population(config, Path(folder), Stop()).member_config(0)
+        population = Population(config, Path(folder), Stop())
+        alone_of_them = population.member_config(0)
         with runner(alone_of_them, Path(folder) / "member-0") as member:
             try:
                 member.begin()
                 member.run.rehearse()
             finally:
                 member.close()
+    if not any(population.evolving[:-1]):
+        options, ends = population.options, ", ".join(map(str, population.rounds))
+        raise UserError(
+            f"nothing would ever be decided: rounds end after {ends} env_steps, and none before the last of them after "
+            f"population.burn_in, {options.burn_in:g}; make population.every ({options.every:g}) or burn_in smaller"
+        )
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # members look how much is free
 

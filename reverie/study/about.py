@@ -108,6 +108,13 @@ class About:
         return max([*last, int((self.head or {}).get("env_steps", 0))])
 
     @property
+    def whole(self) -> bool:
+        """Whether it has made all that its configuration asks for, under that one from its beginning."""
+        if self.head is None or self.chain is None or self.chain.past:
+            return False
+        return bool(self.head.get("finished_at") == self.head["env_steps"])
+
+    @property
     def learner_steps(self) -> int:
         """learner_steps likewise."""
         last = [int(record["learner_steps"]) for record in self.records[-1:] if "learner_steps" in record]

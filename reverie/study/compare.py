@@ -33,6 +33,7 @@ from reverie.report.prediction import check_threshold
 from reverie.report.record import FILE, read_metrics
 from reverie.run.checkpoint import Checkpoints
 from reverie.run.configure import check_same, configure
+from reverie.run.offline import for_dataset
 from reverie.study.about import EVALUATIONS, phases
 from reverie.study.jobs import Failed, Jobs
 from reverie.study.sharing import together
@@ -185,7 +186,7 @@ def _machine() -> str:
 def _config(request: Comparison, variant: Variant, seed: int) -> Config:
     length = None if request.frames is None else str(request.frames)
     short = {"seed": str(seed), "frames": length}
-    return configure(variant.agent, request.preset, request.env, request.words(variant), short)
+    return for_dataset(configure(variant.agent, request.preset, request.env, request.words(variant), short))
 
 
 def _run(request: Comparison, jobs: Jobs, variant: Variant, seed: int) -> tuple[str, dict[str, Any]]:
@@ -211,20 +212,24 @@ def _measured(request: Comparison, jobs: Jobs, variant: Variant, seed: int, run_
             raise Failed(f"{run_dir} was evaluated, but that is not in its evaluation.json (see {log})")
     measured = measure(run_dir, seed)
     if request.context is not None:
-        measured["prediction"] = _predicted(request, jobs, run_dir, request.context, log)
+        measured["prediction"] = _predicted(request, jobs, run_dir, measured["env_steps"], log)
     return measured
 
 
-def _predicted(request: Comparison, jobs: Jobs, run_dir: Path, context: int, log: Path) -> dict[str, float | None]:
-    """The numbers of the run's report, which is made unless it is there and whole."""
+def _predicted(request: Comparison, jobs: Jobs, run_dir: Path, env_steps: int, log: Path) -> dict[str, float | None]:
+    """The numbers of the run's report after so many env_steps, which is made unless it is there and whole."""
+    context = request.context
     name, words = f"random-play-{context}", ["report", str(run_dir), "--random-play", "--context", str(context)]
     if request.threshold is not None:
         name, words = f"{name}-threshold-{request.threshold}", [*words, "--threshold", str(request.threshold)]
     out = run_dir / "report" / name
     try:
-        return foreseen(json.loads((out / "prediction.json").read_text()))
+        report = json.loads((out / "prediction.json").read_text())
+        if report["env_steps"] == env_steps:
+            return foreseen(report)
     except BROKEN:  # not there, or not what a report leaves
-        jobs.call([*words, "--out", str(out)], log)
+        pass
+    jobs.call([*words, "--out", str(out)], log)
     try:
         return foreseen(json.loads((out / "prediction.json").read_text()))
     except BROKEN as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,8 @@ from reverie.study.met import met_by_comparison, met_by_run
 COMPARISON = "comparison.json"
 MOST = 40
 """Runs in one document."""
+HORIZON = 45
+"""env_steps that are dreamed, if nothing is said"""
 MOST_DREAMS = 3
 """Dreams that are made for one document, one of each group of runs."""
 
@@ -40,7 +43,7 @@ def html_report(
     out: str | Path,
     *,
     context: int | None = None,
-    horizon: int = 45,
+    horizon: int = HORIZON,
     seed: int = 0,
     make_dreams: bool = True,
 ) -> dict[str, Any]:
@@ -58,10 +61,22 @@ def html_report(
         raise UserError(f"--html {out} should end with .html")
     runs, comparisons = _read(paths)
     check_folder(out.parent)
-    page = _page(runs, comparisons, out, context, horizon, seed, make_dreams)
+    command = _command(paths, out, context, horizon, seed, make_dreams)
+    page = _page(runs, comparisons, command, context, horizon, seed, make_dreams)
     text = render(page)
     write_whole(out, text)
     return {"html": str(out), "bytes": len(text.encode()), "runs": [about.name for about in runs]}
+
+
+def _command(
+    paths: Sequence[str | Path], out: Path, context: int | None, horizon: int, seed: int, make_dreams: bool
+) -> str:
+    """The command line that writes this document; options that are as they would be are left out."""
+    words = ["reverie", "report", *map(str, paths), "--html", str(out)]
+    words += [] if context is None else ["--context", str(context)]
+    words += [] if horizon == HORIZON else ["--horizon", str(horizon)]
+    words += [] if seed == 0 else ["--seed", str(seed)]
+    return shlex.join(words if make_dreams else [*words, "--no-dreams"])
 
 
 def _read(paths: Sequence[str | Path]) -> tuple[list[About], list[tuple[Path, dict[str, Any]]]]:
@@ -108,7 +123,7 @@ def _comparison(path: Path) -> dict[str, Any] | None:
 def _page(
     runs: Sequence[About],
     comparisons: Sequence[tuple[Path, dict[str, Any]]],
-    out: Path,
+    command: str,
     context: int | None,
     horizon: int,
     seed: int,
@@ -132,7 +147,7 @@ def _page(
         made.append(sections.configuration(runs, together))
     made.append(sections.claims(_met(together, comparisons)))
     if runs:
-        made.append(sections.again(runs, str(out)))
+        made.append(sections.again(runs, command))
     title, lead = _title(runs, together, comparisons)
     foot = (
         f"Written by reverie {reverie.__version__} on {time.strftime('%Y-%m-%d %H:%M %Z')}. Everything is in this file."
@@ -259,7 +274,7 @@ def _met(together: Sequence[Group], comparisons: Sequence[tuple[Path, dict[str, 
         met += [(str(path), each) for each in met_by_comparison(document)]
     for about in [] if comparisons else [about for group in together for about in group.runs]:
         if about.config is not None:
-            score = about.score()
+            score = about.score() if about.whole else None
             met += [(about.name, each) for each in met_by_run(about.config, None if score is None else score[0])]
     return met
 

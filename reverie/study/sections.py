@@ -380,15 +380,17 @@ def claims(met: Sequence[tuple[str, Met]]) -> Section | None:
     return Section("claims", "Claims that it is about", blocks) if blocks else None
 
 
-def again(runs: Sequence[About], out: str) -> Section:
-    """Command lines that make these runs and this document."""
+def again(runs: Sequence[About], command: str) -> Section:
+    """Command lines that make these runs, and the one that makes this document."""
     lines = []
     for about in runs:
         if model_name(about.path) is not None:
             lines.append(read_entry(about.path).command)
         elif about.config is not None and (line := _train(about.config)) not in lines:
             lines.append(line)
-    lines.append(shlex.join(["reverie", "report", *(about.name for about in runs), "--html", out]))
+            if about.chain is not None and about.chain.past:
+                lines.append("    # what it was at its end: its settings changed on the way, see above")
+    lines.append(command)
     return Section("again", "To make it again", [Code("\n".join(lines))])
 
 

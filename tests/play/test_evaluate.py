@@ -212,6 +212,16 @@ def test_without_pictures_of_its_own_what_is_observed_is_shown(tmp_path: Path) -
     assert not (maze / "evaluation.json").exists()
 
 
+def test_a_film_has_its_episodes_beside_a_window_too(
+    cartpole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pygame")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setattr("reverie.play.window.Window._wait", lambda self: None)
+    result = evaluate(cartpole, video=True, window=True, video_episodes=1, episodes=2, out=tmp_path)
+    assert result["lengths"][0] < len(frames_of(result)) <= result["lengths"][0] + 61
+
+
 def test_a_window_shows_it_live(cartpole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pygame = pytest.importorskip("pygame")
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")

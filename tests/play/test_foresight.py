@@ -16,6 +16,7 @@ from reverie.play.dream import dream
 from reverie.play.foresight import report
 from reverie.play.model import LoadedModel, held_out, load_model
 from reverie.play.open_loop import join, open_loop
+from reverie.run.roles import Actor
 from reverie.run.train import resume, train
 from tests.run.tiny_runs import config
 
@@ -43,6 +44,15 @@ def sequences(loaded: LoadedModel) -> list[Rows]:
     whole, other = held_out(loaded, 2, CONTEXT, 20, seed=1, random=True)
     assert len(whole["reward"]) == 8
     return [whole, {name: value[:5] for name, value in other.items()}]
+
+
+def test_who_explores_less_with_time_plays_as_at_its_end(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    seats = []
+    step = Actor.step
+    monkeypatch.setattr(Actor, "step", lambda actor, seat: seats.append(seat) or step(actor, seat))
+    held_out(loaded, 2, CONTEXT, 20, seed=1)
+    held_out(loaded, 2, CONTEXT, 20, seed=1, random=True)
+    assert {(seat.play, seat.env_steps) for seat in seats} == {("explore", 60), ("random", 60)}
 
 
 def test_dreams_do_not_depend_on_the_batch(loaded: LoadedModel, sequences: list[Rows]) -> None:

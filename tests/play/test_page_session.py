@@ -584,6 +584,32 @@ def test_a_folder_of_other_rows_is_left_alone(catch: Subject, catch_run: Path, t
     again = Recording(tmp_path, catch.spec, {"env": "toy/catch"})
     assert again.stream() == 1
     assert OBS + "image" in again.fields
+    again.close()
+    for damaged in ("", "[1]", "{"):
+        (tmp_path / "recording.json").write_text(damaged)
+        with pytest.raises(UserError, match=r"recording\.json is damaged .*; restore it, or name another --record"):
+            Recording(tmp_path, catch.spec, {})
+
+
+def test_two_do_not_record_into_one_folder(catch: Subject, tmp_path: Path) -> None:
+    first = Recording(tmp_path, catch.spec, {})
+    with pytest.raises(UserError, match=r"another process records into .*; name another folder with --record"):
+        Recording(tmp_path, catch.spec, {})
+    first.close()
+    Recording(tmp_path, catch.spec, {}).close()
+
+
+def test_no_row_is_recorded_twice(catch: Subject, tmp_path: Path) -> None:
+    session = Session(catch, 1, Recorder(Recording(tmp_path / "played", catch.spec, {})))
+    session.record(True)
+    steps(session, 0, 0)
+    session.record(False)
+    session.record(True)
+    play_one(session, 2)
+    play_one(session, 1, 1, 1)
+    session.close()
+    episodes = [episode["action"].tolist() for episode in reverie.open_dataset(tmp_path / "played").episodes()]
+    assert episodes == [[0, 0, 0], [1, 1, 1, 0]]
 
 
 # Messages

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -215,3 +216,10 @@ def test_an_episode_that_was_left_in_its_middle_is_one_line(made: Path, tmp_path
     settings = config("toy/catch", dataset__path=str(tmp_path / "cut"))
     with pytest.raises(UserError, match=r"cut: rows of stream 0 cannot be taken: .* an episode begins with is_first"):
         reverie.train(settings, tmp_path / "run")
+
+
+def test_running_means_of_rows_from_elsewhere_begin_anew_and_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    run = SimpleNamespace(config=make_config("dqn", "cpu", "CartPole-v1"), _carried={"means": 0})
+    rows = SimpleNamespace(folder="minari:test/cartpole-v0")
+    assert Offline._carried_beside(run, rows) == {"means": 0}  # type: ignore[arg-type,comparison-overlap]
+    assert "minari:test/cartpole-v0 does not say which its rows were made with" in capsys.readouterr().err

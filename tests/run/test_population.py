@@ -227,10 +227,28 @@ def test_without_copies_it_would_be_another(tmp_path: Path, alone: Path, monkeyp
 
 def test_a_burn_in_decides_nothing(tmp_path: Path) -> None:
     root = tmp_path / "run"
-    reverie.train(config(**{"population.burn_in": 150, "population.size": 2}), root)
+    reverie.train(config(**{"population.burn_in": 100, "population.size": 2}), root)
     made = decisions(root)
     assert len(made) == 2 * 3
-    assert all(each["fitness"] is None and each["after"] == each["before"] for each in made[2:])
+    assert all(each["fitness"] is None and each["after"] == each["before"] for each in made[2:4])
+    assert all(each["fitness"] is not None for each in made[4:])
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"population.burn_in": 150}, "nothing would ever be decided: rounds end after 60, 120, 180 env_steps"),
+        ({"population.every": 1}, "nothing would ever be decided: rounds end after 180 env_steps"),
+        (
+            {"population.vary": {"population.every": [0.2, 0.5]}},
+            "'population.every' cannot change in the middle of a run",
+        ),
+    ],
+)
+def test_what_would_never_change_is_refused_at_once(tmp_path: Path, settings: dict[str, Any], what: str) -> None:
+    with pytest.raises(UserError, match=what):
+        reverie.train(config(**settings), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_with_actors_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

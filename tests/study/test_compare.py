@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,7 +25,8 @@ from reverie.errors import UserError
 from reverie.report.comparison import markdown, summary, write_comparison
 from reverie.report.record import FILE
 from reverie.run.configure import configure
-from reverie.run.saved_config import save_config
+from reverie.run.offline import for_dataset
+from reverie.run.saved_config import load_config, save_config
 from reverie.study.compare import SET_BY, Comparison, Variant, _evaluated, compare, curve, finished
 from reverie.study.jobs import Failed, Jobs
 from tests.run.tiny_runs import SMALL
@@ -66,7 +68,7 @@ class Fakes:
             out = Path(words[words.index("--out") + 1])
             out.mkdir(parents=True, exist_ok=True)
             threshold = float(words[words.index("--threshold") + 1]) if "--threshold" in words else 0.25
-            found = {"hallucination": {"false_rate": threshold}}
+            found = {"hallucination": {"false_rate": threshold}, "env_steps": 100}
             found |= {"reward": {"mean_error": 0.5, "calibration": {"error": 0.1}}}
             (out / "prediction.json").write_text(json.dumps(found))
 
@@ -137,7 +139,11 @@ def test_reports_are_made_once_for_each_threshold(fakes: Fakes, tmp_path: Path) 
     assert compare(request(tmp_path, seeds=(0,)), quiet)["report"] is None
 
 
-@pytest.mark.parametrize("text", ["", '{"hallu', "{}", "[]", '{"hallucination": null, "reward": null}'])
+OLD = '{"hallucination": null, "env_steps": 50, "reward": {"mean_error": 1, "calibration": {"error": 1}}}'
+"""of the run when it was shorter"""
+
+
+@pytest.mark.parametrize("text", ["", '{"hallu', "{}", "[]", '{"hallucination": null, "reward": null}', OLD])
 def test_a_report_that_was_cut_is_made_again(fakes: Fakes, tmp_path: Path, text: str) -> None:
     compare(request(tmp_path, seeds=(0,), context=2), quiet)
     fakes.calls.clear()
@@ -145,6 +151,19 @@ def test_a_report_that_was_cut_is_made_again(fakes: Fakes, tmp_path: Path, text:
     document = compare(request(tmp_path, seeds=(0,), context=2), quiet)
     assert fakes.calls == [["report", f"{tmp_path}/runs/low-0"]]
     assert document["runs"]["low"][0]["prediction"]["false_rate"] == 0.25
+
+
+def test_runs_from_a_dataset_go_on(tmp_path: Path, fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reverie.run.offline.open_dataset", lambda _: SimpleNamespace(streams=[0, 1, 2]))
+    asked = request(tmp_path, seeds=(0,), overrides=("dataset.path=rows",))
+    compare(asked, quiet)
+    for run_dir in (tmp_path / "runs").glob("*-0"):  # as `reverie train` leaves it
+        config = load_config(run_dir)
+        (run_dir / "config.json").unlink()
+        save_config(for_dataset(config), run_dir)
+    fakes.calls.clear()
+    compare(asked, quiet)
+    assert fakes.calls == []
 
 
 def test_what_is_written(fakes: Fakes, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import shlex
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from reverie.run.configure import configure
 from reverie.run.lock import alone
 from reverie.run.saved_config import versions
 from reverie.run.train import resume
-from reverie.study.about import EVALUATIONS, RANDOM, TRAINING, phases
+from reverie.study.about import EVALUATIONS, RANDOM, TRAINING, phases, read_about
 from reverie.study.html import html_report
 from reverie.study.met import met_by_comparison, met_by_run
 from reverie.study.sections import _train
@@ -80,6 +81,8 @@ def test_a_document_on_one_run(run: Path, tmp_path: Path) -> None:
         "and says nothing on it",
         "reverie train dreamerv2 --preset cpu --env toy/catch --seed 0 ",
         "--agent.entropy=0.2",
+        "# what it was at its end: its settings changed on the way, see above",
+        f"reverie report {run} --html {tmp_path / 'out.html'} --horizon 3",
     ):
         assert words in text, words
     assert "Evaluations during training" in text
@@ -288,6 +291,17 @@ def test_a_run_of_another_length_says_nothing_on_a_claim() -> None:
             each for each in met_by_run(overrides.apply(same, changes), 57.0) if each.claim.name == "cartpole-dqn"
         )
         assert (short.settings, short.verdicts) == (tuple(changes), ())
+
+
+def test_a_score_is_held_against_claims_when_all_of_the_run_was_made(run: Path) -> None:
+    other = read_about(run)
+    assert not other.whole  # its settings changed on the way
+    assert other.chain is not None
+    whole = replace(other, chain=replace(other.chain, past={}))
+    assert whole.whole
+    assert whole.head is not None
+    assert not replace(whole, head=dict(whole.head) | {"finished_at": -1}).whole
+    assert not replace(whole, head=None).whole
 
 
 def test_claims_hold_for_the_same_settings_only() -> None:

@@ -15,6 +15,7 @@ import json
 import threading
 import time
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from reverie.envs.env import EnvSpec
 from reverie.errors import UserError
 from reverie.report.document import write_whole
 from reverie.report.record import to_json
+from reverie.run.lock import alone
 
 if TYPE_CHECKING:
     from reverie.play.page.moments import Moment
@@ -40,7 +42,8 @@ DOCUMENT = "recording.json"
 class Recording:
     """Folder that visitors record into, each in streams of their own. about: what wrote it.
 
-    Raises UserError if it cannot be written, or holds rows that were not recorded here or are of another environment.
+    Nobody else records into it until it is closed, or the process ends. Raises UserError if somebody does, if it cannot
+    be written, or holds rows that were not recorded here or are of another environment.
     """
 
     def __init__(self, folder: Path, spec: EnvSpec, about: dict[str, Any]) -> None:
@@ -49,16 +52,36 @@ class Recording:
         self.folder.mkdir(parents=True, exist_ok=True)
         fields = {name: f"{field.dtype} {list(field.shape)}" for name, field in self.fields.items()}
         self.document = {"wrote": f"reverie play, reverie {__version__}", **about, "fields": fields, "streams": {}}
-        path = self.folder / DOCUMENT
-        there = sorted(self.folder.glob(f"*{SUFFIX}"))
+        self._alone = ExitStack()
+        try:
+            self._alone.enter_context(alone(self.folder))
+        except UserError as error:
+            raise UserError(f"another process records into {folder}; name another folder with --record") from error
+        try:
+            self._go_on(spec)
+        except UserError:
+            self.close()
+            raise
+
+    def _go_on(self, spec: EnvSpec) -> None:
+        """Take over what is in the folder."""
+        path, there = self.folder / DOCUMENT, sorted(self.folder.glob(f"*{SUFFIX}"))
         if path.exists():
-            before = json.loads(path.read_text())
-            if before.get("fields") != fields:
-                raise UserError(f"{folder} has rows of {before.get('env')}, not of {spec.id}; name another --record")
+            try:
+                before = dict(json.loads(path.read_text()))
+            except (ValueError, TypeError) as error:
+                raise UserError(f"{path} is damaged ({error}); restore it, or name another --record") from error
+            if before.get("fields") != self.document["fields"]:
+                where = before.get("env")
+                raise UserError(f"{self.folder} has rows of {where}, not of {spec.id}; name another --record")
             self.document["streams"] = before.get("streams", {})
         elif there:
-            raise UserError(f"{folder} has rows that were not recorded here; name another folder with --record")
+            raise UserError(f"{self.folder} has rows that were not recorded here; name another folder with --record")
         self._next = 1 + max((int(file.name.split("-")[0]) for file in there), default=-1)
+
+    def close(self) -> None:
+        """Let others record into the folder."""
+        self._alone.close()
 
     def stream(self) -> int:
         """A stream that nobody has written to."""
@@ -97,13 +120,17 @@ class Recorder:
         self._written: list[Moment] = []
         """moments of the open episode that are in files"""
         self._open: list[Moment] = []
+        self._cut = False
+        """whether the open episode was cut: its beginning is written, and what follows in it is not recorded"""
 
     def add(self, episode: list[Moment]) -> None:
         """Take in the moments of the open episode, the newest last, see `Path.episode`.
 
         Raises UserError if they cannot be written.
         """
-        if not self.on:
+        if episode and episode[-1].rows["is_first"][0]:
+            self._cut = False
+        if not self.on or self._cut:
             return
         if self._written:
             first = episode[0].place.count
@@ -127,6 +154,7 @@ class Recorder:
         """Write what is open, its last row cut as by a time limit."""
         if self.on and len(self._open) > 1:
             self._write(self._open, cut=True)
+            self._cut = True
         if self._open or self._written:
             self._leave()
 
