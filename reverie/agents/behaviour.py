@@ -27,6 +27,7 @@ from reverie.agents.seen import Seen
 from reverie.data.rows import State
 from reverie.nets.heads import Head
 from reverie.nets.layers import frozen
+from reverie.nets.schedule import counted, share
 from reverie.ops import world
 
 if TYPE_CHECKING:
@@ -72,11 +73,22 @@ class Behaviour(ABC):
         if self.slow:
             self.slow_critic = agent.critic(features).requires_grad_(False)
         self.rewards = rewards or self.told
+        counted(learner.config)
 
     @property
     def config(self) -> Any:
         """Settings of the learner."""
         return self.learner.config
+
+    @property
+    def entropy_scale(self) -> Tensor | float:
+        """Scale of the actor's entropy in this update."""
+        config = self.config
+        if not config.entropy_over:
+            return float(config.entropy)
+        return config.entropy + (config.entropy_end - config.entropy) * share(
+            self.learner.policy.version, config.entropy_over
+        )
 
     def networks(self) -> dict[str, nn.Module]:
         """All that must be saved but the actor, which the policy has: name -> module."""

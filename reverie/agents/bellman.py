@@ -14,7 +14,7 @@ from torch import Tensor
 from reverie.data.rows import ACTION_MASK, OBS
 from reverie.data.sequences import SequenceSpec
 from reverie.nets.q_heads import QHead, Reads
-from reverie.nets.schedule import check, counted, schedule
+from reverie.nets.schedule import check, counted, schedule, share
 from reverie.ops.n_step import NStep, n_step
 from reverie.ops.transforms import reward_transform
 
@@ -105,8 +105,3 @@ class Bellman:
         target = head.target(Reads(ahead, ahead, q[:learn] if head.reads_here else None, action, allowed), parts)
         error, valid = head.loss(q[:learn], action, target)[1], self.trained(rows, learn)
         return self.priorities(torch.where(valid, error, 0.0), valid)
-
-
-def share(version: Tensor, over: float) -> Tensor:
-    """Share of the first `over` learner_steps that is behind, float32 [] in 0..1."""
-    return (version / over).clamp(max=1.0)

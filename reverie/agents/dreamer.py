@@ -36,17 +36,28 @@ from reverie.nets.heads import Head, HeadConfig
 from reverie.nets.layers import glorot_
 from reverie.nets.optim import OptimConfig, Optimiser
 from reverie.nets.rssm import RSSM
+from reverie.nets.schedule import check, schedule
 from reverie.nets.state_space import StateSpace
-from reverie.values import Count, PositiveShare, Share
+from reverie.values import Count, PositiveShare, Scale, Share
 
 
 @dataclass(frozen=True)
 class DreamingConfig(ModelLossConfig):
-    """Settings of every Dreamer. gamma, lam: discount and lambda of the returns. horizon: imagined steps H."""
+    """Settings of every Dreamer. gamma, lam: discount and lambda of the returns. horizon: imagined steps H.
+
+    entropy_end, entropy_over: the scale of the actor's entropy goes linearly from `entropy` to entropy_end over that
+        share of the run or that many learner_steps (0: it stays). Source: DreamerV2 code, ``actor_ent``, which takes
+        schedules.
+    """
 
     gamma: PositiveShare = 0.999
     lam: Share = 0.95
     horizon: Count = 15
+    entropy_end: Scale = 0.0
+    entropy_over: float = schedule("learner_steps")
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,7 @@ class DreamerV1Config(DreamerConfig):
     critic_opt: OptimConfig = field(default_factory=lambda: adam(8e-5))
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.horizon < 2:
             raise ValueError(f"horizon must be >= 2 (the last dream state has no return), got {self.horizon}")
         if self.samples < 1:
@@ -199,7 +200,7 @@ class DreamerV1Behaviour(Behaviour):
         entropy = self.actions.entropy(dream.policy[:-1])
         metrics["actor_entropy"] = entropy.mean().detach()
         weights = self.weights(dream)[1:-1].detach()
-        return -(weights * (returns + self.config.entropy * entropy)).mean()
+        return -(weights * (returns + self.entropy_scale * entropy)).mean()
 
     def critic_loss(self, dream: Dream, returns: Tensor, metrics: dict[str, Tensor]) -> Tensor:
         """Loss of equation 8, the negative log-likelihood of N(V(s_i), 1), i = 1..H-1."""

@@ -57,6 +57,7 @@ class DreamerV2Config(DreamerConfig):
     target_fraction: Share = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.horizon < 2:
             raise ValueError(f"horizon must be >= 2 (the last two dream states train no action), got {self.horizon}")
 
@@ -125,7 +126,7 @@ class DreamerV2Behaviour(Behaviour):
                 objective = mix * returns[1:] + (1 - mix) * objective
         metrics["actor_entropy"] = entropy.mean().detach()
         weights = self.weights(dream)[:-2].detach()
-        return -(weights * (objective + self.config.entropy * entropy)).mean()
+        return -(weights * (objective + self.entropy_scale * entropy)).mean()
 
     def critic_loss(self, dream: Dream, returns: Tensor, metrics: dict[str, Tensor]) -> Tensor:
         """Loss of equation 5, the negative log-likelihood of N(V(s_i), 1), i = 0..H-1."""

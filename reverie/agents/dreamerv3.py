@@ -202,7 +202,7 @@ class DreamerV3Behaviour(Behaviour):
         objective = self.actions.log_prob(out, dream.actions.detach()) * advantage.detach()
         metrics["actor_entropy"] = entropy.mean().detach()
         metrics["return_range"] = self.range.scale()
-        return -(self.weights(dream)[:-1] * (objective + self.config.entropy * entropy)).mean()
+        return -(self.weights(dream)[:-1] * (objective + self.entropy_scale * entropy)).mean()
 
     def critic_loss(self, dream: Dream, returns: Tensor, metrics: dict[str, Tensor]) -> Tensor:
         """Cross-entropy to R_i, and to what the slow critic says."""

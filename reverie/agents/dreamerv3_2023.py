@@ -160,7 +160,7 @@ class DreamerV3Of2023Behaviour(Behaviour):
             objective = self.actions.log_prob(out, dream.actions.detach()) * advantage.detach()
         metrics["actor_entropy"] = entropy.mean().detach()
         metrics["return_range"] = self.range.scale()
-        return -(self.weights(dream)[:-1] * (objective + self.config.entropy * entropy)).mean()
+        return -(self.weights(dream)[:-1] * (objective + self.entropy_scale * entropy)).mean()
 
     def critic_loss(self, dream: Dream, returns: Tensor, metrics: dict[str, Tensor]) -> Tensor:
         """Loss of equation 8 and its regulariser: cross-entropy to R_i, and to what the slow critic says."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reverie.agents.bellman import BellmanConfig, share
-from reverie.nets.schedule import schedule
+from reverie.agents.bellman import BellmanConfig
+from reverie.nets.schedule import schedule, share
 from reverie.ops import world
 from reverie.ops.host import at_hand
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from torch import Tensor
+
 C = TypeVar("C")
 Unit = Literal["env_steps", "learner_steps"]
 
@@ -97,3 +99,8 @@ def _schedules(config: Any) -> list[dataclasses.Field[Any]]:
 def _count(value: float, total: int) -> int:
     """A count of at least 2 for a share of however few steps: 0 is no schedule, and 1 would be a share again."""
     return max(round(value * total), 2) if 0 < value <= 1 else int(value)
+
+
+def share(version: Tensor, over: float) -> Tensor:
+    """Share of the first `over` learner_steps that is behind, float32 [] in 0..1."""
+    return (version / over).clamp(max=1.0)
