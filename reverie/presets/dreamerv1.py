@@ -63,8 +63,8 @@ def toy(task: Task) -> Config:
         gamma=0.97,
         horizon=8,
         entropy=0.1,
-        entropy_end=0.01,
-        entropy_over=1.0,
+        entropy_end=0.003,
+        entropy_over=0.4,
         explore=ActionNoise(0.4),
     )
     return dreaming_run(replace(config, agent=agent), frames=40_000, prefill=5000, train_ratio=40)
