@@ -23,6 +23,19 @@ from gymnasium import spaces
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.peers.dreamer_sizes import (
+    ACTIONS,
+    CLASSES,
+    DEPTH,
+    DETER,
+    HIDDEN,
+    HORIZON,
+    IMAGE,
+    LATENTS,
+    LAYERS,
+    SHAPES,
+    UNITS,
+)
 from benchmarks.timing import device_name, kernels, make_batch, summary, surroundings, timed, update, wait, write
 from reverie.agents.capture import EAGER, CapturedUpdate
 from reverie.agents.dreamerv2 import DreamerV2, DreamerV2Config, DreamerV2Learner
@@ -34,7 +47,7 @@ from reverie.nets.heads import HeadConfig
 from reverie.nets.rssm import RSSMConfig
 from reverie.run.allocator import prepare_process
 
-TIME, BATCH, ACTIONS = 64, 16, 6
+TIME, BATCH = SHAPES["dreamerv2"]
 
 
 def build(
@@ -45,19 +58,20 @@ def build(
     learn: int = TIME,
 ) -> DreamerV2Learner:
     """The learner of the comparison. learn: rows of a window."""
-    head = HeadConfig(layers=4, units=256)
-    code = EncoderConfig(depth=16)
+    head = HeadConfig(layers=LAYERS, units=UNITS)
+    code = EncoderConfig(depth=DEPTH)
     config = DreamerV2Config(
         encoder=code,
         decoder=code,
-        rssm=RSSMConfig(deter=256, hidden=256, stoch=16, classes=16),
+        rssm=RSSMConfig(deter=DETER, hidden=HIDDEN, stoch=LATENTS, classes=CLASSES),
         reward=head,
         discount=head,
         actor=head,
         critic=head,
         balance=balance,
+        horizon=HORIZON,
     )
-    env = EnvSpec("benchmark", {"image": spaces.Box(0, 255, (64, 64, 3), np.uint8)}, spaces.Discrete(ACTIONS))
+    env = EnvSpec("benchmark", {"image": spaces.Box(0, 255, (IMAGE, IMAGE, 3), np.uint8)}, spaces.Discrete(ACTIONS))
     agent = DreamerV2(config, env)
     torch.manual_seed(0)
     learner = agent.learner(agent.policy(), agent.windows(SequenceSpec(learn=learn)), 0, device, precision)

@@ -2,41 +2,19 @@
 
 import sys
 
-import numpy as np
 import torch
-from dreamer_sizes import ACTIONS, CLASSES, DEPTH, DETER, HIDDEN, HORIZON, IMAGE, LAST, LATENTS, LAYERS, SHAPES, UNITS
-from gymnasium import spaces
+from dreamer_sizes import ACTIONS, IMAGE, LAST, SHAPES
 from rounds import serve
 
 import reverie
+from benchmarks.learner import build
 from benchmarks.timing import make_batch
-from reverie.agents.dreamerv2 import DreamerV2, DreamerV2Config
-from reverie.data.sequences import SequenceSpec
-from reverie.envs.env import EnvSpec
-from reverie.nets.encoders import EncoderConfig
-from reverie.nets.heads import HeadConfig
-from reverie.nets.rssm import RSSMConfig
 from reverie.run.allocator import prepare_process
 
 TIME, BATCH = SHAPES[sys.argv[1]]
-head, code = HeadConfig(layers=LAYERS, units=UNITS), EncoderConfig(depth=DEPTH)
-config = DreamerV2Config(
-    encoder=code,
-    decoder=code,
-    rssm=RSSMConfig(deter=DETER, hidden=HIDDEN, stoch=LATENTS, classes=CLASSES),
-    reward=head,
-    discount=head,
-    actor=head,
-    critic=head,
-    horizon=HORIZON,
-)
-
 prepare_process(int(sys.argv[2]))
-torch.manual_seed(0)
-image = (IMAGE, IMAGE, 3)
-agent = DreamerV2(config, EnvSpec("race", {"image": spaces.Box(0, 255, image, np.uint8)}, spaces.Discrete(ACTIONS)))
-learner = agent.learner(agent.policy(), agent.windows(SequenceSpec(learn=TIME)))
-batch = make_batch((TIME, BATCH), image, ACTIONS, last=LAST, fresh=True)
+learner = build(torch.device("cpu"), torch.float32, learn=TIME)
+batch = make_batch((TIME, BATCH), (IMAGE, IMAGE, 3), ACTIONS, last=LAST, fresh=True)
 
 
 def work():

@@ -223,17 +223,21 @@ def _predicted(request: Comparison, jobs: Jobs, run_dir: Path, env_steps: int, l
     if request.threshold is not None:
         name, words = f"{name}-threshold-{request.threshold}", [*words, "--threshold", str(request.threshold)]
     out = run_dir / "report" / name
+    if (found := _foreseen(out, env_steps)) is None:
+        jobs.call([*words, "--out", str(out)], log)
+        found = _foreseen(out, env_steps)
+    if found is None:
+        raise Failed(f"the report of {run_dir} is not in {out} (see {log})")
+    return found
+
+
+def _foreseen(out: Path, env_steps: int) -> dict[str, float | None] | None:
+    """The numbers of a report after so many env_steps; None if it is not there, of another length, or not whole."""
     try:
         report = json.loads((out / "prediction.json").read_text())
-        if report["env_steps"] == env_steps:
-            return foreseen(report)
-    except BROKEN:  # not there, or not what a report leaves
-        pass
-    jobs.call([*words, "--out", str(out)], log)
-    try:
-        return foreseen(json.loads((out / "prediction.json").read_text()))
-    except BROKEN as error:
-        raise Failed(f"the report of {run_dir} is not in {out} (see {log})") from error
+        return foreseen(report) if report["env_steps"] == env_steps else None
+    except BROKEN:
+        return None
 
 
 def _train(request: Comparison, variant: Variant, seed: int) -> list[str]:

@@ -32,8 +32,6 @@ from reverie.study.met import met_by_comparison, met_by_run
 COMPARISON = "comparison.json"
 MOST = 40
 """Runs in one document."""
-HORIZON = 45
-"""env_steps that are dreamed, if nothing is said"""
 MOST_DREAMS = 3
 """Dreams that are made for one document, one of each group of runs."""
 
@@ -43,7 +41,7 @@ def html_report(
     out: str | Path,
     *,
     context: int | None = None,
-    horizon: int = HORIZON,
+    horizon: int = 45,
     seed: int = 0,
     make_dreams: bool = True,
 ) -> dict[str, Any]:
@@ -71,11 +69,10 @@ def html_report(
 def _command(
     paths: Sequence[str | Path], out: Path, context: int | None, horizon: int, seed: int, make_dreams: bool
 ) -> str:
-    """The command line that writes this document; options that are as they would be are left out."""
+    """The command line that writes this document."""
     words = ["reverie", "report", *map(str, paths), "--html", str(out)]
     words += [] if context is None else ["--context", str(context)]
-    words += [] if horizon == HORIZON else ["--horizon", str(horizon)]
-    words += [] if seed == 0 else ["--seed", str(seed)]
+    words += ["--horizon", str(horizon), "--seed", str(seed)]
     return shlex.join(words if make_dreams else [*words, "--no-dreams"])
 
 
