@@ -143,7 +143,7 @@ class Overlapped(Local):
         self.settle()
         if self.config.run.ahead:
             self.land()
-            self.trainer.drain()
+            self.drain()
             self.followed()
         super().save()
 

@@ -184,12 +184,16 @@ class Runner(ABC):
 
     def save(self) -> None:
         """Write a checkpoint of everything."""
-        with learning_fits(self.config, self.learner.device):
-            self.trainer.drain()
+        self.drain()
         more: dict[str, Any] = {"generation": self.chain.generation} if self.chain.generation else {}
         self.run.save(self.parts, **self.extras(), **more)
         for store in self.stores:
             store.saved()
+
+    def drain(self) -> None:
+        """Learn what was drawn ahead."""
+        with learning_fits(self.config, self.learner.device):
+            self.trainer.drain()
 
     def extras(self) -> dict[str, Any]:
         """What a checkpoint holds beside the parts."""
