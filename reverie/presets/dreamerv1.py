@@ -64,10 +64,10 @@ def toy(task: Task) -> Config:
         horizon=8,
         entropy=0.1,
         entropy_end=0.003,
-        entropy_over=0.4,
+        entropy_over=0.5,
         explore=ActionNoise(0.4),
     )
-    return dreaming_run(replace(config, agent=agent), frames=40_000, prefill=5000, train_ratio=40)
+    return dreaming_run(replace(config, agent=agent), frames=24_000, prefill=5000, train_ratio=40)
 
 
 def vectors(task: Task) -> Config:
