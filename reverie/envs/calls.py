@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium
@@ -74,6 +74,13 @@ def number(reward: Any) -> float | None:
     """A reward as a number, one in an array too; None if it is none."""
     array = np.asarray(reward)
     return float(array.reshape(())) if array.size == 1 and array.dtype.kind in "biuf" else None
+
+
+def numbers(said: Any) -> dict[str, float]:
+    """What an environment says of an episode, as far as it is numbers by name; else nothing."""
+    if not isinstance(said, Mapping):  # somebody else's word for something else
+        return {}
+    return {str(name): value for name, each in said.items() if (value := number(each)) is not None}
 
 
 def complaint(name: str, out: Any, expected: str) -> str | None:

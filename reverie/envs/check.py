@@ -26,8 +26,8 @@ from reverie.envs.tasks import tasks_of
 from reverie.envs.vector import SyncVector
 from reverie.errors import UserError
 
-REPLAYED = 50
-"""env_steps that are played twice, to see whether seed and actions determine them."""
+REPLAYED, SEEDS = 50, 5
+"""env_steps that are played twice of each of so many seeds, to see whether seed and actions determine them."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,8 @@ def check_env(id: str | Callable[[], gymnasium.Env], env_steps: int = 1000, seed
     id: anything `make_env` takes, or a callable that returns a gymnasium.Env. options: as for `make_env`.
     What the environment itself raises becomes a problem in the report. Raises UserError if there is no such id.
     """
+    if seed < 0 or env_steps < 1:
+        raise UserError(f"check-env: seed {seed} must be at least 0 and env_steps {env_steps} at least 1")
     findings = Findings()
     if callable(id):
         name = getattr(id, "__name__", type(id).__name__)
@@ -102,11 +104,14 @@ def check_env(id: str | Callable[[], gymnasium.Env], env_steps: int = 1000, seed
         findings.problem("make", f"it cannot be made: {_one_line(error)}")
         return Report(name, problems=tuple(findings.problems))
     try:
-        if isinstance(env, VectorEnv):
+        if isinstance(env, VectorEnv) and not isinstance(env, SyncVector):
             description, resume = _check_rows(env, make, findings, env_steps, seed)
         else:
-            reading = tell(id, options).reading if isinstance(id, str) and family_of(id) == GYM else taken(options)[0]
-            description, resume = _check_single(env, findings, env_steps, seed, reading)
+            if isinstance(env, SyncVector):  # its single environment, read as it reads it
+                single, reading = env.envs[0], env.reading or Reading()
+            else:
+                single, reading = env, tell(id, options).reading if isinstance(id, str) else taken(options)[0]
+            description, resume = _check_single(single, findings, env_steps, seed, reading)
     finally:
         with suppress(Exception):  # what it does when it is closed is not what was asked
             env.close()
@@ -133,8 +138,7 @@ def _source(id: str, options: Mapping[str, Any]) -> gymnasium.Env | VectorEnv:
     plain = not any(name in options for name in ("native", "protocol", *RESERVED))
     if plain and not tasks_of(id) and family_of(id) == GYM:
         return make_single(id, options)
-    env = make_env(id, num_envs=1, **options)
-    return env.envs[0] if isinstance(env, SyncVector) else env
+    return make_env(id, num_envs=1, **options)
 
 
 def _describe(observation: Mapping[str, spaces.Space], action: spaces.Space) -> dict[str, Any]:
@@ -251,13 +255,13 @@ def _allowed(env: gymnasium.Env, findings: Findings, masks: Masks | None, observ
 
 
 def _replay(env: gymnasium.Env, findings: Findings, seed: int, masks: Masks | None) -> str:
-    """Kind of resume, after one episode is played twice from the same seed with the same actions."""
+    """Kind of resume, after episodes are played twice from the same seeds with the same actions, others between."""
     options = {"options": {"episode": 0}} if getattr(env.unwrapped, "counts_episodes", False) else {}
-    actions: list[Any] = []
+    played: list[list[Any]] = [[] for _ in range(SEEDS)]
 
-    def episode(again: bool) -> list[Any]:
-        observation, info = _call(findings, "reset()", env.reset, 2, seed=seed, **options)
-        out = [_copy(observation)]
+    def episode(number: int, again: bool) -> list[Any]:
+        observation, info = _call(findings, "reset()", env.reset, 2, seed=seed + number, **options)
+        out, actions = [_copy(observation)], played[number]
         for i in range(len(actions) if again else REPLAYED):
             if not again:
                 actions.append(_allowed(env, findings, masks, observation, info))
@@ -267,15 +271,19 @@ def _replay(env: gymnasium.Env, findings: Findings, seed: int, masks: Masks | No
                 break
         return out
 
-    first, second = episode(again=False), episode(again=True)
-    if not _equal(first[0], second[0]):
+    first = [episode(number, again=False) for number in range(SEEDS)]
+    # Backwards, so that each comes after another than before: what goes from one to the next is seen.
+    second = [episode(number, again=True) for number in reversed(range(SEEDS))][::-1]
+    if not all(_equal(one[0], other[0]) for one, other in zip(first, second, strict=True)):
         findings.problem(
             "seed",
             "two resets with the same seed gave different observations; draw all randomness from self.np_random after "
             "super().reset(seed=seed)",
         )
         return "truncate"
-    if len(first) != len(second) or not all(_equal(a, b) for a, b in zip(first, second, strict=True)):
+    if not all(
+        len(one) == len(other) and all(map(_equal, one, other)) for one, other in zip(first, second, strict=True)
+    ):
         findings.warning(
             "the same seed and actions gave different episodes: runs cannot be repeated, and interrupted episodes are "
             "closed as truncated"

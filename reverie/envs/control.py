@@ -25,7 +25,7 @@ from gymnasium import spaces
 
 from reverie.envs.drawing import Render, as_seen, drawn_size
 from reverie.envs.env import VectorEnv
-from reverie.envs.options import annotated, check_names, check_options
+from reverie.envs.options import annotated, check_names, check_options, of_pictures
 from reverie.envs.reading import PICTURE
 from reverie.envs.remastered import FACTORS, Visuals, with_body_texture
 from reverie.envs.vector import SyncVector
@@ -60,6 +60,8 @@ VISION = ControlProtocol(pixels=True, size=64, action_repeat=2, camera=-1, rende
 PROPRIO = ControlProtocol(pixels=False, size=64, action_repeat=2, camera=-1, render="published")
 REMASTERED = replace(VISION, vary=FACTORS)
 PROTOCOLS = {"dmc-vision": VISION, "dmc-proprio": PROPRIO, "dmc-remastered": REMASTERED}
+UNBOUNDED = ("lqr",)
+"""Domains whose actuators have no limits, which agents that act in [-1, 1] cannot reach."""
 FRESH_SEEDS = 2**31
 """Visual seeds of episodes that share none on purpose."""
 
@@ -191,8 +193,8 @@ def choose_gl() -> str | None:
 
 @cache
 def tasks() -> dict[str, tuple[str, str]]:
-    """Domain and task by ``<domain>-<task>``, for every task of the installed suite."""
-    return {f"{domain}-{task}": (domain, task) for domain, task in _suite().ALL_TASKS}
+    """Domain and task by ``<domain>-<task>``, for every task of the installed suite whose actions have bounds."""
+    return {f"{domain}-{task}": (domain, task) for domain, task in _suite().ALL_TASKS if domain not in UNBOUNDED}
 
 
 @cache
@@ -241,9 +243,12 @@ def settled(
         raise UserError(f"{id} needs dm-control and mujoco; install them with: pip install 'reverie-rl[dmc]'")
     gl = choose_gl()
     family, _, name = id.partition("/")
+    if name.startswith(UNBOUNDED):
+        raise UserError(f"{id}: its actuators have no limits, and agents here act within limits")
     if name not in tasks():
         raise UserError(f"unknown environment {id!r}{suggest(id, names(family))}")
     check_options(id, options, {k: v for k, v in annotated(type(protocol)).items() if k not in but})
+    of_pictures(id, protocol.pixels, options)
     flags = _varied(id, replace(protocol, **options))
     if flags.action_repeat < 1 or flags.size < 8:
         raise UserError(
@@ -266,6 +271,11 @@ def _varied(id: str, protocol: P) -> P:
         raise UserError(
             f"{id}: visual_seeds {protocol.visual_seeds} and first_visual_seed {protocol.first_visual_seed} must be at "
             "least 0"
+        )
+    if (protocol.visual_seeds or protocol.first_visual_seed) and not protocol.vary:
+        raise UserError(
+            f"{id}: visual_seeds {protocol.visual_seeds} and first_visual_seed {protocol.first_visual_seed} say how "
+            "looks vary, and nothing does: say with vary what, or use protocol dmc-remastered"
         )
     if protocol.first_visual_seed and not protocol.visual_seeds:
         raise UserError(f"{id}: first_visual_seed {protocol.first_visual_seed} needs visual_seeds, how many there are")

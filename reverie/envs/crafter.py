@@ -64,7 +64,13 @@ class Crafter(gymnasium.Env[np.ndarray, np.int64]):
 
     def render(self) -> np.ndarray:
         """The world around the player with the inventory, uint8 [288, 288, 3]."""
-        return np.asarray(self._game.render((288, 288)))
+        # The noise of its nights is drawn from the generator that moves the creatures: looking must not move them.
+        random = self._game._world.random
+        before = random.get_state()
+        try:
+            return np.asarray(self._game.render((288, 288)))
+        finally:
+            random.set_state(before)
 
 
 class _Ordered(dict[Any, None]):

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import gymnasium
 
@@ -22,6 +23,7 @@ class Family:
 
     says: observations whose spaces leave open what they are, by key (empty: the only one).
     mask: whether info["action_mask"] is documented as the actions that do something.
+    wrapper: what is put around its environments.
     """
 
     package: str = ""
@@ -29,6 +31,22 @@ class Family:
     register: str = ""
     says: Mapping[str, Said] = field(default_factory=dict)
     mask: bool = False
+    wrapper: Callable[[gymnasium.Env], gymnasium.Env] | None = None
+
+
+class Afresh(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """MinAtar's games with no last action at a reset, as they have when they are made.
+
+    A sticky action repeats the last one, which they keep from one episode to the next: an episode would not be a
+    function of its seed and its actions.
+    """
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode."""
+        game = getattr(self.unwrapped, "game", None)
+        if game is not None:
+            game.last_action = 0
+        return self.env.reset(seed=seed, options=options)
 
 
 _GRID = {"image": Said("grid", "hwc", (11, 6, 4))}
@@ -41,7 +59,7 @@ FAMILIES: dict[str, Family] = {
     **{f"MiniGrid-{task}": replace(_MINIGRID, says={**_GRID, "mission": Said("drop")}) for task in _ONE_MISSION},
     "MiniGrid-": _MINIGRID,
     "BabyAI-": _MINIGRID,
-    "MinAtar/": Family("MinAtar", "minatar.gym", "register_envs", {"": Said("image", "hwc")}),
+    "MinAtar/": Family("MinAtar", "minatar.gym", "register_envs", {"": Said("image", "hwc")}, wrapper=Afresh),
     "popgym-": Family("popgym", "popgym"),
     "Taxi-": Family(mask=True),
 }

@@ -55,8 +55,7 @@ def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> V
         return NativeVector(id, vector, told.reading, told.conventions, flags={"native": True, **options})
 
     def one() -> gymnasium.Env:
-        env: gymnasium.Env = _registered(id, lambda: gymnasium.make(id, disable_env_checker=True, **own))
-        return env
+        return _single(id, own)
 
     return _singles(id, [one() for _ in range(num_envs)], one, told)
 
@@ -112,8 +111,14 @@ def make_single(id: str, options: Mapping[str, Any] | None = None) -> gymnasium.
         single = {"num_envs": 1} if "num_envs" in parameters(factory) else {}
         source = _call(id, factory, {**single, **told.own})
         return source if isinstance(source, gymnasium.Env) else _adapt(id, source, 1, told)
-    env: gymnasium.Env = _registered(id, lambda: gymnasium.make(id, disable_env_checker=True, **told.own))
-    return env
+    return _single(id, told.own)
+
+
+def _single(id: str, own: Mapping[str, Any]) -> gymnasium.Env:
+    """One environment of a registered id, with what its family puts around it."""
+    env: gymnasium.Env = _registered(id, lambda: gymnasium.make(id, disable_env_checker=True, **own))
+    wrapper = family(id).wrapper
+    return env if wrapper is None else wrapper(env)
 
 
 def _singles(id: str, envs: list[gymnasium.Env], make: Callable[[], gymnasium.Env], told: Told) -> VectorEnv:

@@ -47,6 +47,8 @@ FinalObs = Literal["given", "previous"]
 SAYABLE: dict[str, Any] = {"autoreset": Autoreset, "final_obs": FinalObs}
 """The fields of `Conventions` as options of an environment."""
 MODES = {"next_step": "NextStep", "same_step": "SameStep", "disabled": "Disabled"}
+EPISODE_INFO = "episode_info"
+"""Key of ``info`` under which an environment says what it measured over an episode."""
 FINALS = ("final_obs", "final_observation")
 """Keys of ``info`` under which last observations are found."""
 
@@ -139,7 +141,8 @@ class NativeVector(VectorEnv):
         # Copies: an environment may write its next step, or a reset, into the arrays that it returned.
         with faults_of(lambda: f"{self._where()}: what step() returned"):
             terminated, truncated = np.array(terminated, bool), np.array(truncated, bool)
-            reward, info = np.array(reward, np.float32), self._masks.kept(info)
+            reward, told = np.array(reward, np.float32), info
+            info = self._masks.kept(info)
         if self.mode == "NextStep":
             if (terminated | truncated).any() and any(name in info for name in FINALS):
                 raise UserError(
@@ -150,16 +153,18 @@ class NativeVector(VectorEnv):
             terminated, truncated = terminated & ~first, truncated & ~first  # the step that begins an episode ends none
             self._ended = terminated | truncated
             reward = np.where(first, 0.0, reward)
-            return Step(self._rows(observation, info, reward, first, self._ended, terminated))
+            said = measured(told, np.flatnonzero(self._ended))
+            return Step(self._rows(observation, info, reward, first, self._ended, terminated), episode_info=said)
         last = terminated | truncated
         streams = np.flatnonzero(last)
         if not len(streams):
             return Step(self._rows(observation, info, reward))
+        said = measured(told, streams)  # before a reset, which may write into it
         (before, info_before), (after, info) = self._turn(observation, info, last, streams)
         whole = self._rows(before, info_before, reward, is_last=last, is_terminal=terminated)
         ends = {name: value[streams] for name, value in whole.items()}
         rows = self._rows(after, info, np.where(last, 0.0, reward), is_first=last)
-        return Step(rows, ends, streams.astype(np.int64))
+        return Step(rows, ends, streams.astype(np.int64), said)
 
     def render(self) -> np.ndarray | None:
         """Picture of the first stream, if the vector environment was made with the render mode ``rgb_array``."""
@@ -269,6 +274,46 @@ def _at(observation: Any, streams: list[int]) -> Any:
     if isinstance(observation, tuple | list):
         return tuple(_at(value, streams) for value in observation)
     return np.asarray(observation)[streams]
+
+
+def measured(info: Mapping[str, Any], streams: np.ndarray) -> dict[int, Mapping[str, float]]:
+    """What a step's info says of the episodes of `streams`, which ended: the numbers in ``episode_info``, by stream.
+
+    In the step that ended them, or among the last infos of a vector environment that has reset them already. Gymnasium
+    gives arrays [N] by name, with those of the streams that said something beside them (``_name``); others give one
+    dictionary for each stream.
+    """
+    said: dict[int, Mapping[str, float]] = {}
+    finals = info if info.get("final_info") is None else info["final_info"]
+    for stream in streams.tolist():
+        if isinstance(finals, Mapping):
+            found = _of_stream(finals.get(EPISODE_INFO), finals.get(f"_{EPISODE_INFO}"), stream)
+        else:
+            own = _item(finals, stream)
+            found = own.get(EPISODE_INFO) if isinstance(own, Mapping) else None
+        if numbers := calls.numbers(found):
+            said[stream] = numbers
+    return said
+
+
+def _of_stream(found: Any, there: Any, stream: int) -> Any:
+    """What one stream says, of what all of them do."""
+    if there is not None and not _item(there, stream):
+        return None
+    if not isinstance(found, Mapping):
+        return _item(found, stream)
+    names = [name for name in found if not str(name).startswith("_")]
+    return {
+        name: _item(found[name], stream)
+        for name in names
+        if f"_{name}" not in found or _item(found[f"_{name}"], stream)
+    }
+
+
+def _item(values: Any, stream: int) -> Any:
+    """One stream's entry of an array or a list of all; None of what is neither."""
+    there = isinstance(values, list | tuple) or (isinstance(values, np.ndarray) and values.ndim > 0)
+    return values[stream] if there and len(values) > stream else None
 
 
 def _mode(id: str, env: gymnasium.vector.VectorEnv, conventions: Conventions) -> str:

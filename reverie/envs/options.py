@@ -32,6 +32,12 @@ def check_options(id: str, options: Mapping[str, Any], known: Mapping[str, Any])
         raise UserError(f"{id}: {name} {value!r} must be {expected(known[name])}{hint}")
 
 
+def of_pictures(id: str, pixels: bool, options: Mapping[str, Any]) -> None:
+    """Raise UserError where options say how a picture is drawn that nobody observes: they would change nothing."""
+    if not pixels and (vain := [name for name in ("size", "render") if name in options]):
+        raise UserError(f"{id} shows states with this protocol, no pictures: {' and '.join(vain)} would change nothing")
+
+
 def check_protocol(id: str, protocol: str, known: Iterable[str]) -> None:
     """Raise UserError, with near names, if `protocol` is not among those of `id`."""
     check_names(id, "protocol", [protocol], known)

@@ -14,7 +14,7 @@ from gymnasium import spaces
 from reverie.envs.camera import Camera, needs_gl
 from reverie.envs.drawing import Render
 from reverie.envs.env import VectorEnv
-from reverie.envs.options import annotated, check_options
+from reverie.envs.options import annotated, check_options, of_pictures
 from reverie.envs.reading import PICTURE
 from reverie.envs.vector import SyncVector
 from reverie.errors import UserError
@@ -118,6 +118,7 @@ def settled(id: str, protocol: P, options: Mapping[str, Any], otherwise: str) ->
     Raises UserError on an unknown option, a value that cannot be, or where nothing can render pixels.
     """
     check_options(id, options, {name: hint for name, hint in annotated(type(protocol)).items() if name != "pixels"})
+    of_pictures(id, protocol.pixels, options)
     flags = replace(protocol, **options)
     if flags.action_repeat < 1 or flags.size < 8 or flags.length < 1:
         raise UserError(

@@ -144,10 +144,7 @@ class Stream:
         with faults_of(lambda: f"{self}: step()"):
             observation, reward, terminated, truncated, info = calls.step(self, self.env, native)
         row = self._row(observation, info, reward, is_last=terminated or truncated, is_terminal=terminated)
-        said = info.get("episode_info") if row["is_last"] else None
-        if not isinstance(said, Mapping):  # somebody else's word for something else
-            return row, {}
-        return row, {str(name): value for name, each in said.items() if (value := calls.number(each)) is not None}
+        return row, calls.numbers(info.get("episode_info")) if row["is_last"] else {}
 
     def _row(
         self,

@@ -54,6 +54,7 @@ class SyncVector(Streams):
         seen, taken = ObservationAdapter(first.observation_space, reading), ActionAdapter(first.action_space)
         masks = Masks(id, seen.spaces, taken.space, reading.action_mask if reading is not None else None)
         self._adapter = Adapter(seen, taken, masks)
+        self.reading = reading
         described = EnvSpec(
             id=id,
             observation=masks.extend(seen.spaces),

@@ -14,6 +14,7 @@ from gymnasium import spaces
 
 from reverie.envs.check import Report, check_env
 from reverie.envs.make import make_env
+from reverie.errors import UserError
 
 
 class Good(gymnasium.Env[Any, Any]):
@@ -244,3 +245,14 @@ def test_the_example_in_the_documentation_works(tmp_path: Path, monkeypatch: pyt
     assert report.ok, report.problems
     assert report.warnings == ()
     assert make_env("corridor:Corridor", num_envs=4, length=12).reset(0)["obs.image"].shape == (4, 64, 64, 3)
+
+
+def test_what_a_family_says_of_its_pictures_counts_here_too() -> None:
+    """Twelve pixels a side: without a word a picture, codes or numbers."""
+    assert check_env("toy/catch", size=12, env_steps=20).problems == ()
+
+
+@pytest.mark.parametrize(("seed", "env_steps"), [(-1, 10), (0, 0)])
+def test_numbers_that_cannot_be_are_refused(seed: int, env_steps: int) -> None:
+    with pytest.raises(UserError, match=f"seed {seed} must be at least 0 and env_steps {env_steps} at least 1"):
+        check_env("toy/catch", env_steps, seed)

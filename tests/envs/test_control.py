@@ -137,3 +137,23 @@ def test_what_is_closed_is_freed_in_the_thread_that_drew() -> None:
     drew, closed = left
     assert drew is not None
     assert closed is None
+
+
+def test_tasks_without_limits_of_their_actions_are_refused() -> None:
+    """Their bounds are said to be 1e10: actions in [-1, 1] would be stretched to these."""
+    assert not [name for name in env_names()["dmc"] if "lqr" in name]
+    with pytest.raises(UserError, match="its actuators have no limits"):
+        make_env("dmc/lqr-lqr_2_1", protocol="dmc-proprio")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "options", "words"),
+    [
+        ("dmc-vision", {"visual_seeds": 7}, "visual_seeds 7 .* nothing does"),
+        ("dmc-vision", {"visual_seeds": 7, "first_visual_seed": 2}, "nothing does"),
+        ("dmc-proprio", {"size": 84, "render": "cheap"}, "size and render would change nothing"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(protocol: str, options: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        make_env("dmc/cartpole-balance", protocol=protocol, **options)  # type: ignore[arg-type]

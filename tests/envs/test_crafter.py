@@ -53,6 +53,18 @@ def test_an_interrupted_world_goes_on_exactly() -> None:
             np.testing.assert_array_equal(a[name], b[name])
 
 
+def test_looking_changes_nothing() -> None:
+    seen, unseen = (make_env("crafter/reward") for _ in range(2))
+    for env in (seen, unseen):
+        env.reset(0)
+        env.envs[0]._game._world.daylight = 0.0  # type: ignore[attr-defined]
+    before = [env.envs[0]._game._world.random.get_state()[1].tolist() for env in (seen, unseen)]  # type: ignore[attr-defined]
+    assert seen.envs[0].render().shape == (288, 288, 3)  # type: ignore[attr-defined]
+    after = [env.envs[0]._game._world.random.get_state()[1:3] for env in (seen, unseen)]  # type: ignore[attr-defined]
+    assert before[0] == before[1] == after[0][0].tolist()
+    assert after[0][1] == after[1][1]
+
+
 def test_without_reward_and_mistakes() -> None:
     env = make_env("crafter/noreward", length=20)
     env.reset(0)

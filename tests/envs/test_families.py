@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from reverie.envs.check import check_env
 from reverie.envs.families import FAMILIES
 from reverie.envs.gym import make_single
 from reverie.envs.make import make_env
+from reverie.envs.vector import SyncVector
 from reverie.errors import UserError
 
 
@@ -26,6 +28,43 @@ class Planes(gymnasium.Env):
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
         return np.zeros((10, 10, 4), np.bool_), {}
+
+
+class Sticky(Planes):
+    """Repeats the last action at times, as MinAtar's games, which it keeps from one episode to the next."""
+
+    class Game:
+        last_action = 0
+
+    def __init__(self) -> None:
+        self.game = self.Game()
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        gymnasium.Env.reset(self, seed=seed)
+        self.count = 0
+        return np.zeros((10, 10, 4), np.bool_), {}
+
+    def step(self, action: Any) -> Any:
+        if self.np_random.random() < 0.5:
+            action = self.game.last_action
+        self.game.last_action = action
+        self.count += 1
+        return np.full((10, 10, 4), action, np.bool_), float(action), self.count >= 5, False, {}
+
+
+def test_no_action_of_an_episode_is_repeated_in_the_next() -> None:
+    gymnasium.register("MinAtar/Sticky-v1", entry_point=Sticky)
+    env = make_env("MinAtar/Sticky-v1")
+    assert isinstance(env, SyncVector)
+    env.reset(0)
+    env.envs[0].unwrapped.game.last_action = 1  # type: ignore[attr-defined]
+    env.reset(0)
+    assert env.envs[0].unwrapped.game.last_action == 0  # type: ignore[attr-defined]
+    assert check_env("MinAtar/Sticky-v1").resume == "replay"
+
+
+def test_what_goes_from_one_episode_to_the_next_is_found() -> None:
+    assert check_env(Sticky, kind="image", layout="hwc").resume == "truncate"
 
 
 class Partly(gymnasium.Env):

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from reverie.envs import toys
 from reverie.envs.env import VectorEnv
 from reverie.envs.make import make_env
-from reverie.envs.native import NativeVector
+from reverie.envs.native import NativeVector, measured
 from reverie.envs.toys import Count
 from reverie.envs.vector import SyncVector
 from reverie.errors import UserError
@@ -138,6 +138,46 @@ def test_streams_that_end_at_different_times_do_not_disturb_each_other() -> None
                 seen[i].append(step.rows["obs.vector"][i, 0])
         assert seen[0][:9] == [0, 1, 2, 0, 1, 2, 0, 1, 2], mode
         assert seen[1][:9] == [0, 1, 2, 3, 4, 5, 0, 1, 2], mode
+
+
+class Telling(Count):
+    """Says at the end of an episode how far it counted, and a word; every other stream says nothing."""
+
+    def __init__(self, length: int, says: bool) -> None:
+        super().__init__(length=length)
+        self.says = says
+
+    def step(self, action: Any) -> Any:
+        *rest, info = super().step(action)
+        if self.says and (rest[2] or rest[3]):
+            info = info | {"episode_info": {"count": float(self._count), "word": "end"}}
+        return *rest, info
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
+def test_what_is_measured_over_an_episode_is_told_by_whoever_measured_it(mode: str) -> None:
+    fns: Any = [lambda: Telling(2, True), lambda: Telling(2, False), lambda: Telling(3, True)]
+    env = NativeVector("tells", gymnasium.vector.SyncVectorEnv(fns, autoreset_mode=mode))
+    env.reset(0)
+    told = [dict(env.step(np.zeros(3, np.int64)).episode_info) for _ in range(3)]
+    assert told == [{}, {0: {"count": 2.0}}, {2: {"count": 3.0}}]
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {"final_info": np.array([None, {"episode_info": {"x": 1}}], object)},
+        {"episode_info": [None, {"x": np.float32(1)}]},
+        {"episode_info": {"x": np.array([0.0, 1.0])}},
+    ],
+)
+def test_infos_of_other_vector_environments_are_understood(info: dict[str, Any]) -> None:
+    assert measured(info, np.array([1])) == {1: {"x": 1.0}}
+
+
+@pytest.mark.parametrize("found", [None, 5, "end", {"x": 1.0}, {"x": np.zeros(1)}, [], np.float64(2)])
+def test_other_words_for_other_things_are_let_be(found: Any) -> None:
+    assert measured({"episode_info": found}, np.array([1])) == {}
 
 
 def test_disabled_streams_are_seeded_per_episode() -> None:
