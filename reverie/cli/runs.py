@@ -63,12 +63,13 @@ def train(
     shorter |= {"population.size": population}
     overrides = (*(f"--{key}={value}" for key, value in shorter.items() if value is not None), *overrides)
     config = configure(agent, preset, env, overrides, short, file)
+    run_dir = logdir or Path("runs") / _run_name(config)
+    begun = (run_dir / ("population.json" if config.population.size else "config.json")).exists()
     if config.dataset.path:
         from reverie.run.offline import for_dataset
 
-        config = for_dataset(config)
-    run_dir = logdir or Path("runs") / _run_name(config)
-    if (run_dir / ("population.json" if config.population.size else "config.json")).exists():
+        config = for_dataset(config, run_dir if begun and not config.population.size else None)
+    if begun:
         from reverie.run.train import resume as go_on
 
         check_same(config, run_dir)

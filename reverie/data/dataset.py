@@ -22,8 +22,13 @@ class Dataset:
         for path in sorted(folder.glob(f"*{SUFFIX}")):
             header = read_header(path)
             files = self._files.setdefault(header["stream"], [])
-            if files and files[-1][0] + files[-1][1] != header["start"]:
-                missing = files[-1][0] + files[-1][1]
+            missing = files[-1][0] + files[-1][1] if files else header["start"]
+            if header["start"] < missing:
+                raise UserError(
+                    f"{path} has rows of stream {header['stream']} from {header['start']} on, which "
+                    f"{files[-1][2].name} has too: one of the two is not of this folder"
+                )
+            if header["start"] > missing:
                 raise UserError(f"{folder} lacks rows {missing} to {header['start']} of stream {header['stream']}")
             files.append((header["start"], header["length"], path))
         if not self._files:

@@ -45,14 +45,16 @@ class Prioritised(Selector):
     Source: Schaul et al. 2016, "Prioritized Experience Replay", equation 1 and algorithm 1; whole: the code of Hansen
     et al. 2022 (TD-MPC), algorithm/helper.py, ``ReplayBuffer``.
     Differs from the paper in: draws are independent, not one per equal share of the total.
-    Raises ValueError for alpha < 0, floor <= 0, or priorities that are negative or not finite.
+    Raises ValueError for alpha outside 0..10, floor <= 0, or priorities that are negative or not finite.
     """
 
     takes_priorities = True
 
     def __init__(self, alpha: float = 0.6, floor: float = 1e-6, whole: bool = False) -> None:
-        if alpha < 0.0 or floor <= 0.0:
-            raise ValueError(f"expected alpha >= 0 and floor > 0, got {alpha} and {floor}")
+        if not 0.0 <= alpha <= 10.0 or not 0.0 < floor < float("inf"):  # beyond, powers are 0 or infinite
+            raise ValueError(f"expected 0 <= alpha <= 10 and a finite floor > 0, got {alpha} and {floor}")
+        if floor**alpha < 1e-100:
+            raise ValueError(f"floor {floor} to the power of alpha {alpha} is too small to be drawn; raise floor")
         self.alpha, self.floor, self.whole = alpha, floor, whole
 
     def bind(self, layout: Layout) -> None:

@@ -26,6 +26,10 @@ from reverie.data.sequences import Chunk
 from reverie.errors import UserError
 
 
+class MissingRows(UserError):
+    """Rows of a saved moment that are not there any more."""
+
+
 class Record:
     """Chunk files of `length` rows under `folder`, which the rows of a replay are sealed into.
 
@@ -146,7 +150,7 @@ class Record:
             restored[chunk.stream] += max(0, chunk.start + len(chunk) - max(chunk.start, oldest[chunk.stream]))
         if (restored != counts - oldest).any():
             stream = int(np.flatnonzero(restored != counts - oldest)[0])
-            raise UserError(
+            raise MissingRows(
                 f"{self.folder} lacks {counts[stream] - oldest[stream] - restored[stream]} rows of stream {stream} "
                 "that the checkpoint needs: restore the chunk files from a copy, or start a new run directory"
             )
@@ -171,7 +175,7 @@ class Record:
             if path.exists():
                 present.append((stream, start, length))
             elif any(s == stream for s, _, _ in present):
-                raise UserError(f"{path} is missing: restore it from a copy, or start a new run directory")
+                raise MissingRows(f"{path} is missing: restore it from a copy, or start a new run directory")
         return present
 
     def _saved_tails(self, state: dict[str, Any]) -> Iterator[Chunk]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from reverie.config import with_settings
 from reverie.data.chunks import chunk_path
+from reverie.data.record import MissingRows
 from reverie.errors import UserError
 from reverie.report.document import check_free
 from reverie.report.record import FILE
@@ -69,6 +70,12 @@ def branch(
         except UserError as error:
             if not restored:
                 shutil.rmtree(to)
+                if isinstance(error, MissingRows):
+                    raise UserError(
+                        f"the rows of checkpoint {folder.name} are not in {run_dir / 'replay'} any more (a run keeps "
+                        "those of its newest two): begin a new run with its networks: reverie train ... --init "
+                        f"{run_dir} --init.checkpoint {folder.name}"
+                    ) from error
                 if isinstance(error, Misfit) and changes:
                     raise misfitting(run_dir, changes, error, before) from error
             raise

@@ -183,6 +183,13 @@ def build_store(config: Config, learner: Learner, env: EnvSpec, folder: Path | N
             f"a replay of {config.replay.store.budget} bytes does not fit into {memory}; "
             "say how much it may take with --replay.store.budget"
         ) from error
+    streams = replay.streams
+    most = streams * ((replay.rows_per_stream - windows.length) // windows.period + 1)
+    if config.replay.selector.uses_up and most < config.replay.selector.fresh(config.replay.batch):
+        raise UserError(
+            f"a batch has {config.replay.batch} windows, but the replay holds {most} of {streams} streams at a time: "
+            "raise replay.store.budget or lower replay.batch"
+        )
     try:
         record = None if folder is None else Record(folder, replay, config.replay.store.chunk)
     except OSError as error:

@@ -155,6 +155,14 @@ class Checkpoints:
         folder = self.latest()
         return None if folder is None else load_tree(folder, ())
 
+    def check_kept(self) -> None:
+        """Raise UserError where there were checkpoints and none is left: a run would begin again over its own rows."""
+        if self.latest() is None and (self.folder / "latest").exists():
+            raise UserError(
+                f"{self.folder.parent} had checkpoints, and none is left to go on from: restore one from a copy, begin "
+                f"in another directory, or delete {self.folder.parent} to begin again in this one"
+            )
+
     def load(self, only: tuple[str, ...] = ("",)) -> dict[str, Any]:
         """The newest checkpoint's tree; only: see `load_tree`. Raises UserError if there is none or it is damaged."""
         folder = self.latest()

@@ -34,11 +34,14 @@ FIXED = {
 }
 """Keys, or groups of keys, that a run keeps, and why."""
 _COUNTED = "its env_steps are counted by it, because nobody acts"
+_ALONE = "nobody acts beside its learner"
 FIXED_OFFLINE = {
     "run.train_ratio": _COUNTED,
     "run.prefill": _COUNTED,
     "run.pretrain": _COUNTED,
     "replay.batch": _COUNTED,
+    "run.publish_every": _ALONE,
+    "run.overlap": _ALONE,
 }
 """Those that a run which learns from a dataset keeps, too: see `reverie.run.offline.OfflineClock`."""
 

@@ -89,15 +89,24 @@ class MinariDataset:
 
         Raises UserError for numbers that are not finite, and for an episode of no env_steps or of several in one.
         """
-        steps = len(episode.rewards)
         where = f"{self.folder}, episode {episode.id}"
+        shapes = {name: np.shape(getattr(episode, name)) for name in ("rewards", "terminations", "truncations")}
+        if len(set(shapes.values())) > 1 or len(shapes["rewards"]) != 1:
+            told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+            raise UserError(f"{where} has {told}; there must be one number of each per env_step")
+        if np.asarray(episode.rewards).dtype.kind not in "biuf":
+            raise UserError(f"{where}: its rewards are no numbers")
+        steps = len(episode.rewards)
         ends = np.asarray(episode.terminations, bool) | np.asarray(episode.truncations, bool)
         if not steps or ends[:-1].any():
             what = f"ends after {int(ends.argmax()) + 1} of {steps} env_steps" if steps else "has no env_steps"
             raise UserError(f"{where} {what}: leave it out, or cut it (minari's filter_episodes, split_dataset)")
         try:
             seen, _ = self.adapter.observe(episode.observations, steps + 1)
-            action = self.adapter.action.rows(np.asarray(episode.actions))
+            taken = np.asarray(episode.actions)
+            if taken.dtype.kind == "f" and not np.isfinite(taken).all():
+                raise UserError("action is not finite; leave that episode out, or clip its numbers")
+            action = self.adapter.action.rows(taken)
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
         if len(action) != steps:

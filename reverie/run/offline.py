@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from gymnasium import spaces
 
 from reverie.agents.learner import Learner
 from reverie.config import Config, EnvConfig
@@ -45,10 +46,14 @@ from reverie.run.runner import Runner
 from reverie.run.saved_config import load_config
 from reverie.run.tree import load_tree
 
+ALONE = ("publish_every", "overlap")
+"""Settings of a run that say how learning and acting go together."""
 
-def for_dataset(config: Config) -> Config:
+
+def for_dataset(config: Config, begun: Path | None = None) -> Config:
     """The configuration with as many streams as its dataset has, and nobody who acts; as it is without a dataset.
 
+    begun: directory of the run that goes on with it, if there is one: it has its own copy of the rows.
     Raises UserError if the dataset cannot be read, or with settings that ask for somebody who acts.
     """
     if not config.dataset.path:
@@ -57,7 +62,16 @@ def for_dataset(config: Config) -> Config:
         raise UserError(f"nobody acts where a run learns from a dataset: ray.actors must be 0, got {config.ray.actors}")
     if config.run.train_ratio is None or config.replay.selector.uses_up:
         raise UserError(f"{config.name} learns every row once, as it is acted: it cannot learn from a dataset")
-    streams = 1 if is_minari(config.dataset.path) else len(open_dataset(config.dataset.path).streams)
+    path = config.dataset.path
+    saved = load_config(begun) if begun is not None else None
+    if saved is not None and saved.dataset.path == path:
+        streams = saved.env.num_envs
+    else:
+        streams = 1 if is_minari(path) else len(open_dataset(path).streams)
+    asked = {name: value for name in ALONE if (value := getattr(config.run, name))}
+    if asked:
+        told = ", ".join(f"run.{name} {value}" for name, value in asked.items())
+        notice(f"nobody acts where a run learns from a dataset: {told} would change nothing, and is 0")
     run = replace(config.run, publish_every=0, overlap=0)
     return replace(config, env=replace(config.env, num_envs=streams), run=run)
 
@@ -263,7 +277,26 @@ class Offline(Runner):
                     f"{where} has {name} as {value.dtype} {value.shape[1:]}, {id} gives "
                     f"{field.dtype} {field.shape}: name the environment, protocol and options that it is of"
                 )
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise UserError(f"{where} has numbers in {name} that are not finite: leave those rows out")
+        self._check_numbers(rows)
         return {name: np.ascontiguousarray(rows[name]) for name in spec}
+
+    def _check_numbers(self, rows: Rows) -> None:
+        """Raise UserError where an action or an observation is a number that the environment does not have."""
+        env, where, id = self.agent.env, self.config.dataset.path, self.config.env.id
+        numbered = {"action": env.action, "prev_action": env.action}
+        numbered |= {OBS + key: space for key, space in env.observation.items()}
+        for name, space in numbered.items():
+            if name not in rows or not isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+                continue
+            count = space.n if isinstance(space, spaces.Discrete) else space.nvec
+            if ((rows[name] < 0) | (rows[name] >= count)).any():
+                there = f"{int(rows[name].min())} to {int(rows[name].max())}"
+                raise UserError(
+                    f"{where} has {name} of {there}, {id} has {space}: name the environment, protocol and options that "
+                    "it is of"
+                )
 
     def act(self) -> None:
         """Nobody acts."""

@@ -75,7 +75,7 @@ class Run:
         """learner_steps of what is saved"""
         self.summary: dict[str, Any] = {}
         self.stop = Stop()
-        self._waited = False
+        self._waited = self._starved = False
         self.owed = False
         """whether an evaluation is due that has not been played to its end; a resumed run plays it"""
         self.resumed: tuple[int, int] | None = None
@@ -215,6 +215,7 @@ class Run:
         line = {f"{part}/{name}": value for part, numbers in metrics.items() for name, value in numbers.items()}
         seconds = time.perf_counter() - self._since
         env_steps, learner_steps = self._at
+        self._tell_starving(self.clock.env_steps - env_steps, self.clock.learner_steps - learner_steps)
         line["speed/env_steps_per_s"] = (self.clock.env_steps - env_steps) / seconds
         line["speed/learner_steps_per_s"] = (self.clock.learner_steps - learner_steps) / seconds
         self.record(line)
@@ -227,6 +228,18 @@ class Run:
             notice(
                 f"no learner_step yet after {env_steps} env_steps (run.prefill is {prefill}): training waits for the "
                 f"first windows of {self.clock.window} rows that can be drawn"
+            )
+
+    def _tell_starving(self, env_steps: int, learner_steps: int) -> None:
+        """A notice, once, where training has begun and stops; steps: since the line before."""
+        ratio, replay = self.config.run.train_ratio, self.config.replay
+        if self._starved or self.given is not None or ratio is None or learner_steps or not self.clock.learner_steps:
+            return
+        if env_steps * ratio > 2 * replay.batch * replay.window.learn:
+            self._starved = True
+            notice(
+                f"no learner_step in {env_steps} env_steps, which earn more than two: no window can be drawn from the "
+                "replay now, as where an episode is longer than what it holds; raise replay.store.budget"
             )
 
     def _mark(self) -> None:
@@ -337,8 +350,9 @@ class Run:
         """Return to the newest checkpoint, part by part; without one the run begins anew.
 
         then: what follows, given the whole checkpoint. Nothing of it stays in memory.
-        Raises UserError if the checkpoint does not fit.
+        Raises UserError if the checkpoint does not fit, or there was one and it has gone.
         """
+        self.checkpoints.check_kept()
         if self.checkpoints.latest() is None:
             return
         tree = self.checkpoints.load()

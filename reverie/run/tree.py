@@ -107,7 +107,9 @@ def load_tree(folder: Path, only: tuple[str, ...] = ("",)) -> dict[str, Any]:
     A `Beside` is the path of its folder.
     Raises UserError, naming the folder, if it is missing, damaged or of another format.
     """
-    fix = "delete that folder to go on from the one before it"
+    fix = "restore it from a copy, or begin another run"
+    if any(before.name.isdigit() for before in folder.parent.glob("*") if before != folder):
+        fix = "delete that folder to go on from the one before it"
     try:
         document = json.loads((folder / "state.json").read_text())
         with safe_open(folder / "arrays.safetensors", "pt") as arrays:

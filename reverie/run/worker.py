@@ -143,12 +143,6 @@ def build_worker(
     except UserError as error:
         of = f"that of a worker with {streams} of {config.env.num_envs} streams, which share replay.store.budget"
         raise UserError(f"{error} (the replay is {of})") from error
-    most = streams * ((store.replay.rows_per_stream - learner.windows.length) // learner.windows.period + 1)
-    if most < replay.selector.fresh(replay.batch):
-        raise UserError(
-            f"a batch has {replay.batch} windows, but the replay of a worker with {streams} streams holds {most}: "
-            "raise replay.store.budget or lower replay.batch"
-        )
     return Worker(own, env, learner, store, number, incarnation, seed)
 
 

@@ -245,6 +245,11 @@ def test_missing_rows_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"notes.chunk is not named like a chunk file"):
         Run(tmp_path, length=4, streams=1).load(state)
     (tmp_path / "notes.chunk").unlink()
+    twice = tmp_path / "00000-000000000005.chunk"
+    twice.write_bytes((tmp_path / "00000-000000000004.chunk").read_bytes())
+    with pytest.raises(UserError, match=r"005.chunk has rows of stream 0 from 4 on, which .*004.chunk has too"):
+        open_dataset(tmp_path)
+    twice.unlink()
     (tmp_path / "00000-000000000008.chunk").unlink()
     with pytest.raises(UserError, match="lacks rows 8 to 12 of stream 0"):
         open_dataset(tmp_path)

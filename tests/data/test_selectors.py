@@ -268,6 +268,8 @@ def test_every_legal_window_of_an_episode_stays_inside_it() -> None:
         (lambda: Recency(0.5, 0), "horizon"),
         (lambda: Recency(0.5, 3, "cubic"), "decay"),  # type: ignore[arg-type]
         (lambda: Prioritised(-1.0), "alpha"),
+        (lambda: Prioritised(60.0), "alpha <= 10"),
+        (lambda: Prioritised(10.0, floor=1e-30), "too small to be drawn; raise floor"),
         (lambda: Prioritised(0.5, 0.0), "floor"),
     ],
 )

@@ -92,6 +92,17 @@ def test_a_branch_that_cannot_be_leaves_nothing(source: Path, tmp_path: Path, wo
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_checkpoint_whose_rows_are_gone_can_only_be_begun_from(source: Path, tmp_path: Path) -> None:
+    """As those of more than two that are kept, once the replay has gone over their rows."""
+    shutil.copytree(source, tmp_path / "run")
+    min((tmp_path / "run" / "replay").iterdir()).unlink()
+    done = command("branch", str(tmp_path / "run"), str(tmp_path / "b"), "--checkpoint", "80")
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "the rows of checkpoint 80 are not in" in done.stderr
+    assert f"--init {tmp_path / 'run'} --init.checkpoint 80" in done.stderr
+    assert not (tmp_path / "b").exists()
+
+
 def test_a_disk_that_fills_while_a_branch_is_copied_has_nothing_of_it(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

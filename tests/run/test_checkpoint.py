@@ -203,6 +203,19 @@ def test_damage_is_one_line_that_names_the_folder_and_the_fix(tmp_path: Path, da
     assert checkpoints.load()["at"] == 10
 
 
+def test_the_only_checkpoint_is_not_to_be_deleted(tmp_path: Path) -> None:
+    """Without it the run would begin again, over its own rows and its log."""
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.check_kept()  # there has been none
+    checkpoints.save(20, {"at": 20})
+    (tmp_path / "checkpoints" / "20" / "state.json").unlink()
+    with pytest.raises(UserError, match=r"20 is unreadable .*; restore it from a copy, or begin another run"):
+        checkpoints.load()
+    shutil.rmtree(tmp_path / "checkpoints" / "20")
+    with pytest.raises(UserError, match="had checkpoints, and none is left to go on from: restore one from a copy"):
+        checkpoints.check_kept()
+
+
 def test_another_format_is_named(tmp_path: Path) -> None:
     save_tree(tmp_path / "c", {"a": 1})
     document = json.loads((tmp_path / "c" / "state.json").read_text())

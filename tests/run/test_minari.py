@@ -290,6 +290,12 @@ def test_episodes_that_are_broken_are_named(home: Path) -> None:
     episode.terminations = np.array([True, False])
     with pytest.raises(UserError, match="episode 7 ends after 1 of 2 env_steps"):
         source.rows(episode)
+    episode.terminations, episode.rewards = np.array([False, True]), np.zeros((2, 1))
+    with pytest.raises(UserError, match=r"episode 7 has rewards \(2, 1\), terminations \(2,\), truncations \(2,\)"):
+        source.rows(episode)
+    episode.rewards = np.array(["much", "more"])
+    with pytest.raises(UserError, match="episode 7: its rewards are no numbers"):
+        source.rows(episode)
     episode.rewards = episode.terminations = episode.truncations = np.zeros(0)
     with pytest.raises(UserError, match="episode 7 has no env_steps"):
         source.rows(episode)

@@ -218,6 +218,47 @@ def test_an_episode_that_was_left_in_its_middle_is_one_line(made: Path, tmp_path
         reverie.train(settings, tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("action", 3, r"has action of \d to 3, toy/catch has Discrete\(3\)"),
+        ("prev_action", -1, r"has prev_action of -1 to \d, toy/catch has Discrete\(3\)"),
+        ("reward", np.inf, "has numbers in reward that are not finite"),
+    ],
+)
+def test_numbers_that_the_environment_does_not_have_are_one_line(
+    made: Path, tmp_path: Path, field: str, value: float, words: str
+) -> None:
+    chunk = next(open_dataset(made / "replay").chunks())
+    rows = {name: array.copy() for name, array in chunk.rows.items()}
+    rows[field][5] = value
+    (tmp_path / "odd").mkdir()
+    write_chunk(chunk_path(tmp_path / "odd", 0, 0), replace(chunk, stream=0, start=0, rows=rows))
+    with pytest.raises(UserError, match=words):
+        reverie.train(config("toy/catch", dataset__path=str(tmp_path / "odd")), tmp_path / "run")
+
+
+def test_settings_of_who_acts_are_told_to_change_nothing(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = offline(made, run__overlap=2, run__publish_every=3)
+    assert (settings.run.overlap, settings.run.publish_every) == (0, 0)
+    assert "run.publish_every 3, run.overlap 2 would change nothing" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"run.overlap cannot change in the middle of a run: nobody acts"):
+        check_change(settings, replace(settings, run=replace(settings.run, overlap=2)))
+
+
+def test_a_run_that_has_begun_needs_no_dataset_to_say_how_many_streams_it_has(made: Path, tmp_path: Path) -> None:
+    settings = offline(made)
+    (tmp_path / "run").mkdir()
+    save_config(settings, tmp_path / "run")
+    shutil.copytree(made / "replay", tmp_path / "rows")
+    gone = replace(settings, dataset=DatasetConfig(str(tmp_path / "rows")))
+    save_config(gone, tmp_path / "run")
+    shutil.rmtree(tmp_path / "rows")
+    assert for_dataset(gone, tmp_path / "run") == gone
+    with pytest.raises(UserError, match="rows has no chunk files"):
+        for_dataset(gone)
+
+
 def test_running_means_of_rows_from_elsewhere_begin_anew_and_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     run = SimpleNamespace(config=make_config("dqn", "cpu", "CartPole-v1"), _carried={"means": 0})
     rows = SimpleNamespace(folder="minari:test/cartpole-v0")

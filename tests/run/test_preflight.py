@@ -100,6 +100,17 @@ def test_what_only_the_run_can_tell_is_told_by_it(tmp_path: Path, capsys: pytest
     assert local.run.summary == {}
 
 
+def test_training_that_stops_on_its_way_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As where an episode is longer than the replay, and windows begin where episodes do."""
+    local = begin(asked(run__log_every=30), tmp_path / "run")
+    selector = local.store.replay.selector
+    ready = selector.ready
+    selector.ready = lambda n: local.store.env_steps < 80 and ready(n)  # type: ignore[method-assign]
+    local.train(Never())
+    assert local.learner.learner_steps > 1
+    assert capsys.readouterr().err.count("no learner_step in 30 env_steps, which earn more than two") == 1
+
+
 def test_nothing_is_said_of_a_run_that_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(asked(run__log_every=1), tmp_path / "run")
     assert capsys.readouterr().err == ""
@@ -147,6 +158,15 @@ def test_a_batch_that_cannot_fit_is_refused(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(UserError, match=r"a batch of 100,000 windows takes .*make replay.batch smaller"):
         train(asked(replay__batch=100_000), tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_queue_that_never_holds_a_batch_is_refused(tmp_path: Path) -> None:
+    settings = overrides.apply(
+        make_config("impala", "cpu", "CartPole-v1"), {"replay.store.budget": 200_000, "replay.batch": 64}
+    )
+    with pytest.raises(UserError, match=r"a batch has \d+ windows, but the replay holds \d+ of 16 streams at a time"):
+        train(settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_replay_that_does_not_fit_now_is_told(
