@@ -162,7 +162,8 @@ def test_a_batch_that_cannot_fit_is_refused(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_queue_that_never_holds_a_batch_is_refused(tmp_path: Path) -> None:
     settings = overrides.apply(
-        make_config("impala", "cpu", "CartPole-v1"), {"replay.store.budget": 200_000, "replay.batch": 64}
+        make_config("impala", "cpu", "CartPole-v1"),
+        {"replay.store.budget": 200_000, "replay.batch": 256, "run.env_steps": 20_000},
     )
     with pytest.raises(UserError, match=r"a batch has \d+ windows, but the replay holds \d+ of 16 streams at a time"):
         train(settings, tmp_path / "run")
