@@ -22,7 +22,7 @@ from reverie.report.page import Budget, Code, Heading, Page, Section, Table, Tex
 from reverie.report.runs import find_runs
 from reverie.run.build import build_env
 from reverie.run.zoo import resolve
-from reverie.study import sections
+from reverie.study import scores, sections, settings
 from reverie.study.about import About, read_about
 from reverie.study.curves_of import Group, groups
 from reverie.study.foreseen import blocks as foreseen_blocks
@@ -133,18 +133,18 @@ def _page(
     made: list[Section | None] = [_compared(place, *each) for place, each in enumerate(comparisons)]
     if runs:
         made.append(sections.what_was_run(runs))
-        made.append(sections.learning(together, levels))
-        made.append(sections.evaluations(together, levels))
+        made.append(scores.learning(together, levels))
+        made.append(scores.evaluations(together, levels))
         made.append(_dreams(together, specs, context, horizon, seed, make_dreams, budget))
         made.append(sections.pictures(runs, budget))
         made.append(sections.losses(together))
         made.append(sections.time_spent(runs))
         made.append(sections.on_the_way(runs))
         made.append(_environments(together, specs))
-        made.append(sections.configuration(runs, together))
+        made.append(settings.configuration(runs, together))
     made.append(sections.claims(_met(together, comparisons)))
     if runs:
-        made.append(sections.again(runs, command))
+        made.append(settings.again(runs, command))
     title, lead = _title(runs, together, comparisons)
     foot = (
         f"Written by reverie {reverie.__version__} on {time.strftime('%Y-%m-%d %H:%M %Z')}. Everything is in this file."
@@ -180,14 +180,14 @@ def _tiles(
         return []
     tiles = []
     if len(together) == 1:
-        scores = [score for about in runs if (score := about.score()) is not None]
+        ends = [score for about in runs if (score := about.score()) is not None]
         beside = ", ".join(f"{name} {number(level)}" for name, level in levels[together[0].env].items())
-        if len(scores) == 1:
-            tiles.append((number(scores[0][0]), f"score, {scores[0][1]}", beside))
-        elif scores:
-            middle = float(sections.iqm(np.array([score[0] for score in scores])[:, None]))
-            doubted = "; see the notes at the evaluations" if sections.doubts(together[0]) else ""
-            what = f"{sections.middle_name(len(scores))} of {len(scores)} scores{doubted}"
+        if len(ends) == 1:
+            tiles.append((number(ends[0][0]), f"score, {ends[0][1]}", beside))
+        elif ends:
+            middle = float(scores.iqm(np.array([score[0] for score in ends])[:, None]))
+            doubted = "; see the notes at the evaluations" if scores.doubts(together[0]) else ""
+            what = f"{scores.middle_name(len(ends))} of {len(ends)} scores{doubted}"
             tiles.append((number(middle), what, beside))
     else:
         tiles.append((str(len(together)), "kinds of runs", ""))
@@ -220,7 +220,7 @@ def _spec(about: About) -> EnvSpec | str:
 
 def _levels(group: Group, specs: Mapping[str, EnvSpec | str]) -> dict[str, float]:
     spec = specs[group.label]
-    return sections.references(group.env, None if isinstance(spec, str) else spec)
+    return scores.references(group.env, None if isinstance(spec, str) else spec)
 
 
 def _environments(together: Sequence[Group], specs: Mapping[str, EnvSpec | str]) -> Section:
@@ -308,7 +308,7 @@ def _compared(place: int, path: Path, document: Mapping[str, Any]) -> Section:
         for name in names
     ]
     episodes = document.get("episodes", "some")
-    name = sections.middle_name(max(len(dot.values) for dot in dots))
+    name = scores.middle_name(max(len(dot.values) for dot in dots))
     interval = f" and its {LEVEL * 100:g} % interval" if any(dot.interval for dot in dots) else ""
     caption = f"Evaluations of {episodes} episodes at the end, best variant on top: each seed, their {name}{interval}."
     blocks.append(svg.dots(dots, Y_LABELS["eval/score"], caption))

@@ -25,7 +25,7 @@ from reverie.run.train import resume
 from reverie.study.about import EVALUATIONS, RANDOM, TRAINING, phases, read_about
 from reverie.study.html import html_report
 from reverie.study.met import met_by_comparison, met_by_run
-from reverie.study.sections import _train
+from reverie.study.settings import _train
 from tests.report.html_check import Checked, check
 from tests.report.run_dirs import make_run
 
