@@ -150,17 +150,18 @@ class About:
 
     def score(self) -> tuple[float, str] | None:
         """Its score and what that is: of its last networks, the evaluation with the most episodes; None without one."""
-        file = self.evaluations.get("evaluation.json")
         at = int((self.head or {}).get("env_steps", 0))
-        if file is not None and int(file["env_steps"]) < at:
-            file = None
+        played: list[tuple[Any, float, Any]] = []  # episodes, score, how many were cut
+        file = self.evaluations.get("evaluation.json")
+        if file is not None and int(file["env_steps"]) >= at:
+            played.append((file["episodes"], float(file["score"]), file.get("cut", 0)))
         logged = next((record for record in reversed(self.records) if "eval/score" in record), None)
-        fewer = logged is not None and file is not None and logged.get("eval/episodes", 0) > file["episodes"]
-        if file is not None and not (fewer and logged is not None and int(logged["env_steps"]) >= at):
-            return float(file["score"]), _of(file["episodes"], file.get("cut", 0))
-        if logged is not None:
-            return float(logged["eval/score"]), _of(logged.get("eval/episodes"), logged.get("eval/cut", 0))
-        return None
+        if logged is not None and (not played or int(logged["env_steps"]) >= at):
+            played.append((logged.get("eval/episodes"), float(logged["eval/score"]), logged.get("eval/cut", 0)))
+        if not played:
+            return None
+        episodes, score, cut = max(played, key=lambda each: each[0] or 0)
+        return score, _of(episodes, cut)
 
     def ended(self) -> str:
         """Sentence on what ended it, or that it goes on."""
