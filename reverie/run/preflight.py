@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from reverie.agents.agent import Agent
 from reverie.config import Config
-from reverie.data.room import Room
 from reverie.envs.tasks import check_shares
 from reverie.errors import UserError
-from reverie.machine import in_words, memory_of
 from reverie.run.build import build_windows
 from reverie.run.length import run_length
-
-MINUTE = 60.0
-"""seconds of training after which the time to come is told"""
 
 
 def check_one_learner(config: Config) -> None:
@@ -54,44 +49,3 @@ def check_trains(config: Config, agent: Agent) -> None:
             f"nothing would be trained: a batch has {fresh} windows, each of which is drawn once, and this run "
             f"of {total} env_steps has {drawn_once}; {longer} or replay.batch smaller"
         )
-
-
-def size_line(room: Room, total: int, acts: bool = True) -> str:
-    """Line that says how much the replay may take, and how much of the run, or of its dataset, it holds.
-
-    total: rows to come; acts: whether they are the run's own.
-    """
-    rows, there = room.rows, memory_of(room.place)
-    holds = "the whole run" if acts else "the whole dataset"
-    if rows < total:
-        holds = f"the newest {rows:,} rows" + (f" of {total:,} env_steps" if acts else " of the dataset")
-    filled = room.nbytes * min(1.0, total / rows)
-    return f"replay: {in_words(filled)} when full, of {in_words(there.total)} of memory; it holds {holds}"
-
-
-class Pace:
-    """Clock of the first minute of training, after which the hours to come can be told. total: env_steps of the run."""
-
-    def __init__(self, total: int) -> None:
-        self.total, self.told = total, False
-        self.since: tuple[float, int] | None = None
-
-    def line(self, seconds: float, env_steps: int, learner_steps: int) -> str:
-        """Line that says how long the rest takes, once a minute of training is measured; empty at other times.
-
-        What comes before the first learner_step is left out: filling a replay goes faster than training.
-        """
-        if self.told or not learner_steps:
-            return ""
-        if self.since is None:
-            self.since = (seconds, env_steps)
-        past, made = seconds - self.since[0], env_steps - self.since[1]
-        if past < MINUTE or not made:
-            return ""
-        self.told = True
-        left = (self.total - env_steps) * past / made
-        return f"about {_duration(left)} to go, at the {made / past:,.1f} env_steps/s of the first minute of training"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds / 60:.0f} minutes"

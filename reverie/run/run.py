@@ -18,7 +18,6 @@ from reverie import overrides
 from reverie.agents.agent import Learner
 from reverie.agents.learner import tensors_of
 from reverie.config import Config
-from reverie.data.paced import Paced
 from reverie.envs.tasks import label, tasks_of
 from reverie.envs.wrappers import Carried
 from reverie.errors import UserError, notice
@@ -32,9 +31,9 @@ from reverie.run.clock import Clock
 from reverie.run.companions import Companions, flat_settings, gather
 from reverie.run.evaluation import evaluate, rehearse
 from reverie.run.ledger import Ended
-from reverie.run.length import run_length, schedule_line
+from reverie.run.length import run_length
 from reverie.run.lock import Stop
-from reverie.run.preflight import Pace, size_line
+from reverie.run.telling import Pace, Waiting, opening_lines, size_lines
 
 
 class Stateful(Protocol):
@@ -75,7 +74,7 @@ class Run:
         """learner_steps of what is saved"""
         self.summary: dict[str, Any] = {}
         self.stop = Stop()
-        self._waited = self._starved = False
+        self._waiting = Waiting(config, clock)
         self.owed = False
         """whether an evaluation is due that has not been played to its end; a resumed run plays it"""
         self.resumed: tuple[int, int] | None = None
@@ -94,11 +93,12 @@ class Run:
         title = f"{self.config.name} on {self.config.env.id}"
         repeat, prefill = self.clock.repeat, self.config.run.prefill
         console = Console(self.total * repeat, title, prefill=prefill * repeat, closed=self.stop.ask)
-        for line in self._opening():
-            console.say(line)
+        lines = [f"goes on after {self.clock.env_steps:,} of {self.total:,} env_steps"]
         if self.resumed is None:
-            for line in self.sizes():
-                console.say(line)
+            lines = opening_lines(self.config, self.clock, self.total, self.since)
+            lines += size_lines(self.clock, self.total, self.given)
+        for line in lines:
+            console.say(line)
         self._console, self._pace = console, Pace(self.total)
         settings = flat_settings(overrides.to_dict(self.config))
         self.logger = Logger(self.run_dir, [*self.companions.writers, console])
@@ -113,29 +113,6 @@ class Run:
         self._before = self.clock.env_steps
         self._mark()
         return self
-
-    def _opening(self) -> list[str]:
-        """Lines that say what comes, before there is anything to show."""
-        clock, prefill = self.clock, self.config.run.prefill
-        if self.resumed is not None:
-            return [f"goes on after {clock.env_steps:,} of {self.total:,} env_steps"]
-        parameters = sum(tensor.numel() for tensor in clock.learner.parameters() if tensor.requires_grad)
-        what = f"{parameters:,} trained parameters on {clock.learner.device}"
-        first = "learning from the first rows on"
-        if self.config.dataset.path:
-            first = f"learning from {self.config.dataset.path}, counted from {prefill:,} on"
-        elif prefill:
-            first = f"random actions for {prefill:,} env_steps, then learning"
-        lines = [line] if (line := schedule_line(self.config, clock.repeat, self.since)) else []
-        return [*lines, f"{what}; {self.total:,} env_steps: {first}"]
-
-    def sizes(self) -> list[str]:
-        """Lines that say how much is kept."""
-        store = self.clock.store
-        if not isinstance(store, Paced):
-            return []
-        rows = self.total if self.given is None else self.given
-        return [size_line(store.room, rows, acts=self.given is None)]
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
@@ -214,37 +191,20 @@ class Run:
         """Write one line of what the parts of a run tell, ``<part>/<name>``, with the speeds since the last one."""
         line = {f"{part}/{name}": value for part, numbers in metrics.items() for name, value in numbers.items()}
         seconds = time.perf_counter() - self._since
-        env_steps, learner_steps = self._at
-        self._tell_starving(self.clock.env_steps - env_steps, self.clock.learner_steps - learner_steps)
-        line["speed/env_steps_per_s"] = (self.clock.env_steps - env_steps) / seconds
-        line["speed/learner_steps_per_s"] = (self.clock.learner_steps - learner_steps) / seconds
+        env_steps, learner_steps = (now - then for now, then in zip(self._counts(), self._at, strict=True))
+        line["speed/env_steps_per_s"], line["speed/learner_steps_per_s"] = env_steps / seconds, learner_steps / seconds
         self.record(line)
         self._mark()
-        if line_of_pace := self._pace.line(time.perf_counter(), self.clock.env_steps, self.clock.learner_steps):
+        if line_of_pace := self._pace.line(time.perf_counter(), *self._counts()):
             self._console.say(line_of_pace)
-        env_steps, prefill = self.clock.env_steps, self.config.run.prefill
-        if not self._waited and not self.clock.learner_steps and env_steps > prefill:
-            self._waited = True
-            notice(
-                f"no learner_step yet after {env_steps} env_steps (run.prefill is {prefill}): training waits for the "
-                f"first windows of {self.clock.window} rows that can be drawn"
-            )
+        self._waiting.look(env_steps, learner_steps, acts=self.given is None)
 
-    def _tell_starving(self, env_steps: int, learner_steps: int) -> None:
-        """A notice, once, where training has begun and stops; steps: since the line before."""
-        ratio, replay = self.config.run.train_ratio, self.config.replay
-        if self._starved or self.given is not None or ratio is None or learner_steps or not self.clock.learner_steps:
-            return
-        if env_steps * ratio > 2 * replay.batch * replay.window.learn:
-            self._starved = True
-            notice(
-                f"no learner_step in {env_steps} env_steps, which earn more than two: no window can be drawn from the "
-                "replay now, as where an episode is longer than what it holds; raise replay.store.budget"
-            )
+    def _counts(self) -> tuple[int, int]:
+        return self.clock.env_steps, self.clock.learner_steps
 
     def _mark(self) -> None:
         self._since = time.perf_counter()
-        self._at = (self.clock.env_steps, self.clock.learner_steps)
+        self._at = self._counts()
 
     def rehearse(self) -> None:
         """See `reverie.run.evaluation.rehearse`."""

@@ -16,8 +16,8 @@ from reverie.errors import UserError
 from reverie.machine import Memory, in_words
 from reverie.presets import make_config
 from reverie.run.checkpoint import Checkpoints
-from reverie.run.preflight import Pace
 from reverie.run.room import check_memory, learning_fits
+from reverie.run.telling import Pace
 from reverie.run.train import train
 
 SMALL = {
