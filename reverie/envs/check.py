@@ -11,9 +11,10 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from reverie.data.rows import ACTION_MASK, OBS, Rows, observations
+from reverie.data.rows import ACTION_MASK
 from reverie.envs.calls import RESET, STEP, complaint
-from reverie.envs.env import ResumeError, VectorEnv
+from reverie.envs.check_rows import check_rows
+from reverie.envs.env import VectorEnv
 from reverie.envs.faults import RAISED, EnvFault
 from reverie.envs.findings import Findings, leaves
 from reverie.envs.gym import make_single, tell
@@ -105,7 +106,8 @@ def check_env(id: str | Callable[[], gymnasium.Env], env_steps: int = 1000, seed
         return Report(name, problems=tuple(findings.problems))
     try:
         if isinstance(env, VectorEnv) and not isinstance(env, SyncVector):
-            description, resume = _check_rows(env, make, findings, env_steps, seed)
+            description = _describe(env.spec.observation, env.spec.action)
+            resume = check_rows(env, make, findings, env_steps, seed)
         else:
             if isinstance(env, SyncVector):  # its single environment, read as it reads it
                 single, reading = env.envs[0], env.reading or Reading()
@@ -290,61 +292,6 @@ def _replay(env: gymnasium.Env, findings: Findings, seed: int, masks: Masks | No
         )
         return "truncate"
     return "replay"
-
-
-def _check_rows(
-    env: VectorEnv, make: Callable[[], Any], findings: Findings, env_steps: int, seed: int
-) -> tuple[dict[str, Any], str]:
-    """Description and kind of resume of sources that have no single environment beneath, from their rows."""
-    description = _describe(env.spec.observation, env.spec.action)
-    try:
-        _play_rows(env, findings, env_steps, seed)
-    except EnvFault as fault:
-        findings.problem("step()", str(fault))
-        return description, "unknown"
-    return description, _resume(env, make, findings)
-
-
-def _play_rows(env: VectorEnv, findings: Findings, env_steps: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    rows, count = env.reset(seed), 0
-    findings.observe({k: v[0] for k, v in observations(rows).items()}, is_first=True)
-    is_last = False
-    while count < env_steps:
-        step = env.step(_sample(env, rng, rows))
-        for rows in [step.rows] if step.ends is None else [step.ends, step.rows]:
-            first = bool(rows["is_first"][0])
-            findings.observe({k: v[0] for k, v in observations(rows).items()}, is_first=first)
-            if not first:
-                is_last = bool(rows["is_last"][0])
-                findings.reward(rows["reward"][0], is_last, bool(rows["is_terminal"][0]))
-                count += 1
-
-
-def _sample(env: VectorEnv, rng: np.random.Generator, rows: Rows) -> np.ndarray:
-    """Random actions for rows, of those that a mask allows."""
-    space = env.spec.action
-    if not isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-        return rng.uniform(-1.0, 1.0, (env.num_envs, *(space.shape or ()))).astype(np.float32)
-    factors = [int(space.n)] if isinstance(space, spaces.Discrete) else [int(n) for n in space.nvec]
-    ones = np.ones((env.num_envs, sum(factors)))
-    mask = np.split(rows[OBS + ACTION_MASK] if env.spec.action_mask else ones, np.cumsum(factors)[:-1], -1)
-    draws = [np.where(part > 0.5, rng.random(part.shape), -1.0).argmax(-1) for part in mask]
-    return draws[0] if isinstance(space, spaces.Discrete) else np.stack(draws, -1)
-
-
-def _resume(env: VectorEnv, make: Callable[[], Any], findings: Findings) -> str:
-    if env.spec.resume == "truncate":
-        return "truncate"
-    other = make()
-    try:
-        other.load_state_dict(env.state_dict())
-    except ResumeError as error:
-        findings.problem("resume", str(error))
-        return "truncate"
-    finally:
-        other.close()
-    return str(env.spec.resume)
 
 
 def _equal(a: Any, b: Any) -> bool:
