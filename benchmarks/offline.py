@@ -25,12 +25,14 @@ from reverie.run.checkpoint import Checkpoints
 EPISODES = 100
 
 
-def score(run_dir: Path, agent: str, env: str, seed: int, dataset: Path | None) -> tuple[float, float]:
-    """Score of a run, which is made if it is not there, and the minutes that making it took now."""
+def score(
+    run_dir: Path, agent: str, env: str, seed: int, dataset: Path | None, words: list[str]
+) -> tuple[float, float]:
+    """Score of a run, made if it is not there, and the minutes that making it took now. words: ``key=value``."""
     began = time.monotonic()
     if not (run_dir / "finished").exists():
         settings = {"run.seed": seed, "run.threads": 1} | ({} if dataset is None else {"dataset.path": str(dataset)})
-        config = overrides.apply(reverie.make_config(agent, "cpu", env), settings)
+        config = overrides.apply(reverie.make_config(agent, "cpu", env), settings | overrides.parse(words))
         if Checkpoints(run_dir).latest() is None:
             reverie.train(config, run_dir)
         else:
@@ -45,15 +47,16 @@ def main() -> None:
     parser.add_argument("--agent", required=True)
     parser.add_argument("--env", required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102])
+    parser.add_argument("--set", nargs="*", default=[], help="key=value that both runs have beside the preset")
     parser.add_argument("--work", type=Path, default=Path("runs/offline"))
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     rows = []
     for seed in options.seeds:
         place = options.work / f"{options.agent}-{options.env.replace('/', '_')}-{seed}"
-        online, spent = score(place / "online", options.agent, options.env, seed, None)
+        online, spent = score(place / "online", options.agent, options.env, seed, None, options.set)
         dataset = place / "online" / "replay"
-        offline, more = score(place / "offline", options.agent, options.env, seed, dataset)
+        offline, more = score(place / "offline", options.agent, options.env, seed, dataset, options.set)
         held = len(reverie.open_dataset(dataset))
         rows.append({"seed": seed, "online": online, "offline": offline, "rows": held, "minutes": [spent, more]})
         print(rows[-1], flush=True)

@@ -1,6 +1,6 @@
 """The models of the zoo: train them, and put what playing needs into the package.
 
-    python benchmarks/zoo.py                  # all: about half an hour of one core
+    python benchmarks/zoo.py                  # all: about an hour of one core
     python benchmarks/zoo.py catch tmaze      # some
 
 A run that is complete in --work is not repeated; one that was interrupted goes on. Of a run's last checkpoint the
@@ -58,11 +58,11 @@ class Model:
 
 MODELS = {
     "catch": Model(
-        "dreamerv2 --preset cpu --env toy/catch --seed 0",
+        "dreamerv2 --preset cpu --env toy/catch --frames 30000 --run.prefill 800 --seed 0",
         "DreamerV2 on Catch: a whole game of seven env_steps can be dreamed and played.",
     ),
     "noisy-catch": Model(
-        "harmonydream --preset cpu --env toy/noisy-catch --seed 0",
+        "harmonydream --preset cpu --env toy/noisy-catch --frames 30000 --run.prefill 800 --seed 0",
         "HarmonyDream on Catch before a moving background: what a dream keeps, and what it leaves out.",
     ),
     "tmaze": Model(
