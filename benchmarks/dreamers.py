@@ -32,7 +32,7 @@ from reverie.errors import UserError
 from reverie.nets.encoders import EncoderConfig
 from reverie.nets.heads import HeadConfig
 from reverie.nets.rssm import RSSMConfig
-from reverie.run.allocator import keep_freed_memory
+from reverie.run.allocator import prepare_process
 
 TIME, BATCH, ACTIONS = 32, 8, 6
 CONTINUOUS = ("planet", "repo", "denoised")
@@ -53,9 +53,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--capture", action="store_true", help="replay updates as CUDA graphs")
     options = parser.parse_args()
-    keep_freed_memory()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    prepare_process(options.threads)
     device = torch.device(options.device)
     kinds = {name: build(name, device, getattr(torch, options.precision)) for name in options.agents}
     document: dict[str, Any] = {"what": f"learner update, {BATCH} x {TIME} rows of 64x64x3, see the script"}

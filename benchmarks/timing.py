@@ -102,12 +102,15 @@ def minutes(*run_dirs: Path) -> float:
 
 def surroundings() -> dict[str, Any]:
     """What a time depends on, and the memory that was needed so far."""
-    return {
+    found = {
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "machine": platform.processor() or platform.machine(),
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
+    if torch.cuda.is_initialized():
+        found["gpu_peak_memory_bytes"] = torch.cuda.max_memory_allocated()
+    return found
 
 
 def write(document: dict[str, Any], out: Path | None) -> None:

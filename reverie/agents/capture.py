@@ -44,7 +44,9 @@ class CapturedUpdate:
     def __call__(self, batch: Batch) -> Result:
         """Result of one learner_step."""
         self.learner.schedule()
-        result = self._aside(batch) if self.eager else self._replayed(batch)
+        # What is recorded, and what is launched, is of the present device, which need not be the learner's.
+        with torch.cuda.device(self.learner.device):
+            result = self._aside(batch) if self.eager else self._replayed(batch)
         self.eager = max(self.eager - 1, 0)
         self.learner.advance()
         return result
@@ -77,10 +79,13 @@ class CapturedUpdate:
         graph.register_generator_state(self.learner.noise.generator)
         try:
             # Whoever acts beside this may ask for memory of its own meanwhile.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            stream = torch.cuda.Stream(self.learner.device)  # the usual one is of the device that was present first
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 self.result = self.learner.apply_update(self.batch)
+        except torch.OutOfMemoryError:
+            raise  # it is not the recording that does not fit
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(
                 f"an update of {type(self.learner).__name__} cannot be captured as a CUDA graph ({reason}); "
                 "set run.capture = false"

@@ -131,8 +131,9 @@ class Batch:
     probes: State | None = None
 
     def to(self, device: torch.device) -> Batch:
-        """Copy of the batch on another device; without waiting where the replay's memory is pinned."""
-        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+        """Copy of the batch on another device; towards a GPU without waiting where the replay's memory is pinned."""
+        there = device.type == "cuda"  # a copy from a GPU could be read before it is there
+        return self.map(lambda tensor: tensor.to(device, non_blocking=there))
 
     def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
         """Batch of changed tensors."""

@@ -175,7 +175,7 @@ def build_store(config: Config, learner: Learner, env: EnvSpec, folder: Path | N
             derive(options.seed, "replay"),
             states=states,
             device=learner.device if config.replay.store.place == "device" else "cpu",
-            pin_memory=learner.device.type == "cuda",
+            pin_memory=pins(config, learner.device),
         )
     except (MemoryError, torch.OutOfMemoryError) as error:
         memory = "this machine's memory" if isinstance(error, MemoryError) else f"the memory of {learner.device}"
@@ -196,6 +196,14 @@ def build_store(config: Config, learner: Learner, env: EnvSpec, folder: Path | N
         assert folder is not None
         raise unwritable(folder, error) from error
     return Store(replay, build_limiter(config, windows), record)
+
+
+def pins(config: Config, device: torch.device) -> bool:
+    """Whether batches lie in page-locked memory, from which a copy does not wait: where one learner takes them whole.
+
+    Several are sent parts of them, and nobody looks when a copy of such a part has been made.
+    """
+    return device.type == "cuda" and config.ray.learners == 1
 
 
 def unwritable(folder: Path, error: OSError) -> UserError:

@@ -105,6 +105,10 @@ def check_learners(config: Config, agent: Agent) -> None:
             raise UserError(
                 f"{key} is true, but an update of several learners is of several processes; set it to false"
             )
+    if config.replay.store.place == "device":
+        raise UserError(
+            'replay.store.place is "device", but batches of several learners are sent from the host: set it to "host"'
+        )
     batch = config.replay.batch
     if batch % count:
         nearest = -(-batch // count) * count

@@ -48,7 +48,8 @@ class Meter:
             if len({value.dtype for value in there.values()}) > 1:
                 there = {name: value.double() for name, value in there.items()}
             names, values = tuple(there), torch.stack(list(there.values())).double()
-            self._sums[names] = self._sums[names] + values if names in self._sums else values
+            # Sums of a checkpoint lie on the processor, wherever those of the updates lie.
+            self._sums[names] = self._sums[names].to(values.device) + values if names in self._sums else values
             self._counts[names] = self._counts.get(names, 0) + 1
 
     def flush(self) -> dict[str, float]:

@@ -28,7 +28,7 @@ from reverie.data.shard import Plan, Shipment
 from reverie.envs.env import EnvSpec
 from reverie.errors import UserError
 from reverie.overrides import Choice
-from reverie.run.build import build_limiter, derive, made, row_specs
+from reverie.run.build import build_limiter, derive, made, pins, row_specs
 from reverie.run.distributed import Distributed
 from reverie.run.remote import Message
 from reverie.run.roles import Trainer
@@ -118,7 +118,7 @@ class Sharded(Distributed):
             seed,
             lambda line: self.say(line),
             self._latest,
-            pin_memory=self.learner.device.type == "cuda",
+            pin_memory=pins(config, self.learner.device),
         )
         self.feed = ShardFeed(
             self.store, config.replay.batch, self.learner.device, config.run.ahead, config.ray.requests

@@ -259,6 +259,7 @@ def test_a_learner_that_cannot_be_built_ends_the_run_at_once(tmp_path: Path, mon
         ("impala", {"replay.batch": 5}, "replay.batch is 5, which 2 learners cannot share equally: set it to 6"),
         ("impala", {"run.compile": True}, "run.compile is true"),
         ("impala", {"run.capture": True}, "run.capture is true"),
+        ("impala", {"replay.store.place": "device"}, "batches of several learners are sent from the host"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, agent: str, changes: dict[str, Any], message: str) -> None:
