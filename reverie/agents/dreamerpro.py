@@ -49,6 +49,11 @@ class DreamerPro(DreamerV2):
         if not self.encoder().images:
             raise ValueError("DreamerPro learns from pictures that are moved: there is no image among the observations")
 
+    @property
+    def least_learned(self) -> int:
+        """The first row of a window is given to no prototype."""
+        return 2
+
     def objective_of(self, policy: FilterPolicy) -> Objective:
         """Prototypes of what the policy's encoder sees."""
         return Prototypes(policy.encoder, policy.rssm.features, self.config.prototypes)

@@ -244,6 +244,11 @@ class DreamerV3(Dreamer):
     Learner: ClassVar[type[DreamerLearner]] = DreamerV3Learner
     Behaviour: ClassVar[type[Behaviour]] = DreamerV3Behaviour
 
+    @property
+    def least_learned(self) -> int:
+        """A row and the one after it, of whose reward and value the critic learns from the replay."""
+        return 2
+
     def actions(self) -> Actions:
         """Discrete actors without any uniform, and normal continuous ones."""
         return make_actions(self.env.action, 0.0, "normal")

@@ -189,7 +189,8 @@ class LatentPolicy(Policy):
         before = Plan(last, torch.zeros_like(last), last[:, 0, 0])  # of which only the mean is read
         begin = {LATENT: z} | ({} if task is None else {TASK: task})
         parts = (self.foresight, begin, self.actions, self.search, u_plan, before, rows["is_first"])
-        action, planned = plan(*parts, self._propose, self.limits(), mask)
+        proposes = self._propose if self.search.policy_candidates else None
+        action, planned = plan(*parts, proposes, self.limits(), mask)
         if seat.play == "explore":  # The std is 0 where a task has no action, and so is the noise.
             action = normal_sample(action, planned.std[:, 0], u_explore).clamp(-1.0, 1.0)
         return Decision(action, {PLAN: planned.mean, **frames})

@@ -156,6 +156,17 @@ class ModelAgent(Agent):
     def __post_init__(self) -> None:
         self.actions()
 
+    @property
+    def least_learned(self) -> int:
+        """Learned rows that a window must have for all losses to be defined."""
+        return 1
+
+    def windows(self, asked: SequenceSpec) -> SequenceSpec:
+        """As asked. Raises ValueError where they are too short for the losses."""
+        if asked.learn < self.least_learned:
+            raise ValueError(f"replay.window.learn must be at least {self.least_learned} here, got {asked.learn}")
+        return super().windows(asked)
+
     def actions(self) -> Actions:
         """Actions as the model sees them. Raises ValueError for a space that they cannot be made of."""
         return make_actions(self.env.action)

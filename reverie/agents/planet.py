@@ -156,7 +156,8 @@ class PlaNetLearner(ModelLearner):
                 time, width = rows["is_first"].shape
                 shape = config.overshooting + 1, time, width, rssm.latent.noise
                 u = world.draw(self.noise.uniform, *shape, axis=2)
-                kl = overshooting_kl(rssm, seen, rows["is_first"], u, config.kl_free)
+                is_first = batch.rows["is_first"][self.windows.context :]  # as it is, not as an empty state has it
+                kl = overshooting_kl(rssm, seen, is_first, u, config.kl_free)
                 losses["dynamics", "overshooting"] = config.overshooting_scale * kl
             return self.weigh(losses, metrics), seen, rows
 
@@ -168,6 +169,11 @@ class PlaNet(ModelAgent):
     Config: ClassVar[type] = PlaNetConfig
     learners: ClassVar[bool] = True
     Learner: ClassVar[type[ModelLearner]] = PlaNetLearner
+
+    @property
+    def least_learned(self) -> int:
+        """A row to predict from another, where predictions over several are learned."""
+        return 2 if self.config.overshooting else 1
 
     def actions(self) -> Actions:
         """Continuous actions. Raises ValueError for others, which the paper cannot plan."""

@@ -285,6 +285,9 @@ class TDMPC2(LatentPlanner):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.env.tasks:
+            if self.config.episode_lengths:
+                told = list(self.config.episode_lengths)
+                raise ValueError(f"episode_lengths {told} are of several environments, here is one: say episode_length")
             return
         if any(is_image(space) for space in self.env.observation.values()):
             raise ValueError("several environments are learned from vectors, not from images; name one of them")

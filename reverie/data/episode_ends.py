@@ -27,14 +27,15 @@ class EpisodeEndsConfig(SelectorConfig):
 class EpisodeEnds(Selector):
     """Uniform over episodes, then over starts in an enlarged, clamped range.
 
-    With n stored rows in an episode and windows of L rows (the period must be 1)::
+    With n stored rows in an episode, the context before it included, and windows of L rows (the period must be 1)::
 
         start = begin + min(u, n - L),     u uniform in {0, ..., n - L + extra},     extra = L or 0
 
         P(start) = 1 / (n - L + 1 + extra),   for the last window (1 + extra) / (n - L + 1 + extra)
 
     so that with `favour_ends` the window in which the episode ends, with its sparse final reward, comes L + 1 times as
-    often as any other. Windows stay within one episode.
+    often as any other. Windows stay within one episode, but for their context: that of the first windows lies before
+    it, so that its first rows are learned too.
 
     ongoing: also draw from open episodes of at least L rows (False: they wait until they end).
     Short episodes, of fewer than L rows, have one window: from their first row on into the rows after them. The rest
@@ -113,13 +114,16 @@ class EpisodeEnds(Selector):
         self._collect()
         length, low, high = self.layout.length, self.low, self.high
         episodes = self._episodes
+        before = self.layout.context
         if self.ongoing:
             every = np.arange(self.layout.streams)
             # Rows of a stream so far; zero windows mean fewer than `length` rows, of which none can be drawn.
             rows = np.where(high > 0, high + length - 1, 0)
-            unfinished = np.stack([every, self._open, rows], axis=1)[rows - self._open >= length]
+            there = rows - np.maximum(self._open - before, 0) >= length
+            unfinished = np.stack([every, self._open, rows], axis=1)[there]
             episodes = np.concatenate([episodes, unfinished])
         stream, first, end = episodes.T
+        first = np.maximum(first - before, 0)
         begin = np.maximum(first, low[stream])
         counts = np.where(end - first < length, 1, end - begin - length + 1)
         legal = (counts > 0) & np.where(end - first < length, (first >= low[stream]) & (first < high[stream]), True)

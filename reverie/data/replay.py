@@ -72,7 +72,7 @@ class Replay:
         self.rows_per_stream = rows_per_stream(
             self.spec, states, selector.window_bytes(), sequence, streams, budget, capacity
         )
-        layout = Layout(streams, self.rows_per_stream, sequence.length, sequence.period)
+        layout = Layout(streams, self.rows_per_stream, sequence.length, sequence.period, sequence.context)
         selector.bind(layout)
         self._rings = Rings(self.spec, streams * self.rows_per_stream, self.device)
         self._states = StateStore(self.state_spec, streams, layout.windows, sequence.period, self.device)

@@ -23,12 +23,16 @@ from reverie.errors import UserError
 
 @dataclass(frozen=True)
 class Layout:
-    """Shape of a replay, as its selector must know it: streams, rows per stream, window length and period in rows."""
+    """Shape of a replay, as its selector must know it: streams, rows per stream, window length and period in rows.
+
+    context: rows of a window before the first learned one.
+    """
 
     streams: int
     rows: int
     length: int
     period: int
+    context: int = 0
 
     @property
     def windows(self) -> int:

@@ -19,6 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -157,7 +158,8 @@ class NashMTL(Balancer):
 
     With M = G G^T / |G G^T|_F. The bargaining solution makes the update's gain a fair share for every task, whatever
     the scale of its loss. Takes one backward pass per task and a solver on the host (`reverie.nets.nash`), so the
-    update is neither free of host synchronisation nor cheap. Gradients that cancel get large but finite weights.
+    update is neither free of host synchronisation nor cheap. Gradients that cancel get large but finite weights; a loss
+    that has none on the shared parameters has nothing to bargain with, and the weight 1.
     Source: Navon et al. 2022, "Multi-Task Learning as a Bargaining Game", claim 3.1 and algorithm 1.
     Differs in: the solver; the norm of the shared gradient is clipped with all others, not to 1.
     Raises UserError without SciPy.
@@ -177,9 +179,14 @@ class NashMTL(Balancer):
             full = [torch.zeros_like(p) if g is None else g for p, g in zip(shared, parts, strict=True)]
             rows.append(torch.cat([g.flatten().float() for g in full]))
         gradients = torch.stack(rows).double()
-        gram = gradients @ gradients.T
-        weights = torch.from_numpy(bargain((gram / gram.norm()).cpu().numpy())).to(losses)
-        return (losses * weights).sum(), weights
+        gram = (gradients @ gradients.T).cpu().numpy()
+        weights = np.ones(len(gram))
+        share = np.flatnonzero(gram.diagonal() != 0.0)  # what is not finite is for the bargain to refuse
+        if len(share):
+            among = gram[np.ix_(share, share)]
+            weights[share] = bargain(among / np.linalg.norm(among))
+        scaled = torch.from_numpy(weights).to(losses)
+        return (losses * scaled).sum(), scaled
 
 
 def best_sigma(loss: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def episode_length(id: str, protocol: str = "auto", options: Mapping[str, Any] |
     protocol, options: of the environment, whose ``action_repeat`` and ``length`` count if it will take them.
     """
     length, repeat = 0, 1
-    if id.startswith("dmc/"):
+    if id.startswith(("dmc/", "dmc-background/")):
         length, repeat = CONTROL_STEPS, 2
     elif id.startswith("fetch/"):
         length, repeat = fetch.STATES.length, fetch.STATES.action_repeat
@@ -51,7 +51,9 @@ def episode_length(id: str, protocol: str = "auto", options: Mapping[str, Any] |
     if length:
         given = {name: value for name, value in (options or {}).items() if type(value) is int and value > 0}
         return max(1, given.get("length", length) // given.get("action_repeat", repeat))
-    spec = gymnasium.registry.get(id)
+    spec, asked = gymnasium.registry.get(id), (options or {}).get("max_episode_steps")
+    if type(asked) is int and asked > 0:  # gymnasium.make takes it in place of the registered one
+        return asked
     limit = spec.max_episode_steps if spec is not None else None
     return limit or UNKNOWN
 
@@ -59,9 +61,10 @@ def episode_length(id: str, protocol: str = "auto", options: Mapping[str, Any] |
 def lengths(task: Task, protocol: str = "") -> dict[str, Any]:
     """Settings of an agent for the lengths of episodes: of one environment, or of each of several.
 
-    protocol: that the environment gets [the task's].
+    protocol: that the environment gets where nobody asks for another.
     """
-    each = tuple(episode_length(one, protocol or task.protocol, task.options) for one in ids(task.id))
+    protocol = protocol if protocol and task.protocol == "auto" else task.protocol
+    each = tuple(episode_length(one, protocol, task.options) for one in ids(task.id))
     return {"episode_length": max(each), "episode_lengths": each if tasks_of(task.id) else ()}
 
 

@@ -174,6 +174,21 @@ def test_overshooting_is_one_more_dynamics_loss_and_off_as_released() -> None:
     assert other["model_loss"].item() == pytest.approx(one["model_loss"].item() + added, rel=1e-6)
 
 
+def test_predictions_begin_before_no_window_that_opens_in_an_episode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A window that begins with an empty state reads its first row as an episode's, which it is not."""
+    told: list[Tensor] = []
+
+    def spy(rssm: Any, seen: Any, is_first: Tensor, *rest: Any) -> Tensor:
+        told.append(is_first)
+        return overshooting_kl(rssm, seen, is_first, *rest)
+
+    monkeypatch.setattr("reverie.agents.planet.overshooting_kl", spy)
+    given = batch(CONTINUOUS)
+    given.rows["is_first"][:] = False
+    learner(replace(CONFIG, overshooting=2), CONTINUOUS).update(given)
+    assert not told[0].any()
+
+
 # Acting
 
 

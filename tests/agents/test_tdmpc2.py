@@ -462,6 +462,8 @@ def test_what_it_cannot_do_is_refused() -> None:
             agent.windows(SequenceSpec(**{"learn": 3, **asked}))
     assert agent.windows(SequenceSpec(learn=3)) == SequenceSpec(learn=3, lookahead=1)
     assert TDMPC2(CONFIG, IMAGE).windows(SequenceSpec(learn=3)).context == 1
+    with pytest.raises(ValueError, match=r"episode_lengths \[50\] are of several environments, here is one"):
+        TDMPC2(replace(CONFIG, episode_lengths=(50,)), VECTOR)
 
 
 @pytest.mark.parametrize(

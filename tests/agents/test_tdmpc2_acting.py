@@ -41,6 +41,14 @@ def numbers(policy: Policy, seed: int = 0) -> Tensor:
     return torch.rand(4, policy.noise, generator=torch.Generator().manual_seed(seed))
 
 
+def test_a_plan_may_do_without_the_policys_candidates() -> None:
+    learner = disturb(make(replace(CONFIG, plan=replace(SEARCH, policy_candidates=0)), VECTOR))
+    policy = learner.policy
+    decision = decide(policy, policy.initial_state(4), rows_at(learner, 0, first=True), numbers(policy), "greedy")
+    assert decision.action.shape == (4, 2)
+    assert bool(decision.action.isfinite().all())
+
+
 @pytest.mark.parametrize("episodic", [False, True])
 def test_the_worth_of_a_sequence_against_a_loop(episodic: bool) -> None:
     """r_1 + g r_2 + g^2 r_3 + g^3 mean of two critics; after an end that the model foresees nothing is paid."""

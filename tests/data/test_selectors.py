@@ -214,6 +214,22 @@ def test_open_and_short_episodes(ongoing: bool) -> None:
     agrees(selector.sample(N, np.random.default_rng(0)), want)
 
 
+@pytest.mark.parametrize("ongoing", [False, True])
+def test_the_first_rows_of_an_episode_are_learned_after_a_context_that_lies_before_it(ongoing: bool) -> None:
+    """Windows of two rows of context, a learned one and one ahead; rows 0-5, 6-8 and the open ones 9-13."""
+    selector = EpisodeEnds(favour_ends=False, ongoing=ongoing)
+    replay = Replay(SPEC, SequenceSpec(context=2, learn=1, lookahead=1), 1, None, selector, 0, capacity=100)
+    rows = stack([source.next(0) for source in [Source(1)] for _ in range(14)])
+    rows["is_first"] = np.isin(np.arange(14), [0, 6, 9])
+    rows["is_last"] = np.isin(np.arange(14), [5, 8])
+    replay.add_chunk(Chunk(0, 0, rows))
+    drawn = selector.sample(N, np.random.default_rng(0))
+    # Nothing lies before the first episode of a stream. Every other begins with its first row.
+    episodes = [[2, 3, 4], [6, 7], *([[9, 10, 11, 12]] if ongoing else [])]
+    want = {(0, row): 1 / len(each) / len(episodes) for each in episodes for row in each}
+    agrees(Drawn(drawn.streams, drawn.starts + 2, drawn.probabilities), want)
+
+
 def test_a_short_episode_waits_for_the_rows_after_it() -> None:
     assert not episodes_replay(EpisodeEnds(), [2], 1).can_sample()
     assert episodes_replay(EpisodeEnds(), [2], 2).can_sample()

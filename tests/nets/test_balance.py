@@ -201,6 +201,19 @@ def test_nash_takes_parameters_that_some_losses_do_not_reach() -> None:
         NashMTL(2)(torch.ones(2), [])
 
 
+def test_nash_leaves_a_loss_alone_that_shares_nothing() -> None:
+    """As that of a head whose gradients are stopped: it has nothing to bargain with."""
+    shared, alone = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
+    losses = torch.stack([shared.sum(), alone.sum(), 3.0 * shared[0]])
+    total, weights = NashMTL(3)(losses, [shared])
+    assert weights[1].item() == 1.0
+    assert weights[[0, 2]].tolist() == NashMTL(2)(losses[[0, 2]], [shared])[1].tolist()
+    total.backward()
+    assert alone.grad is not None
+    assert alone.grad.tolist() == [1.0, 1.0, 1.0]
+    assert NashMTL(1)(alone.sum()[None], [shared])[1].tolist() == [1.0]
+
+
 @pytest.mark.parametrize("kind", get_args(BalanceKind))
 def test_every_kind_can_be_made_and_saved(kind: BalanceKind) -> None:
     balancer = make_balancer(kind, 3)

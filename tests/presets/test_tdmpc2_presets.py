@@ -15,7 +15,8 @@ from reverie.agents.tdmpc2_sizes import Size
 from reverie.data.sequences import Batch
 from reverie.envs.env import EnvSpec
 from reverie.presets import make_config, presets_of
-from reverie.presets.tdmpc2 import episode_length
+from reverie.presets.task import Task
+from reverie.presets.tdmpc2 import episode_length, lengths
 from reverie.run.build import build_agent, build_learner
 from reverie.run.length import run_length
 
@@ -49,7 +50,8 @@ def test_every_preset_builds_updates_once_saves_and_loads(agent: str, preset: st
     env = IMAGE if preset in ("dmc-vision", "cpu-control") else VECTOR
     config = make_config(agent, preset)
     search = replace(config.agent.plan, candidates=8, elites=2, policy_candidates=2)
-    config = replace(config, agent=replace(config.agent, plan=search, **SMALL[agent]))
+    alone = {"episode_lengths": ()} if preset == "mt" else {}  # the environment here is one
+    config = replace(config, agent=replace(config.agent, plan=search, **SMALL[agent], **alone))
     learner, other = (
         build_learner(
             replace(config, run=replace(config.run, seed=seed)), build_agent(config, env), torch.device("cpu")
@@ -210,8 +212,16 @@ def test_the_length_of_an_episode_is_looked_up() -> None:
     for wrong in (0, -1, "x", None, 0.5):
         assert episode_length("dmc/dog-run", options={"action_repeat": wrong}) == 500  # the environment refuses it
     assert episode_length("dmc/dog-run", options={"action_repeat": 2000}) == 1
+    assert episode_length("dmc-background/walker-walk", options={"action_repeat": 4}) == 250
+    assert episode_length("Pendulum-v1", options={"max_episode_steps": 50}) == 50
     config = make_config("tdmpc2", "cpu", "Pendulum-v1")
     assert (config.agent.episode_length, config.agent.gamma, config.run.prefill) == (200, pytest.approx(0.975), 1000)
+
+
+def test_the_discount_follows_from_the_protocol_that_is_asked_for() -> None:
+    for protocol, length in (("auto", 100), ("metaworld-state", 500)):
+        settings = lengths(Task("metaworld/lever-pull", protocol), "metaworld-tdmpc2")
+        assert settings["episode_length"] == length
 
 
 @pytest.mark.parametrize("preset", ["cpu", "dmc-proprio", "dmc-vision"])

@@ -11,6 +11,7 @@ import pytest
 import reverie
 from reverie.errors import UserError
 from reverie.presets import make_config
+from reverie.run.build import build_agent, build_windows, env_spec
 from reverie.run.configure import configure
 
 
@@ -94,3 +95,19 @@ def test_a_command_that_says_the_other_length_is_none_is_taken() -> None:
     """As a refused command proposes it, where a preset has its length in the other unit."""
     run = configure("dqn", "cpu", "toy/catch", ["run.frames=1500", "run.env_steps=none"], {}).run
     assert (run.frames, run.env_steps) == (1500, None)
+
+
+@pytest.mark.parametrize(
+    ("agent", "env", "words"),
+    [
+        ("dreamerv3", "CartPole-v1", []),
+        ("r2dreamer", "toy/catch", []),
+        ("dreamerpro", "toy/catch", []),
+        ("planet", "Pendulum-v1", ["agent.overshooting=2"]),
+        ("harmonydream", "CartPole-v1", ["agent.base=dreamerv3"]),
+    ],
+)
+def test_windows_too_short_for_the_losses_are_one_line(agent: str, env: str, words: list[str]) -> None:
+    config = configure(agent, "cpu", env, [*words, "replay.window.learn=1"], {})
+    with pytest.raises(UserError, match=r"replay.window.learn must be at least 2 here, got 1"):
+        build_windows(config, build_agent(config, env_spec(config)))
