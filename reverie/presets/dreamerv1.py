@@ -47,8 +47,8 @@ def toy(task: Task) -> Config:
     """Dreamer V1 on images of a few cells, for two CPU cores: rewards count 10-fold, the actor's entropy counts.
 
     Dreams must be right where random play hardly ever gets: hence a wide memory, no free nats, noise that stays, rates
-    that fall, and twice as many updates as DreamerV2's. The entropy's scale falls too: the surer a model is, the
-    smaller its slopes.
+    that fall, and twice as many updates as DreamerV2's. The entropy's scale falls too. Dreams are short: the surer a
+    model is, the flatter it is almost everywhere, and the fewer of its steps slopes have to come through the better.
     """
     config = _small(task.default("toy/catch"), width=96, depth=8, stoch=30)
     agent = replace(
@@ -61,13 +61,13 @@ def toy(task: Task) -> Config:
         actor_opt=replace(adam(1e-3), lr_over=1.0),
         critic_opt=replace(adam(1e-3), lr_over=1.0),
         gamma=0.97,
-        horizon=8,
+        horizon=4,
         entropy=0.1,
         entropy_end=0.003,
         entropy_over=0.5,
         explore=ActionNoise(0.4),
     )
-    return dreaming_run(replace(config, agent=agent), frames=24_000, prefill=5000, train_ratio=40)
+    return dreaming_run(replace(config, agent=agent), frames=30_000, prefill=5000, train_ratio=40)
 
 
 def vectors(task: Task) -> Config:
