@@ -9,8 +9,9 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from reverie.agents.plan import PLANET, Plan, PlanConfig, imagined_returns, plan, plan_noise
+from reverie.agents.plan import PLANET, Plan, PlanConfig, plan, plan_noise
 from reverie.agents.plan_search import Spread, make_search
+from reverie.agents.plan_worth import imagined_returns
 from reverie.data.rows import State
 from reverie.nets.actions import Actions, make_actions
 from tests.agents.test_static import WAITING, Watch

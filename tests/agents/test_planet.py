@@ -12,7 +12,8 @@ from torch import Tensor
 from reverie.agents.agent import Seat, Tape
 from reverie.agents.learner import tensors_of
 from reverie.agents.overshooting import overshooting_kl
-from reverie.agents.plan import PLANET, imagined_returns, plan
+from reverie.agents.plan import PLANET, plan
+from reverie.agents.plan_worth import imagined_returns
 from reverie.agents.planet import PlaNet, PlaNetConfig, PlaNetLearner, Rewards
 from reverie.agents.seen import Seen
 from reverie.data.sequences import Batch, SequenceSpec

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from reverie.agents.agent import Seat, Tape
 from reverie.agents.capture import EAGER, CapturedUpdate
 from reverie.agents.latent_policy import LATENT, Foresight
-from reverie.agents.plan import Limits, Plan, PlanConfig, imagined_returns, plan
+from reverie.agents.plan import Limits, Plan, PlanConfig, plan
+from reverie.agents.plan_worth import imagined_returns
 from reverie.agents.tdmpc import TDMPC, TDMPCConfig, TDMPCLearner
 from reverie.agents.tdmpc_policy import Annealing
 from reverie.data.sequences import Batch, Feedback, SequenceSpec

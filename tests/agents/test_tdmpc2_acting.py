@@ -13,7 +13,8 @@ from torch import Tensor
 
 from reverie.agents.agent import Decision, Seat, Tape
 from reverie.agents.latent_policy import LATENT, Foresight
-from reverie.agents.plan import Plan, PlanConfig, imagined_returns, plan
+from reverie.agents.plan import Plan, PlanConfig, plan
+from reverie.agents.plan_worth import imagined_returns
 from reverie.agents.policy import Policy
 from reverie.agents.tdmpc2 import TDMPC2, TDMPC2Config, TDMPC2Learner
 from reverie.agents.tdmpc2_model import pair

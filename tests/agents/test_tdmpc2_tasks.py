@@ -17,7 +17,8 @@ from reverie.agents.agent import Seat, Tape
 from reverie.agents.capture import EAGER, CapturedUpdate
 from reverie.agents.latent_policy import LATENT, Foresight
 from reverie.agents.noise import Noise
-from reverie.agents.plan import PlanConfig, imagined_returns, plan, plan_noise
+from reverie.agents.plan import PlanConfig, plan, plan_noise
+from reverie.agents.plan_worth import imagined_returns
 from reverie.agents.tdmpc2 import TDMPC2, TDMPC2Config, TDMPC2Learner
 from reverie.agents.tdmpc2_sizes import SIZES
 from reverie.data.rows import TASK
