@@ -36,6 +36,7 @@ class EnvConfig:
     """processes that share the streams, for slow environments; 0: they are stepped one after another"""
 
     def __post_init__(self) -> None:
+        _at_least(1, num_envs=self.num_envs)
         _at_least(0, restarts=self.restarts, workers=self.workers)
 
 

@@ -65,7 +65,7 @@ def read_size(value: object) -> int | str:
 
     Raises ValueError for anything else.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool) and value <= MOST and value == int(value):
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MOST and value == int(value):
         return int(value)
     if isinstance(value, str):
         if share := _SHARE.fullmatch(value):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from types import ModuleType
 
 from reverie.errors import UserError
@@ -26,5 +27,9 @@ def import_outside(name: str, path: str) -> ModuleType:
         raise UserError(
             f"{name}: there is no module {error.name!r}; install it or add its folder to PYTHONPATH"
         ) from None
-    except ImportError as error:
-        raise UserError(f"{name}: module {path} cannot be imported: {error}") from error
+    except Exception as error:  # whatever somebody else's module raises
+        told = UserError(
+            f"{name}: module {path} cannot be imported: {' '.join(f'{type(error).__name__}: {error}'.split())}"
+        )
+        told.detail = traceback.format_exc()
+        raise told from error

@@ -68,8 +68,10 @@ def natural(text: str) -> Any:
         try:
             return json.loads(text)
         except json.JSONDecodeError:
+            if not (lowered[0] == "[" and lowered[-1] == "]"):
+                return text
             inner = text.strip()[1:-1]  # [a, b] without quotes
-            return [natural(part.strip()) for part in inner.split(",") if part.strip()] if lowered[0] == "[" else text
+            return [natural(part.strip()) for part in inner.split(",") if part.strip()]
     return text
 
 

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from reverie.errors import UserError
 from reverie.overrides import Choice, apply, flatten, from_dict, lacking, parse, to_dict
+from reverie.values import natural
 
 
 @dataclass(frozen=True)
@@ -337,3 +338,9 @@ def test_from_dict_keeps_defaults_and_refuses_strangers() -> None:
 def test_what_json_cannot_hold_is_refused_when_saved() -> None:
     with pytest.raises(TypeError, match="object"):
         to_dict(Config(env=Env(flags={"x": object()})))
+
+
+def test_a_list_without_its_end_is_none() -> None:
+    """Its last character would be taken for the bracket."""
+    assert natural("[64,128") == "[64,128"
+    assert natural("[a, b]") == ["a", "b"]

@@ -45,7 +45,7 @@ from reverie.ops.losses import masked_mean
 from reverie.ops.precision import full
 from reverie.ops.returns import gae
 from reverie.ops.transforms import reward_transform
-from reverie.values import Count, Positive, Scale
+from reverie.values import Count, Finite, Positive, Scale
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class A2CConfig:
     torso: TorsoConfig = field(default_factory=lambda: TorsoConfig(dense=512))
     core: Literal["none", "lstm", "gru"] = "none"
     units: Count = 256
-    forget_bias: float = 0.0
+    forget_bias: Finite = 0.0
     feed: bool = False
     feed_reward: str = "clip"
     init: Init = "orthogonal"

@@ -17,6 +17,7 @@ from reverie.nets.q_heads import QHead, Reads
 from reverie.nets.schedule import check, counted, schedule, share
 from reverie.ops.n_step import NStep, n_step
 from reverie.ops.transforms import reward_transform
+from reverie.values import Positive
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class BellmanConfig:
     n_step_over: float = schedule("learner_steps")
     gamma: float = 0.99
     reward: str = "sign"
-    reward_scale: float = 1.0
+    reward_scale: Positive = 1.0
 
     def __post_init__(self) -> None:
         for name in ("n_step", "n_step_end"):

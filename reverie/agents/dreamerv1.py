@@ -82,8 +82,8 @@ class DreamerV1Config(DreamerConfig):
     discount_scale: Scale = 10.0
     gamma: PositiveShare = 0.99
     continuous: ContinuousKind = "tanh_normal"
-    init_std: float = 5.0
-    min_std: float = 1e-4
+    init_std: Scale = 5.0
+    min_std: Scale = 1e-4
     explore: ActionNoise = field(default_factory=ActionNoise)
     entropy: Scale = 0.0
     samples: Count = 100

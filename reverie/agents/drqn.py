@@ -39,7 +39,7 @@ from reverie.nets.cores import GRU, LSTM, Core, Identity
 from reverie.nets.torsos import Torso
 from reverie.ops import world
 from reverie.ops.n_step import NStep
-from reverie.values import Count, Number
+from reverie.values import Count, Finite, Number
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class DRQNConfig(DQNConfig):
     units: Count = 512
     feed: bool = False
     whole_episodes: bool = False
-    forget_bias: float = 0.0
+    forget_bias: Finite = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,6 +12,7 @@ from reverie.agents.policy import Seat
 from reverie.nets.actions import Actions
 from reverie.nets.schedule import check, counted, schedule
 from reverie.ops.continuous import normal_sample
+from reverie.values import Finite
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Exploration:
     over: float = schedule("env_steps", 1_000_000, begins="after")
     after: float = schedule("env_steps")
     base: float = 0.4
-    alpha: float = 7.0
+    alpha: Finite = 7.0
     evaluation: float = 0.05
 
     def __post_init__(self) -> None:

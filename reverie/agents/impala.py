@@ -42,6 +42,7 @@ from reverie.nets.optim import OptimConfig
 from reverie.nets.torsos import TorsoConfig
 from reverie.ops.losses import masked_mean
 from reverie.ops.returns import vtrace
+from reverie.values import Share
 
 GA3C_EPSILON = 1e-6
 """added to a probability before its logarithm. Source: Espeholt et al. 2018, section 5.2.2, of GA3C's"""
@@ -73,7 +74,7 @@ class IMPALAConfig(A2CConfig):
     rho_bar: float = 1.0
     c_bar: float = 1.0
     popart: bool = False
-    popart_step: float = 3e-4
+    popart_step: Share = 3e-4
 
     def __post_init__(self) -> None:
         super().__post_init__()

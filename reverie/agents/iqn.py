@@ -30,6 +30,7 @@ from reverie.agents.exploration import Exploration
 from reverie.nets.distributional_heads import ImplicitQuantiles
 from reverie.nets.optim import OptimConfig
 from reverie.nets.q_heads import QHead
+from reverie.values import Positive
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class IQNConfig(DQNConfig):
     target_levels: int = 64
     acting_levels: int = 32
     cosines: int = 64
-    kappa: float = 1.0
+    kappa: Positive = 1.0
     explore: Exploration = field(
         default_factory=lambda: Exploration(start=1.0, end=0.01, over=1_000_000, after=50_000, evaluation=0.001)
     )

@@ -38,7 +38,7 @@ from reverie.agents.exploration import Exploration
 from reverie.nets.optim import OptimConfig
 from reverie.nets.torsos import TorsoConfig
 from reverie.nets.values import LossKind, Scalar
-from reverie.values import Count, Number
+from reverie.values import Count, Number, Positive
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class R2D2Config(DRQNConfig):
     torso: TorsoConfig = field(default_factory=lambda: TorsoConfig(dense=512))
     hidden: Number = 512
     feed: bool = True
-    rescaling: float | None = 1e-3
+    rescaling: Positive | None = 1e-3
     loss: LossKind = "squared"
     eta: float = 0.9
     actor_priorities: bool = True

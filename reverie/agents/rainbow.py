@@ -53,7 +53,7 @@ from reverie.nets.optim import OptimConfig
 from reverie.nets.q_heads import QHead
 from reverie.nets.values import Atoms
 from reverie.ops.projection import atoms
-from reverie.values import Finite, Several
+from reverie.values import Finite, Scale, Several
 
 GREEDY = Exploration(start=0.0, end=0.0, over=0, evaluation=0.0)
 
@@ -77,7 +77,7 @@ class RainbowConfig(DQNConfig):
     v_min: Finite = -10.0
     v_max: Finite = 10.0
     noisy: bool = True
-    sigma: float = 0.5
+    sigma: Scale = 0.5
     explore_too: bool = False
     target_every: int = 2000
     explore: Exploration = field(

@@ -12,6 +12,7 @@ from reverie.agents.bellman import BellmanConfig
 from reverie.nets.schedule import schedule, share
 from reverie.ops import world
 from reverie.ops.host import at_hand
+from reverie.values import Share
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class ReplayedConfig(BellmanConfig):
     target_every: int = 2500
     actor_priorities: bool = False
     beta: float = 0.4
-    beta_end: float = 1.0
+    beta_end: Share = 1.0
     beta_over: float = schedule("learner_steps")
 
     def __post_init__(self) -> None:

@@ -45,6 +45,9 @@ def adam(lr: float, clip: float = 100.0) -> OptimConfig:
     return OptimConfig(lr=lr, eps=1e-8, clip=clip, shrink=0.0)
 
 
+LN2 = log(2)
+
+
 @dataclass(frozen=True)
 class RePoConfig(DreamerV1Config):
     """Dreamer V1's settings under a constraint; defaults are those of RePo's code.
@@ -67,8 +70,8 @@ class RePoConfig(DreamerV1Config):
     critic: HeadConfig = field(default_factory=lambda: HeadConfig(layers=3, units=200))
     horizon: Several = 14
     entropy: Scale = 3e-4
-    init_std: float = log(2)
-    min_std: float = 0.1
+    init_std: Scale = LN2
+    min_std: Scale = 0.1
     explore: ActionNoise = field(default_factory=lambda: ActionNoise(0.0))
     model_opt: OptimConfig = field(default_factory=lambda: adam(3e-4))
     actor_opt: OptimConfig = field(default_factory=lambda: adam(8e-5))

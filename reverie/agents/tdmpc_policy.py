@@ -25,6 +25,7 @@ from reverie.agents.policy import Seat
 from reverie.nets.actions import ContinuousActions
 from reverie.nets.latent_encoder import LatentEncoder
 from reverie.nets.schedule import check, counted, schedule
+from reverie.values import Scale
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Annealing:
     """
 
     first_horizon: int = 1
-    first_std: float = 0.5
+    first_std: Scale = 0.5
     over: float = schedule("learner_steps", 25_000)
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import sys
@@ -19,7 +20,7 @@ from reverie import __version__
 from reverie.errors import UserError, suggest
 
 USERS_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
-USERS_DISK |= {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+USERS_DISK |= {errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 """Errors of the file system that the user has to mend: space, permissions, files where folders should be."""
 
 
@@ -103,6 +104,9 @@ _OUT = f"{__name__}.out"
 def _kept_apart() -> Iterator[IO[str]]:
     """Standard output, as a file; meanwhile whatever else is printed, by C libraries too, goes to standard error."""
     out = sys.stdout
+    if out is None:  # it was closed before: there is nobody to tell
+        yield io.StringIO()
+        return
     out.flush()
     try:
         number = out.fileno()
@@ -158,6 +162,8 @@ def show(result: Mapping[str, Any], as_json: bool = False) -> None:
 
         click.echo(to_json(result, 2), file=click.get_current_context().meta[_OUT])
         return
+    from reverie.report.words import number
+
     items = {
         name: value
         for name, value in _flat(result).items()
@@ -165,7 +171,7 @@ def show(result: Mapping[str, Any], as_json: bool = False) -> None:
     }
     width = max((len(name) for name in items), default=0)
     for name, value in items.items():
-        click.echo(f"{name:<{width}}  {f'{value:.4g}' if isinstance(value, float) else value}")
+        click.echo(f"{name:<{width}}  {number(value) if isinstance(value, float) else value}")
 
 
 def _flat(result: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reverie.report.record import Record
+from reverie.report.words import number
 from reverie.report.writer import Opening, Writer
 
 PINNED = {
@@ -200,4 +201,4 @@ def amount(name: str, value: int | float) -> str:
     """A metric for people: bytes in MB or GB, other numbers with four digits."""
     if name.endswith("bytes"):
         return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.1f} MB"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    return number(value)

@@ -203,7 +203,10 @@ def series(run_dir: str | Path, key: str, x: XAxis) -> Points:
     """Points (x, value) of the records with a finite number under `key`, in order of x; UserError if there are none."""
     column, unit = ("time/elapsed_s", 60.0) if x == "minutes" else (x, 1.0)
     records = read_metrics(run_dir)
-    pairs = [(record[column] / unit, record[key]) for record in records if np.isfinite(record.get(key, np.nan))]
+    told = [record for record in records if np.isfinite(record.get(key, np.nan))]
+    if any(column not in record for record in told):
+        raise UserError(f"{run_dir}: a line of its log has {key} and no {column}; remove that line")
+    pairs = [(record[column] / unit, record[key]) for record in told]
     if not pairs:
         names = sorted({name for record in records for name in record if "/" in name})
         raise UserError(f"{run_dir} has no {key!r} yet; it has: {', '.join(names) or 'no metrics'}")

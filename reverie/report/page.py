@@ -15,6 +15,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from reverie.report.words import number
+
 MIME = {".png": "image/png", ".gif": "image/gif", ".jpg": "image/jpeg", ".mp4": "video/mp4"}
 """of the files that can be shown, by their endings"""
 LARGEST = 4_000_000
@@ -150,23 +152,6 @@ class Budget:
             return None
         self.left -= size
         return Media(data_uri(content, path.suffix), caption, path.suffix == ".mp4")
-
-
-def number(value: float) -> str:
-    """A number for people: 4 digits, thousands set apart."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, int) or (abs(value) >= 1000 and float(value).is_integer()):
-        return f"{int(value):,}"
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: 42 s, 7.5 min, 3.2 h, 2.1 days."""
-    for unit, name in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= unit * (2 if name == "days" else 1):
-            return f"{seconds / unit:.1f} {name}"
-    return f"{seconds:.0f} s"
 
 
 def _environment() -> Environment:

@@ -16,14 +16,17 @@ import numpy as np
 from reverie.errors import UserError
 from reverie.report.curves import LEVEL, X_LABELS, Y_LABELS, Curve, XAxis, aggregate, draw
 from reverie.report.document import numbers_beside
+from reverie.report.record import read_metrics
 from reverie.report.reference import human_normalised, reference
 from reverie.report.runs import Key, Run, find_runs, grouped, read_runs
 from reverie.report.statistics import Statistic, bootstrap_interval, iqm, mean, median, optimality_gap
+from reverie.report.words import number
 
 Normalise = Literal["auto", "off", "human"]
 
 FORMATS = (".png", ".svg", ".pdf")
-SCORES = ("episode/score", "eval/score", "eval/score_median", "eval/score_min")
+GAME = "episode/game_return"
+SCORES = ("episode/score", GAME, "eval/score", "eval/score_median", "eval/score_min")
 """Metrics that are returns of whole games, for which human scores exist."""
 
 
@@ -60,6 +63,17 @@ def plot(
         raise UserError(f"--out {out} should end with {', '.join(FORMATS)}; the numbers go to a .csv beside it")
     numbers = numbers_beside(out, "curve,statistic,")
     runs, notes = read_runs(find_runs(paths), metric, x)
+    lives = metric == "episode/score" and any(GAME in record for run in runs for record in read_metrics(run.path))
+    if lives:
+        notes.append(f"{metric} is of single lives here, which no reference is for; of whole games is --metric {GAME}")
+        if normalise == "human":
+            raise UserError(f"--normalise human: {metric} is of single lives here; name --metric {GAME}")
+        normalise = "off"
+    if metric == "episode/score" and any("," in run.env for run in runs):
+        notes.append(
+            f"{metric} of several environments is a mean over their episodes: those with short ones count more; "
+            "of each is --metric task/NAME/score"
+        )
     relative = _normalised(runs, metric, normalise, group)
     if relative:
         runs = [replace(run, points=(run.points[0], human_normalised(run.env, run.points[1]))) for run in runs]
@@ -142,7 +156,7 @@ def _table(curves: Sequence[Curve], metric: str, x: XAxis, relative: bool) -> li
         interval = "-"
         if scores is not None and curve.low is not None:
             low, high = bootstrap_interval(scores, iqm, level=LEVEL)
-            interval = f"{low:.4g} to {high:.4g}"
+            interval = f"{number(float(low))} to {number(float(high))}"
         row = {"curve": curve.label, "runs": str(len(curve.runs))}
         row |= {"environments": str(len(set(curve.tasks)))} if several else {}
         row |= {x: "-" if scores is None else _place(curve.x[curve.drawn[-1]], x)}
@@ -159,7 +173,7 @@ def _table(curves: Sequence[Curve], metric: str, x: XAxis, relative: bool) -> li
 
 
 def _number(statistic: Statistic, scores: np.ndarray | None) -> str:
-    return "-" if scores is None else f"{statistic(scores):.4g}"
+    return "-" if scores is None else number(float(statistic(scores)))
 
 
 def _place(x: float, unit: XAxis) -> str:

@@ -98,6 +98,9 @@ def decode(line: bytes, path: Path, number: int | None) -> Record:
     where = f"line {number}" if number else "the last line"
     try:
         record = json.loads(line)
-        return {name: float(value) if isinstance(value, str) else value for name, value in record.items()}
-    except (ValueError, AttributeError) as error:
+        found = {name: float(value) if isinstance(value, str) else value for name, value in record.items()}
+        if odd := [name for name, value in found.items() if not isinstance(value, int | float)]:
+            raise ValueError(f"{odd[0]} is no number")
+        return found
+    except (ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: {where} is not a record ({error}); remove that line") from error

@@ -74,8 +74,12 @@ def find_runs(paths: Sequence[str | Path]) -> list[tuple[Path, bool]]:
 
 
 def _runs_below(folder: Path) -> list[Path]:
-    runs = []
-    for directory, below, files in os.walk(folder):
+    runs, visited = [], set()
+    for directory, below, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(directory)) in visited:  # by another link, or a link to what it lies in
+            below.clear()
+            continue
+        visited.add(real)
         if CONFIG in files:
             runs.append(Path(directory))
             below.clear()  # a run's own folders hold thousands of files, and no runs
@@ -87,13 +91,11 @@ def read_runs(directories: Sequence[tuple[Path, bool]], metric: str, x: XAxis) -
     runs, notes = [], []
     for path, named in directories:
         try:
-            points = series(path, metric, x)
+            runs.append(described(path, series(path, metric, x), x))
         except UserError as error:
             if named:
                 raise
             notes.append(f"left out: {error}")
-            continue
-        runs.append(described(path, points, x))
     if not runs:
         first = notes[0].removeprefix("left out: ")
         raise UserError(f"none of {len(directories)} runs has {metric!r}; the first: {first}")

@@ -20,6 +20,9 @@ from reverie.run.finite import Finite, Mode
 from reverie.run.ledger import Ended, Ledger, Sink
 from reverie.run.updates import Updates
 
+GAME = "game_return"
+"""what an environment in which a life is an episode says at the end of a game"""
+
 Tell = Callable[[list[Ended], Mapping[int, Mapping[str, float]]], None]
 """Takes episodes that ended, and what the environment says of them, by stream."""
 
@@ -150,8 +153,8 @@ class Stopped(Exception):
 class Evaluator:
     """Role that plays whole episodes greedily, on a fresh environment; each stream plays its share of them.
 
-    Equal shares, not the first to finish: otherwise short episodes would count too often. Where streams are of several
-    tasks, as many episodes are played of each.
+    Where a life is an episode in training, one here is a whole game. Equal shares, not the first to finish: otherwise
+    short episodes would count too often. Where streams are of several tasks, as many episodes are played of each.
     limit: env_steps after which an episode is cut, with the score that it has (0: never). A stream whose episode was
     cut waits until the others have played, then all are reset, for what is missing of its share.
     """
@@ -165,6 +168,10 @@ class Evaluator:
         self.count = episodes * max(1, len(self.tasks))
         self.share = -(-self.count // env.num_envs)
         self.cut: list[list[bool]] = [[] for _ in range(env.num_envs)]
+        self.games = bool(env.spec.flags.get("life_loss"))
+        """whether an end may be that of a life, and the game go on: whole games are played"""
+        self.lives = [(0.0, 0) for _ in range(env.num_envs)]
+        """score and env_steps of the lives of the open game that are over"""
         self.scores: list[list[float]] = [[] for _ in range(env.num_envs)]
         self.lengths: list[list[int]] = [[] for _ in range(env.num_envs)]
         self.info: list[list[Mapping[str, float]]] = [[] for _ in range(env.num_envs)]
@@ -185,17 +192,25 @@ class Evaluator:
                 raise Stopped
             if missing <= waiting:
                 waiting.clear()
+                self.lives = [(0.0, 0) for _ in self.lives]
                 self.actor.seed += 1
                 self.actor.start()
             if watch is not None:
                 watch(self.actor.rows)
             for stream, score, length in self.actor.step(self.seat):
                 if stream in missing - waiting:
-                    self._note(stream, score, length, False)
+                    score, length = self.lives[stream][0] + score, self.lives[stream][1] + length
+                    over = not self.games or GAME in self.actor.episode_info.get(stream, {})
+                    self.lives[stream] = (0.0, 0) if over else (score, length)
+                    if over:
+                        self._note(stream, score, length, False)
             episodes = self.actor.episodes
-            for stream in np.flatnonzero(episodes.length >= self.limit).tolist() if self.limit else ():
+            past = np.array([length for _, length in self.lives])
+            for stream in np.flatnonzero(episodes.length + past >= self.limit).tolist() if self.limit else ():
                 if stream in missing - waiting and not self.actor.rows["is_last"][stream]:
-                    self._note(stream, float(episodes.score[stream]), int(episodes.length[stream]), True)
+                    score, length = self.lives[stream]
+                    length += int(episodes.length[stream])
+                    self._note(stream, score + float(episodes.score[stream]), length, True)
                     waiting.add(stream)
         scores, lengths = self._in_turn(self.scores), self._in_turn(self.lengths)
         infos, cut = self._in_turn(self.info), self._in_turn(self.cut)

@@ -54,7 +54,10 @@ def read_status(run_dir: Path) -> dict[str, Any]:
     for line in lines:
         status |= {name: value for name, value in line.items() if name in NAMES or name.startswith("task/")}
     if (run_dir / STATUS).exists():
-        status |= json.loads((run_dir / STATUS).read_text())
+        try:
+            status |= json.loads((run_dir / STATUS).read_text())
+        except (ValueError, TypeError) as error:
+            notice(f"{run_dir / STATUS} is damaged ({error}); told is what the log says")
     return status
 
 

@@ -315,11 +315,12 @@ def foreseen(report: dict[str, Any]) -> dict[str, float | None]:
 
 
 def curve(scores: Sequence[tuple[float, float]], points: int = POINTS) -> dict[str, list[float]]:
-    """Mean episode score in `points` equal parts of the run; parts without an end of an episode are left out."""
+    """Mean episode score in `points` equal parts of the run, at their middles; parts without an end are left out."""
     if not scores:
         return {"frames": [], "score": []}
     frames, values = np.array(scores, float).T
     edges = np.linspace(0, frames[-1], points + 1)
     parts = [values[(frames > a) & (frames <= b)] for a, b in pairwise(edges)]
-    means = [(float(b), float(part.mean())) for b, part in zip(edges[1:], parts, strict=True) if len(part)]
+    middles = (edges[:-1] + edges[1:]) / 2
+    means = [(float(at), float(part.mean())) for at, part in zip(middles, parts, strict=True) if len(part)]
     return {"frames": [round(f, 1) for f, _ in means], "score": [round(s, 4) for _, s in means]}

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from reverie.report.curves import Curve, Points, aggregate, binned
-from reverie.report.page import number
 from reverie.report.runs import described, grouped
+from reverie.report.words import number
 from reverie.study.about import About
 
 EMPTY = (np.zeros(0), np.zeros(0))

@@ -16,7 +16,8 @@ from reverie.errors import UserError
 from reverie.play.dream import dream
 from reverie.play.foresight import report
 from reverie.report import svg
-from reverie.report.page import Budget, Facts, Figure, Gallery, Media, Text, data_uri, number
+from reverie.report.page import Budget, Facts, Figure, Gallery, Media, Text, data_uri
+from reverie.report.words import number
 from reverie.run.build import build_agent
 from reverie.run.zoo import results_folder
 from reverie.study.about import About

@@ -18,8 +18,9 @@ from reverie.report import svg
 from reverie.report.comparison import MEASURED, markdown
 from reverie.report.curves import LEVEL, X_LABELS, Y_LABELS, aggregate
 from reverie.report.document import check_folder, write_whole
-from reverie.report.page import Budget, Code, Heading, Page, Section, Table, Text, duration, number, render
+from reverie.report.page import Budget, Code, Heading, Page, Section, Table, Text, render
 from reverie.report.runs import find_runs
+from reverie.report.words import duration, number
 from reverie.run.build import build_env
 from reverie.run.zoo import resolve
 from reverie.study import scores, sections, settings

@@ -11,9 +11,10 @@ import numpy as np
 from reverie.envs.env import EnvSpec
 from reverie.report import svg
 from reverie.report.curves import LEVEL, X_LABELS, Y_LABELS
-from reverie.report.page import Folded, Section, Table, Text, number
+from reverie.report.page import Folded, Section, Table, Text
 from reverie.report.reference import reference
 from reverie.report.statistics import bootstrap_interval, iqm
+from reverie.report.words import number
 from reverie.study.about import About
 from reverie.study.curves_of import Group, curve, table
 

@@ -12,7 +12,8 @@ from reverie.envs.env import EnvSpec
 from reverie.play.card import described
 from reverie.report import svg
 from reverie.report.curves import X_LABELS
-from reverie.report.page import Budget, Facts, Gallery, Section, Table, Text, duration, number
+from reverie.report.page import Budget, Facts, Gallery, Section, Table, Text
+from reverie.report.words import duration, number
 from reverie.run.zoo import model_name, read_entry
 from reverie.study.about import About
 from reverie.study.curves_of import Group

@@ -22,10 +22,9 @@ from reverie.report.page import (
     Table,
     Text,
     data_uri,
-    duration,
-    number,
     render,
 )
+from reverie.report.words import duration, number
 from tests.report.html_check import check
 
 HOSTILE = '</td><script>alert("1")</script><img src=x onerror=alert(2)>&amp;$\\frac{$\'"'

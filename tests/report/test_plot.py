@@ -171,3 +171,59 @@ def test_slips_are_one_line(tmp_path: Path) -> None:
     assert "should end with .png, .svg, .pdf" in refused(run, "--out", tmp_path / "c.gif")
     assert "'step' is not one of" in refused(run, "--x", "step")
     assert "'seed' is not one of" in refused(run, "--group", "seed")
+
+
+def test_scores_of_single_lives_are_held_against_no_reference(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "a", [1.0, 2.0], env="ALE/Pong-v5")
+    with (path / "metrics.jsonl").open("a") as log:
+        log.write(
+            '{"env_steps": 30, "frames": 120, "learner_steps": 3, "time/elapsed_s": 180, "episode/game_return": 9}\n'
+        )
+    lives = plot([path], tmp_path / "lives.png")
+    (note,) = lives.notes
+    assert note.endswith("which no reference is for; of whole games is --metric episode/game_return")
+    assert lives.table[0].startswith("episode/score, mean")
+    assert (
+        plot([path], tmp_path / "games.png", metric="episode/game_return")
+        .table[0]
+        .startswith("episode/game_return, human-normalised")
+    )
+    assert "is of single lives here" in refused(path, "--normalise", "human", "--out", tmp_path / "x.png")
+
+
+def test_a_mean_over_the_episodes_of_several_environments_is_told(tmp_path: Path) -> None:
+    drawn = plot([make_run(tmp_path / "a", env="toy/catch,toy/maze")], tmp_path / "a.png")
+    assert any("those with short ones count more" in note for note in drawn.notes)
+
+
+def test_one_damaged_run_of_a_folder_is_left_out_and_links_are_followed(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs" / "a")
+    (make_run(tmp_path / "runs" / "b", seed=1) / "config.json").write_text("{")
+    drawn = plot([tmp_path / "runs"], tmp_path / "c.png")
+    assert len(drawn.notes) == 1
+    assert "b/config.json is damaged" in drawn.notes[0]
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "one").symlink_to(tmp_path / "runs" / "a")
+    (tmp_path / "links" / "two").symlink_to(tmp_path / "links")
+    assert plot([tmp_path / "links"], tmp_path / "d.png").curves[0].label == "r2d2"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"frames": 1, "env_steps": 1, "learner_steps": 1, "episode/score": null}', "episode/score is no number"),
+        ('{"frames": 1, "env_steps": 1, "learner_steps": 1, "episode/score": [1]}', "episode/score is no number"),
+        ('{"env_steps": 1, "learner_steps": 1, "episode/score": 1}', "has episode/score and no frames"),
+    ],
+)
+def test_lines_that_are_no_records_are_one_line(tmp_path: Path, line: str, words: str) -> None:
+    path = make_run(tmp_path / "a")
+    with (path / "metrics.jsonl").open("a") as log:
+        log.write(line + "\n")
+    assert words in refused(path, "--out", tmp_path / "x.png")
+
+
+def test_large_scores_are_not_rounded_away(tmp_path: Path) -> None:
+    for seed, score in enumerate((123456.0, 123457.0, 123459.0)):
+        make_run(tmp_path / "runs" / str(seed), [score], seed=seed)
+    assert "123,456 to 123,459" in plot([tmp_path / "runs"], tmp_path / "c.png").table[-1]

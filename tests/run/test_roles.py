@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,31 @@ def test_streams_play_equal_shares(kind: str, wanted: int, scores: list[float]) 
     assert played["info"]["twice"] == pytest.approx(2 * np.mean(scores))
     assert played["info"]["only_0"] == 1.0
     assert ("only_1" in played["info"]) == (wanted > 1)
+
+
+class Lives(Script):
+    """Three lives a game: the end of each is an episode's, and the third tells of the game."""
+
+    def __init__(self, lengths: list[int], kind: str) -> None:
+        super().__init__(lengths, kind)
+        self.spec = replace(self.spec, flags={"life_loss": True})
+        self.over = [0] * len(lengths)
+
+    def _info(self, last: np.ndarray) -> dict[int, dict[str, float]]:
+        told = {}
+        for stream in np.flatnonzero(last).tolist():
+            self.over[stream] += 1
+            if self.over[stream] % 3 == 0:
+                told[stream] = {"game_return": 3.0 * self.lengths[stream]}
+        return told
+
+
+@pytest.mark.parametrize("kind", ["next step", "same step"])
+def test_where_a_life_is_an_episode_whole_games_are_played(kind: str) -> None:
+    played = Evaluator(Lives([2, 4], kind), Plus(), 4, seed=0).run()
+    assert (played["scores"], played["lengths"], played["cut"]) == ([6.0, 12.0, 6.0, 12.0], [6, 12, 6, 12], 0)
+    cut = Evaluator(Lives([2, 4], kind), Plus(), 2, seed=0, limit=7).run()
+    assert (cut["scores"], cut["lengths"], cut["cut"]) == ([6.0, 7.0], [6, 7], 1)
 
 
 def test_an_evaluator_takes_the_mode_and_shows_its_rows() -> None:
