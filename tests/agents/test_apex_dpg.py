@@ -97,7 +97,7 @@ def test_losses_by_hand() -> None:
     ::
 
         window 1    s 1.0   a 0.5   then r 1, r 2, s 0.5      target 1 + 0.5 2 + 0.25 (0.5 + tanh 1)     Q 1.5
-        window 2    s -1.0  a -1    then r 3, terminal        target 3                                   Q 2
+        window 2    s 0.25  a -1    then r 3, terminal        target 3                                   Q 4.5
     """
     one = EnvSpec("t", {"vector": spaces.Box(-9, 9, (1,), np.float32)}, spaces.Box(-1, 1, (1,), np.float32))
     learner = make(one, actor_units=(), critic_units=(), gamma=0.5, slope_clip=0.75)
@@ -106,7 +106,7 @@ def test_losses_by_hand() -> None:
     linear(learner.target_critic.layers.out, [1.0, 1.0], 0.0)
     linear(learner.target_actor.layers.out, [2.0], 0.0)
     rows = {
-        "obs.vector": torch.tensor([[1.0, -1.0], [7.0, 8.0], [0.5, 9.0]]).unsqueeze(-1),
+        "obs.vector": torch.tensor([[1.0, 0.25], [7.0, 8.0], [0.5, 9.0]]).unsqueeze(-1),
         "action": torch.tensor([[0.5, -1.0], [0.0, 0.0], [0.0, 0.0]]).unsqueeze(-1),
         "reward": torch.tensor([[0.0, 0.0], [1.0, 3.0], [2.0, 5.0]]),
         "is_first": torch.zeros(3, 2, dtype=torch.bool),
@@ -118,15 +118,15 @@ def test_losses_by_hand() -> None:
     data = Batch(rows, None, torch.arange(2), torch.tensor([0.2, 0.8]), torch.zeros(2))
     given, priorities = losses(learner, data)
     first = 1 + 0.5 * 2 + 0.25 * (0.5 + np.tanh(1.0)) - 1.5
-    second = 3.0 - 2.0
+    second = 3.0 - 4.5
     weight = (0.2 / 0.8) ** 0.4  # of the likelier window, beside 1 for the other
     assert float(given["critic"].detach()) == pytest.approx((first**2 / 2 + weight * second**2 / 2) / 2, rel=1e-5)
     np.testing.assert_allclose(priorities, [abs(first), abs(second)], rtol=1e-5)
     # dQ/da is -3 everywhere, clipped to -0.75: the loss is the mean of 0.75 pi.
-    assert float(given["actor"].detach()) == pytest.approx(0.75 * (np.tanh(1.0) + np.tanh(-1.0)) / 2, abs=1e-6)
+    assert float(given["actor"].detach()) == pytest.approx(0.75 * (np.tanh(1.0) + np.tanh(0.25)) / 2)
     given["actor"].backward()
-    slope = [0.75 * (1 - np.tanh(s) ** 2) * s / 2 for s in (1.0, -1.0)]
-    assert float(learner.policy.actor.layers.out.weight.grad) == pytest.approx(sum(slope), rel=1e-5, abs=1e-6)
+    slope = [0.75 * (1 - np.tanh(s) ** 2) * s / 2 for s in (1.0, 0.25)]
+    assert float(learner.policy.actor.layers.out.weight.grad) == pytest.approx(sum(slope), rel=1e-5)
     assert all(parameter.grad is None for parameter in learner.policy.critic.parameters())
 
 

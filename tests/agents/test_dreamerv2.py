@@ -17,8 +17,10 @@ from reverie.data.sequences import Batch, SequenceSpec
 from reverie.envs.env import EnvSpec
 from reverie.nets.encoders import EncoderConfig
 from reverie.nets.heads import HeadConfig
+from reverie.nets.optim import OptimConfig
 from reverie.nets.rssm import RSSMConfig
 from reverie.ops.returns import imagined_returns
+from tests.agents.v3 import versions
 
 HEAD = HeadConfig(layers=1, units=8)
 CODE = EncoderConfig(depth=2, layers=1, units=8)
@@ -391,3 +393,56 @@ def test_observations_may_be_called_like_losses() -> None:
         rows = data.rows | {f"obs.{key}": data.rows[f"obs.{key}"] + 1.0}
         moved = learner(CONFIG, env).update(replace(data, rows=rows)).metrics
         assert moved[f"observation/{key}_loss"].item() > observed[key] + 0.5
+
+
+def test_a_picture_is_summed_over_pixels_and_colours() -> None:
+    """192 numbers that are one off, half a square each: 96, in every Dreamer that draws."""
+    env = EnvSpec("test", {"image": spaces.Box(0, 255, (8, 8, 3), np.uint8)}, spaces.Discrete(3))
+    agents = {"dreamerv2": learner(env=env), **{name: make(env) for name, make in versions().items()}}
+    for name, agent in agents.items():
+        output = agent.model.objective.outputs["image"]
+        found = output.loss(torch.zeros(2, 3, 3, 8, 8), torch.ones(2, 3, 3, 8, 8))
+        halves = {"dreamerv2": 96.0 + 192 * 0.5 * math.log(2 * math.pi)}.get(name, 192.0)
+        assert found.shape == (2, 3), name
+        assert found[0, 0].item() == pytest.approx(halves), name
+
+
+def test_the_actor_of_a_pathwise_dream_reads_states_without_their_past() -> None:
+    agent = learner(replace(CONFIG, actor_grad="both", horizon=3), CONTINUOUS)
+    read: list[bool] = []
+    agent.actor.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].requires_grad))
+    with agent.behaviour.dreaming():
+        features, _, _ = agent.behaviour.dream({"deter": torch.randn(1, 6), "stoch": torch.zeros(1, 12)})
+    assert features.requires_grad
+    assert read == [False] * 3
+
+
+def test_each_group_has_an_optimiser_of_its_own() -> None:
+    rates = {"model": 1e-3, "actor": 2e-3, "critic": 3e-3}
+    config = replace(CONFIG, **{f"{group}_opt": OptimConfig(lr=lr) for group, lr in rates.items()})
+    assert {group: each.config.lr for group, each in learner(config).optimisers.items()} == rates
+
+
+def test_both_gradients_are_mixed_by_their_share() -> None:
+    agent = learner(replace(CONFIG, actor_grad="both", actor_mix=0.25, entropy=0.0))
+    with torch.no_grad():
+        agent.slow_critic.head.out.weight.normal_()
+        agent.model.reward.head.out.weight.normal_()
+    start = {"deter": torch.randn(9, 6), "stoch": torch.zeros(9, 12)}
+    dream = agent.behaviour.imagine(start, starting(torch.zeros(9, dtype=torch.bool)))
+    returns = agent.behaviour.returns(dream)
+    found = {}
+    for how in ("both", "dynamics", "reinforce"):
+        agent.behaviour.actor_grad = how
+        found[how] = agent.behaviour.actor_loss(dream, returns, {}).item()
+    assert abs(found["dynamics"] - found["reinforce"]) > 1e-3
+    assert found["both"] == pytest.approx(0.25 * found["dynamics"] + 0.75 * found["reinforce"], rel=1e-5)
+
+
+def test_first_parameters_are_glorots_everywhere() -> None:
+    agent = learner(replace(CONFIG, actor=HeadConfig(layers=1, units=64)))
+    weight = agent.actor.out.weight
+    bound = (6 / sum(weight.shape)) ** 0.5
+    assert 0.8 * bound < weight.abs().max() <= bound
+    assert not agent.actor.out.bias.any()
+    assert not agent.critic.head.out.bias.any()

@@ -489,3 +489,10 @@ def test_settings_that_make_no_sense(changes: dict[str, Any], message: str) -> N
         Tiny(critics=1)
     with pytest.raises(ValueError, match="units must be at least 1"):
         Tiny(units=0)
+
+
+def test_plans_discount_as_the_length_of_an_episode_says() -> None:
+    policy = TDMPC2(replace(CONFIG, episode_length=100), VECTOR).policy()
+    assert policy.foresight.gamma == pytest.approx(0.95)
+    model = policy.model
+    assert not model.reward(torch.randn(5, CONFIG.size.latent + 2)).any()  # the head of rewards begins at zero

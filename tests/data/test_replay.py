@@ -576,3 +576,23 @@ def test_void_windows_are_saved(kind: str) -> None:
     mine, theirs = replay.selector.draw(15, one), twin.selector.draw(15, other)
     np.testing.assert_array_equal(mine.starts, theirs.starts)
     np.testing.assert_array_equal(mine.streams, theirs.streams)
+
+
+def test_a_state_that_comes_too_late_overwrites_no_other_rows() -> None:
+    shape = {"streams": 1, "context": 0, "learn": 2, "lookahead": 0, "period": 1, "spare": 2}
+    replay, model = build({**shape, "kind": "uniform", "stored": True})
+    for _ in range(6):  # rows 2 to 5 are stored, in places of which row 1 had one
+        add(replay, model, [0])
+    late = torch.from_numpy(window_keys(np.array([0]), np.array([1])))
+    replay.feedback(Feedback(late, states={"h": torch.full((1, 3), -1.0), "n": torch.tensor([-1])}))
+    assert replay._states.get(np.zeros(4, int), np.arange(2, 6))["n"].tolist() == [2, 3, 4, 5]
+
+
+def test_a_row_that_became_the_last_of_its_episode_is_no_longer_learned_alone() -> None:
+    replay = Replay(SPEC, SequenceSpec(learn=1), 1, None, Uniform(), 0, capacity=10)
+    source = Source(1)
+    rows = stack([source.next(0) for _ in range(3)])
+    rows["is_last"][:] = False
+    replay.add_chunk(Chunk(0, 0, rows))
+    replay.truncate(0)
+    assert set(split_keys(replay.sample(200).keys.numpy())[1].tolist()) == {0, 1}

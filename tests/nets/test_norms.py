@@ -11,9 +11,9 @@ from torch import nn
 from reverie.nets.decoders import Decoder, UpConv
 from reverie.nets.encoders import Encoder, EncoderConfig
 from reverie.nets.heads import Head, HeadConfig
-from reverie.nets.layers import MLP, ChannelRMSNorm, Fan, Norm, truncated_
+from reverie.nets.layers import MLP, ChannelRMSNorm, Fan, Norm, norm_of, truncated_
 from reverie.nets.rms import RMSNorm
-from reverie.nets.rssm import RSSM, RSSMConfig
+from reverie.nets.rssm import RSSM, GRUCell, RSSMConfig
 
 
 def test_rms_norm_by_hand() -> None:
@@ -89,3 +89,13 @@ def test_upward_convolutions_without_a_bias(side: int) -> None:
     layer = UpConv(3, 2, 4, 2, padding=1, bias=False)
     x = torch.randn(2, 3, side, side)
     assert torch.allclose(layer(x), nn.ConvTranspose2d.forward(layer, x), atol=1e-5)
+
+
+def test_a_layers_norm_has_tensorflows_epsilon() -> None:
+    """Of 0 and 0.02, whose variance is 1e-4: 0.01 / sqrt(1e-4 + 1e-3)."""
+    for norm in (norm_of(True, 2), GRUCell(1, 1).norm):
+        width = norm.normalized_shape[0]  # type: ignore[union-attr]
+        values = torch.tensor([0.0, 0.02] if width == 2 else [0.0, 0.02, 0.01])
+        variance = values.var(correction=0)
+        found = norm(values)
+        assert found[1].item() == pytest.approx(float((0.02 - values.mean()) / torch.sqrt(variance + 1e-3)), rel=1e-4)

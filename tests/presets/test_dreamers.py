@@ -237,6 +237,34 @@ PUBLISHED: dict[tuple[str, str], dict[str, Any]] = {
 }
 
 
+PUBLISHED["dreamerv2", "atari"] = {
+    # github.com/danijar/dreamerv2, configs.yaml: defaults and atari
+    "agent.rssm.deter": 600,
+    "agent.rssm.hidden": 600,
+    "agent.rssm.stoch": 32,
+    "agent.rssm.classes": 32,
+    "agent.kl_balance": 0.8,
+    "agent.kl_scale": 0.1,
+    "agent.kl_free": 0.0,
+    "agent.discount_scale": 5.0,
+    "agent.gamma": 0.999,
+    "agent.lam": 0.95,
+    "agent.horizon": 15,
+    "agent.entropy": 1e-3,
+    "agent.target_every": 100,
+    "agent.model_opt.lr": 2e-4,
+    "agent.actor_opt.lr": 4e-5,
+    "agent.critic_opt.lr": 1e-4,
+    "agent.model_opt.eps": 1e-5,
+    "agent.model_opt.clip": 100.0,
+    "agent.model_opt.shrink": 1e-6,
+    "replay.batch": 16,
+    "replay.window.learn": 50,
+    "run.prefill": 50_000,
+    "run.train_ratio": 50.0,
+}
+
+
 @pytest.mark.parametrize(("agent", "preset"), list(PUBLISHED))
 def test_published_numbers(agent: str, preset: str) -> None:
     config = make_config(agent, preset)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from reverie.play.load import LoadedPolicy, load
 from reverie.run.build import build_env, derive
 from reverie.run.ledger import Episodes
 from reverie.run.meter import Meter
-from reverie.run.roles import Actor, Evaluator
+from reverie.run.roles import Actor, Evaluator, rollout
 from reverie.run.tree import load_tree, save_tree
 
 
@@ -391,3 +392,26 @@ def test_wrong_observations_are_one_line(trained: Path) -> None:
         policy.act({"picture": np.zeros((32, 32, 1))}, policy.initial_state(1))
     with pytest.raises(UserError, match="not a run directory"):
         load(trained / "nothing")
+
+
+def test_seats_of_a_rollout_are_as_many_env_steps_apart_as_are_made() -> None:
+    seats: list[int] = []
+    actor: Any = SimpleNamespace(step=lambda seat, version: seats.append(seat.env_steps) or [], episode_info={})
+    rollout(actor, Seat.alone(2, env_steps=10), 0, 2, lambda made: made < 3, lambda ended, info: None)
+    assert seats == [10, 12, 14]
+
+
+def test_random_play_ends_with_the_prefill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = begin(config("toy/catch", env__num_envs=2, run__prefill=40, run__env_steps=60), tmp_path / "run")
+    played: list[tuple[int, str]] = []
+    decide = run.actor.decide
+
+    def spy(seat: Seat, version: int = 0) -> Step:
+        played.append((run.run.clock.env_steps, seat.play))
+        return decide(seat, version)
+
+    monkeypatch.setattr(run.actor, "decide", spy)
+    run.train(Never())
+    assert len(played) > 25
+    assert [play for _, play in played] == ["random" if env_steps < 40 else "explore" for env_steps, _ in played]
+    assert {play for _, play in played} == {"random", "explore"}
