@@ -157,3 +157,19 @@ def test_tasks_without_limits_of_their_actions_are_refused() -> None:
 def test_options_that_would_change_nothing_are_refused(protocol: str, options: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words):
         make_env("dmc/cartpole-balance", protocol=protocol, **options)  # type: ignore[arg-type]
+
+
+def test_a_repeat_that_does_not_divide_an_episode_ends_with_it() -> None:
+    """1000 control steps by threes: the last env_step has one of them, and no step of the next episode."""
+    env = make_env("dmc/cheetah-run", protocol="dmc-proprio", action_repeat=3)
+    env.reset(3)
+    plain = make_env("dmc/cheetah-run", protocol="dmc-proprio", action_repeat=1)
+    plain.reset(3)
+    for t, action in enumerate(actions(env, 334, 0)):
+        step = env.step(action[None] if action.ndim == 1 else action)
+        for _ in range(3 if t < 333 else 1):
+            once = plain.step(action[None] if action.ndim == 1 else action)
+        assert (step.ends is not None) == (once.ends is not None) == (t == 333)
+    assert step.ends is not None
+    assert once.ends is not None
+    assert step.ends["reward"][0] == once.ends["reward"][0]
