@@ -80,6 +80,7 @@ def _runs_below(folder: Path) -> list[Path]:
             below.clear()
             continue
         visited.add(real)
+        below.sort(key=lambda name: os.path.islink(os.path.join(directory, name)))  # a run by its own name first
         if CONFIG in files:
             runs.append(Path(directory))
             below.clear()  # a run's own folders hold thousands of files, and no runs

@@ -46,4 +46,5 @@ def test_what_the_host_leaves_out_changes_nothing(agent: str, settings: dict[str
         ours.update(batch(ours, seed=seed))
         with Watch():
             watched.update(batch(watched, seed=seed))
-    assert all(torch.equal(value, watched.state_dict()[name]) for name, value in ours.state_dict().items())
+    # The last bits of products hang on where their factors lie in memory, on some processors.
+    torch.testing.assert_close(dict(ours.state_dict()), dict(watched.state_dict()), rtol=1e-5, atol=1e-8)

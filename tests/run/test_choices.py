@@ -94,7 +94,10 @@ def test_no_pacing_needs_an_end_to_drawing(name: str) -> None:
             "replay.selector.alpha is of replay.selector = prioritised, but it is uniform",
         ),
         ("--replay.selector recency --replay.selector.fractoin 1", "did you mean replay.selector.fraction"),
-        ("--replay.selector prioritised --replay.selector.alpha -1", "replay.selector.alpha = -1: expected alpha >= 0"),
+        (
+            "--replay.selector prioritised --replay.selector.alpha -1",
+            "replay.selector.alpha = -1: expected 0 <= alpha <= 10",
+        ),
         ("--replay.selector prioritised --replay.selector.alpha x", "replay.selector.alpha = 'x' is not a float"),
         ("--replay.selector recency --replay.selector.horizon 0", "horizon >= 1"),
         ("--replay.learn 3", "unknown key 'replay.learn'; did you mean replay.window.learn"),

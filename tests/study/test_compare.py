@@ -174,7 +174,7 @@ def test_what_is_written(fakes: Fakes, tmp_path: Path) -> None:
     assert written["median_score"] == {"low": 2.0, "high": 4.0}
     assert written["variants"] == {"low": [], "high": ["agent.gamma=0.5"]}
     assert [run["seed"] for run in written["runs"]["low"]] == [0, 1, 2]
-    assert written["runs"]["low"][1]["curve"] == {"frames": [100.0], "score": [0.5]}
+    assert written["runs"]["low"][1]["curve"] == {"frames": [99.2], "score": [0.5]}
     assert written["summary"]["high"]["iqm"] == 4.0
     low, high = written["summary"]["high"]["interval"]
     assert 3.0 <= low < 4.0 < high <= 5.0
@@ -309,7 +309,7 @@ def test_summaries_of_predictions(tmp_path: Path) -> None:
 
 def test_curves_are_means_of_equal_parts() -> None:
     found = curve([(10.0, 1.0), (20.0, 3.0), (100.0, 5.0)], points=2)
-    assert found == {"frames": [50.0, 100.0], "score": [2.0, 5.0]}
+    assert found == {"frames": [25.0, 75.0], "score": [2.0, 5.0]}
     assert curve([]) == {"frames": [], "score": []}
 
 
