@@ -32,7 +32,7 @@ from gymnasium import spaces
 
 from reverie.data.rows import Rows
 from reverie.envs.atari_protocols import PROTOCOLS, AtariProtocol
-from reverie.envs.env import EnvSpec, ResumeError, Step, VectorEnv
+from reverie.envs.env import GAME_RETURN, EnvSpec, ResumeError, Step, VectorEnv
 from reverie.envs.options import annotated, check_options
 from reverie.envs.resume import ActionLog, episode_seed, row_checksum
 from reverie.errors import UserError, suggest
@@ -89,6 +89,7 @@ class AtariVector(VectorEnv):
             protocol=protocol,
             flags=asdict(flags),
             resume="replay",
+            lives=flags.life_loss,
         )
         self.action_names = [action.name for action in self._env.ale.get_action_set()]
         self._life_loss, self._max_frames = flags.life_loss, flags.max_frames
@@ -262,7 +263,7 @@ class AtariVector(VectorEnv):
     def _game_info(self, over: np.ndarray) -> dict[int, Mapping[str, float]]:
         if not self._life_loss:
             return {}
-        return {int(i): {"game_return": float(self._game_return[i])} for i in np.flatnonzero(over)}
+        return {int(i): {GAME_RETURN: float(self._game_return[i])} for i in np.flatnonzero(over)}
 
     def _checksums(self) -> np.ndarray:
         rows = [{name: value[i] for name, value in self._rows.items()} for i in range(self.num_envs)]

@@ -76,6 +76,10 @@ def number(reward: Any) -> float | None:
     return float(array.reshape(())) if array.size == 1 and array.dtype.kind in "biuf" else None
 
 
+EPISODE_INFO = "episode_info"
+"""key of ``info`` under which an environment says what it measured over an episode"""
+
+
 def numbers(said: Any) -> dict[str, float]:
     """What an environment says of an episode, as far as it is numbers by name; else nothing."""
     if not isinstance(said, Mapping):  # somebody else's word for something else

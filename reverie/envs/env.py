@@ -25,6 +25,8 @@ from reverie.envs.wrappers import Carried
 from reverie.errors import UserError, notice
 
 Resume = Literal["state", "replay", "truncate"]
+GAME_RETURN = "game_return"
+"""what `Step.episode_info` calls the score of a whole game, at its end, where a life is an episode"""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class EnvSpec:
     tasks: ids of the environments that these streams are of, where they are of several, see `reverie.envs.tasks`.
     widths: numbers that an action of each task has, where these differ: a Box of the most, of which each takes its own
         first ones. Empty: all take whole actions.
+    lives: whether an episode is a life of a game that goes on, and `GAME_RETURN` is said when the game is over.
     random_score, optimal_score: reference episode returns where they are known exactly.
     """
 
@@ -54,6 +57,7 @@ class EnvSpec:
     action_mask: bool = False
     tasks: tuple[str, ...] = ()
     widths: tuple[int, ...] = ()
+    lives: bool = False
     random_score: float | None = None
     optimal_score: float | None = None
 

@@ -30,6 +30,7 @@ import numpy as np
 from reverie.data.rows import OBS, Rows
 from reverie.envs import calls
 from reverie.envs.adapter import Adapter
+from reverie.envs.calls import EPISODE_INFO
 from reverie.envs.env import EnvSpec, Step, VectorEnv
 from reverie.envs.faults import EnvFault, faults_of
 from reverie.envs.hold import Hold
@@ -47,8 +48,6 @@ FinalObs = Literal["given", "previous"]
 SAYABLE: dict[str, Any] = {"autoreset": Autoreset, "final_obs": FinalObs}
 """The fields of `Conventions` as options of an environment."""
 MODES = {"next_step": "NextStep", "same_step": "SameStep", "disabled": "Disabled"}
-EPISODE_INFO = "episode_info"
-"""Key of ``info`` under which an environment says what it measured over an episode."""
 FINALS = ("final_obs", "final_observation")
 """Keys of ``info`` under which last observations are found."""
 

@@ -144,7 +144,7 @@ class Stream:
         with faults_of(lambda: f"{self}: step()"):
             observation, reward, terminated, truncated, info = calls.step(self, self.env, native)
         row = self._row(observation, info, reward, is_last=terminated or truncated, is_terminal=terminated)
-        return row, calls.numbers(info.get("episode_info")) if row["is_last"] else {}
+        return row, calls.numbers(info.get(calls.EPISODE_INFO)) if row["is_last"] else {}
 
     def _row(
         self,

@@ -17,7 +17,7 @@ from reverie.errors import UserError
 from reverie.report.curves import LEVEL, X_LABELS, Y_LABELS, Curve, XAxis, aggregate, draw
 from reverie.report.document import numbers_beside
 from reverie.report.record import read_metrics
-from reverie.report.reference import human_normalised, reference
+from reverie.report.reference import GAME, human_normalised, reference
 from reverie.report.runs import Key, Run, find_runs, grouped, read_runs
 from reverie.report.statistics import Statistic, bootstrap_interval, iqm, mean, median, optimality_gap
 from reverie.report.words import number
@@ -25,7 +25,6 @@ from reverie.report.words import number
 Normalise = Literal["auto", "off", "human"]
 
 FORMATS = (".png", ".svg", ".pdf")
-GAME = "episode/game_return"
 SCORES = ("episode/score", GAME, "eval/score", "eval/score_median", "eval/score_min")
 """Metrics that are returns of whole games, for which human scores exist."""
 

@@ -17,6 +17,9 @@ from reverie.errors import UserError
 
 Score = TypeVar("Score", float, np.ndarray)
 
+GAME = "episode/game_return"
+"""the metric that is the score of a whole game where a life is an episode"""
+
 _ENV_ID = re.compile(r"ALE/(\w+?)(?:-ram)?-v\d+")
 
 

@@ -7,9 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from reverie.envs.tasks import label, tasks_of
-from reverie.report.reference import human_normalised, reference
-
-GAME = "episode/game_return"
+from reverie.report.reference import GAME, human_normalised, reference
 
 
 def fitness(id: str, lines: Iterable[Mapping[str, float]], episodes: int) -> float | None:

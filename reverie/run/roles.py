@@ -14,14 +14,11 @@ from reverie.agents.capture import CapturedUpdate
 from reverie.data.feed import Feed
 from reverie.data.rows import Rows, State
 from reverie.data.sequences import Batch
-from reverie.envs.env import Step, VectorEnv
+from reverie.envs.env import GAME_RETURN, Step, VectorEnv
 from reverie.envs.faults import EnvFault
 from reverie.run.finite import Finite, Mode
 from reverie.run.ledger import Ended, Ledger, Sink
 from reverie.run.updates import Updates
-
-GAME = "game_return"
-"""what an environment in which a life is an episode says at the end of a game"""
 
 Tell = Callable[[list[Ended], Mapping[int, Mapping[str, float]]], None]
 """Takes episodes that ended, and what the environment says of them, by stream."""
@@ -168,7 +165,7 @@ class Evaluator:
         self.count = episodes * max(1, len(self.tasks))
         self.share = -(-self.count // env.num_envs)
         self.cut: list[list[bool]] = [[] for _ in range(env.num_envs)]
-        self.games = bool(env.spec.flags.get("life_loss"))
+        self.lasting = env.spec.lives
         """whether an end may be that of a life, and the game go on: whole games are played"""
         self.lives = [(0.0, 0) for _ in range(env.num_envs)]
         """score and env_steps of the lives of the open game that are over"""
@@ -200,7 +197,7 @@ class Evaluator:
             for stream, score, length in self.actor.step(self.seat):
                 if stream in missing - waiting:
                     score, length = self.lives[stream][0] + score, self.lives[stream][1] + length
-                    over = not self.games or GAME in self.actor.episode_info.get(stream, {})
+                    over = not self.lasting or GAME_RETURN in self.actor.episode_info.get(stream, {})
                     self.lives[stream] = (0.0, 0) if over else (score, length)
                     if over:
                         self._note(stream, score, length, False)

@@ -238,7 +238,7 @@ class Lives(Script):
 
     def __init__(self, lengths: list[int], kind: str) -> None:
         super().__init__(lengths, kind)
-        self.spec = replace(self.spec, flags={"life_loss": True})
+        self.spec = replace(self.spec, lives=True)
         self.over = [0] * len(lengths)
 
     def _info(self, last: np.ndarray) -> dict[int, dict[str, float]]:
@@ -254,6 +254,9 @@ class Lives(Script):
 def test_where_a_life_is_an_episode_whole_games_are_played(kind: str) -> None:
     played = Evaluator(Lives([2, 4], kind), Plus(), 4, seed=0).run()
     assert (played["scores"], played["lengths"], played["cut"]) == ([6.0, 12.0, 6.0, 12.0], [6, 12, 6, 12], 0)
+    alone = Script([2, 4], kind)  # a flag of that name, and nobody who tells of games: each end is one
+    alone.spec = replace(alone.spec, flags={"life_loss": True})
+    assert Evaluator(alone, Plus(), 2, seed=0).run()["scores"] == [2.0, 4.0]
     cut = Evaluator(Lives([2, 4], kind), Plus(), 2, seed=0, limit=7).run()
     assert (cut["scores"], cut["lengths"], cut["cut"]) == ([6.0, 7.0], [6, 7], 1)
 
