@@ -145,6 +145,41 @@ def test_a_life_lost_at_the_time_limit_ends_the_game() -> None:
     assert not any(row[0] for row in rows[lost:])
 
 
+def test_the_row_after_a_lost_life_has_no_reward_whatever_losing_it_paid(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = make_env("ALE/Breakout-v5", protocol="atari-dqn2015", threads=1)
+    env.reset(0)
+    emulator = env._env
+
+    class Paying:
+        """The emulators, with 7 points more per env_step."""
+
+        def step(self, action: np.ndarray) -> tuple:
+            frames, reward, *rest = emulator.step(action)
+            return frames, reward + 7, *rest
+
+        def reset(self, **how: object) -> tuple:
+            return emulator.reset(**how)
+
+    monkeypatch.setattr(env, "_env", Paying())
+    rng, lives = np.random.default_rng(1), 0
+    while lives < 2:
+        step = env.step(rng.integers(0, 4, 1))
+        if step.ends is None:
+            assert step.rows["reward"][0] >= 7
+        else:
+            assert step.ends["reward"][0] >= 7
+            assert step.rows["reward"][0] == 0
+            lives += 1
+
+
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_games_begin_after_up_to_noop_max_frames_of_nothing(most: int) -> None:
+    env = make_env("ALE/Pong-v5", num_envs=40, noop_max=most, threads=1)
+    env.reset(0)
+    # The emulator's own count of frames, which draws 0 .. noop_max.
+    assert set(env._game_frame.tolist()) == set(range(most + 1))
+
+
 def test_streams_are_seeded_now_and_then_and_resume_between(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(atari, "RESEED", 25)
     env = make_env("ALE/Pong-v5", num_envs=2, max_frames=40, threads=1)
