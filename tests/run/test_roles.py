@@ -17,7 +17,7 @@ from torch import Tensor
 
 import reverie
 from reverie.agents.agent import Decision, Noise, Policy, Seat
-from reverie.data.rows import Rows, State
+from reverie.data.rows import Field, Rows, State
 from reverie.envs.env import EnvSpec, Step, VectorEnv
 from reverie.envs.make import make_env
 from reverie.errors import UserError
@@ -150,6 +150,53 @@ def test_rows_of_a_next_step_source() -> None:
     assert sink.column(0, "is_last") == [False, False, True, False, False]
     assert sink.column(1, "obs.vector") == [0, 1, 2, 3, 0]
     assert [actions.tolist() for actions in env.actions] == [[2, 2], [3, 3], [0, 4], [2, 0], [3, 2]]
+
+
+class Losing(Script):
+    """As Script, but decision `at` of stream 0 comes to nothing: it begins a new episode instead."""
+
+    at = 3
+
+    def step(self, action: np.ndarray) -> Step:
+        step = super().step(action)
+        if len(self.actions) != self.at:
+            return step
+        self.clock[0] = 0
+        return Step(self._rows(self.clock, np.zeros(self.num_envs, bool)), lost=np.array([0]))
+
+
+def test_a_decision_that_came_to_nothing_is_no_env_step_and_no_row() -> None:
+    env, sink = Losing([5, 9], "same step"), Sink(2)
+    policy = Plus()
+    policy.extras = {"logit": Field((1,), np.dtype(np.float32))}
+    actor = Actor(env, policy, sink, seed=7)
+    actor.start()
+    counts = []
+    for _ in range(4):
+        assert actor.step(explore(2)) == []
+        counts.append((actor.env_steps, actor.lost))
+    assert counts == [(2, 0), (4, 0), (5, 1), (7, 0)]
+    # Row 2 of stream 0, on which that was decided, closes the episode as a time limit; its reward was earned.
+    assert sink.column(0, "obs.vector") == [0, 1, 2, 0]
+    assert sink.column(0, "reward") == [0, 1, 1, 0]
+    assert sink.column(0, "is_last") == [False, False, True, False]
+    assert not any(sink.column(0, "is_terminal"))
+    assert sink.column(0, "action") == [2, 3, 0, 2]
+    assert sink.column(0, "extra.logit")[2] == 0.0
+    assert sink.column(0, "is_first") == [True, False, False, True]
+    assert sink.column(0, "prev_action") == [0, 2, 3, 0]
+    assert sink.column(1, "obs.vector") == [0, 1, 2, 3]
+
+
+def test_env_steps_are_decisions_taken_and_not_those_about_closing_rows() -> None:
+    # A stream whose episodes end in the next step is asked about closing rows too, and its answer is not taken.
+    actor = Actor(Script([2, 3], "next step"), Plus(), Sink(2), seed=7)
+    actor.start()
+    counts = []
+    for _ in range(4):
+        actor.step(explore(2))
+        counts.append(actor.env_steps)
+    assert counts == [2, 4, 5, 6]
 
 
 def test_random_actions_and_noise_belong_to_the_seed() -> None:
