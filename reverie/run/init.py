@@ -23,7 +23,7 @@ LEARNER = "trainer/learner/tensors/"
 
 
 def init_networks(learner: nn.Module, init: InitConfig) -> str:
-    """Copy networks of another run's checkpoint into a fresh learner. Returns a line that says which.
+    """Copy networks of another run's checkpoint into a fresh learner. Returns a line that says which, and what stays.
 
     Raises UserError if there is no such checkpoint, an unknown part is named, or something that is named is not in both
     or has another shape; nothing is copied then.
@@ -43,7 +43,9 @@ def init_networks(learner: nn.Module, init: InitConfig) -> str:
         for name, value in given.items():
             own[name].copy_(value)
     what = ", ".join(init.parts) or "all networks"
-    return f"begins with {what} of {init.run} after {tree['env_steps']} env_steps"
+    fresh = _whole_without(own, given)
+    rest = f"; fresh: {', '.join(fresh)}" if fresh else ""
+    return f"begins with {what} of {init.run} after {tree['env_steps']} env_steps{rest}"
 
 
 def _misfit(
@@ -76,6 +78,19 @@ def _parts(tensors: Mapping[str, Tensor]) -> list[str]:
 def _of(parts: Sequence[str], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of these parts."""
     return {name: value for name, value in tensors.items() if any(f".{part}." in f".{name}" for part in parts)}
+
+
+def _whole_without(tensors: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """Places in the module tree, as high as can be, under which no tensor was given, such as a slow copy's."""
+    taken = {path for name in given for path in _above(name)}
+    fresh = [name for name in tensors if name not in given]
+    return list(dict.fromkeys(next(path for path in _above(name) if path not in taken) for name in fresh))
+
+
+def _above(name: str) -> list[str]:
+    """The places in which a tensor is, from the highest down to its own."""
+    names = name.split(".")
+    return [".".join(names[: i + 1]) for i in range(len(names))]
 
 
 def _is_count(name: str) -> bool:

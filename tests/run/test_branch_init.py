@@ -185,7 +185,8 @@ def test_the_command_line_begins_and_resumes_a_warm_start(source: Path, tmp_path
     words = begun(tmp_path / "run", "--env_steps", "60", "--init", str(source), "--init.parts", "torso")
     done = command(*words)
     assert done.exit_code == 0, done.output
-    assert f"begins with torso of {source} after 120 env_steps" in done.output
+    said = f"begins with torso of {source} after 120 env_steps; fresh: policy.network.head, target.network.head\n"
+    assert said in done.output
     again = command(*words)
     assert again.exit_code == 0, again.output
     assert "begins with" not in again.output
