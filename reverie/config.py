@@ -11,6 +11,7 @@ from pydantic import PlainValidator
 from reverie import overrides
 from reverie.data.selectors import SELECTORS, SelectorConfig, UniformConfig
 from reverie.data.sequences import SequenceSpec, StateKind
+from reverie.errors import UserError
 from reverie.machine import memory_of, read_size, share_of
 from reverie.nets.schedule import check, schedule
 from reverie.overrides import Choice
@@ -377,8 +378,17 @@ class Config:
 def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
     """The configuration with other values of these dotted keys; a length in frames replaces one in env_steps.
 
-    Raises UserError for unknown keys and for values that do not fit.
+    Raises UserError for unknown keys, for values that do not fit, and for an end of a schedule that takes no time.
     """
     if "run.frames" in settings:
         config = replace(config, run=replace(config.run, env_steps=None))
-    return overrides.apply(config, settings)
+    changed = overrides.apply(config, settings)
+    before, after = overrides.flatten(config), overrides.flatten(changed)
+    for key in settings:
+        over = key.removesuffix("_end") + "_over"
+        if key.endswith("_end") and after.get(over) == 0 and after.get(key) != before.get(key):
+            raise UserError(
+                f"{key} = {settings[key]} would not be reached: {over} is 0, which is no schedule; set {over} too, to "
+                "a share of the run in (0, 1] or to a count"
+            )
+    return changed
