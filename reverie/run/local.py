@@ -74,6 +74,10 @@ class Local(Runner):
         version = self.followed()
         self.entered(self.actor.step(self.seat(), version))
 
+    def owes(self) -> bool:
+        """Whether the store still allows a learner_step."""
+        return self.store.may_sample(self.config.replay.batch)
+
     def seat(self) -> Seat:
         """What the policy needs to know of whom it acts for now."""
         return Seat.alone(self.env.num_envs, self.play, self.run.clock.env_steps)

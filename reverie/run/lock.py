@@ -27,7 +27,7 @@ ATTEMPTS = 8
 
 
 class Stop:
-    """Request to a run to save and end, which it looks for after every move and at every step of an evaluation.
+    """Request to a run to save and end, which it looks for after every move, learner_step and step of an evaluation.
 
     reason: who asked, or what happened; empty while nobody has.
     """

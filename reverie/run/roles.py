@@ -111,9 +111,9 @@ class Trainer(Updates):
         self.feed = feed
         self.update: Callable[[Batch], Result] = CapturedUpdate(learner) if capture else learner.update
 
-    def learn(self, at_most: int | None = None) -> None:
-        """Make as many learner_steps as the store allows now, or at most so many."""
-        while at_most != 0 and (batch := self.feed.next()) is not None:
+    def learn(self, at_most: int | None = None, stop: Callable[[], bool] = bool) -> None:
+        """Make as many learner_steps as the store allows now, or at most so many; see `Updates.learn`."""
+        while at_most != 0 and not stop() and (batch := self.feed.next()) is not None:
             self.step(batch)
             at_most = None if at_most is None else at_most - 1
 

@@ -77,6 +77,9 @@ class Run:
         self._waiting = Waiting(config, clock)
         self.owed = False
         """whether an evaluation is due that has not been played to its end; a resumed run plays it"""
+        self.cut_since: int | None = None
+        """env_steps before a round that was asked to end between two of its learner_steps; a resumed run begins with
+        those that are left"""
         self.resumed: tuple[int, int] | None = None
         """where the log goes on, in bytes, and the frames there; None in a run that begins"""
         self._telling = False
@@ -110,7 +113,7 @@ class Run:
         except BaseException:
             self.logger.close()
             raise
-        self._before = self.clock.env_steps
+        self._before = self.clock.env_steps if self.cut_since is None else self.cut_since
         self._mark()
         return self
 
@@ -129,8 +132,8 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether all env_steps have been made."""
-        return self.clock.env_steps >= self.total
+        """Whether all env_steps have been made, and the learner_steps that are due with them."""
+        return self.clock.env_steps >= self.total and self.cut_since is None
 
     @property
     def complete(self) -> bool:
@@ -144,6 +147,11 @@ class Run:
     def passed(self, every: int) -> bool:
         """Whether a multiple of `every` env_steps was passed since the last `tick`; never if it is 0."""
         return bool(every) and self.clock.env_steps // every > self._before // every
+
+    def whole(self, cut: bool) -> bool:
+        """Whether all of a round has been made. cut: some of its learner_steps have not."""
+        self.cut_since = self._before if cut else None
+        return not cut
 
     def tick(self) -> None:
         """Note that a round of the runner is over."""
@@ -257,6 +265,7 @@ class Run:
         }
         told = {key: state for key, callback in self._by_key().items() if (state := callback.state_dict())}
         tree |= {"callbacks": told} if told else {}
+        tree |= {} if self.cut_since is None else {"cut_since": self.cut_since}
         tree |= {} if (carried := self.carried()) is None else {"carried": carried}
         self.checkpoints.save(clock.env_steps, tree | {name: part.state_dict() for name, part in parts.items()} | more)
         self.saved_at, self.learned_at = clock.env_steps, clock.learner_steps
@@ -298,7 +307,9 @@ class Run:
         """Summary of the run; one that was stopped says, on standard error, how to go on."""
         clock = self.clock
         if self.stop.reason and not self.complete:
-            left = "its last evaluation" if self.finished else f"{self.total - clock.env_steps} env_steps"
+            left = f"{self.total - clock.env_steps} env_steps"
+            if clock.env_steps >= self.total:
+                left = "its last evaluation" if self.finished else "its last learner_steps"
             notice(
                 f"{self.stop.reason}: saved after {clock.env_steps} env_steps, {left} to go; "
                 f"go on with: reverie resume {shlex.quote(str(self.run_dir))}"
@@ -321,7 +332,7 @@ class Run:
                 part.load_state_dict(tree[name])
             self.finished_at, self.summary, self.saved_at = tree["finished_at"], tree["summary"], tree["env_steps"]
             self.learned_at = tree["learner_steps"]
-            self.owed = tree.get("owed", False)
+            self.owed, self.cut_since = tree.get("owed", False), tree.get("cut_since")
             self.resumed = (tree["offset"], tree["frames"])
             told = tree.get("callbacks", {})
             for key, callback in self._by_key().items():

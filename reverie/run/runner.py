@@ -99,15 +99,18 @@ class Runner(ABC):
                 if run.resumed is None and self.config.init.run:
                     self.save()  # from here on the other run is not needed
                 while not run.finished and not stop():
-                    if until is not None and run.clock.env_steps >= until and not run.owed:
+                    if until is not None and run.clock.env_steps >= until and not run.owed and run.cut_since is None:
                         run.saved_at = -1  # an evaluation may have come after what is saved
                         break
                     if run.owed:
                         run.evaluate(self.learner)
                         continue
-                    self.act()
+                    if run.cut_since is None:
+                        self.act()
                     with learning_fits(self.config, self.learner.device):
                         self.learn()
+                    if not run.whole(stop() and self.owes()):
+                        break
                     self.look()
                     if run.due("checkpoint"):
                         self.save()
@@ -165,8 +168,12 @@ class Runner(ABC):
         """Bring rows into the store."""
 
     def learn(self) -> None:
-        """Make as many learner_steps as the store allows now."""
-        self.trainer.learn()
+        """Make as many learner_steps as the store allows now, until the run is asked to end."""
+        self.trainer.learn(stop=self.run.stop)
+
+    def owes(self) -> bool:
+        """Whether learner_steps are still to be made before anybody acts again."""
+        return False
 
     def kept(self) -> dict[str, float]:
         """Numbers about the rows that are kept, to be logged."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -23,8 +23,11 @@ class Updates:
         self.finite, self.first_bad = finite or Finite(), FirstBad(learner.optimisers)
         self.meter = Meter()
 
-    def learn(self, at_most: int | None = None) -> None:
-        """Make the learner_steps that can be made now, or at most so many; none for whoever is handed them."""
+    def learn(self, at_most: int | None = None, stop: Callable[[], bool] = bool) -> None:
+        """Make the learner_steps that can be made now, or at most so many; none for whoever is handed them.
+
+        stop: asked before each; none is made once it says so.
+        """
 
     def drain(self) -> None:
         """Finish what is under way; nothing, for whoever has nothing under way."""

@@ -54,6 +54,42 @@ def corridor(**changes: Any) -> Any:
     return config("toy/catch", env__id=ENDLESS, env__options={"far": 10**9}, **changes)
 
 
+# Learner_steps
+
+
+@pytest.mark.parametrize("asked", ["pretrain", "round", "last"])
+def test_a_run_ends_between_two_learner_steps_and_makes_the_others_first_when_it_goes_on(
+    tmp_path: Path, asked: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = config("toy/catch", run__pretrain=6, run__train_ratio=32.0, run__env_steps=64, run__eval_every=32)
+    whole = begin(settings, tmp_path / "whole")
+    whole.train(Never())
+    # 32 rows per env_step, 2 env_steps a round, 8 rows a learner_step: 8 of them a round, after those of pretrain.
+    total = whole.learner.learner_steps
+    assert total == 7 + 12 * 8
+    at = {"pretrain": 3, "round": 6 + 5 * 8 + 3, "last": total - 1}[asked]
+
+    class Asked(Never):
+        def __call__(self) -> bool:
+            if run.learner.learner_steps >= at:
+                self.ask("SIGTERM")
+            return super().__call__()
+
+    cut = tmp_path / "cut"
+    run = begin(settings, cut)
+    result = run.train(Asked())
+    assert run.learner.learner_steps == at
+    assert not result["finished"]
+    said = capsys.readouterr().err
+    assert f"saved after {run.run.clock.env_steps} env_steps, " in said
+    assert ("its last learner_steps to go" in said) == (asked == "last")
+    tree = Checkpoints(cut).load()
+    assert tree["learner_steps"] == at
+    assert tree["cut_since"] == tree["env_steps"] - 2
+    again(settings, cut).train(Never())
+    assert_same_run(cut, tmp_path / "whole")
+
+
 # Evaluations
 
 
