@@ -78,9 +78,20 @@ class Local(Runner):
         """Whether the store still allows a learner_step."""
         return self.store.may_sample(self.config.replay.batch)
 
+    def learn(self) -> None:
+        """Make as many learner_steps as the store allows now, until the run is asked to end.
+
+        Batches that are drawn ahead are learned from before a checkpoint, so a round with them is made to its end.
+        """
+        self.trainer.learn(stop=bool if self.config.run.ahead else self.run.stop)
+
     def seat(self) -> Seat:
         """What the policy needs to know of whom it acts for now."""
-        return Seat.alone(self.env.num_envs, self.play, self.run.clock.env_steps)
+        return self.seat_at(self.run.clock.env_steps)
+
+    def seat_at(self, env_steps: int) -> Seat:
+        """What it needs to know at that env_step of the run."""
+        return Seat.alone(self.env.num_envs, self.play_at(env_steps), env_steps)
 
     def followed(self) -> int:
         """Version of the parameters that act now; newer ones are taken over, if it is time."""
@@ -110,6 +121,8 @@ class Local(Runner):
     def bring_back(self, tree: dict[str, Any], old: Config) -> None:
         """Restore the environment, or begin anew where it cannot be brought back; and feedback that was held."""
         self.take_back([Feedback(**each) for each in tree.get("held", {}).values()])
+        if self.run.cut_since is not None:  # nobody acts again before the round's line of the log
+            self.actor.seat = self.seat_at(self.run.cut_since)
         if came_back(self.env, tree["env"], old, self.config):
             return
         steps, version = self.run.clock.env_steps, (self.follower or self.run.clock).version

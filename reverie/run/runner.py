@@ -157,7 +157,11 @@ class Runner(ABC):
     @property
     def play(self) -> Play:
         """Manner in which actors act now."""
-        return "random" if self.run.clock.env_steps < self.config.run.prefill else "explore"
+        return self.play_at(self.run.clock.env_steps)
+
+    def play_at(self, env_steps: int) -> Play:
+        """Manner in which they act at that env_step of the run."""
+        return "random" if env_steps < self.config.run.prefill else "explore"
 
     @abstractmethod
     def start(self) -> None:
@@ -168,8 +172,8 @@ class Runner(ABC):
         """Bring rows into the store."""
 
     def learn(self) -> None:
-        """Make as many learner_steps as the store allows now, until the run is asked to end."""
-        self.trainer.learn(stop=self.run.stop)
+        """Make as many learner_steps as the store allows now."""
+        self.trainer.learn()
 
     def owes(self) -> bool:
         """Whether learner_steps are still to be made before anybody acts again."""
