@@ -30,7 +30,7 @@ from reverie.agents.predictors import Estimator
 from reverie.agents.seen import Seen
 from reverie.agents.worldmodel import ModelLossConfig
 from reverie.data.sequences import Batch
-from reverie.nets.actions import Actions, ContinuousKind, make_actions
+from reverie.nets.actions import Actions, BoundedKind, make_actions
 from reverie.nets.encoders import Encoder
 from reverie.nets.heads import Head, HeadConfig
 from reverie.nets.layers import glorot_
@@ -77,7 +77,7 @@ class DreamerConfig(BehaviourOptConfig, ModelLearnerConfig, DreamingConfig):
 
     actor: HeadConfig = field(default_factory=HeadConfig)
     critic: HeadConfig = field(default_factory=HeadConfig)
-    continuous: ContinuousKind = "trunc_normal"
+    continuous: BoundedKind = "trunc_normal"
 
 
 class DreamerLearner(ModelLearner):

@@ -38,7 +38,7 @@ from reverie.agents.predictors import Discount, Estimator, Reward
 from reverie.agents.seen import Seen
 from reverie.data.rows import State
 from reverie.data.sequences import Batch
-from reverie.nets.actions import Actions, ContinuousActions, ContinuousKind, make_actions
+from reverie.nets.actions import Actions, BoundedKind, ContinuousActions, make_actions
 from reverie.nets.decoders import Decoder
 from reverie.nets.encoders import Encoder, EncoderConfig
 from reverie.nets.heads import Head, HeadConfig
@@ -81,7 +81,7 @@ class DreamerV1Config(DreamerConfig):
     kl_scale: Scale = 1.0
     discount_scale: Scale = 10.0
     gamma: PositiveShare = 0.99
-    continuous: ContinuousKind = "tanh_normal"
+    continuous: BoundedKind = "tanh_normal"
     init_std: Scale = 5.0
     min_std: Scale = 1e-4
     explore: ActionNoise = field(default_factory=ActionNoise)

@@ -18,8 +18,9 @@ class Imagination:
 
         s' ~ p(s' | s, a),     r = E[reward | s'],     d = E[discount | s'],     V(s) = critic(features of s), or 0
 
-    critic: features of the model [N, F] -> values float32 [N], in units of returns; None: nothing follows the last
-    state, as in PlaNet (Hafner et al. 2019, algorithm 2).
+    critic: features of the model [N, F] -> values float32 [N], in units of returns, of what follows on a state, as both
+    V3 and TD-MPC have them (those of Dreamer V1 and V2 hold the state's own reward too, which would count twice);
+    None: nothing follows the last state, as in PlaNet (Hafner et al. 2019, algorithm 2).
     """
 
     def __init__(self, model: WorldModel, critic: Callable[[Tensor], Tensor] | None = None) -> None:

@@ -49,6 +49,7 @@ from reverie.nets.encoders import Encoder
 from reverie.nets.ensemble import Ensemble
 from reverie.nets.heads import Head, HeadConfig
 from reverie.nets.layers import frozen
+from reverie.nets.learned_start import bounded
 from reverie.nets.optim import OptimConfig
 from reverie.nets.outputs import UnitNormal
 from reverie.nets.state_space import StateSpace
@@ -203,9 +204,13 @@ class ExploringLearner(DreamerLearner):
         return world.ratio(torch.where(steps, losses, 0.0).sum(), steps), self.norm(new)
 
     def intrinsic_rewards(self, features: Tensor, actions: Tensor, first: Tensor) -> Tensor:
-        """Rewards of a dream: that of the row it begins from, then scale D(s_i, a_{i+1}) of every step, [H+1, N]."""
+        """Rewards of a dream: that of the row it begins from, then scale D(s_i, a_{i+1}) of every step, [H+1, N].
+
+        Actions count as the memory takes them: beyond [-1, 1], which a normal actor dreams and no row holds, the
+        ensemble would disagree about steps that change nothing.
+        """
         with frozen(self.ensemble):
-            means = self.ensemble(torch.cat([features[:-1], actions], -1))
+            means = self.ensemble(torch.cat([features[:-1], bounded(actions)], -1))
         return torch.cat([first.unsqueeze(0), self.norm(disagreement(means, self.config.spread))])
 
 

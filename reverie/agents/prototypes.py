@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from reverie.agents.objective import Objective
 from reverie.agents.seen import Seen
 from reverie.nets.encoders import Encoder
+from reverie.ops.precision import product
 from reverie.ops.sinkhorn import sinkhorn
 from reverie.ops.translate import translated
 from reverie.values import Count, Number, Positive, Scale, Share
@@ -127,7 +128,7 @@ class Prototypes(Objective):
 
     def scores(self, projected: Tensor, prototypes: Tensor) -> Tensor:
         """Likenesses [T-1, 2 B, K] of projections [T, 2 B, n], but for the first row, to unit prototypes [K, n]."""
-        return F.normalize(projected[1:].float(), dim=-1) @ prototypes.T
+        return product(F.normalize(projected[1:].float(), dim=-1), prototypes.T)
 
     @torch.no_grad()
     def after_update(self) -> None:

@@ -131,7 +131,7 @@ class RePoBehaviour(DreamerV1Behaviour):
     def weights(self, dream: Dream) -> Tensor:
         """Chance of still being in the episode at s_i, [H+1, N], without gamma^(i-1): 1 without a discount head."""
         gamma = self.learner.model.gamma
-        return trajectory_weights(torch.cat([dream.discount[:1], dream.discount[1:] / gamma]))
+        return trajectory_weights(torch.cat([dream.discount[:1], (dream.discount[1:] / gamma).clamp(max=1.0)]))
 
 
 class RePo(DreamerV1):

@@ -49,5 +49,5 @@ class Seen:
         )
 
     def apart(self) -> Seen:
-        """Copy with features that carry no gradient: for what must not shape the model's memory."""
-        return replace(self, features=self.features.detach())
+        """Copy whose features and embeddings carry no gradient: for what must shape neither memory nor encoder."""
+        return replace(self, features=self.features.detach(), embed=self.embed.detach())

@@ -14,6 +14,8 @@ from reverie.nets.layers import one_hot
 from reverie.ops import distributions as D
 
 ContinuousKind = Literal["trunc_normal", "tanh_normal", "normal"]
+BoundedKind = Literal["trunc_normal", "tanh_normal"]
+"""of them those whose samples are within [-1, 1], as the memories of PlaNet, Dreamer V1 and V2 want actions"""
 
 
 def legal(mask: Tensor) -> Tensor:
@@ -94,7 +96,7 @@ class ContinuousActions:
     trunc_normal: mean tanh(m), std 2 sigmoid(s / 2) + min_std; 1.1 at s = 0.
     tanh_normal: mean 5 tanh(m / 5), std softplus(s) + min_std; 0.79 at s = 0. Both are of the normal before squashing.
     normal: mean tanh(m), std (1 - min_std) sigmoid(s + 2) + min_std, 0.89 at s = 0; not bounded: the environment gets
-        it cut off at -1 and 1, and so does the model (`reverie.nets.learned_start.bounded`).
+        it cut off at -1 and 1, and so do the memories of both V3 (`reverie.nets.learned_start.bounded`).
     init_std: of tanh_normal, what softplus gives at s = 0 (softplus^-1(init_std) is added to s); 0 adds nothing.
     Source: DreamerV2 code, common.DistLayer, with its init_std of 0 and min_std of 0.1; Dreamer V1 code, ActionDecoder,
     with 5 and 1e-4. Raises ValueError for another kind, a negative init_std, or one that the kind does not have.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from reverie.ops.precision import full
+from reverie.ops.precision import full, product
 
 
 def redundancy(x: Tensor, y: Tensor, others: float = 5e-4) -> Tensor:
@@ -19,7 +19,7 @@ def redundancy(x: Tensor, y: Tensor, others: float = 5e-4) -> Tensor:
     if x.shape != y.shape or x.dim() != 2 or x.shape[0] < 2:
         raise ValueError(f"expected two codes [N, n] of at least 2 rows, got {tuple(x.shape)} and {tuple(y.shape)}")
     one, two = (_standardised(full(code)) for code in (x, y))
-    correlation = one.T @ two / x.shape[0]
+    correlation = product(one.T, two) / x.shape[0]
     same = correlation.diagonal()
     return (1 - same).square().sum() + others * (correlation.square().sum() - same.square().sum())
 

@@ -1,8 +1,8 @@
 """DreamerV3 of 2023: one small size for two CPU cores, whose numbers are ours, and its official code's presets.
 
 The code is github.com/danijar/dreamerv3 as of 2023, which github.com/thuml/HarmonyDream holds in its folder
-dreamerv3-jax. Batches of 16 x 64 rows; training begins with 1024 windows, about 1100 random env_steps; the replay holds
-a million of them.
+dreamerv3-jax. Batches of 16 x 64 rows; training begins with 1024 windows, which are 1024 + 63 n random env_steps of n
+environments; the replay holds a million of them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,12 @@ def _published(
         env=task.env(envs, protocol),
         replay=ReplayConfig(16, WindowConfig(learn=64), store=StoreConfig(13_000_000_000)),
         run=RunConfig(
-            env_steps=env_steps, prefill=1100, pretrain=1, train_ratio=ratio, checkpoint_every=20_000, eval_episodes=10
+            env_steps=env_steps,
+            prefill=1024 + 63 * envs,
+            pretrain=1,
+            train_ratio=ratio,
+            checkpoint_every=20_000,
+            eval_episodes=10,
         ),
     )
 
@@ -117,11 +122,15 @@ def dmc_remastered(task: Task) -> Config:
 def metaworld(task: Task) -> Config:
     """DreamerV3 of 2023 on Meta-world from pixels, as HarmonyDream runs it (dreamerv3-jax, configs.yaml: metaworld): M.
 
-    Batches of 50 x 50, train ratio 500, 255k env_steps of 5 environments; 10 episodes every 10k.
+    Batches of 50 x 50, train ratio 500, 255k env_steps of 5 environments, training begins with 5000 windows; the
+    continuation does not shape the memory; 10 episodes every 10k.
     """
     config = _published(task.default("metaworld/lever-pull"), "metaworld", M(), 500.0, 5, 255_000, "metaworld")
     replay = replace(config.replay, batch=50, window=WindowConfig(learn=50))
-    return replace(config, replay=replay, run=replace(config.run, eval_every=10_000))
+    agent = replace(config.agent, grad_heads=("decoder", "reward"))
+    return replace(
+        config, agent=agent, replay=replay, run=replace(config.run, eval_every=10_000, prefill=5000 + 49 * 5)
+    )
 
 
 PRESETS: dict[str, Preset] = {

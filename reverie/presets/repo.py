@@ -10,7 +10,7 @@ from reverie.presets import dreamerv1
 from reverie.presets.parts import before_films, built_on, inherited
 from reverie.presets.task import Preset, Task
 
-CONSTRAINED = ("kl_balance", "kl_free", "kl_scale", "grad_heads")
+CONSTRAINED = ("kl_balance", "kl_free", "kl_scale", "grad_heads", "observation_scale")
 """settings of Dreamer V1 that its small sizes have in another way"""
 
 

@@ -101,6 +101,17 @@ def test_the_losses_are_the_slow_loop() -> None:
     assert set(learner(norm_scale=0.0).model.objective.losses(seen, rows)) == {"swav", "temporal"}
 
 
+def test_likenesses_are_in_full_precision_under_autocast() -> None:
+    agent = learner()
+    part = objective(agent)
+    y = torch.randn(3, 4, part.prototypes.shape[1], generator=torch.Generator().manual_seed(0))
+    plain = part.scores(y, part.prototypes)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = part.scores(y, part.prototypes)
+    assert cast.dtype == torch.float32
+    assert torch.equal(cast, plain)
+
+
 def test_views_are_moved_each_by_its_own_and_the_same_for_all_rows() -> None:
     pro = objective(learner(shift=2.0))
     images = torch.rand(5, 6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -145,6 +156,18 @@ def test_gradients_reach_encoder_and_memory_and_no_slow_part() -> None:
         }
     assert reached["swav"] == {"encoder"}
     assert reached["temporal"] == {"encoder", "rssm"}
+
+
+def test_without_decoder_in_grad_heads_prototypes_shape_neither_encoder_nor_memory() -> None:
+    agent = learner(frozen=0)
+    agent.model.config = replace(agent.model.config, grad_heads=("reward", "discount"))
+    seen, rows = agent.see(batch(), {})
+    agent.zero_grad()
+    losses = agent.model.head_losses(seen, rows)
+    torch.stack([loss for (group, _), loss in losses.items() if group == "observation"]).sum().backward()
+    for part in (agent.model.encoder, agent.model.rssm):
+        assert not any(p.grad is not None and p.grad.any() for p in part.parameters())
+    assert any(p.grad is not None and p.grad.any() for p in objective(agent).see.parameters())
 
 
 def test_save_and_restore_are_exact() -> None:

@@ -21,6 +21,7 @@ from reverie.data.sequences import Batch
 from reverie.envs.env import EnvSpec
 from reverie.nets.balance import BalanceKind
 from reverie.nets.outputs import TwoHot
+from reverie.presets import make_config
 from tests.agents.test_dreamerv2 import CONTINUOUS, DISCRETE, batch, starting
 from tests.agents.test_harmonydream import KINDS
 from tests.agents.v3 import MIXED, NOW, THEN, now, shuffle_outputs, then, versions, warm
@@ -463,6 +464,13 @@ BEHAVIOUR = [
     "update_slow_critic",
 ]
 RECIPE = ["actions", "encoder", "rssm", "actor", "policy_of", "objective", "reward", "discount", "critic"]
+
+
+@pytest.mark.parametrize(("preset", "envs"), [("atari100k", 1), ("dmc-vision", 4), ("atari", 8)])
+def test_that_of_2023_begins_with_1024_windows_of_64_rows(preset: str, envs: int) -> None:
+    config = make_config("dreamerv3-2023", preset)
+    assert config.env.num_envs == envs
+    assert config.run.prefill - 63 * envs == 1024
 
 
 @pytest.mark.parametrize("agent", ["dreamerv1", "dreamerv2", "dreamerv3-2023", "dreamerv3"])

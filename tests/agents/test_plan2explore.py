@@ -109,6 +109,19 @@ def test_dreams_pay_for_what_was_new_on_arrival(base: str) -> None:
 
 
 @EACH
+def test_an_action_that_nobody_can_take_is_no_news(base: str) -> None:
+    """Beyond [-1, 1] the memory and the environment take an action for its bound, so nothing new can come of it."""
+    agent = learner(base, CONTINUOUS)
+    g = torch.Generator().manual_seed(0)
+    actions = 3 * torch.randn(2, 4, agent.policy.actions.size, generator=g)
+    features = torch.randn(3, 4, agent.model.rssm.features, generator=g)
+    told = agent.intrinsic_rewards(features, actions, torch.zeros(4))
+    assert torch.equal(told, agent.intrinsic_rewards(features, actions.clamp(-1.0, 1.0), torch.zeros(4)))
+    within = agent.intrinsic_rewards(features, actions / 30.0, torch.zeros(4))
+    assert not torch.allclose(told, within)
+
+
+@EACH
 @pytest.mark.parametrize("env", [DISCRETE, CONTINUOUS], ids=["discrete", "continuous"])
 def test_each_loss_trains_its_own_part_only(base: str, env: EnvSpec) -> None:
     """The reward's gradient reaches neither memory nor encoder, nor does that of any behaviour."""

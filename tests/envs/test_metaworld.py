@@ -131,6 +131,9 @@ def test_listing_and_presets() -> None:
     # (100 / 5 - 1) / (100 / 5); five episodes at random are fewer than a thousand env_steps
     assert (planner.agent.gamma, planner.run.prefill, planner.run.frames) == (0.95, 1000, 2_000_000)
     assert planner.env.protocol == "metaworld-tdmpc2"
-    size = make_config("dreamerv3-2023", "metaworld").agent.size
+    then = make_config("dreamerv3-2023", "metaworld")
+    # 5000 windows of 50 rows in 5 streams, each of which has 49 fewer than its rows
+    assert (then.run.prefill, then.agent.grad_heads) == (5000 + 5 * 49, ("decoder", "reward"))
+    size = then.agent.size
     assert (size.deter, size.units, size.depth, size.layers) == (1024, 640, 48, 3)
     assert (VISION.camera, VISION.length, VISION.action_repeat, VISION.goals) == ("corner", 500, 1, "random")

@@ -45,3 +45,16 @@ def test_entries_that_never_change_correlate_with_nothing_and_spoil_no_gradient(
     loss.backward()
     assert x.grad is not None
     assert x.grad.isfinite().all()
+
+
+def test_autocast_changes_nothing() -> None:
+    g = torch.Generator().manual_seed(2)
+    x = torch.randn(32, 8, generator=g)
+    y = (x + 0.1 * torch.randn(32, 8, generator=g)).requires_grad_()
+    plain = redundancy(x, y)
+    (slope,) = torch.autograd.grad(plain, y)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = redundancy(x, y)
+    assert cast.dtype == torch.float32
+    assert torch.equal(cast, plain)
+    assert torch.equal(torch.autograd.grad(cast, y)[0], slope)
