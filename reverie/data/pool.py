@@ -33,6 +33,10 @@ class Pool:
         """Rotate at least `size` buffers: as many as are in use at a time."""
         self._size = max(self._size, size)
 
+    def fresh(self, batch: int) -> Buffers:
+        """Buffers outside of the rotation, of the asker's own."""
+        return self._make(batch)
+
     def next(self, batch: int) -> Buffers:
         """The buffer whose turn it is, free to be written."""
         buffers = self._buffers.setdefault(batch, [])

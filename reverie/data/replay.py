@@ -261,11 +261,11 @@ class Replay:
         """Windows for a batch, without their rows; the first half of `sample`."""
         return self.selector.draw(batch_size, self._rng)
 
-    def gather(self, drawn: Drawn) -> Batch:
-        """Batch of windows that are stored; the second half of `sample`."""
+    def gather(self, drawn: Drawn, own: bool = False) -> Batch:
+        """Batch of windows that are stored; the second half of `sample`. own: its rows are in memory of its own."""
         batch_size = len(drawn.starts)
         slots = self._cursors.slots(drawn.streams, drawn.starts + self._offsets)
-        out = self.pool.next(batch_size)
+        out = self.pool.fresh(batch_size) if own else self.pool.next(batch_size)
         self._rings.gather(
             torch.from_numpy(slots.reshape(-1)).to(self.device), {k: v.flatten(0, 1) for k, v in out.items()}
         )

@@ -232,7 +232,8 @@ class Shard:
             anew = self.replay.draw(missing)
             drawn.streams[gone], drawn.starts[gone] = anew.streams, anew.starts
             drawn.probabilities[gone] = anew.probabilities * scale
-        batch = self.replay.gather(drawn)
+        # In memory of its own: many may be collected before the first is on its way, of as many sizes as shares have.
+        batch = self.replay.gather(drawn, own=True)
         local = self.replay.streams
         return Part(
             {name: value.numpy() for name, value in batch.rows.items()},

@@ -34,7 +34,7 @@ from reverie.envs.tasks import tasks_of
 from reverie.envs.wrappers import Carried
 from reverie.errors import UserError, notice
 from reverie.report.writer import Writer
-from reverie.run.build import build_env, derive
+from reverie.run.build import build_env, build_limiter, derive
 from reverie.run.callback import Callback
 from reverie.run.chain import Chain
 from reverie.run.checkpoint import Checkpoints
@@ -306,6 +306,12 @@ class Offline(Runner):
         self.trainer.learn(at_most=1)
         if self.run.due("checkpoint"):
             self.trainer.drain()
+
+    def kept(self) -> dict[str, float]:
+        """As with an actor; the ratio is to the decisions that are counted, not to those of the dataset."""
+        pacing = build_limiter(self.config, self.learner.windows)
+        ratio = pacing.achieved(self.run.clock.env_steps, self.store.replay.sampled_rows)
+        return super().kept() | {"ratio": ratio}
 
     def metrics(self) -> dict[str, float]:
         """Nothing: nobody acts."""

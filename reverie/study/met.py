@@ -78,7 +78,8 @@ def met_by_comparison(document: Mapping[str, Any]) -> list[Met]:
         if claim.full.result != "comparison.json" or document.get("env") not in _environments(claim):
             continue
         here = _compared(document)
-        if any(name in here and _different(there, here[name]) for name, there in _trained(claim)):
+        trained = [(there, here[name]) for name, there in _trained(claim) if name in here]
+        if any(_different(there, run) + _scored_otherwise(there, run) for there, run in trained):
             continue
         try:
             values = [check.measure(document, Path("comparison.json")) for check in claim.full.checks]
@@ -129,6 +130,8 @@ def _trained(claim: Claim) -> Iterator[tuple[str, Config]]:
             continue
         options, rest = _options(words[2:])
         common = [*options.get("--set", []), *(word for word in rest if "=" in word)]
+        common += [f"{option}={values[-1]}" for option, values in options.items() if "." in option]
+        length = {key: options[f"--{key}"][-1] for key in ("frames", "env_steps") if f"--{key}" in options}
         variants: list[tuple[str, str, list[str]]]
         variants = [(name, name, []) for name in ",".join(options.get("--agents", [])).split(",") if name]
         variants += [(v[0], v[1], v[2:]) for v in map(shlex.split, options.get("--variant", []))]
@@ -137,18 +140,18 @@ def _trained(claim: Claim) -> Iterator[tuple[str, Config]]:
         for name, agent, own in variants:
             preset, env = (options.get(key, [None])[-1] for key in ("--preset", "--env"))
             try:
-                yield name, configure(agent, preset, env, [*common, *own], {})
+                yield name, configure(agent, preset, env, [*common, *own], length)
             except UserError:  # what it needs is not installed here
                 continue
 
 
 def _compared(document: Mapping[str, Any]) -> dict[str, Config]:
     """Configurations of the variants of a comparison, as far as they can be made here."""
-    configs = {}
+    configs, length = {}, {"frames": str(frames)} if (frames := document.get("frames")) is not None else {}
     for name, agent in document.get("agents", {}).items():
         words = [*document.get("overrides", []), *document.get("variants", {}).get(name, [])]
         try:
-            configs[name] = configure(agent, document.get("preset"), document["env"], words, {})
+            configs[name] = configure(agent, document.get("preset"), document["env"], words, length)
         except UserError:
             continue
     return configs

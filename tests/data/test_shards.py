@@ -215,6 +215,24 @@ def test_batches_have_the_rows_states_and_ages_of_their_keys(name: str) -> None:
     assert batch.start is not None or both.windows.state == "zero"
 
 
+@pytest.mark.parametrize("name", ["uniform", "prioritised whole"])
+def test_batches_that_are_collected_at_once_keep_their_own_rows(name: str) -> None:
+    """More of one size than a rotation has buffers, and of many sizes: a shard keeps no buffer of any."""
+    both = filled(name)
+    body = both.bodies[0]
+    sizes = [6] * 6 + [2, 3, 4, 5]
+    body.serve([Draw(ticket, n) for ticket, n in enumerate(sizes)])
+    parts = body.serve([Collect(ticket, n) for ticket, n in enumerate(sizes)])
+    for part in parts:
+        assert isinstance(part, Part)
+        streams, starts = split_keys(part.keys)
+        for at, (stream, start) in enumerate(zip(streams.tolist(), starts.tolist(), strict=True)):
+            chunk = both.one.replay.chunk(stream, start, start + both.windows.length)
+            for field, value in part.rows.items():
+                np.testing.assert_array_equal(value[:, at], chunk.rows[field])
+    assert not body.replay.pool._buffers
+
+
 def test_a_window_that_is_overwritten_on_the_way_is_drawn_anew() -> None:
     both = filled("uniform")
     body = both.bodies[0]

@@ -108,6 +108,10 @@ def test_it_makes_as_many_learner_steps_as_a_run_that_acts(made: Path, tmp_path:
     assert abs(one[-1]["learner_steps"] - other[-1]["learner_steps"]) <= 1
     assert abs(one[-1]["env_steps"] - other[-1]["env_steps"]) <= 8
     assert not any(name.startswith("episode/") for record in other for name in record)
+    # Both had trained 8 rows for each env_step counted, however many decisions the dataset holds.
+    told = [record["replay/ratio"] for record in other if "replay/ratio" in record and record["env_steps"] >= 100]
+    assert told == pytest.approx([acting.run.train_ratio] * len(told), abs=0.15)
+    assert len(told) >= 5
 
 
 def test_it_goes_on_exactly_without_the_dataset(made: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tiny_runs import Never, begin, config, files
 
 from reverie import overrides
 from reverie.cli import cli
+from reverie.config import with_settings
 from reverie.presets import make_config
 from reverie.report.record import FILE, Record, read_metrics
 from reverie.run.configure import configure
@@ -319,6 +320,18 @@ def test_claims_hold_for_the_same_settings_only() -> None:
     assert met_by_run(make_config("dqn", "cpu", "toy/tmaze"), 1.0) == []
     document = json.loads((RESULTS / "learning" / "dqn-cartpole.json").read_text())
     assert [each.claim.name for each in met_by_comparison(document)] == ["cartpole-dqn"]
+    assert met_by_comparison(document | {"frames": 700}) == []
+
+
+def test_what_a_claims_own_command_makes_is_held_against_it_and_another_length_is_not() -> None:
+    document = json.loads((RESULTS / "harmony" / "balancers" / "comparison.json").read_text())
+    assert "noisy-catch-harmony" in [each.claim.name for each in met_by_comparison(document)]
+    assert met_by_comparison(document | {"frames": 40_000}) == []
+    preset = make_config("harmonydream", "cpu", "toy/noisy-catch")
+    own = with_settings(preset, {"run.frames": 16_000, "run.prefill": 800})
+    for config, different in ((own, ()), (preset, ("run.prefill", "run.frames"))):
+        (met,) = (each for each in met_by_run(config, 17.0) if each.claim.name == "noisy-catch-harmony")
+        assert (met.settings, bool(met.verdicts)) == (different, not different)
 
 
 @pytest.mark.parametrize(
