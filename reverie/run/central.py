@@ -123,6 +123,10 @@ class Central(Distributed):
             self.run.episodes(ended, seen.step.episode_info)
             self.acting = report.metrics
 
+    def torn(self) -> bool:
+        """Whether the rows of a decision are in the store, and those that close episodes then are not."""
+        return any(ledger.torn for ledger in self.inbox.ledgers)
+
     def metrics(self) -> dict[str, float]:
         """As of all distributed runs, with how the policy acts and what that takes."""
         return self.inbox.metrics() | super().metrics()

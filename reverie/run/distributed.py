@@ -129,8 +129,13 @@ class Distributed(Runner):
         try:
             self.exchange(timeout, more)
         except UserError:
-            self.save()
+            if not self.torn():
+                self.save()
             raise
+
+    def torn(self) -> bool:
+        """Whether rows have come into the store in part, so that a checkpoint of now would not fit together."""
+        return False
 
     def exchange(self, timeout: float, more: Callable[[], bool]) -> None:
         """Order rollouts of whoever has too few, and take in what has arrived. Arguments as in `Fleet.collect`."""

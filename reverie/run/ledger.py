@@ -95,6 +95,8 @@ class Ledger:
         """decisions of the last Step that came to nothing, see `reverie.envs.env.Step`"""
         self.env_steps = 0
         """decisions since this ledger was made, without those that came to nothing"""
+        self.torn = False
+        """whether rows were passed on in part: the sink failed, and what is here does not follow on what it has"""
 
     def begin(self, rows: Rows) -> list[Ended]:
         """Take the first rows of all streams; no episode ends with them."""
@@ -126,6 +128,7 @@ class Ledger:
         before, after = self.state, self.decided.after
         self._look(result, self.seat.env_steps)
         decided = self.rows | {"action": action} | extras
+        self.torn = True
         self.lost = 0 if result.lost is None else len(result.lost)
         self.env_steps += int((~self.rows["is_last"]).sum()) - self.lost
         if result.lost is None:
@@ -144,6 +147,7 @@ class Ledger:
             closing = result.ends | {"prev_action": action[result.streams]} | no_decision
             self._pass(closing, result.streams, _of(self.state, result.streams), version)
             ended = self.episodes.add(closing, result.streams, result.earned)
+        self.torn = False
         return ended + self._see(result.rows, action, result.earned)
 
     def close(self, version: int) -> None:

@@ -110,7 +110,7 @@ class Local(Runner):
         age = self.follower.metrics(self.run.clock.version) if self.follower else {}
         return self.actor.metrics() | age
 
-    def close(self) -> None:
+    def free(self) -> None:
         """Close the environment."""
         shut(self.env)
 

@@ -129,14 +129,14 @@ class Overlapped(Local):
         else:
             self.air.wait(PATIENCE)
 
-    def close(self) -> None:
+    def free(self) -> None:
         """Close the environment, and end the thread; updates still under way come to nothing."""
         if self.air.wait(PATIENCE):  # else it hangs, and goes with the process
             if self.air.under_way:
                 with suppress(Exception):
                     self.air.take()
             self.air.close()
-        super().close()
+        super().free()
 
     def save(self) -> None:
         """Write a checkpoint of everything, with no update under way; what was drawn ahead is learned from first."""

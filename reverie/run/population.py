@@ -202,6 +202,8 @@ class Population:
         if not self.decisions:
             self.note(self.first())
         for number, end in enumerate(self.rounds):
+            if number + 1 < len(self.decisions):
+                continue  # all members had come to its end when the next was decided
             for member in range(len(self.members)):
                 self.slice(member, number, end)
                 self.shown.write(now=True)
@@ -233,7 +235,8 @@ class Population:
         at = int(made.get("env_steps", -1))
         decision = self.decisions[number][member]
         copies = decision.copied_from is not None and at == decision.env_steps
-        if at >= end and not copies and (made.get("finished_at") == at if last else not made["owed"]):
+        whole = made.get("cut_since") is None
+        if at >= end and whole and not copies and (made.get("finished_at") == at if last else not made["owed"]):
             return
         print(f"population: round {number + 1} of {len(self.rounds)}, member {member}", flush=True)
         config = with_settings(self.member_config(member), decision.after)

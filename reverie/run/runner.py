@@ -68,6 +68,7 @@ class Runner(ABC):
         self.store: Paced
         self.stores: list[Paced] = []
         """of this process"""
+        self.closed = False
         self.trainer = self.build(env, run_dir)
         self.run = Run(config, run_dir, self.clock(env.action_repeat), self.chain.since, companions)
 
@@ -191,7 +192,13 @@ class Runner(ABC):
         """Stop to act, before the last checkpoint; also after an error."""
 
     def close(self) -> None:
-        """Free what is left, when everything is saved."""
+        """Free what is left, when everything is saved or nothing more can be; what is free stays so."""
+        if not self.closed:
+            self.closed = True
+            self.free()
+
+    def free(self) -> None:
+        """Close environments and threads, once."""
 
     def save(self) -> None:
         """Write a checkpoint of everything."""

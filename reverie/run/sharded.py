@@ -169,7 +169,7 @@ class Sharded(Distributed):
         """As of all distributed runs, with each shard."""
         return super().status() | {"shards": self.store.shards.status(), "lost_rows": self.store.lost_rows}
 
-    def close(self) -> None:
+    def free(self) -> None:
         """End the shards."""
         self.store.stop()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,20 +40,27 @@ def runner(
 ) -> Iterator[Runner]:
     """Context of the runner for a run: beside its actor, without one, or connected to Ray if there are several.
 
-    Arguments as in `Runner`.
+    Arguments as in `Runner`. Its environments and threads are closed after an error too.
     Raises UserError if Ray is asked for and missing, or there is no cluster at its address.
     """
     check_one_learner(config)
-    if config.dataset.path:
-        yield Offline(config, run_dir, chain, writers, callbacks)
-        return
-    if not config.ray.actors:
-        yield beside(config)(config, run_dir, chain, writers, callbacks)
-        return
-    from reverie.run.cluster import connected
+    with ExitStack() as stack:
+        made: Runner
+        if config.dataset.path:
+            made = Offline(config, run_dir, chain, writers, callbacks)
+        elif not config.ray.actors:
+            made = beside(config)(config, run_dir, chain, writers, callbacks)
+        else:
+            from reverie.run.cluster import connected
 
-    with connected(config.ray) as ray:
-        yield elsewhere(config)(config, run_dir, ray, chain, writers, callbacks)
+            ray = stack.enter_context(connected(config.ray))
+            made = elsewhere(config)(config, run_dir, ray, chain, writers, callbacks)
+        try:
+            yield made
+        except BaseException:
+            with suppress(Exception):  # that of before says what happened
+                made.close()
+            raise
 
 
 def beside(config: Config) -> type[Local] | type[Turns]:
@@ -96,13 +103,9 @@ def train(
         return population.begin(config, run_dir, writers=writers, callbacks=callbacks)
     config = for_dataset(config)
     with interruptible() as stop, runner(config, run_dir, None, writers, callbacks) as new, alone(run_dir):
-        try:
-            new.begin()
-            new.run.rehearse()
-            save_config(config, run_dir)
-        except BaseException:
-            new.close()
-            raise
+        new.begin()
+        new.run.rehearse()
+        save_config(config, run_dir)
         try:
             return new.train(stop)
         except BaseException:

@@ -156,7 +156,7 @@ class Turns(Runner):
         """What the worker whose turn was last says of how it acts."""
         return self.acted.actor.metrics()
 
-    def close(self) -> None:
+    def free(self) -> None:
         """Close the environments."""
         for env in self.envs:
             shut(env)

@@ -21,8 +21,10 @@ from reverie.presets import make_config
 from reverie.report.log import read_metrics
 from reverie.run import inference
 from reverie.run.central import Central, EnvHost
+from reverie.run.checkpoint import Checkpoints
 from reverie.run.fixed import check_change
 from reverie.run.inference import Seen
+from reverie.run.ledger import Ledger
 from reverie.run.remote import Birth, Crash, Report, sent
 from reverie.run.train import elsewhere
 from tests.contracts.test_counting import SPECS
@@ -108,6 +110,31 @@ def test_agents_of_every_line(tmp_path: Path, agent: str, env: str, settings: di
     ages = [line["actor/parameter_age"] for line in lines if "actor/parameter_age" in line]
     assert max(ages) <= 4.0  # updates between a decision and the arrival of what followed: those of a round
     assert all(np.isfinite(line["train/log_ratio"]) for line in lines if "train/log_ratio" in line)
+
+
+@pytest.mark.parametrize("torn", [True, False])
+def test_what_came_in_part_is_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bool) -> None:
+    """A full disk at a closing row; another fault, before any row was passed on, saves what there is."""
+    settings = small("apex", "CartPole-v1", **VALUES | {"run.publish_every": 0, "run.checkpoint_every": 50})
+    runner = elsewhere(settings)(settings, tmp_path, Engine())  # type: ignore[arg-type]
+    real = Ledger._pass if torn else Ledger._look
+
+    def fails(ledger: Ledger, *given: Any) -> None:
+        closing = given[0]["is_last"].all() if torn else given[0].ends is not None
+        if closing and runner.run.clock.env_steps > 110:
+            raise UserError("the disk is full")
+        real(ledger, *given)
+
+    monkeypatch.setattr(Ledger, real.__name__, fails)
+    with pytest.raises(UserError, match="the disk is full"):
+        runner.train(Stop(runner, 10**9))
+    made = runner.run.clock.env_steps
+    saved = Checkpoints(tmp_path).names()[-1]
+    assert (saved < made) == torn
+    monkeypatch.undo()
+    again = elsewhere(settings)(settings, tmp_path, Engine())  # type: ignore[arg-type]
+    again.restore()
+    assert again.train(Stop(again, 10**9))["finished"]
 
 
 def test_rows_know_the_version_that_decided(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from reverie.run import cluster, population
 from reverie.run.checkpoint import Checkpoints
 from reverie.run.local import Local
 from reverie.run.lock import Stop
+from reverie.run.run import Run
 from reverie.run.saved_config import load_chain, load_config
 
 VARY = {"agent.opt.lr": [1e-4, 1e-1], "agent.entropy": [1e-3, 1e-2, 1e-1]}
@@ -162,6 +163,30 @@ def test_killed_it_ends_as_if_nobody_had(
     assert decisions(root) == decisions(alone)
     for name in MEMBERS:
         assert_same_run(alone / name, root / name)
+
+
+def test_a_round_that_is_over_is_not_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in an evaluation that a checkpoint owes, it has the same history: no hyper-parameters of before."""
+    settings = config(**{"run.eval_every": 40, "population.size": 2, "population.explore": "always"})
+    reverie.train(settings, tmp_path / "alone")
+    real = Run.evaluate
+
+    def killed(run: Run, learner: Any) -> None:
+        if 60 <= run.clock.env_steps < 120 and run.run_dir.name == "member-0":
+            raise Crash
+        real(run, learner)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "evaluate", killed)
+        with pytest.raises(Crash):
+            reverie.train(settings, tmp_path / "killed")
+    made = Checkpoints(tmp_path / "killed" / "member-0").head()
+    assert made is not None
+    assert made["owed"]
+    reverie.resume(tmp_path / "killed")
+    for member in ("member-0", "member-1"):
+        told = [load_chain(tmp_path / root / member).lines() for root in ("killed", "alone")]
+        assert told[0] == told[1] != []
 
 
 def test_stopped_in_a_slice_it_says_how_to_go_on(

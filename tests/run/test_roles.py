@@ -188,6 +188,24 @@ def test_a_decision_that_came_to_nothing_is_no_env_step_and_no_row() -> None:
     assert sink.column(1, "obs.vector") == [0, 1, 2, 3]
 
 
+def test_a_sink_that_fails_between_two_rows_leaves_a_torn_ledger() -> None:
+    """The decided row is there, the closing one is not: what the ledger holds must not be saved."""
+
+    class Full(Sink):
+        def __call__(self, rows: Rows, streams: np.ndarray | None, state: State, version: int) -> None:
+            if rows["is_last"].all():
+                raise UserError("the disk is full")
+            super().__call__(rows, streams, state, version)
+
+    actor = Actor(Script([2, 9], "same step"), Plus(), Full(2), seed=7)
+    actor.start()
+    actor.step(explore(2))
+    assert not actor.torn
+    with pytest.raises(UserError, match="full"):
+        actor.step(explore(2))
+    assert actor.torn
+
+
 def test_env_steps_are_decisions_taken_and_not_those_about_closing_rows() -> None:
     # A stream whose episodes end in the next step is asked about closing rows too, and its answer is not taken.
     actor = Actor(Script([2, 3], "next step"), Plus(), Sink(2), seed=7)

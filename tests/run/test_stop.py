@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +21,11 @@ from kills import server
 from test_roles import Plus, Script
 from tiny_runs import Crash, Never, Stop, again, assert_same_run, begin, config, lines
 
+import reverie
 from reverie.config import RunConfig
+from reverie.errors import UserError
 from reverie.report.log import read_metrics
+from reverie.run.callback import Callback
 from reverie.run.checkpoint import Checkpoints
 from reverie.run.local import Local
 from reverie.run.lock import interruptible
@@ -240,6 +244,33 @@ def test_the_last_checkpoint_comes_before_everything_that_can_fail(
     summary = again(settings, tmp_path / "run").train(Never())
     assert summary["finished"]
     assert "eval_score" in summary
+
+
+@pytest.mark.parametrize("overlap", [0, 2])
+def test_environments_and_threads_are_closed_after_an_error_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overlap: int
+) -> None:
+    opened, closed = [0], [0]
+    init, close = Corridor.__init__, Corridor.close
+    monkeypatch.setattr(
+        Corridor, "__init__", lambda self, far=6: (opened.__setitem__(0, opened[0] + 1), init(self, far))[1]
+    )
+    monkeypatch.setattr(Corridor, "close", lambda self: (closed.__setitem__(0, closed[0] + 1), close(self))[1])
+
+    class Fails(Callback):
+        def round(self, run: Any) -> None:
+            if run.clock.learner_steps > 3:
+                raise UserError("a callback of somebody's")
+
+    settings = config("toy/catch", env__id=ENDLESS, run__eval_episodes=0, run__overlap=overlap)
+    with pytest.raises(UserError, match="somebody's"):
+        reverie.train(settings, tmp_path / "run", callbacks=[Fails()])
+    assert closed == opened
+    assert opened[0] > 0
+    deadline = time.monotonic() + 20
+    while any(thread.name == "beside" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_an_environment_that_cannot_be_closed_takes_nothing_down(

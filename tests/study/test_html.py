@@ -329,8 +329,8 @@ def test_what_a_claims_own_command_makes_is_held_against_it_and_another_length_i
     assert met_by_comparison(document | {"frames": 40_000}) == []
     preset = make_config("harmonydream", "cpu", "toy/noisy-catch")
     own = with_settings(preset, {"run.frames": 16_000, "run.prefill": 800})
-    for config, different in ((own, ()), (preset, ("run.prefill", "run.frames"))):
-        (met,) = (each for each in met_by_run(config, 17.0) if each.claim.name == "noisy-catch-harmony")
+    for asked, different in ((own, ()), (preset, ("run.prefill", "run.frames"))):
+        (met,) = (each for each in met_by_run(asked, 17.0) if each.claim.name == "noisy-catch-harmony")
         assert (met.settings, bool(met.verdicts)) == (different, not different)
 
 
