@@ -118,19 +118,20 @@ def _draw(document: Mapping[str, Any], out: Path) -> None:
     left, right = figure.subplots(1, 2, width_ratios=[1.3, 1])
     colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
     dashes = {name: DASHES[number // len(COLOURS) % len(DASHES)] for number, name in enumerate(names)}
-    kind = ""
+    kinds: dict[str, None] = {}
+    """of the curves' middles: they depend on the number of runs"""
     for name, runs in document["runs"].items():
         points = [(np.array(r["curve"]["frames"]), np.array(r["curve"]["score"])) for r in runs if r["curve"]["frames"]]
         if not points:
             continue
         curve = aggregate(name, points, [document["env"]] * len(points))
-        kind = curve.statistic
+        kinds[curve.statistic] = None
         if curve.low is not None and curve.high is not None:
             left.fill_between(curve.x, curve.low, curve.high, color=colours[name], alpha=0.15, linewidth=0)
         left.plot(curve.x, curve.value, dashes[name], color=colours[name], linewidth=1.8)
     left.set_xlabel(X_LABELS["frames"])
     left.set_ylabel(Y_LABELS["episode/score"])
-    left.set_title(f"training: {kind}" if kind else "training", loc="left", fontsize=10)
+    left.set_title(": ".join(["training", *filter(None, [", ".join(kinds)])]), loc="left", fontsize=10)
     if left.get_xlim()[1] >= 1000:
         left.xaxis.set_major_formatter(EngFormatter(sep=""))
     ranked = _ranked(document)[::-1]
