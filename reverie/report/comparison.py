@@ -131,7 +131,7 @@ def _draw(document: Mapping[str, Any], out: Path) -> None:
         left.plot(curve.x, curve.value, dashes[name], color=colours[name], linewidth=1.8)
     left.set_xlabel(X_LABELS["frames"])
     left.set_ylabel(Y_LABELS["episode/score"])
-    left.set_title(": ".join(["training", *filter(None, [", ".join(kinds)])]), loc="left", fontsize=10)
+    left.set_title(": ".join(["training", *filter(None, ["; ".join(kinds)])]), loc="left", fontsize=10)
     if left.get_xlim()[1] >= 1000:
         left.xaxis.set_major_formatter(EngFormatter(sep=""))
     ranked = _ranked(document)[::-1]

@@ -21,6 +21,7 @@ def test_the_title_names_the_middles_of_all_curves(
     document = json.loads((RESULTS / "learning" / "dreamerv1-catch.json").read_text())
     runs = document["runs"]["dreamerv1"]
     document["runs"] = {name: runs[:count] for name, count in zip("ab", seeds, strict=True)}
+    document["agents"] = {"a": "dreamerv1", "b": "dreamerv1"}
     document["summary"] = {name: summary(made) for name, made in document["runs"].items()}
     titles: list[str] = []
     real = Axes.set_title
@@ -31,5 +32,5 @@ def test_the_title_names_the_middles_of_all_curves(
 
     monkeypatch.setattr(Axes, "set_title", set_title)
     write_comparison(document, tmp_path / "made")
-    words = {5: "IQM of 5 runs", 1: "one run"}
-    assert titles[0] == f"training: {', '.join(dict.fromkeys(words[count] for count in seeds))}"
+    words = {5: "IQM of 5 runs, 95 % interval", 1: "one run"}
+    assert titles[0] == f"training: {'; '.join(dict.fromkeys(words[count] for count in seeds))}"
