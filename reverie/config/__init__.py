@@ -81,7 +81,7 @@ def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
     before, after = overrides.flatten(config), overrides.flatten(changed)
     for key in settings:
         over = key.removesuffix("_end") + "_over"
-        if key.endswith("_end") and after.get(over) == 0 and after.get(key) != before.get(key):
+        if key.endswith("_end") and over not in settings and after.get(over) == 0 and after[key] != before.get(key):
             raise UserError(
                 f"{key} = {settings[key]} would not be reached: {over} is 0, which is no schedule; set {over} too, to "
                 "a share of the run in (0, 1] or to a count"

@@ -38,7 +38,8 @@ def demo(out: Path) -> None:
     console.print(f"[bold]DreamerV2 learns {GAME} from pixels[/bold]: catch the falling ball, +1 or -1 at the end.")
     before = _untrained(config)
     began = time.perf_counter()
-    train(config, out / "run")
+    if "stopped" in train(config, out / "run"):
+        return  # it has said how to go on
     minutes = (time.perf_counter() - began) / 60
     after = evaluate(out / "run", episodes=EPISODES, video=True)
     spec = env_spec(config)

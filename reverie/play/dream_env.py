@@ -59,7 +59,8 @@ class DreamEnv(VectorEnv):
             raise UserError(f"the model says nothing about observations of {spec.id}: nobody can play in its dreams")
         self.model, self.num_envs, self.ends = model, num_envs, ends or Ends()
         flags = {**spec.flags, "reward": model.reward.unit}
-        self.spec = replace(spec, id=f"dream of {spec.id}", flags=flags, resume="state")
+        # What the model knows as an end is one: where lives are episodes, nobody tells of games that go on.
+        self.spec = replace(spec, id=f"dream of {spec.id}", flags=flags, resume="state", lives=False)
         self.starts = {name: value.to(model.device) for name, value in starts.items()}
         with torch.inference_mode():
             self._first = self._rows(model.tell(self.starts))

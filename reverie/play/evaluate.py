@@ -25,6 +25,7 @@ from reverie.play.window import Window
 from reverie.report.document import beside, write_whole
 from reverie.report.record import to_json
 from reverie.report.video import VideoWriter
+from reverie.report.words import number
 from reverie.run.build import derive, evaluation_streams
 from reverie.run.roles import Evaluator, cut_line
 from reverie.run.saved_config import load_config
@@ -143,7 +144,7 @@ def _tell_better(file: Path, result: Mapping[str, Any]) -> None:
         return
     if better:
         notice(
-            f"{file} held {there['episodes']} episodes of these networks, with a mean of {there['score']:.4g}; "
+            f"{file} held {there['episodes']} episodes of these networks, with a mean of {number(there.get('score'))}; "
             f"it holds {result['episodes']} now (--out keeps both)"
         )
 

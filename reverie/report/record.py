@@ -24,6 +24,11 @@ WALL_CLOCK = ("time/", "speed/", "timer/")
 _NAME = re.compile(r"\w+(/[\w.\-]+)+")
 
 
+def as_name(text: str) -> str:
+    """A name that comes from elsewhere (an observation's key, a measure of an environment) as part of a metric's."""
+    return re.sub(r"[^\w./-]", "_", text)
+
+
 def check_name(name: str) -> None:
     """Raise ValueError unless a name is of the form ``group/name``."""
     if not _NAME.fullmatch(name):

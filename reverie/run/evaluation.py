@@ -16,6 +16,7 @@ from reverie.envs.faults import EnvFault
 from reverie.envs.tasks import label
 from reverie.envs.wrappers import Carried
 from reverie.errors import notice
+from reverie.report.record import as_name
 from reverie.run.build import build_env, derive, evaluation_streams
 from reverie.run.roles import Evaluator, Stopped, cut_line
 
@@ -83,7 +84,7 @@ def _told(results: dict[str, Any]) -> Evaluation:
     scores, cut = results["scores"], results["cut"]
     tasks = {task: float(np.mean(each)) for task, each in results.get("tasks", {}).items()}
     summary: dict[str, Any] = {"eval_score": float(np.mean(scores)), "eval_scores": scores}
-    metrics = {f"eval/{name}": value for name, value in results["info"].items()}
+    metrics = {f"eval/{as_name(name)}": value for name, value in results["info"].items()}
     metrics |= {
         "eval/score": float(np.mean(scores)),
         "eval/score_median": float(np.median(scores)),

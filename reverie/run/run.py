@@ -24,6 +24,7 @@ from reverie.errors import UserError, notice
 from reverie.nets.schedule import Length
 from reverie.report.console import Console
 from reverie.report.log import Logger
+from reverie.report.record import as_name
 from reverie.report.writer import Opening
 from reverie.run.callback import Callback
 from reverie.run.checkpoint import Checkpoints, misfit
@@ -83,6 +84,10 @@ class Run:
         self.resumed: tuple[int, int] | None = None
         """where the log goes on, in bytes, and the frames there; None in a run that begins"""
         self._telling = False
+        self._taken: set[str] = set()
+        """names of ours that the environment uses too, said once"""
+        self.begun = False
+        """whether its log has begun: from then on it may have moved"""
         self.carried: Callable[[], Carried | None] = lambda: None
         """by the wrappers of the environments that are trained on, which evaluations take over"""
 
@@ -115,6 +120,7 @@ class Run:
             raise
         self._before = self.clock.env_steps if self.cut_since is None else self.cut_since
         self._mark()
+        self.begun = True
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
@@ -190,14 +196,23 @@ class Run:
     def episodes(self, ended: list[Ended], info: Mapping[int, Mapping[str, float]]) -> None:
         """Write a line for each episode that ended. info: what the environment says of it, by stream."""
         for stream, score, length in ended:
-            more = {f"episode/{name}": value for name, value in info.get(stream, {}).items()}
+            more = {f"episode/{self._free(name)}": value for name, value in info.get(stream, {}).items()}
             if self.tasks:
                 more[f"task/{label(self.tasks[stream % len(self.tasks)])}/score"] = score
             self.record({"episode/score": score, "episode/length": length, **more})
 
+    def _free(self, name: str) -> str:
+        """A name that an environment gives to a measure of its own; it does not take that of one of ours."""
+        if name in ("score", "length"):
+            if name not in self._taken:
+                self._taken.add(name)
+                notice(f"{self.config.env.id} tells of its episodes' {name!r}: it is logged as episode/env_{name}")
+            return f"env_{name}"
+        return as_name(name)
+
     def log(self, **metrics: Mapping[str, float]) -> None:
         """Write one line of what the parts of a run tell, ``<part>/<name>``, with the speeds since the last one."""
-        line = {f"{part}/{name}": value for part, numbers in metrics.items() for name, value in numbers.items()}
+        line = {f"{part}/{as_name(name)}": value for part, told in metrics.items() for name, value in told.items()}
         seconds = time.perf_counter() - self._since
         env_steps, learner_steps = (now - then for now, then in zip(self._counts(), self._at, strict=True))
         line["speed/env_steps_per_s"], line["speed/learner_steps_per_s"] = env_steps / seconds, learner_steps / seconds

@@ -121,7 +121,7 @@ class Runner(ABC):
             if not run.saved:
                 self.save()
             run.finish(self.learner, self.save)
-            for store in self.stores if run.finished else ():
+            for store in self.stores:
                 store.complete()
         self.close()
         return run.result()

@@ -103,6 +103,7 @@ def train(
         return population.begin(config, run_dir, writers=writers, callbacks=callbacks)
     config = for_dataset(config)
     with interruptible() as stop, runner(config, run_dir, None, writers, callbacks) as new, alone(run_dir):
+        check_new(run_dir)  # another process may have been faster
         new.begin()
         new.run.rehearse()
         save_config(config, run_dir)
@@ -149,7 +150,14 @@ def resume(
                 raise misfitting(run_dir, changes or {}, error, saved.config) from error
             if chain is not saved:
                 save_chain(chain, run_dir)
-            return old.train(stop)
+            try:
+                return old.train(stop)
+            except BaseException:
+                if not old.run.begun:  # a writer, say: nothing has moved yet
+                    save_chain(saved, run_dir)
+                    for store in old.stores:
+                        store.complete()
+                raise
 
 
 def changed(saved: Chain, changes: Mapping[str, Any], run_dir: Path) -> Chain:

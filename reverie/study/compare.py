@@ -147,6 +147,10 @@ def compare(request: Comparison, say: Callable[[str], None] = print) -> dict[str
             say(f"failed: {result}")
             continue
         name, row = result
+        if row["score"] is None:
+            problems.append(f"the score of {name} seed {row['seed']} is not finite")
+            say(f"failed: {problems[-1]}")
+            continue
         measures[name, row["seed"]] = row
         say(f"{name} seed {row['seed']}: {row['score']:.3f} after {row['minutes']:.1f} minutes")
     if problems:

@@ -246,6 +246,17 @@ def test_the_last_checkpoint_comes_before_everything_that_can_fail(
     assert "eval_score" in summary
 
 
+def test_all_rows_of_a_run_that_was_stopped_are_a_dataset(tmp_path: Path) -> None:
+    settings = config("toy/catch")
+    run = begin(settings, tmp_path / "run")
+    run.train(Stop(run, 100))  # 50 and more rows of each of two streams, 16 in a file
+    made = reverie.open_dataset(tmp_path / "run" / "replay")
+    assert len(made) >= 100
+    again(settings, tmp_path / "run").train(Never())
+    begin(settings, tmp_path / "whole").train(Never())
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
 @pytest.mark.parametrize("overlap", [0, 2])
 def test_environments_and_threads_are_closed_after_an_error_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overlap: int
