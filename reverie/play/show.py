@@ -43,7 +43,8 @@ class Sink(Protocol):
 class Film:
     """Watcher of an evaluation, to be given to `Evaluator.run`, and closed after it.
 
-    A sink that fails takes no score down: it is said, and the others go on. episodes: of the first stream, that are
+    A sink that fails takes no score down: it is said, and the others go on; nor does an environment that cannot draw
+    itself. episodes: of the first stream, that are
     shown; None: all of them. Raises UserError at the first row if there is nothing to show.
     """
 
@@ -65,7 +66,16 @@ class Film:
         if not self.sinks or (self.episodes is not None and self.begun > self.episodes):
             return
         episode = self.evaluator.actor.episodes
-        self._last = self._picture(rows)
+        try:
+            self._last = self._picture(rows)
+        except UserError:
+            raise
+        except Exception as error:  # whatever somebody's `render` does
+            self.drop()
+            self.sinks, self._last = [], None
+            what = f"{self.env.spec.id} could not draw itself: {type(error).__name__}: {error}"
+            notice(f"{what}; the evaluation goes on without pictures")
+            return
         action = "" if first else f"  action {_text(rows['prev_action'][0])}"
         self._show(f"{self._title()}score {episode.score[0]:g}  env_step {episode.length[0]}{action}")
 
@@ -119,8 +129,9 @@ class Film:
 
 def pace(env: VectorEnv) -> float:
     """Pictures a second: the environment's own, or 60 frames a second in env_steps where actions are repeated."""
-    if env.render_fps:
-        return float(env.render_fps)
+    fps = env.render_fps
+    if isinstance(fps, int | float) and fps > 0:
+        return float(fps)
     repeat = env.spec.action_repeat
     return 60 / repeat if repeat > 1 else FPS
 

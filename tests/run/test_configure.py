@@ -91,6 +91,12 @@ def test_numbers_have_bounds(agent: str, word: str, said: str) -> None:
         configure(agent, "cpu", "CartPole-v1", [word], {})
 
 
+def test_both_ends_of_a_schedule_that_are_written_out_are_no_mistake() -> None:
+    """As `reverie config r2d2 --yaml` writes them."""
+    words = ["agent.n_step_end=1", "agent.n_step_over=0"]
+    assert configure("r2d2", None, "CartPole-v1", words, {}).agent.n_step_over == 0
+
+
 def test_what_was_made_in_python_has_the_same_bounds(tmp_path: Path) -> None:
     config = make_config("dreamerv2", "cpu", "toy/catch")
     wrong = replace(config, agent=replace(config.agent, entropy=-0.01))

@@ -109,3 +109,28 @@ def test_a_score_that_is_not_finite_is_no_obstacle_to_the_next(
     path.write_text(re.sub(r'"score": [^,]*,', '"score": null,', path.read_text(), count=1))
     evaluate(tmp_path / "run", episodes=2)
     assert "held 3 episodes of these networks, with a mean of None" in capsys.readouterr().err
+
+
+class Undrawn(Talks):
+    """Draws itself three times, then not any more; its pace is no number."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": "fast"}
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.render_mode, self.drawn = render_mode, 0
+
+    def render(self) -> Any:
+        self.drawn += 1
+        if self.drawn > 3:
+            raise ZeroDivisionError("no ink")
+        return np.zeros((16, 16, 3), np.uint8)
+
+
+def test_an_environment_that_cannot_draw_itself_takes_no_score_down(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = config("toy/catch", env__id=f"{__name__}:Undrawn", run__env_steps=60, run__eval_episodes=0)
+    begin(settings, tmp_path / "run").train(Never())
+    result = evaluate(tmp_path / "run", episodes=3, video=True)
+    assert result["scores"] == [5.0] * 3
+    assert "could not draw itself: ZeroDivisionError: no ink; the evaluation goes on" in capsys.readouterr().err
