@@ -62,6 +62,9 @@ class RunConfig:
         at_least(1, frames=self.frames, eval_envs=self.eval_envs, keep_checkpoints=self.keep_checkpoints)
         at_least(1, env_steps=1 if self.env_steps is None else self.env_steps)
         at_least(0, seed=self.seed, threads=self.threads, prefill=self.prefill, pretrain=self.pretrain)
+        for name in ("frames", "env_steps", "prefill", "pretrain"):
+            if (getattr(self, name) or 0) > 2**53:  # counts are floats in places
+                raise ValueError(f"{name} must be at most {2**53}, got {getattr(self, name)}")
         if self.threads > 1024:
             raise ValueError(f"threads must be at most 1024, got {self.threads}")
         at_least(0, publish_every=self.publish_every, overlap=self.overlap, ahead=self.ahead)

@@ -82,6 +82,7 @@ def test_a_file_says_each_key_once(tmp_path: Path, name: str, text: str, said: s
         ("dqn", "agent.opt.shrink=2", "shrink must be at least 0 and below 1"),
         ("dqn", "agent.torso.units=0", "is not an int of at least 1"),
         ("dqn", "run.threads=100000", "threads must be at most 1024"),
+        ("dqn", "run.env_steps=9999999999999999999999", "env_steps must be at most 9007199254740992"),
         ("dqn", "replay.store.budget=inf", "budget = 'inf' is not"),
         ("dqn", "replay.store.budget=1e30", "budget = '1e30' is not"),
     ],
