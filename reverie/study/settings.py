@@ -110,7 +110,10 @@ def _train(config: Config) -> str:
         changed = told_of(config)
     except UserError:
         return f"{shlex.join(words)}   # and the settings above"
-    told = {key: new for key, (_, new) in changed.items() if key != "run.seed"}
+    # Settings of a part that another took the place of (a selector) are none of this one.
+    has = overrides.flatten(config)
+    given = {key: new for key, (_, new) in changed.items() if key != "run.seed"}
+    told = {key: new for key, new in given.items() if key in has or key.startswith(("env.", "log.options."))}
     return shlex.join([*words, *(f"--{key}={overrides.text(value)}" for key, value in told.items())])
 
 

@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -114,7 +114,7 @@ def test_a_score_that_is_not_finite_is_no_obstacle_to_the_next(
 class Undrawn(Talks):
     """Draws itself three times, then not any more; its pace is no number."""
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": "fast"}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": "fast"}
 
     def __init__(self, render_mode: str | None = None) -> None:
         self.render_mode, self.drawn = render_mode, 0

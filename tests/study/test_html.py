@@ -143,6 +143,8 @@ def test_scores_of_runs_that_are_no_seeds_are_doubted(tmp_path: Path) -> None:
 
 COMMANDS: list[tuple[str, str | None, list[str]]] = [
     ("dqn", "toy/catch", ["--agent.gamma=0.9"]),
+    ("dqn", "CartPole-v1", ["--replay.selector.kind=uniform", "--agent.gamma=0.9"]),
+    ("r2d2", "toy/catch", ["--replay.selector.kind=recency", "--replay.selector.horizon=300"]),
     ("dqn", "toy/tmaze", ["--env.options.length=3", "--env.options.pixels=false", "--run.env_steps=1200"]),
     ("plan2explore", "toy/catch", ["--agent.base=dreamerv3", "--agent.members=3"]),
     ("harmonydream", "toy/noisy-catch", ["--agent.base=dreamerpro", "--env.options.dense=0.5"]),
