@@ -22,6 +22,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from reverie.config import POPULATION
 from reverie.data.chunks import sync
 from reverie.errors import UserError
 from reverie.run.tree import load_tree, save_tree
@@ -145,10 +146,21 @@ class Checkpoints:
         folder = there.get(which) if which != "latest" else self.latest()
         if folder is None:
             if not there:
-                raise UserError(f"{self.folder.parent} has no checkpoint yet; start it again with `reverie train`")
+                raise self._none()
             latest = [] if self.latest() is None else ["latest"]
             raise UserError(f"{self.folder.parent} has no checkpoint {which!r}; it has {', '.join([*latest, *there])}")
         return folder if folder.exists() else self._replaced(folder.name)
+
+    def _none(self) -> UserError:
+        """What is wrong with a directory that has no checkpoint."""
+        run_dir = self.folder.parent
+        if not run_dir.exists():
+            return UserError(f"{run_dir} is not there; name the directory of a run")
+        if (run_dir / POPULATION).exists():
+            return UserError(
+                f"{run_dir} is a population, not a run; name one of its members, as {run_dir / 'member-0'}"
+            )
+        return UserError(f"{run_dir} has no checkpoint yet; start it again with `reverie train`")
 
     def head(self) -> dict[str, Any] | None:
         """What the newest checkpoint counts (env_steps, learner_steps, generation, ...); None if there is none."""
@@ -167,7 +179,7 @@ class Checkpoints:
         """The newest checkpoint's tree; only: see `load_tree`. Raises UserError if there is none or it is damaged."""
         folder = self.latest()
         if folder is None:
-            raise UserError(f"{self.folder.parent} has no checkpoint yet; start it again with `reverie train`")
+            raise self._none()
         return load_tree(folder, only)
 
 

@@ -108,7 +108,9 @@ def load_tree(folder: Path, only: tuple[str, ...] = ("",)) -> dict[str, Any]:
     Raises UserError, naming the folder, if it is missing, damaged or of another format.
     """
     fix = "restore it from a copy, or begin another run"
-    if any(before.name.isdigit() for before in folder.parent.glob("*") if before != folder):
+    if not folder.name.isdigit():
+        fix = "restore it from a copy, or name another checkpoint"
+    elif any(before.name.isdigit() for before in folder.parent.glob("*") if before != folder):
         fix = "delete that folder to go on from the one before it"
     try:
         document = json.loads((folder / "state.json").read_text())

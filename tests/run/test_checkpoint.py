@@ -251,6 +251,11 @@ def test_no_checkpoint_is_a_line(tmp_path: Path) -> None:
     assert Checkpoints(tmp_path).latest() is None
     with pytest.raises(UserError, match="has no checkpoint yet"):
         Checkpoints(tmp_path).load()
+    with pytest.raises(UserError, match="nowhere is not there; name the directory of a run"):
+        Checkpoints(tmp_path / "nowhere").find("latest")
+    (tmp_path / "population.json").touch()
+    with pytest.raises(UserError, match="is a population, not a run; name one of its members"):
+        Checkpoints(tmp_path).find("latest")
 
 
 def test_the_newest_are_kept(tmp_path: Path) -> None:
