@@ -153,8 +153,9 @@ def resume(
             try:
                 return old.train(stop)
             except BaseException:
-                if not old.run.begun:  # a writer, say: nothing has moved yet
-                    save_chain(saved, run_dir)
+                if not old.run.begun:  # a writer that failed, say: nothing has moved yet
+                    if chain is not saved:
+                        save_chain(saved, run_dir)
                     for store in old.stores:
                         store.complete()
                 raise
