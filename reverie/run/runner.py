@@ -68,7 +68,7 @@ class Runner(ABC):
         self.store: Paced
         self.stores: list[Paced] = []
         """of this process"""
-        self.closed = False
+        self.restored = self.closed = False
         self.trainer = self.build(env, run_dir)
         self.run = Run(config, run_dir, self.clock(env.action_repeat), self.chain.since, companions)
 
@@ -95,6 +95,9 @@ class Runner(ABC):
         until: env_steps at which it pauses, once the evaluation that is due then has been played; None: it does not.
         """
         with self.run.heeding(stop) as run, self._saving():
+            for store in self.stores if self.restored else ():
+                store.resumed()  # only now, when the log goes on: what fails before that leaves all files as they are
+            self.restored = False
             try:
                 self.start()
                 if run.resumed is None and self.config.init.run:
@@ -234,8 +237,7 @@ class Runner(ABC):
         if self.run.checkpoints.latest() is None:
             self.begin()
         self.run.restore(parts, lambda tree: self._follow(tree, old or self.config))
-        for store in self.stores:
-            store.resumed()
+        self.restored = True
 
     def _restored_config(self) -> Config | None:
         """The configuration that the newest checkpoint was made under; None where that is the present one."""

@@ -153,11 +153,8 @@ def resume(
             try:
                 return old.train(stop)
             except BaseException:
-                if not old.run.begun:  # a writer that failed, say: nothing has moved yet
-                    if chain is not saved:
-                        save_chain(saved, run_dir)
-                    for store in old.stores:
-                        store.complete()
+                if chain is not saved and not old.run.begun:  # a writer that failed, say: nothing has moved yet
+                    save_chain(saved, run_dir)
                 raise
 
 
