@@ -154,10 +154,9 @@ class Run:
         """Whether a multiple of `every` env_steps was passed since the last `tick`; never if it is 0."""
         return bool(every) and self.clock.env_steps // every > self._before // every
 
-    def whole(self, cut: bool) -> bool:
-        """Whether all of a round has been made. cut: some of its learner_steps have not."""
-        self.cut_since = self._before if cut else None
-        return not cut
+    def cut(self) -> None:
+        """Note that a round ends before all of its learner_steps are made."""
+        self.cut_since = self._before
 
     def tick(self) -> None:
         """Note that a round of the runner is over."""

@@ -113,8 +113,10 @@ class Runner(ABC):
                         self.act()
                     with learning_fits(self.config, self.learner.device):
                         self.learn()
-                    if not run.whole(stop() and self.owes()):
+                    if stop() and self.owes():
+                        run.cut()
                         break
+                    run.cut_since = None
                     self.look()
                     if run.due("checkpoint"):
                         self.save()
