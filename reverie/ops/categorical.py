@@ -8,6 +8,8 @@ an argument.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -38,11 +40,26 @@ def unimix_logits(logits: Tensor, mix: float) -> Tensor:
     return ((1.0 - mix) * probs + mix / logits.shape[-1]).log()
 
 
+@lru_cache
+def _triangle(classes: int, device: torch.device) -> Tensor:
+    """Ones on and above the diagonal, float64 [classes, classes]: p times it is the running sum of p."""
+    with torch.inference_mode(False):  # kept, and read by calls of both kinds
+        return torch.ones(classes, classes, dtype=torch.float64, device=device).triu()
+
+
+def sums_by_product(probs: Tensor) -> Tensor:
+    """Running sums of numbers [..., K], float64: a product, which no kind of precision rounds.
+
+    A GPU's scan would take one such row at a time, for which few of its threads have anything to do.
+    """
+    return probs.double() @ _triangle(probs.shape[-1], probs.device)
+
+
 def _sample_index(probs: Tensor, u: Tensor) -> Tensor:
-    # Impossible classes leave the cumulative sum, for a parallel scan may round two neighbours of it differently; and
-    # the noise is scaled to its largest entry, for that is 1 only up to rounding. Hence some entry always exceeds it.
-    cdf = torch.where(probs > 0, probs.cumsum(-1), 0.0)
-    level = u.to(probs.dtype).clamp(0.0, _BELOW_ONE) * cdf.amax(-1)
+    # Impossible classes leave the running sum, for in parallel two neighbours of it may round differently; and the
+    # noise is scaled to its largest entry, for that is 1 only up to rounding. Hence some entry always exceeds it.
+    cdf = torch.where(probs > 0, probs.cumsum(-1) if probs.device.type == "cpu" else sums_by_product(probs), 0.0)
+    level = u.to(cdf.dtype).clamp(0.0, _BELOW_ONE) * cdf.amax(-1)
     # The first of equal maxima is documented; on booleans this is faster than argmax or a sum.
     return (cdf > level.unsqueeze(-1)).max(-1).indices
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from reverie.ops import categorical
 from reverie.ops import distributions as D
 
 INF = float("inf")
@@ -84,6 +85,24 @@ def test_impossible_classes_survive_a_scan_that_rounds(monkeypatch: pytest.Monke
     apart = torch.tensor([0.5, 0.5 + 2.0**-24, 1.0])
     monkeypatch.setattr(Tensor, "cumsum", lambda self, dim: apart)
     assert D.sample_categorical(torch.tensor([0.0, -INF, 0.0]), torch.tensor(0.5)).item() == 2
+
+
+def test_sums_by_product_are_those_of_a_scan_and_choose_the_same():
+    # What a GPU does in place of the scan, here where its numbers can be told; under autocast too.
+    probs = (3 * torch.randn(400, 32, generator=seeded())).softmax(-1)
+    with torch.autocast("cpu", torch.bfloat16):
+        sums = categorical.sums_by_product(probs)
+    torch.testing.assert_close(sums, probs.double().cumsum(-1), rtol=1e-14, atol=0)
+    assert torch.equal(sums, categorical.sums_by_product(probs))
+
+
+def test_samples_by_product_are_those_of_the_scan(monkeypatch: pytest.MonkeyPatch):
+    logits, u = 3 * torch.randn(500, 32, generator=seeded()), torch.rand(500, generator=seeded(1))
+    scanned = D.sample_categorical(logits, u)
+    monkeypatch.setattr(Tensor, "cumsum", lambda self, dim: categorical.sums_by_product(self))
+    assert torch.equal(D.sample_categorical(logits, u), scanned)
+    impossible = torch.tensor([-200.0, 0.0, -INF, 1.0, -200.0]).expand(1000, 5)
+    assert set(D.sample_categorical(impossible, torch.linspace(0, 1, 1000)).tolist()) == {1, 3}
 
 
 def test_one_hot_sample_is_exact_and_agrees_with_the_index():
