@@ -56,6 +56,14 @@ learner = build(torch.device("cpu"), precision)
 rows = make_batch((TIME, batch), (64, 64, 3), ACTIONS, last=0.02, fresh=True)
 move = lambda: update(learner.update, rows, "model_loss")
 """,
+    "dreamerv2-cpu": """
+from reverie.presets import make_config
+from reverie.run.build import build_agent, build_learner, env_spec
+config = make_config("dreamerv2", "cpu", "toy/catch")
+learner = build_learner(config, build_agent(config, env_spec(config)), torch.device("cpu"))
+rows = make_batch((learner.windows.length, batch), (32, 32, 1), 3, last=0.1, fresh=True)
+move = lambda: update(learner.update, rows, "model_loss")
+""",
     "acting": """
 from benchmarks.acting import r2d2_run
 folder = tempfile.TemporaryDirectory()
@@ -160,8 +168,9 @@ def main() -> None:
     trees = {"before": options.before.resolve(), "now": ROOT}
     settings = (options.threads, options.batch, options.precision, options.dense)
     document: dict[str, Any] = {
-        "what": "one update of R2D2 (40 + 80 + 5 rows) and of DreamerV2 (64 rows); 20 decisions of R2D2's actor on "
-        "Pong, stored; 160 additions to a prioritised replay and 20 samples of it with feedback",
+        "what": "one update of R2D2 (40 + 80 + 5 rows), of DreamerV2 (64 rows) and of its preset cpu on Catch; 20 "
+        "decisions of R2D2's actor on Pong, stored; 160 additions to a prioritised replay and 20 samples of it with "
+        "feedback",
         "commits": {name: commit(tree) for name, tree in trees.items()},
         "batch": options.batch,
         "precision": options.precision,

@@ -92,6 +92,7 @@ class ModelLearner(Learner):
         All posterior and prior steps unrolled into one graph would keep a compiler busy far longer than one step does.
         """
         rssm = self.model.rssm
+        rssm.stepwise = True
         for owner, name in ((rssm, "observe_embedded"), (rssm, "imagine_step"), (self.model, "head_losses")):
             setattr(owner, name, torch.compile(getattr(owner, name), dynamic=False))
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from reverie.ops import distributions as D
+from reverie.ops.precision import full
 
 StdKind = Literal["sigmoid2", "softplus"]
 Stats = tuple[Tensor, ...]
@@ -54,7 +55,7 @@ class Categorical:
 
     def stats(self, x: Tensor) -> Stats:
         """Logits [..., stoch, classes] of [..., stoch * classes], alone in a tuple, not normalised unless mixed."""
-        logits = x.float().unflatten(-1, (self.stoch, self.classes))
+        logits = full(x).unflatten(-1, (self.stoch, self.classes))
         return (D.unimix_logits(logits, self.unimix) if self.unimix else logits,)
 
     def sample(self, stats: Stats, u: Tensor) -> Tensor:
@@ -90,7 +91,7 @@ class Gaussian:
 
     def stats(self, x: Tensor) -> Stats:
         """Mean and std, each [..., stoch], of [..., 2 stoch]."""
-        mean, std = x.float().chunk(2, -1)
+        mean, std = full(x).chunk(2, -1)
         return mean, (F.softplus(std) if self.kind == "softplus" else 2 * torch.sigmoid(std / 2)) + self.min_std
 
     def sample(self, stats: Stats, u: Tensor) -> Tensor:

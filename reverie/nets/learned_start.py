@@ -35,9 +35,9 @@ class LearnedStartRSSM(RSSM):
         """Features [h; z], in this order since DreamerV3."""
         return torch.cat([state["deter"], state["stoch"]], -1)
 
-    def advance(self, state: State, action: Tensor) -> Tensor:
-        """Deterministic state from the previous state and the bounded action."""
-        return super().advance(state, bounded(action))
+    def taken(self, action: Tensor) -> Tensor:
+        """The bounded action."""
+        return bounded(action)
 
 
 def bounded(action: Tensor) -> Tensor:

@@ -17,12 +17,15 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from reverie.data.rows import State
 from reverie.nets.gru_cells import ResetAfterGRU, ResetBeforeGRU
 from reverie.nets.latents import Categorical, Gaussian, Latent, Stats, StdKind
 from reverie.nets.layers import MLP, Act, Norm, activation, norm_of
+from reverie.nets.rssm_unroll import Entering, Form, Weights, unroll
 from reverie.nets.state_space import OneChain
+from reverie.ops.precision import full
 from reverie.values import Count, Share
 
 CellKind = Literal["norm", "reset_after", "reset_before"]
@@ -69,7 +72,7 @@ class GRUCell(nn.Module):
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         """Next state [B, units]. x: [B, inputs], h: [B, units]."""
-        reset, candidate, update = self.norm(self.linear(torch.cat([x, h], -1)).float()).chunk(3, -1)
+        reset, candidate, update = self.norm(full(self.linear(torch.cat([x, h], -1)))).chunk(3, -1)
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
         return torch.lerp(h, candidate, torch.sigmoid(update + self.update_bias))
 
@@ -131,8 +134,12 @@ class RSSM(OneChain):
 
     def advance(self, state: State, action: Tensor) -> Tensor:
         """Deterministic state h_t from the previous state and action (encoded, [B, action])."""
-        x = self.inputs(torch.cat([state["stoch"], action], -1))
+        x = self.inputs(torch.cat([state["stoch"], self.taken(action)], -1))
         return self.cell(x, state["deter"])
+
+    def taken(self, action: Tensor) -> Tensor:
+        """The action as the memory reads it; here as it is."""
+        return action
 
     def prior(self, deter: Tensor) -> Stats:
         """Parameters of p(z_t | h_t), any leading axes."""
@@ -146,3 +153,46 @@ class RSSM(OneChain):
         """Parameters of q(z_t | h_t, e_t); `embedded` is what `embedded` makes of e_t."""
         hidden = self.act(self.post_norm(self.post_deter(deter) + embedded))
         return self.latent.stats(self.post_out(hidden))
+
+    def observe(
+        self, state: State, action: Tensor, is_first: Tensor, embed: Tensor, u: Tensor
+    ) -> tuple[State, Stats, State]:
+        """Posterior states of rows, at once if `reverie.nets.rssm_unroll` can; exporters and compilers see loops."""
+        form = None if self.stepwise or torch.compiler.is_exporting() else self._form()
+        if form is None:
+            return super().observe(state, action, is_first, embed, u)
+        mask, first = (~is_first).to(action.dtype).unsqueeze(-1), self.first_state() or {}
+        into = self.inputs.layers[0]
+        assert isinstance(into, nn.Linear)
+        driven = F.linear(self.taken(action * mask), into.weight[:, self.latent.size :], into.bias)
+        embedded, bias = self.embedded(embed), self.post_deter.bias
+        if bias is not None:
+            embedded = embedded + bias.to(embedded.dtype)
+        entering = Entering(mask, state["deter"], state["stoch"], first.get("deter"), first.get("stoch"))
+        deter, stoch, out = unroll(form, self._weights(), driven, embedded, u, entering)
+        states = {"deter": deter, "stoch": stoch}
+        return states, self.latent.stats(out), {name: value[-1] for name, value in states.items()}
+
+    def _form(self) -> Form | None:
+        """What `unroll` must know, if all parts are such as it has."""
+        if isinstance(self.cell, GRUCell) and isinstance(self.latent, Categorical) and self.config.norm != "rms":
+            return Form(self.config.act, self.latent, self.cell.update_bias)
+        return None
+
+    def _weights(self) -> Weights:
+        into, cell = self.inputs.layers[0], self.cell
+        assert isinstance(into, nn.Linear)
+        assert isinstance(cell, GRUCell)
+        return Weights(
+            into.weight[:, : self.latent.size],
+            *_affine(self.inputs.norms[0]),
+            *(cell.linear.weight, cell.linear.bias, cell.norm.weight, cell.norm.bias),
+            self.post_deter.weight,
+            *_affine(self.post_norm),
+            *(self.post_out.weight, self.post_out.bias),
+        )
+
+
+def _affine(norm: nn.Module) -> tuple[Tensor | None, Tensor | None]:
+    """Scale and shift of a LayerNorm, or nothing."""
+    return (norm.weight, norm.bias) if isinstance(norm, nn.LayerNorm) else (None, None)

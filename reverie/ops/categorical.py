@@ -55,7 +55,8 @@ def sums_by_product(probs: Tensor) -> Tensor:
     return probs.double() @ _triangle(probs.shape[-1], probs.device)
 
 
-def _sample_index(probs: Tensor, u: Tensor) -> Tensor:
+def sample_index(probs: Tensor, u: Tensor) -> Tensor:
+    """Class drawn as by `sample_categorical`, but from probabilities [..., K], which are not differentiated."""
     # Impossible classes leave the running sum, for in parallel two neighbours of it may round differently; and the
     # noise is scaled to its largest entry, for that is 1 only up to rounding. Hence some entry always exceeds it.
     cdf = torch.where(probs > 0, probs.cumsum(-1) if probs.device.type == "cpu" else sums_by_product(probs), 0.0)
@@ -74,7 +75,7 @@ def sample_categorical(logits: Tensor, u: Tensor) -> Tensor:
     logits: [..., K]. u: [...], uniform in [0, 1), one number per variable.
     Returns int64 [...], in [0, K). A class of probability zero is never drawn. No gradient.
     """
-    return _sample_index(softmax(logits).detach(), u)
+    return sample_index(softmax(logits).detach(), u)
 
 
 def one_hot_straight_through(logits: Tensor, u: Tensor) -> Tensor:
@@ -84,7 +85,7 @@ def one_hot_straight_through(logits: Tensor, u: Tensor) -> Tensor:
     Source: Bengio et al. 2013 (straight-through); Hafner et al. 2021 (DreamerV2), algorithm 1.
     """
     probs = softmax(logits)
-    sample = _one_hot(_sample_index(probs.detach(), u), probs)
+    sample = _one_hot(sample_index(probs.detach(), u), probs)
     # The brackets keep the value exact: p - sg(p) is 0, while (sample + p) - sg(p) would round.
     return sample + (probs - probs.detach())
 

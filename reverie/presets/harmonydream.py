@@ -1,7 +1,8 @@
 """HarmonyDream: its base's presets with the harmonious loss in place of fixed weights.
 
-The paper keeps every other number of its base, and so do all presets but `cpu` over DreamerV3 (`OWN`). Weights that a base's preset fixes (KL, reward, observation) are not
-used; the discount keeps its own. Source: Ma et al. 2024 (arXiv 2310.00344), appendix on implementation.
+The paper keeps every other number of its base, and so do all presets but `cpu` over DreamerV3 (`OWN`). Weights that a
+base's preset fixes (KL, reward, observation) are not used; the discount keeps its own.
+Source: Ma et al. 2024 (arXiv 2310.00344), appendix on implementation.
 """
 
 from __future__ import annotations
