@@ -19,7 +19,7 @@ class RunConfig:
     pretrain: learner_steps once the prefill is there; without pacing there are none.
     train_ratio: trained_rows per env_step (after the prefill); None: no pacing, windows are trained on as they come,
         which needs a selector that draws each of them once (``replay.selector = fifo``).
-    log_every: env_steps between log lines. checkpoint_every: env_steps between checkpoints.
+    log_every: env_steps between log lines; one more ends the run. checkpoint_every: env_steps between checkpoints.
     eval_every: env_steps between evaluations; 0: only at the end. eval_episodes: of each evaluation; 0: there are none.
     eval_envs: streams that share them. keep_checkpoints: how many of the newest are kept; of more
         than two, the others with networks to begin from (``init.run``), without their rows.

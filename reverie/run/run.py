@@ -147,8 +147,12 @@ class Run:
         return self.finished_at == self.clock.env_steps
 
     def due(self, what: Literal["log", "eval", "checkpoint"]) -> bool:
-        """Whether a multiple of ``<what>_every`` env_steps was passed since the last `tick`; only logs at the end."""
-        return self.passed(getattr(self.config.run, f"{what}_every")) and (what == "log" or not self.finished)
+        """Whether a multiple of ``<what>_every`` env_steps was passed since the last `tick`.
+
+        At the end a log is due, if any ever was to be, with what came since the last one; nothing else is.
+        """
+        every = getattr(self.config.run, f"{what}_every")
+        return bool(every) if what == "log" and self.finished else not self.finished and self.passed(every)
 
     def passed(self, every: int) -> bool:
         """Whether a multiple of `every` env_steps was passed since the last `tick`; never if it is 0."""

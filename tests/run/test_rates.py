@@ -38,6 +38,15 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+@pytest.mark.parametrize(("every", "at"), [(1000, [130]), (60, [60, 120, 130]), (65, [65, 130]), (0, [])])
+def test_the_end_of_a_run_is_logged_once(tmp_path: Path, every: int, at: list[int]) -> None:
+    settings = SETTINGS | {"run.env_steps": 130, "run.log_every": every}
+    train(overrides.apply(make_config("dqn", "cpu-vectors", "CartPole-v1"), settings), tmp_path / "run")
+    lines = [line for line in read_metrics(tmp_path / "run") if "replay/ratio" in line]
+    assert [line["env_steps"] for line in lines] == at
+    assert all("train/q_loss" in line for line in lines)
+
+
 @pytest.mark.parametrize("env_steps", [120, 280])
 def test_every_line_has_the_rates_of_its_moment(tmp_path: Path, env_steps: int) -> None:
     config = overrides.apply(make_config("dqn", "cpu-vectors", "CartPole-v1"), SETTINGS | {"run.env_steps": env_steps})
