@@ -205,7 +205,7 @@ def series(run_dir: str | Path, key: str, x: XAxis) -> Points:
     records = read_metrics(run_dir)
     told = [record for record in records if np.isfinite(record.get(key, np.nan))]
     if any(column not in record for record in told):
-        raise UserError(f"{run_dir}: a line of its log has {key} and no {column}; remove that line")
+        raise UserError(f"{run_dir}: a line of its log has {key} and no {column}; write spaces over it")
     pairs = [(record[column] / unit, record[key]) for record in told]
     if not pairs:
         names = sorted({name for record in records for name in record if "/" in name})

@@ -197,7 +197,8 @@ class JsonLines(Writer):
         """Keep the first `offset` bytes. Raises UserError if there are fewer, or if they do not end with a line."""
         if not 0 <= offset <= self._size or self._whole_lines(offset) != offset:
             raise UserError(
-                f"{self._path} ({self._size} bytes) is not what the checkpoint saw ({offset} bytes); restore that file"
+                f"{self._path} ({self._size} bytes) is not what the checkpoint saw ({offset} bytes); restore that "
+                "file, or begin another run from this one's networks (--init.run)"
             )
         os.ftruncate(self._file, offset)
         self._size = offset

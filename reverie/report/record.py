@@ -67,7 +67,8 @@ def read_metrics(run_dir: str | Path) -> list[Record]:
         raise UserError(f"{run_dir} has no {FILE}; is it a run directory?") from error
     records: list[Record] = []
     for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is a cut line, or nothing
-        records.append(decode(line, path, number))
+        if line.strip():  # what somebody blanked out, as `decode` advises
+            records.append(decode(line, path, number))
     return records
 
 
@@ -108,4 +109,7 @@ def decode(line: bytes, path: Path, number: int | None) -> Record:
             raise ValueError(f"{odd[0]} is no number")
         return found
     except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: {where} is not a record ({error}); remove that line") from error
+        raise UserError(
+            f"{path}: {where} is not a record ({error}); write a space over each of its characters: a run goes on with "
+            "a log of the length that it had"
+        ) from error

@@ -275,6 +275,8 @@ def _records(path: Path, notes: list[str]) -> list[Record]:
         return []
     records, damaged = [], []
     for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is a cut line, or nothing
+        if not line.strip():
+            continue
         try:
             record = decode(line, path, number)
         except UserError:

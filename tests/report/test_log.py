@@ -117,8 +117,13 @@ def test_reading_tolerates_a_cut_last_line_only(tmp_path: Path) -> None:
         assert len(read_metrics(tmp_path)) == whole[:cut].count(b"\n")
     for damaged in (b'{"frames": 4\n' + whole, b"3\n" + whole, b'{"a": "b"}\n' + whole):
         (tmp_path / FILE).write_bytes(damaged)
-        with pytest.raises(UserError, match="line 1 is not a record"):
+        with pytest.raises(UserError, match=r"line 1 is not a record .* write a space over each of its characters"):
             read_metrics(tmp_path)
+        line, rest = damaged.split(b"\n", 1)
+        (tmp_path / FILE).write_bytes(b" " * len(line) + b"\n" + rest)
+        assert len(read_metrics(tmp_path)) == 2
+        with Logger(tmp_path) as logger:
+            logger.truncate_after(len(damaged))
 
 
 def test_reading_something_else_is_the_users_error(tmp_path: Path) -> None:
