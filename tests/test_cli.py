@@ -227,6 +227,14 @@ def test_a_file_that_names_the_agent_takes_other_keys_beside(calls: Calls) -> No
     assert calls[-1][1][0].agent.gamma == 0.5
 
 
+def test_what_is_wrong_in_a_file_is_told_with_its_name(calls: Calls) -> None:
+    for text, reason in (("agent:\n  gama: 1", "unknown key 'agent.gama'"), ("agent.gamma: high", "'high' is not a")):
+        Path("a.yaml").write_text(text)
+        told = refused("train", "dreamerv2", "--config", "a.yaml")
+        assert "--config a.yaml: " in told
+        assert reason in told
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

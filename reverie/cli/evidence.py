@@ -160,6 +160,8 @@ def reproduce(
             small = f", miniature {claim.miniature.minutes:g} min" if claim.miniature else ""
             click.echo(f"{claim.name:<{width}}  {claim.claim} ({claim.full.minutes:g} min{small})")
         return
+    if miniature and committed:
+        raise UserError("--committed checks the numbers of the whole claim and runs nothing; give it or --miniature")
     if name is None:
         raise UserError("name a claim: reverie reproduce NAME; `reverie reproduce --list` shows them")
     claim = find_claim(folder, name)

@@ -56,7 +56,10 @@ def configure(
     base = settings.get("agent.base", _base(given))
     config = make_config(agent, preset, id, protocol=chosen.protocol, options=chosen.options, base=base)
     if given:
-        config = with_settings(config, overrides.dotted(config, given) | {"env.id": config.env.id})
+        try:
+            config = with_settings(config, overrides.dotted(config, given) | {"env.id": config.env.id})
+        except UserError as error:
+            raise UserError(f"--config {file}: {error}") from error
     return with_settings(config, settings)
 
 

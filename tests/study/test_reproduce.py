@@ -74,6 +74,7 @@ def test_a_claim_that_does_not(tmp_path: Path) -> None:
 def test_miniatures_have_checks_of_their_own(tmp_path: Path) -> None:
     write(tmp_path)
     assert "small has no miniature" in refused(tmp_path, "small", "--miniature")
+    assert "give it or --miniature" in refused(tmp_path, "small", "--miniature", "--committed")
     said = json.loads((tmp_path / "claims" / "small.json").read_text())
     small = {key: said[key] for key in ("commands", "result")}
     checks = [{"value": "median_score.dreamer-1.5", "interval": [0.8, 0.9]}]
