@@ -87,14 +87,16 @@ class ModelLearner(Learner):
         return {"model": Optimiser(self.model.trained_parameters(), config.model_opt, self.model.rates)}
 
     def compile_parts(self) -> None:
-        """Compile the steps that loops repeat, and the losses of the heads; the loops themselves stay Python.
+        """Compile the steps that loops repeat; the loops themselves stay Python.
 
         All posterior and prior steps unrolled into one graph would keep a compiler busy far longer than one step does.
+        Not the losses of the heads: on a GPU the gradients of their transposed convolutions come in another layout
+        than what is compiled expects.
         """
         rssm = self.model.rssm
         rssm.stepwise = True
-        for owner, name in ((rssm, "observe_embedded"), (rssm, "imagine_step"), (self.model, "head_losses")):
-            setattr(owner, name, torch.compile(getattr(owner, name), dynamic=False))
+        for name in ("observe_embedded", "imagine_step"):
+            setattr(rssm, name, torch.compile(getattr(rssm, name), dynamic=False))
 
     def losses(self, batch: Batch, metrics: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
         """Loss of the model: all there is to learn for who plans in it."""

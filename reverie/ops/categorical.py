@@ -40,11 +40,15 @@ def unimix_logits(logits: Tensor, mix: float) -> Tensor:
     return ((1.0 - mix) * probs + mix / logits.shape[-1]).log()
 
 
-@lru_cache
 def _triangle(classes: int, device: torch.device) -> Tensor:
     """Ones on and above the diagonal, float64 [classes, classes]: p times it is the running sum of p."""
-    with torch.inference_mode(False):  # kept, and read by calls of both kinds
-        return torch.ones(classes, classes, dtype=torch.float64, device=device).triu()
+    return torch.ones(classes, classes, dtype=torch.float64, device=device).triu()
+
+
+@lru_cache
+def _kept_triangle(classes: int, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # it is read by calls of both kinds
+        return _triangle(classes, device)
 
 
 def sums_by_product(probs: Tensor) -> Tensor:
@@ -52,7 +56,8 @@ def sums_by_product(probs: Tensor) -> Tensor:
 
     A GPU's scan would take one such row at a time, for which few of its threads have anything to do.
     """
-    return probs.double() @ _triangle(probs.shape[-1], probs.device)
+    triangle = _triangle if torch.compiler.is_compiling() else _kept_triangle
+    return probs.double() @ triangle(probs.shape[-1], probs.device)
 
 
 def sample_index(probs: Tensor, u: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from reverie.agents.model_learner import ModelLearner
 from reverie.nets.layers import Act, Norm, frozen, glorot_
 from reverie.nets.learned_start import LearnedStartRSSM
 from reverie.nets.rssm import RSSM, RSSMConfig
@@ -111,10 +112,9 @@ def test_what_the_operation_does_not_have_is_the_loop(config: RSSMConfig, monkey
     assert rssm.observe(begin, action, is_first, embed, u)[0]["deter"].requires_grad
 
 
-def test_a_compiled_step_is_used() -> None:
-    from reverie.agents.model_learner import ModelLearner
-
+def test_compiled_steps_are_used_in_place_of_the_operation() -> None:
     rssm = build()
-    learner = type("Learner", (), {"model": type("Model", (), {"rssm": rssm, "head_losses": lambda: None})()})()
+    learner = type("Learner", (), {"model": type("Model", (), {"rssm": rssm})()})()
     ModelLearner.compile_parts(learner)
     assert rssm.stepwise
+    assert {"observe_embedded", "imagine_step"} <= set(vars(rssm))

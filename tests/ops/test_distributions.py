@@ -458,3 +458,9 @@ def test_compiles_without_graph_breaks():
     compiled = torch.compile(everything, backend="aot_eager", fullgraph=True)
     for fast, slow in zip(compiled(logits, other, u), everything(logits, other, u), strict=True):
         torch.testing.assert_close(fast, slow)
+
+
+def test_sums_by_product_compile_too():
+    compiled = torch.compile(categorical.sums_by_product, backend="aot_eager", fullgraph=True)
+    probs = torch.rand(3, 5, generator=seeded())
+    assert torch.equal(compiled(probs), categorical.sums_by_product(probs))
