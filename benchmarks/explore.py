@@ -1,12 +1,13 @@
 """How much of a sparse maze is found: Plan2Explore beside random play, over seeds.
 
-    python benchmarks/explore.py --seeds 100 101 102 --env_steps 20000 --out results/explore/maze
+    python benchmarks/explore.py --seeds 100 101 102 103 104 --out results/explore/maze
 
 Plan2Explore runs with its preset `cpu` on `toy/maze` (its reward is never met at random); random play has as many
 streams, env_steps and the same seeds of its episodes. At each of ten times: the share of all places that were visited
 so far, and the share of the rows that are beyond the middle of the corridor. At the end: the score of the task's
 behaviour, which has never acted in training. Runs are in --work [runs/explore]; those that are complete are not
-repeated. Writes <out>.json after every seed. Further words are settings: --env.options.cells 5.
+repeated. Writes <out>.json and a picture of it, <out>.png, after every seed. Further words are settings:
+--env.options.cells 5.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ import numpy as np
 
 import reverie
 from reverie.envs.maze import Maze
+from reverie.report.curves import COLOURS, blank_axes
 from reverie.report.record import read_metrics
 from reverie.run.checkpoint import Checkpoints
 from reverie.run.configure import configure
 
 ENV, TIMES, EPISODES = "toy/maze", 10, 20
+KINDS = {"plan2explore": "Plan2Explore", "random": "random play"}
 
 
 def curve(places: np.ndarray, count: int) -> dict[str, list[float]]:
@@ -60,10 +63,26 @@ def at_random(seed: int, env_steps: int, streams: int, maze: Maze, options: Mapp
     return np.concatenate(places)
 
 
+def draw(document: Mapping[str, Any], out: Path) -> None:
+    """Places found so far against env_steps: each seed thin, their medians thick."""
+    figure, axes = blank_axes()
+    times = np.linspace(0, document["env_steps"], TIMES + 1)[1:]
+    for colour, (kind, name) in zip(COLOURS, KINDS.items(), strict=False):
+        each = np.array([run[kind]["coverage"] for run in document["runs"]])
+        axes.plot(times, each.T, color=colour, linewidth=0.8, alpha=0.6)
+        axes.plot(times, np.median(each, 0), color=colour, linewidth=2, label=name)
+    axes.set_xlabel("env_steps")
+    axes.set_ylabel(f"share of the {document['places']} places that were visited")
+    axes.set_ylim(0, 1.02)
+    axes.legend(frameon=False, loc="lower right")
+    axes.set_title(f"{document['env']}: {len(document['runs'])} seeds and their median", loc="left", fontsize=10)
+    figure.savefig(out)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102])
-    parser.add_argument("--env_steps", type=int, default=20_000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102, 103, 104])
+    parser.add_argument("--env_steps", type=int, default=40_000)
     parser.add_argument("--work", type=Path, default=Path("runs/explore"))
     parser.add_argument("--out", type=Path, required=True)
     options, words = parser.parse_known_args()
@@ -98,6 +117,7 @@ def main() -> None:
         }
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
+        draw(document, options.out.with_suffix(".png"))
 
 
 if __name__ == "__main__":

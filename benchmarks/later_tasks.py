@@ -1,6 +1,6 @@
 """Tasks that are revealed after exploring: what is learned from an explorer's rows, beside acting for the task.
 
-    python benchmarks/explore.py --seeds 100 101 102 --env_steps 40000 --work runs/explore --out results/explore/maze
+    python benchmarks/explore.py --seeds 100 101 102 --work runs/explore --out results/explore/maze
     python benchmarks/later_tasks.py --seeds 100 101 102 --explored runs/explore --out results/explore/later
 
 A task is a goal in `toy/maze` that none of the explorer's rows were paid for (its own was the last place). For each
