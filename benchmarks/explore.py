@@ -113,6 +113,7 @@ def main() -> None:
             "env_steps": options.env_steps,
             "random_score": maze.random_score,
             "optimal_score": maze.optimal_score,
+            "found": {kind: [row[kind]["coverage"][-1] for row in rows] for kind in KINDS},
             "runs": rows,
         }
         options.out.parent.mkdir(parents=True, exist_ok=True)
