@@ -27,7 +27,7 @@ OWN: Mapping[tuple[str, str], Mapping[str, float]] = {
     ("dreamerv3", "cpu"): {"entropy": 0.06, "entropy_end": 0.003, "entropy_over": 0.6},
 }
 """settings by base and preset that are not the base's: there one run of five never tried what it needed
-(docs/presets.md)"""
+(docs/dreamerv3.md)"""
 
 
 def presets_over(base: str) -> dict[str, Preset]:
