@@ -94,7 +94,6 @@ class ModelLearner(Learner):
         than what is compiled expects.
         """
         rssm = self.model.rssm
-        rssm.stepwise = True
         for name in ("observe_embedded", "imagine_step"):
             setattr(rssm, name, torch.compile(getattr(rssm, name), dynamic=False))
 

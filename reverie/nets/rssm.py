@@ -100,6 +100,10 @@ def glorot_split_(*parts: nn.Linear) -> None:
         nn.init.uniform_(part.weight, -bound, bound)
 
 
+STEPS = ("begin", "advance", "posterior", "observe_embedded")
+"""methods that a loop over rows calls, and `unroll` does not"""
+
+
 class RSSM(OneChain):
     """The memory of PlaNet, Dreamer V1 and V2."""
 
@@ -158,7 +162,7 @@ class RSSM(OneChain):
         self, state: State, action: Tensor, is_first: Tensor, embed: Tensor, u: Tensor
     ) -> tuple[State, Stats, State]:
         """Posterior states of rows, at once if `reverie.nets.rssm_unroll` can; exporters and compilers see loops."""
-        form = None if self.stepwise or torch.compiler.is_exporting() else self._form()
+        form = None if torch.compiler.is_exporting() else self._form()
         if form is None:
             return super().observe(state, action, is_first, embed, u)
         mask, first = (~is_first).to(action.dtype).unsqueeze(-1), self.first_state() or {}
@@ -174,8 +178,9 @@ class RSSM(OneChain):
         return states, self.latent.stats(out), {name: value[-1] for name, value in states.items()}
 
     def _form(self) -> Form | None:
-        """What `unroll` must know, if all parts are such as it has."""
-        if isinstance(self.cell, GRUCell) and isinstance(self.latent, Categorical) and self.config.norm != "rms":
+        """What `unroll` must know, if all parts are such as it has and no step is overridden or compiled."""
+        own = all(getattr(getattr(self, name), "__func__", None) is getattr(RSSM, name) for name in STEPS)
+        if own and type(self.cell) is GRUCell and type(self.latent) is Categorical and self.config.norm != "rms":
             return Form(self.config.act, self.latent, self.cell.update_bias)
         return None
 

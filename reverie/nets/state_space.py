@@ -22,9 +22,6 @@ from reverie.nets.latents import Latent, Stats
 class StateSpace(nn.Module, ABC):
     """A memory. States are ``{"deter": [B, deter], "stoch": [B, size]}``, zero initially. features: width of those."""
 
-    stepwise = False
-    """whether rows are observed step by step although they could be all at once: steps that somebody compiled"""
-
     def __init__(self, deter: int, latent: Latent) -> None:
         super().__init__()
         self.deter, self.latent = deter, latent

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from reverie.agents.model_learner import ModelLearner
+from reverie.data.rows import State
 from reverie.nets.layers import Act, Norm, frozen, glorot_
 from reverie.nets.learned_start import LearnedStartRSSM
 from reverie.nets.rssm import RSSM, RSSMConfig
+from reverie.nets.state_space import StateSpace
 
 T, B, ACTION, EMBED = 9, 3, 3, 7
 CONFIG = RSSMConfig(deter=6, hidden=5, stoch=4, classes=3)
@@ -39,9 +41,9 @@ def observed(rssm: RSSM, whole: bool, dtype: torch.dtype = torch.float64) -> dic
     given = {name: value.to(dtype).requires_grad_() for name, value in given.items()}
     is_first, u = torch.rand(T, B, generator=g) < 0.25, torch.rand(T, B, 4, generator=g)
     rssm.zero_grad()
-    rssm.stepwise = not whole
     state = {name: given[name] for name in ("deter", "stoch")}
-    states, (logits,), last = rssm.observe(state, given["action"], is_first, given["embed"], u)
+    rows = (state, given["action"], is_first, given["embed"], u)
+    states, (logits,), last = rssm.observe(*rows) if whole else StateSpace.observe(rssm, *rows)
     found = {**states, "logits": logits, **{f"last {name}": value for name, value in last.items()}}
     total = torch.zeros((), dtype=torch.float64)
     for value in found.values():
@@ -116,5 +118,15 @@ def test_compiled_steps_are_used_in_place_of_the_operation() -> None:
     rssm = build()
     learner = type("Learner", (), {"model": type("Model", (), {"rssm": rssm})()})()
     ModelLearner.compile_parts(learner)
-    assert rssm.stepwise
     assert {"observe_embedded", "imagine_step"} <= set(vars(rssm))
+    assert rssm._form() is None
+    assert build()._form() is not None
+
+
+def test_a_step_of_somebody_elses_is_taken_row_by_row() -> None:
+    class Still(RSSM):
+        def advance(self, state: State, action: Tensor) -> Tensor:
+            return state["deter"]
+
+    assert not observed(build(Still), True)["deter"][-1].ne(observed(build(Still), False)["deter"][-1]).any()
+    assert build(Still)._form() is None
