@@ -1,6 +1,6 @@
 """How much of a sparse maze is found: Plan2Explore beside random play, over seeds.
 
-    python benchmarks/explore.py --seeds 100 101 102 103 104 --out results/explore/maze
+    python -m benchmarks.explore --seeds 100 101 102 103 104 --out results/explore/maze
 
 Plan2Explore runs with its preset `cpu` on `toy/maze` (its reward is never met at random); random play has as many
 streams, env_steps and the same seeds of its episodes. At each of ten times: the share of all places that were visited
@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 
 import reverie
+from benchmarks.complete import complete
 from reverie.envs.maze import Maze
 from reverie.report.curves import COLOURS, blank_axes
 from reverie.report.record import read_metrics
-from reverie.run.checkpoint import Checkpoints
 from reverie.run.configure import configure
 
 ENV, TIMES, EPISODES = "toy/maze", 10, 20
@@ -92,12 +92,7 @@ def main() -> None:
         given = {"seed": str(seed), "env_steps": str(options.env_steps)}
         config = configure("plan2explore", "cpu", ENV, ["--run.threads", "1", *words], given)
         maze = Maze(**config.env.options)
-        if not (run_dir / "finished").exists():
-            begun = Checkpoints(run_dir).latest() is not None
-            summary = reverie.resume(run_dir) if begun else reverie.train(config, run_dir)
-            if not summary["finished"]:
-                sys.exit(f"{run_dir} was interrupted: the same command goes on with it")
-            (run_dir / "finished").touch()
+        complete(config, run_dir)
         explorer = curve(explored(run_dir, maze), len(maze.path))
         play = at_random(seed, options.env_steps, config.env.num_envs, maze, config.env.options)
         score = float(reverie.evaluate(run_dir, episodes=EPISODES)["score"])
@@ -106,7 +101,7 @@ def main() -> None:
         rows.append({**row, "task_score": score, "minutes": seconds / 60})
         print(json.dumps(rows[-1]), flush=True)
         document = {
-            "command": shlex.join(["python", "benchmarks/explore.py", *sys.argv[1:]]),
+            "command": shlex.join(["python", "-m", "benchmarks.explore", *sys.argv[1:]]),
             "env": ENV,
             "options": dict(config.env.options),
             "places": len(maze.path),

@@ -1,7 +1,7 @@
 """Tasks that are revealed after exploring: what is learned from an explorer's rows, beside acting for the task.
 
-    python benchmarks/explore.py --seeds 100 101 102 --work runs/explore --out results/explore/maze
-    python benchmarks/later_tasks.py --seeds 100 101 102 --explored runs/explore --out results/explore/later
+    python -m benchmarks.explore --seeds 100 101 102 --work runs/explore --out results/explore/maze
+    python -m benchmarks.later_tasks --seeds 100 101 102 --explored runs/explore --out results/explore/later
 
 A task is a goal in `toy/maze` that none of the explorer's rows were paid for (its own was the last place). For each
 seed and goal DreamerV2, preset `cpu`, learns from the rows of that seed's explorer, played again where the goal pays
@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import reverie
+from benchmarks.complete import complete
 from reverie import overrides
-from reverie.run.checkpoint import Checkpoints
 from reverie.run.saved_config import load_config
 
 AGENT, ENV, EPISODES = "dreamerv2", "toy/maze", 20
@@ -31,15 +31,9 @@ AGENT, ENV, EPISODES = "dreamerv2", "toy/maze", 20
 def learned(run_dir: Path, seed: int, goal: int, env_steps: int, rows: Path | None) -> dict[str, float]:
     """Score of a run and the minutes that it took now. rows: of the explorer; None: it acts itself."""
     began = time.monotonic()
-    if not (run_dir / "finished").exists():
-        settings: dict[str, Any] = {"run.seed": seed, "run.threads": 1, "run.env_steps": env_steps}
-        settings |= {} if rows is None else {"dataset.path": str(rows), "dataset.rewards": "played"}
-        config = overrides.apply(reverie.make_config(AGENT, "cpu", ENV, options={"goal": goal}), settings)
-        begun = Checkpoints(run_dir).latest() is not None
-        summary = reverie.resume(run_dir) if begun else reverie.train(config, run_dir)
-        if not summary["finished"]:
-            sys.exit(f"{run_dir} was interrupted: the same command goes on with it")
-        (run_dir / "finished").touch()
+    settings: dict[str, Any] = {"run.seed": seed, "run.threads": 1, "run.env_steps": env_steps}
+    settings |= {} if rows is None else {"dataset.path": str(rows), "dataset.rewards": "played"}
+    complete(overrides.apply(reverie.make_config(AGENT, "cpu", ENV, options={"goal": goal}), settings), run_dir)
     minutes = (time.monotonic() - began) / 60
     return {"score": float(reverie.evaluate(run_dir, episodes=EPISODES)["score"]), "minutes": minutes}
 
@@ -66,7 +60,7 @@ def main() -> None:
             runs.append(row)
             print(json.dumps(row), flush=True)
             document = {
-                "command": shlex.join(["python", "benchmarks/later_tasks.py", *sys.argv[1:]]),
+                "command": shlex.join(["python", "-m", "benchmarks.later_tasks", *sys.argv[1:]]),
                 "env": ENV,
                 "agent": AGENT,
                 "preset": "cpu",

@@ -1,6 +1,6 @@
 """Learning from a dataset: a run that acts, then one that learns from its rows alone, over seeds.
 
-    python benchmarks/offline.py --agent dreamerv2 --env toy/catch --seeds 100 101 102 --out results/offline/catch
+    python -m benchmarks.offline --agent dreamerv2 --env toy/catch --seeds 100 101 102 --out results/offline/catch
 
 The second run has the first one's preset, length and seed, and so as many learner_steps. Scores are means of 100 greedy
 episodes. Runs are in --work [runs/offline]; those that are complete are not repeated. Writes <out>.json after every
@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 import reverie
+from benchmarks.complete import complete
 from reverie import overrides
-from reverie.run.checkpoint import Checkpoints
 
 EPISODES = 100
 
@@ -30,14 +30,9 @@ def score(
 ) -> tuple[float, float]:
     """Score of a run, made if it is not there, and the minutes that making it took now. words: ``key=value``."""
     began = time.monotonic()
-    if not (run_dir / "finished").exists():
-        settings = {"run.seed": seed, "run.threads": 1} | ({} if dataset is None else {"dataset.path": str(dataset)})
-        config = overrides.apply(reverie.make_config(agent, "cpu", env), settings | overrides.parse(words))
-        if Checkpoints(run_dir).latest() is None:
-            reverie.train(config, run_dir)
-        else:
-            reverie.resume(run_dir)
-        (run_dir / "finished").touch()
+    settings = {"run.seed": seed, "run.threads": 1} | ({} if dataset is None else {"dataset.path": str(dataset)})
+    config = overrides.apply(reverie.make_config(agent, "cpu", env), settings | overrides.parse(words))
+    complete(config, run_dir)
     minutes = (time.monotonic() - began) / 60
     return float(reverie.evaluate(run_dir, episodes=EPISODES)["score"]), minutes
 
@@ -62,7 +57,7 @@ def main() -> None:
         print(rows[-1], flush=True)
         spec = reverie.make_env(place / "online").spec
         document = {
-            "command": shlex.join(["python", "benchmarks/offline.py", *_without_work(sys.argv[1:])]),
+            "command": shlex.join(["python", "-m", "benchmarks.offline", *_without_work(sys.argv[1:])]),
             "agent": options.agent,
             "preset": "cpu",
             "env": options.env,
