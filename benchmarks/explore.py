@@ -24,9 +24,9 @@ import numpy as np
 
 import reverie
 from benchmarks.complete import complete
+from benchmarks.timing import minutes
 from reverie.envs.maze import Maze
 from reverie.report.curves import COLOURS, blank_axes
-from reverie.report.record import read_metrics
 from reverie.run.configure import configure
 
 ENV, TIMES, EPISODES = "toy/maze", 10, 20
@@ -96,9 +96,8 @@ def main() -> None:
         explorer = curve(explored(run_dir, maze), len(maze.path))
         play = at_random(seed, options.env_steps, config.env.num_envs, maze, config.env.options)
         score = float(reverie.evaluate(run_dir, episodes=EPISODES)["score"])
-        seconds = max(record["time/elapsed_s"] for record in read_metrics(run_dir))
         row = {"seed": seed, "plan2explore": explorer, "random": curve(play, len(maze.path))}
-        rows.append({**row, "task_score": score, "minutes": seconds / 60})
+        rows.append({**row, "task_score": score, "minutes": minutes(run_dir)})
         print(json.dumps(rows[-1]), flush=True)
         document = {
             "command": shlex.join(["python", "-m", "benchmarks.explore", *sys.argv[1:]]),

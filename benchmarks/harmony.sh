@@ -7,10 +7,16 @@
 #   4 balancers       fixed weights, harmony in its three forms, and its rivals
 #   5 twice           harmony for twice as long, because its scales move slowly
 # Each run is minutes of one core: FRAMES=16000 SEEDS=3 JOBS=2 bash benchmarks/harmony.sh [finding ...]
+# Over DreamerV3, which learns more often: BASE=dreamerv3 FRAMES=6000 bash benchmarks/harmony.sh reward-weight ...
 set -euo pipefail
 cd "$(dirname "$0")/.."
-OUT="${OUT:-results/harmony}"
-WORK="${WORK:-runs/harmony}"
+BASE="${BASE:-dreamerv2}"
+case "$BASE" in
+  dreamerv2) PLACE=harmony ;;
+  *) PLACE="harmony/$BASE" ;;
+esac
+OUT="${OUT:-results/$PLACE}"
+WORK="${WORK:-runs/$PLACE}"
 CONTEXT=2      # of 8 rows: the ball has fallen by one cell
 THRESHOLD=0.86 # rewards are 3, 2.14, 1.29, 0.43 and their negatives: those at one column from zero count as none
 
@@ -22,13 +28,18 @@ compare() { # name of the finding, variants
 }
 
 ones="agent.observation_scale=1 agent.reward_scale=1 agent.kl_scale=1"
+same="" # settings that a base's preset has otherwise when it is harmonised: what is compared differs in weights alone
+if [ "$BASE" = dreamerv3 ]; then
+  ones="agent.observation_scale=1 agent.reward_scale=1" # its KL's weights, 1 and 0.1, are those of kl_scale 1.1
+  same="agent.entropy=0.06 agent.entropy_end=0.003 agent.entropy_over=0.6"
+fi
 weights=()
 for weight in 1 10 100 1000; do
-  weights+=(--variant "reward-$weight dreamerv2 $ones agent.reward_scale=$weight")
+  weights+=(--variant "reward-$weight $BASE $ones $same agent.reward_scale=$weight")
 done
-balancers=(--variant "harmony harmonydream")
+balancers=(--variant "harmony harmonydream agent.base=$BASE")
 for kind in harmony-unrectified harmony-closed uw dwa nashmtl; do
-  balancers+=(--variant "$kind dreamerv2 agent.balance=$kind")
+  balancers+=(--variant "$kind $BASE $same agent.balance=$kind")
 done
 
 for finding in "${@:-reward-weight hallucination observation-0 balancers twice}"; do
@@ -45,11 +56,11 @@ for finding in "${@:-reward-weight hallucination observation-0 balancers twice}"
         ;;
       observation-0)
         compare "$name" "${weights[@]:0:2}" "${weights[@]:4:2}" \
-          --variant "observation-0 dreamerv2 $ones agent.observation_scale=0" \
-          --variant "observation-0-reward-100 dreamerv2 $ones agent.observation_scale=0 agent.reward_scale=100"
+          --variant "observation-0 $BASE $ones $same agent.observation_scale=0" \
+          --variant "observation-0-reward-100 $BASE $ones $same agent.observation_scale=0 agent.reward_scale=100"
         ;;
       balancers) compare "$name" "${weights[@]}" "${balancers[@]}" ;;
-      twice) FRAMES=32000 compare "$name" --variant "harmony-twice harmonydream" ;;
+      twice) FRAMES=32000 compare "$name" --variant "harmony-twice harmonydream agent.base=$BASE" ;;
       *) echo "unknown finding $name" >&2 && exit 2 ;;
     esac
   done

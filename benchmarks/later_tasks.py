@@ -16,12 +16,12 @@ import argparse
 import json
 import shlex
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import reverie
 from benchmarks.complete import complete
+from benchmarks.timing import minutes
 from reverie import overrides
 from reverie.run.saved_config import load_config
 
@@ -29,13 +29,11 @@ AGENT, ENV, EPISODES = "dreamerv2", "toy/maze", 20
 
 
 def learned(run_dir: Path, seed: int, goal: int, env_steps: int, rows: Path | None) -> dict[str, float]:
-    """Score of a run and the minutes that it took now. rows: of the explorer; None: it acts itself."""
-    began = time.monotonic()
+    """Score of a run and the minutes that it took. rows: of the explorer; None: it acts itself."""
     settings: dict[str, Any] = {"run.seed": seed, "run.threads": 1, "run.env_steps": env_steps}
     settings |= {} if rows is None else {"dataset.path": str(rows), "dataset.rewards": "played"}
     complete(overrides.apply(reverie.make_config(AGENT, "cpu", ENV, options={"goal": goal}), settings), run_dir)
-    minutes = (time.monotonic() - began) / 60
-    return {"score": float(reverie.evaluate(run_dir, episodes=EPISODES)["score"]), "minutes": minutes}
+    return {"score": float(reverie.evaluate(run_dir, episodes=EPISODES)["score"]), "minutes": minutes(run_dir)}
 
 
 def main() -> None:

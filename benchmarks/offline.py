@@ -13,13 +13,13 @@ import argparse
 import json
 import shlex
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 
 import reverie
 from benchmarks.complete import complete
+from benchmarks.timing import minutes
 from reverie import overrides
 
 EPISODES = 100
@@ -28,13 +28,11 @@ EPISODES = 100
 def score(
     run_dir: Path, agent: str, env: str, seed: int, dataset: Path | None, words: list[str]
 ) -> tuple[float, float]:
-    """Score of a run, made if it is not there, and the minutes that making it took now. words: ``key=value``."""
-    began = time.monotonic()
+    """Score of a run, made if it is not there, and the minutes that it took. words: ``key=value``."""
     settings = {"run.seed": seed, "run.threads": 1} | ({} if dataset is None else {"dataset.path": str(dataset)})
     config = overrides.apply(reverie.make_config(agent, "cpu", env), settings | overrides.parse(words))
     complete(config, run_dir)
-    minutes = (time.monotonic() - began) / 60
-    return float(reverie.evaluate(run_dir, episodes=EPISODES)["score"]), minutes
+    return float(reverie.evaluate(run_dir, episodes=EPISODES)["score"]), minutes(run_dir)
 
 
 def main() -> None:
