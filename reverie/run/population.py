@@ -37,6 +37,7 @@ import numpy as np
 import torch
 
 from reverie import overrides
+from reverie.agents.a2c import A2CConfig
 from reverie.agents.learner import Learner
 from reverie.config import POPULATION, Config, PopulationConfig, with_settings
 from reverie.errors import UserError, notice
@@ -140,11 +141,11 @@ def ranges(config: Config) -> dict[str, list[float]]:
     """What varies in a population, and where it begins. Raises UserError for unknown keys, or if nothing is said."""
     keys = overrides.flatten(config)
     vary = {key: list(given) for key, given in config.population.vary.items()}
-    if not vary and set(IMPALA) <= set(keys):
+    if not vary and isinstance(config.agent, A2CConfig):
         return dict(IMPALA)
     if not vary:
         raise UserError(
-            f"say what varies among the members: {config.name} has not all of {', '.join(IMPALA)}; for example "
+            "say what varies among the members: only actor-critics have ranges of their own; for example "
             """--population.vary '{"agent.opt.lr":[1e-5,1e-2]}'"""
         )
     for key in vary:

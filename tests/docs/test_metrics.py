@@ -28,9 +28,15 @@ SHORT: dict[str, Any] = {
     "run.eval_episodes": 2,
 }
 FURTHER: dict[str, tuple[str, dict[str, Any]]] = {
-    "r2d2 with a gauge, older parameters and rates that change": (
+    "r2d2 with a gauge, older parameters, rates that change, and games too long to be judged by": (
         "r2d2",
-        {"run.publish_every": 2, "replay.window.drift": True, "agent.opt.lr_over": 0.5, "agent.explore.over": 0.5},
+        {
+            "run.publish_every": 2,
+            "run.eval_limit": 3,
+            "replay.window.drift": True,
+            "agent.opt.lr_over": 0.5,
+            "agent.explore.over": 0.5,
+        },
     ),
     "actor-critic, first in, first out": (
         "actor_critic:ActorCritic",

@@ -354,9 +354,10 @@ def test_only_files_of_a_checkpoint_are_lent(tmp_path: Path, alone: Path) -> Non
     assert {path.name for path in everybody.donor(2, 1).iterdir()} == {p.name for p in folder.iterdir() if p.is_file()}
 
 
-def test_agents_that_do_not_learn_as_impala_must_say_what_varies() -> None:
+@pytest.mark.parametrize("agent", ["dqn", "dreamerv3"])  # the second has keys of the same names
+def test_agents_that_do_not_learn_as_impala_must_say_what_varies(agent: str) -> None:
     with pytest.raises(UserError, match="say what varies"):
-        population.ranges(overrides.apply(make_config("dqn", "cpu", "CartPole-v1"), {"population.size": 2}))
+        population.ranges(overrides.apply(make_config(agent, "cpu", "CartPole-v1"), {"population.size": 2}))
     assert population.ranges(make_config("impala", "cpu", "CartPole-v1")) == population.IMPALA
 
 
