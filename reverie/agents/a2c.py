@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from reverie.agents.actor_policy import ActorCriticPolicy, Body, Evaluation
 from reverie.agents.agent import Agent, Learner, placed
@@ -38,6 +38,7 @@ from reverie.nets.actions import ContinuousKind, make_actions
 from reverie.nets.cores import GRU, LSTM, Core, Identity
 from reverie.nets.critics import Critic
 from reverie.nets.initialise import INITS, Init, initialise
+from reverie.nets.layers import Numbers
 from reverie.nets.optim import OptimConfig, Optimiser
 from reverie.nets.torsos import Torso, TorsoConfig
 from reverie.ops import world
@@ -230,7 +231,7 @@ class A2C(Agent):
         torso = Torso(seen, config.torso, config.stack)
         core = self.core(torso.outputs + (actions.size + 1 if config.feed else 0))
         body = Body(torso, core, actions, config.feed_reward if config.feed else None)
-        actor, critic = nn.Linear(body.outputs, actions.params), self.critic(body.outputs)
+        actor, critic = Numbers(body.outputs, actions.params), self.critic(body.outputs)
         initialise(config.init, body, actor, critic.out, config.forget_bias)
         stacks = Stacks(self.env.observation, config.stack)
         masked = self.env.action_mask

@@ -120,7 +120,7 @@ class ActorCriticPolicy(Policy):
 
     def distribution(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Parameters float32 [*lead, params] of the actions' distribution, at features [*lead, F] and under a mask."""
-        params: Tensor = self.actor(x).float()
+        params: Tensor = self.actor(x)
         return params if mask is None else self.actions.masked(params, mask)
 
     def remember(self, state: State, rows: Mapping[str, Tensor]) -> tuple[Tensor, State]:

@@ -24,7 +24,7 @@ from reverie.agents.policy import Decision, Policy, Seat
 from reverie.data.rows import Field, State
 from reverie.data.sequences import SequenceSpec
 from reverie.nets.actions import ContinuousActions
-from reverie.nets.layers import activation
+from reverie.nets.layers import Numbers, activation
 from reverie.nets.torsos import Torso
 
 
@@ -35,14 +35,15 @@ class Layers(nn.Module):
         super().__init__()
         sizes = pairwise((inputs, *widths))
         self.hidden = nn.ModuleList(nn.Linear(i, o) for i, o in sizes)
-        self.out = nn.Linear(widths[-1] if widths else inputs, outputs)
+        self.out = Numbers(widths[-1] if widths else inputs, outputs)
         self.act = activation(act)
 
     def forward(self, x: Tensor) -> Tensor:
         """Float32 outputs, also under autocast."""
         for layer in self.hidden:
             x = self.act(layer(x))
-        return self.out(x).float()
+        outputs: Tensor = self.out(x)
+        return outputs
 
 
 class Actor(nn.Module):

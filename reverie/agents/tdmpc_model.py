@@ -18,14 +18,13 @@ from torch import Tensor, nn
 
 from reverie.agents.latent_policy import LatentModel
 from reverie.nets.latent_encoder import orthogonal_
+from reverie.nets.layers import Numbers
 from reverie.ops.continuous import clipped_normal_sample
 
 
 def layers(inputs: int, units: int, outputs: int) -> nn.Sequential:
     """Two hidden layers with ELU and an output."""
-    return nn.Sequential(
-        nn.Linear(inputs, units), nn.ELU(), nn.Linear(units, units), nn.ELU(), nn.Linear(units, outputs)
-    )
+    return nn.Sequential(nn.Linear(inputs, units), nn.ELU(), nn.Linear(units, units), nn.ELU(), Numbers(units, outputs))
 
 
 class Critics(nn.Module):
@@ -36,14 +35,14 @@ class Critics(nn.Module):
         self.members = nn.ModuleList(
             nn.Sequential(
                 *(nn.Linear(inputs, units), nn.LayerNorm(units), nn.Tanh()),
-                *(nn.Linear(units, units), nn.ELU(), nn.Linear(units, 1)),
+                *(nn.Linear(units, units), nn.ELU(), Numbers(units, 1)),
             )
             for _ in range(2)
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """Values of both."""
-        return torch.stack([member(x).squeeze(-1) for member in self.members]).float()
+        return torch.stack([member(x).squeeze(-1) for member in self.members])
 
 
 class TaskModel(LatentModel):
@@ -69,11 +68,13 @@ class TaskModel(LatentModel):
 
     def next(self, z: Tensor, action: Tensor, task: Tensor | None = None) -> Tensor:
         """The latent that follows."""
-        return self.dynamics(torch.cat([z, action], -1)).float()
+        latent: Tensor = self.dynamics(torch.cat([z, action], -1))
+        return latent
 
     def pays(self, z: Tensor, action: Tensor, task: Tensor | None = None) -> Tensor:
         """Reward [...] of an action."""
-        return self.reward(torch.cat([z, action], -1)).squeeze(-1).float()
+        reward: Tensor = self.reward(torch.cat([z, action], -1)).squeeze(-1)
+        return reward
 
     def propose(self, z: Tensor, u: Tensor, task: Tensor | None = None) -> Tensor:
         """An action of the prior: tanh(p(z)) and Gaussian noise of std `std`, cut off at +-`clip`, within [-1, 1].
@@ -84,7 +85,7 @@ class TaskModel(LatentModel):
 
     def prefer(self, z: Tensor, task: Tensor | None = None) -> Tensor:
         """tanh(p(z))."""
-        return torch.tanh(self.prior(z).float())
+        return torch.tanh(self.prior(z))
 
     def worth(self, z: Tensor, own: Tensor, shared: Tensor, task: Tensor | None = None) -> Tensor:
         """The lesser value [N] at an action of the prior. own: uniform [N, A]; nothing is shared."""

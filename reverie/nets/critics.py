@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from reverie.nets.layers import Numbers
 from reverie.ops import world
 from reverie.ops.losses import td_squared
 from reverie.ops.precision import full
@@ -24,11 +25,11 @@ class Critic(nn.Module):
 
     def __init__(self, inputs: int, tasks: int = 1) -> None:
         super().__init__()
-        self.out = nn.Linear(inputs, tasks)
+        self.out = Numbers(inputs, tasks)
 
     def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:
         """Values float32 [...] of features x [..., inputs]. task: int64 [...], which output; None: the first."""
-        return self._of_task(self.out(x).float(), task)
+        return self._of_task(self.out(x), task)
 
     def adapt(self, target: Tensor, mask: Tensor, task: Tensor | None = None) -> None:
         """Take in targets [...] where mask [...]; here nothing happens."""
@@ -89,7 +90,7 @@ class PopArt(Critic):
     def forward(self, x: Tensor, task: Tensor | None = None) -> Tensor:
         """Unnormalised values float32 [...] of features x [..., inputs]."""
         sigma, mean = self.sigma().float(), self.mean.float()
-        return self._of_task(sigma * self.out(x).float() + mean, task)
+        return self._of_task(sigma * self.out(x) + mean, task)
 
     @torch.no_grad()
     def adapt(self, target: Tensor, mask: Tensor, task: Tensor | None = None) -> None:
@@ -112,7 +113,7 @@ class PopArt(Critic):
         """Half the squared error [...] of normalised outputs towards the normalised target."""
         mean = self._of_task(self.mean, task)
         normalised = ((full(target).double() - mean) / self._of_task(self.sigma(), task)).to(full(target).dtype)
-        return td_squared(self._of_task(self.out(x).float(), task), normalised)
+        return td_squared(self._of_task(self.out(x), task), normalised)
 
     def scale(self, task: Tensor | None = None) -> Tensor:
         """sigma of the task, float32."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reverie.nets.encoders import PAPER, EncoderConfig, halvings, is_image, padded, vector_size
-from reverie.nets.layers import MLP, activation, channel_norm_of
+from reverie.nets.layers import MLP, Numbers, activation, channel_norm_of
 
 
 class UpConv(nn.ConvTranspose2d):
@@ -115,7 +115,7 @@ class Decoder(nn.Module):
         self.cnns = nn.ModuleList(cnn(inputs, tuple(s.shape or ()), config) for s in self.images.values())
         if self.vectors:
             self.mlp = MLP(inputs, config.layers, config.units, config.act, config.norm)
-            self.heads = nn.ModuleList(nn.Linear(self.mlp.outputs, vector_size(s)) for s in self.vectors.values())
+            self.heads = nn.ModuleList(Numbers(self.mlp.outputs, vector_size(s)) for s in self.vectors.values())
 
     def forward(self, features: Tensor, keys: Collection[str] | None = None) -> dict[str, Tensor]:
         """Means by key of features [*lead, inputs]. keys: which; None: all."""

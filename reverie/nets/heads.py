@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from reverie.nets.layers import MLP, Act, Norm
+from reverie.nets.layers import MLP, Act, Norm, Numbers
 from reverie.values import Count, Number
 
 
@@ -30,7 +30,7 @@ class Head(nn.Module):
     def __init__(self, inputs: int, outputs: int | None, config: HeadConfig) -> None:
         super().__init__()
         self.mlp = MLP(inputs, config.layers, config.units, config.act, config.norm)
-        self.out = nn.Linear(self.mlp.outputs, 1 if outputs is None else outputs)
+        self.out = Numbers(self.mlp.outputs, 1 if outputs is None else outputs)
         self.scalar = outputs is None
 
     @torch.no_grad()
@@ -40,7 +40,7 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Float32 outputs, also under autocast: they are parameters of distributions."""
-        x = self.out(self.mlp(x)).float()
+        x = self.out(self.mlp(x))
         return x.squeeze(-1) if self.scalar else x
 
 

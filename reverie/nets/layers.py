@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reverie.nets.rms import RMSNorm
+from reverie.ops.precision import full, without_autocast
 
 Act = Literal["elu", "relu", "silu", "tanh"]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"elu": F.elu, "relu": F.relu, "silu": F.silu, "tanh": torch.tanh}
@@ -66,6 +67,19 @@ class ChannelNorm(nn.LayerNorm):
     def forward(self, input: Tensor) -> Tensor:
         """Pixels, each normalised."""
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Numbers(nn.Linear):
+    """A linear output in float32, where autocast is in force too: [..., inputs] -> [..., outputs].
+
+    For what networks tell: a value of 300 in bfloat16 is a multiple of 2, which no backup of (1 - gamma) times what is
+    missing gets over, and members of an ensemble that agree would differ by what was rounded.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Outputs; the hidden layers below keep the precision that they have."""
+        with without_autocast(input):
+            return super().forward(full(input))
 
 
 def one_hot(index: Tensor, classes: int) -> Tensor:

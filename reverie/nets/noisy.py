@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reverie.nets.layers import Numbers
 from reverie.ops import distributions as D
 
 MEAN = 0.5
@@ -64,8 +65,10 @@ class NoisyStream(nn.Module):
     def __init__(self, inputs: int, hidden: int, outputs: int, sigma: float | None) -> None:
         super().__init__()
         sizes = [inputs, hidden, outputs] if hidden else [inputs, outputs]
+        plain = [nn.Linear] * (len(sizes) - 2) + [Numbers]
         self.layers = nn.ModuleList(
-            nn.Linear(i, o) if sigma is None else NoisyLinear(i, o, sigma) for i, o in pairwise(sizes)
+            kind(i, o) if sigma is None else NoisyLinear(i, o, sigma)
+            for kind, (i, o) in zip(plain, pairwise(sizes), strict=True)
         )
         self.counts = [layer.noise if isinstance(layer, NoisyLinear) else 0 for layer in self.layers]
         self.noise = sum(self.counts)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from reverie.nets.actions import legal
+from reverie.nets.layers import Numbers
 from reverie.nets.values import Scalar, Values
 from reverie.ops.n_step import NStep
 
@@ -104,8 +105,8 @@ class QHead(nn.Module, ABC):
 def stream(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     """A ReLU layer of `hidden` units and a linear one; the linear one alone if hidden = 0."""
     if not hidden:
-        return nn.Sequential(nn.Linear(inputs, outputs))
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+        return nn.Sequential(Numbers(inputs, outputs))
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), Numbers(hidden, outputs))
 
 
 class PlainQ(QHead):
@@ -117,7 +118,8 @@ class PlainQ(QHead):
 
     def forward(self, x: Tensor, u: Tensor) -> Tensor:
         """Action values [..., A] of x [..., inputs]."""
-        return self.body(x).float()
+        outputs: Tensor = self.body(x)
+        return outputs
 
 
 class DuelingQ(QHead):
@@ -134,8 +136,8 @@ class DuelingQ(QHead):
 
     def forward(self, x: Tensor, u: Tensor) -> Tensor:
         """Action values [..., A] of x [..., inputs]."""
-        advantage = self.advantage(x).float()
-        return self.value(x).float() + advantage - advantage.mean(-1, keepdim=True)
+        advantage = self.advantage(x)
+        return self.value(x) + advantage - advantage.mean(-1, keepdim=True)
 
 
 def best(q: Tensor, mask: Tensor | None = None) -> Tensor:

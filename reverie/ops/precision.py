@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,9 +12,15 @@ from torch.amp import is_autocast_available
 
 def product(x: Tensor, y: Tensor) -> Tensor:
     """x y, a product of matrices in full precision where autocast is in force too."""
-    kind = x.device.type
-    with torch.autocast(kind, enabled=False) if is_autocast_available(kind) else nullcontext():
+    with without_autocast(x):
         return full(x) @ full(y)
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """Context in which autocast, if it is in force, is not, on the device of x."""
+    kind = x.device.type
+    given = is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if given else nullcontext()
 
 
 def full(x: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ def test_bfloat16_is_float32_but_for_rounding(agent: str, settings: dict[str, An
     disturb(exact)
     same_parameters(exact, rounded)
     rounded.precision = torch.bfloat16
-    data, found = batch(exact), []
+    data, found = batch(exact, seed=1), []  # of seed 0 two actions are so close that rounding chooses the other one
     for learner in (exact, rounded):
         loss = next(learner.losses(data, {}))["q"]
         gradients = torch.autograd.grad(loss, [p for p in learner.policy.parameters() if p.requires_grad])
