@@ -87,7 +87,7 @@ def small_pictures(task: Task, num_envs: int) -> EnvConfig:
     return task.env(num_envs, VISION, {"size": 32, "render": "smooth", "action_repeat": planet_repeat(task)})
 
 
-def control_run(config: Config, task: Task) -> Config:
+def control_run(config: Config, task: Task, frames: int = 80_000) -> Config:
     """A small world model's run on `small_pictures` of a control task: five random episodes, then 400 rows an env_step.
 
     Batches are of 16 x 25 rows: a small network's time hardly depends on how many there are.
@@ -95,7 +95,7 @@ def control_run(config: Config, task: Task) -> Config:
     config = replace(config, env=small_pictures(task, 1))
     prefill = 5000 // planet_repeat(task)
     return dreaming_run(
-        config, 80_000, prefill, 400, batch=16, learn=25, checkpoint_every=2500, eval_episodes=10, eval_envs=5
+        config, frames, prefill, 400, batch=16, learn=25, checkpoint_every=2500, eval_episodes=10, eval_envs=5
     )
 
 
