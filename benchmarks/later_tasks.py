@@ -6,8 +6,9 @@
 A task is a goal in `toy/maze` that none of the explorer's rows were paid for (its own was the last place). For each
 seed and goal DreamerV2, preset `cpu`, learns from the rows of that seed's explorer, played again where the goal pays
 (`dataset.rewards played`), without acting; and once more online, acting in the task, with as many env_steps and
-learner_steps. Scores are means of greedy episodes. Runs are in --work [runs/later]; those that are complete are not
-repeated. Writes <out>.json after every pair.
+learner_steps. Scores are means of greedy episodes; ``share`` of all pairs is the first one's score over the
+second's, or over random play's where that is more.
+Runs are in --work [runs/later]; those that are complete are not repeated. Writes <out>.json after every pair.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from reverie import overrides
 from reverie.run.saved_config import load_config
 
 AGENT, ENV, EPISODES = "dreamerv2", "toy/maze", 20
+OFFLINE, ONLINE = "from the explorer's rows", "online"
 
 
 def learned(run_dir: Path, seed: int, goal: int, env_steps: int, rows: Path | None) -> dict[str, float]:
@@ -52,7 +54,7 @@ def main() -> None:
         for goal in options.goals:
             spec = reverie.make_env(ENV, goal=goal).spec
             row: dict[str, Any] = {"seed": seed, "goal": goal, "random": spec.random_score, "best": spec.optimal_score}
-            for kind, rows in (("from the explorer's rows", explorer / "replay"), ("online", None)):
+            for kind, rows in ((OFFLINE, explorer / "replay"), (ONLINE, None)):
                 run_dir = options.work / f"{kind.split()[0]}-{goal}-{seed}"
                 row[kind] = learned(run_dir, seed, goal, env_steps, rows)
             runs.append(row)
@@ -63,6 +65,7 @@ def main() -> None:
                 "agent": AGENT,
                 "preset": "cpu",
                 "episodes": EPISODES,
+                "share": [round(run[OFFLINE]["score"] / max(run[ONLINE]["score"], run["random"]), 3) for run in runs],
                 "runs": runs,
             }
             options.out.parent.mkdir(parents=True, exist_ok=True)
