@@ -90,6 +90,7 @@ class LatentLearner(Learner):
         over = rows["is_last"].cumsum(0) > 0
         with self.autocast():
             ahead, target = self.targets(rows, obs, u)
+        with self.autocast():  # of its own: a weight that was cast without gradients must not be read again with them
             loss, states, errors = self.model_loss(
                 rows, obs, u, ahead, target, ~over[:-1], batch.probabilities, metrics
             )
