@@ -13,9 +13,10 @@ Source: Mnih et al., "Asynchronous Methods for Deep Reinforcement Learning", ICM
 synchronous as in OpenAI Baselines' a2c (Wu et al. 2017, "ACKTR & A2C"): all environments wait for one another, and one
 batch of their windows makes one update. Feed-forward, or with an LSTM whose state runs on from window to window.
 
-Differs from the paper in: no threads (that is A3C); closing rows, which have no action, lie in windows too, so that
-streams fall out of step by them and the first rows of a window may have been acted with the parameters before the last
-update (``train/log_ratio`` tells how different those were).
+Differs from the paper in: no threads (that is A3C); the row that a window bootstraps from has been acted on before the
+update, and is the first that the next window learns: one row in n is of the parameters before the last update. Closing
+rows, which have no action, lie in windows too, so that streams fall out of step by them, and more rows are
+(``train/log_ratio`` tells how different those parameters were).
 """
 
 from __future__ import annotations

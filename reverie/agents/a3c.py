@@ -20,7 +20,8 @@ whose state is the worker's own and runs on from window to window, across a chan
 Source: Mnih et al., "Asynchronous Methods for Deep Reinforcement Learning", ICML 2016 (arXiv 1602.01783), section 4
 ("Optimization"), algorithm S3.
 
-Differs from the paper in: steps are made one at a time, in order of arrival, where the paper's threads write into
+Differs from the paper in: the first row of a window was acted with the parameters that the worker had before it fetched
+theta_w, as in A2C; steps are made one at a time, in order of arrival, where the paper's threads write into
 shared memory without locks; workers are processes, or take turns in one; a worker's window runs across the end of an
 episode, where the paper's gradient ends with it; RMSProp's squares begin at one, as in TensorFlow (the paper does not
 say); gradients are clipped by their global norm, at a value that the paper tuned and does not tell.

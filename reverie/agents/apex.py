@@ -14,7 +14,7 @@ ICLR 2018 (arXiv 1803.00933), section 3, algorithms 1 and 2, appendix C. Parent:
 
 Runs with `--actors N` as published, actors in processes of their own (docs/distributed.md), or beside the learner with
 as many streams. Differs from the paper in: the replay is a ring per stream, whose oldest row goes when a new one comes,
-where the paper lets it overshoot and trims it every 100 updates.
+where the paper lets it overshoot and trims it every 100 updates; until learning begins actors play at random.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ replay.
 The actor's loss is averaged over rows without importance weights, which the paper writes for neither (acme's D4PG does
 the same). The paper's text names tanh after the first hidden layer only; here it follows every one.
 Differs from the paper in: the oldest row of a stream goes when a new one comes; the paper trims the replay at random
-by inverse priorities (exponent -0.4).
+by inverse priorities (exponent -0.4); until learning begins actors play at random.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ trained like all others (as the learned rows of a window that began in the episo
 
 Differs from the paper in: that (there, windows end with their episode); a fully connected layer of 512 units lies
 between convolutions and LSTM, which the text does not name but the codes of Acme, SEED RL and rlpyt have (Deep RL Zoo
-has none); epsilon is per environment stream of one actor, where the paper has 256 actors.
+has none); epsilon is per environment stream of one actor, where the paper has 256 actors; until learning begins they
+play at random.
 """
 
 from __future__ import annotations

@@ -329,6 +329,11 @@ def make(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> V
     return AtariVector(id, _games()[id], num_envs, protocol, choices, threads=threads)
 
 
+def whole(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The same options, but that a lost life ends nothing: memory and stacked frames go on to the end of the game."""
+    return {**options, "life_loss": False}
+
+
 def make_drawn(id: str, num_envs: int, protocol: str, options: Mapping[str, Any]) -> VectorEnv:
     """As `make`, with the screens of the games."""
     env = make(id, num_envs, protocol, options)

@@ -6,6 +6,7 @@ A family is a module with three functions, imported when one of its names is use
     protocols(id) -> tuple[str, ...]            the named protocols of an id, the default first
     make(id, num_envs, protocol, options) -> VectorEnv
 
+and, where training ends episodes that a score does not end with, ``whole(options) -> options``, those for evaluations.
 Other packages bring families of their own by an entry point of the group ``reverie.envs``, whose name is the prefix of
 the ids without its slash, and whose value is the module: ``mine = "my_package.reverie_envs"`` is for ``mine/...``.
 """
@@ -110,6 +111,8 @@ def _make(
         protocol = known[0]
     check_protocol(id, protocol, known)
     stepping = stepping or Stepping()
+    if stepping.whole and hasattr(family, "whole"):
+        options = dict(family.whole(options))
     env: VectorEnv
     if stepping.workers and maker == "make_drawn":
         raise UserError(f"{id}: what is drawn is stepped here: env.workers must be 0")

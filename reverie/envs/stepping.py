@@ -18,6 +18,7 @@ class Stepping:
     restarts: how often the environment of a stream is made anew after it raised; its episode is cut, a new one begins.
     workers: processes that share the streams; 0: they are stepped here, one after another.
     first: number of the first stream, where these are some of many.
+    whole: episodes end where scores do, for evaluations: a lost life, which ends one in training, ends none.
 
     Raises UserError on values out of range.
     """
@@ -26,6 +27,7 @@ class Stepping:
     restarts: int = 0
     workers: int = 0
     first: int = 0
+    whole: bool = False
 
     def __post_init__(self) -> None:
         if self.check not in ("first", "all", "none"):

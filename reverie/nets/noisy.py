@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from reverie.nets.layers import Numbers
 from reverie.ops import distributions as D
+from reverie.ops.precision import full, without_autocast
 
 MEAN = 0.5
 """The uniform number that stands for a noise of exactly 0."""
@@ -56,6 +57,15 @@ class NoisyLinear(nn.Module):
         return mean + e_out * (F.linear(x * e_in, self.weight_sigma) + self.bias_sigma)
 
 
+class NoisyNumbers(NoisyLinear):
+    """A noisy linear output in float32, where autocast is in force too: see `reverie.nets.layers.Numbers`."""
+
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        """Outputs of x."""
+        with without_autocast(x):
+            return super().forward(full(x), full(e))
+
+
 class NoisyStream(nn.Module):
     """A ReLU layer of `hidden` units and a linear one (the linear one alone if hidden = 0), noisy or not.
 
@@ -65,11 +75,9 @@ class NoisyStream(nn.Module):
     def __init__(self, inputs: int, hidden: int, outputs: int, sigma: float | None) -> None:
         super().__init__()
         sizes = [inputs, hidden, outputs] if hidden else [inputs, outputs]
-        plain = [nn.Linear] * (len(sizes) - 2) + [Numbers]
-        self.layers = nn.ModuleList(
-            kind(i, o) if sigma is None else NoisyLinear(i, o, sigma)
-            for kind, (i, o) in zip(plain, pairwise(sizes), strict=True)
-        )
+        *below, last = pairwise(sizes)
+        self.layers = nn.ModuleList(nn.Linear(i, o) if sigma is None else NoisyLinear(i, o, sigma) for i, o in below)
+        self.layers.append(Numbers(*last) if sigma is None else NoisyNumbers(*last, sigma))
         self.counts = [layer.noise if isinstance(layer, NoisyLinear) else 0 for layer in self.layers]
         self.noise = sum(self.counts)
 

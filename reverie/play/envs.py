@@ -36,10 +36,15 @@ def make_env(id: str | Path, *, num_envs: int = 1, protocol: str = "auto", **opt
 
 
 def build_world(
-    config: Config, run_dir: Path, streams: int, checkpoint: str = "latest", drawn: bool = False
+    config: Config,
+    run_dir: Path,
+    streams: int,
+    checkpoint: str = "latest",
+    drawn: bool = False,
+    whole: bool = False,
 ) -> VectorEnv:
-    """Environments of a configuration, as the policy of a run's checkpoint knows them. See `as_trained`."""
-    return as_trained(build_env(config, streams, drawn), run_dir, checkpoint)
+    """Environments of a configuration, as the policy of a checkpoint knows them. See `as_trained`, `build_env`."""
+    return as_trained(build_env(config, streams, drawn, whole), run_dir, checkpoint)
 
 
 def as_trained(env: VectorEnv, run_dir: Path, checkpoint: str = "latest") -> VectorEnv:

@@ -77,7 +77,7 @@ def evaluate(
     if video and not window:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # environments draw for the film, not for a screen
     limit, streams = config.run.eval_limit, evaluation_streams(config, episodes, where.id)
-    world = build_world(replace(config, env=where), run_dir, streams, checkpoint, drawn=video or window)
+    world = build_world(replace(config, env=where), run_dir, streams, checkpoint, drawn=video or window, whole=True)
     try:
         check_fits(loaded.spec, world.spec, loaded.policy.by_task)
         evaluator = Evaluator(world, loaded.policy, episodes, derive(seed, "evaluation"), limit, config.run.nonfinite)

@@ -56,7 +56,7 @@ def atari(task: Task) -> Config:
     training from 50 000 env_steps on, a target every 2500 updates; actors take over parameters every 400 frames, which
     with 360 streams are 100 env_steps of each, about 55 updates at the paper's 19 a second. The paper's learner draws
     0.78 transitions for each that is collected. Signs of rewards, lost lives end episodes, 30 no-ops, minimal actions,
-    22 800 million frames, the length of the paper's longest runs.
+    games of at most 108 000 frames in training too, 22 800 million frames, the length of the paper's longest runs.
     """
     return Config(
         name="apex",

@@ -136,7 +136,8 @@ def atari_multitask(task: Task) -> Config:
 
     All 18 actions in every game and nothing that tells the games apart but their pictures; rewards as the games pay
     them, of which the core reads those clipped to [-1, 1]; PopArt with a step of 3e-4 and a value for each game.
-    Everything else as `atari`, but for streams, of which each game has as many. Hessel et al. 2019, section 5, on 57
+    Everything else as `atari`, but for streams, of which each game has as many: 32 or the next multiple of the games,
+    and a batch has a window of each, so that its sum of losses grows with them. Hessel et al. 2019, section 5, on 57
     games; its rates and entropy cost come from a population (``--population``), here they are IMPALA's.
     """
     base = atari(task.default("ALE/Pong-v5,ALE/Breakout-v5"))

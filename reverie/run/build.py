@@ -65,15 +65,18 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 
 
-def build_env(config: Config, num_envs: int | None = None, drawn: bool = False) -> VectorEnv:
-    """Fresh environments of the run's kind and protocol. drawn: they have pictures for people, if there can be some."""
+def build_env(config: Config, num_envs: int | None = None, drawn: bool = False, whole: bool = False) -> VectorEnv:
+    """Fresh environments of the run's kind and protocol.
+
+    drawn: they have pictures for people, if there can be some. whole: for evaluations, see `Stepping`.
+    """
     env, make = config.env, make_drawn if drawn else make_env
     streams = env.num_envs if num_envs is None else num_envs
     workers = env.workers
     if num_envs is not None and workers:
         # Evaluations have streams of their own, and may have fewer than there are processes.
         workers = 0 if drawn or gcd(workers, streams) == 1 else gcd(workers, streams)
-    stepping = Stepping(env.check, env.restarts, workers)
+    stepping = Stepping(env.check, env.restarts, workers, whole=whole)
     return make(env.id, num_envs=streams, protocol=env.protocol, stepping=stepping, **env.options)
 
 

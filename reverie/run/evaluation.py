@@ -73,7 +73,7 @@ def _faults() -> Iterator[None]:
 
 
 def _environments(config: Config, carried: Carried | None) -> VectorEnv:
-    env = build_env(config, evaluation_streams(config, config.run.eval_episodes))
+    env = build_env(config, evaluation_streams(config, config.run.eval_episodes), whole=True)
     if carried is not None:
         env.adopt(carried)
     return env

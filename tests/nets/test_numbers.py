@@ -15,12 +15,19 @@ from reverie.nets.encoders import EncoderConfig
 from reverie.nets.ensemble import Ensemble
 from reverie.nets.heads import Head, HeadConfig
 from reverie.nets.layers import Numbers
-from reverie.nets.noisy import NoisyStream
+from reverie.nets.noisy import NoisyNumbers, NoisyStream
 from reverie.nets.q_heads import DuelingQ, PlainQ
 
 INPUTS = 12
 SMALL = HeadConfig(layers=1, units=16)
 VECTOR = {"x": spaces.Box(-1, 1, (3,))}
+
+
+def factors(net: NoisyStream, x: Tensor) -> Tensor:
+    """Noise of a stream, the same for all rows of x."""
+    return torch.linspace(-0.5, 0.5, net.noise).expand(len(x), -1)
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module, Tensor], Tensor]]] = {
     "head": (lambda: Head(INPUTS, None, SMALL), lambda net, x: net(x)),
     "head of several": (lambda: Head(INPUTS, 5, SMALL), lambda net, x: net(x)),
@@ -28,6 +35,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module, Tensor],
     "action values": (lambda: PlainQ(INPUTS, 4, 16), lambda net, x: net(x, x[..., :0])),
     "dueling": (lambda: DuelingQ(INPUTS, 4, 0), lambda net, x: net(x, x[..., :0])),
     "stream": (lambda: NoisyStream(INPUTS, 16, 4, None), lambda net, x: net(x, x[..., :0])),
+    "noisy stream": (lambda: NoisyStream(INPUTS, 16, 4, 0.5), lambda net, x: net(x, factors(net, x))),
     "actor-critic": (lambda: Critic(INPUTS), lambda net, x: net(x)),
     "popart": (lambda: PopArt(INPUTS, 1), lambda net, x: net(x)),
     "dpg": (lambda: Layers(INPUTS, (16,), 1, "relu"), lambda net, x: net(x)),
@@ -58,6 +66,7 @@ def test_large_numbers_keep_their_places(name: str) -> None:
     make, read = NETWORKS[name]
     net, x = make(), torch.randn(32, INPUTS)
     biases = [layer.bias for layer in net.modules() if isinstance(layer, Numbers)]
+    biases += [layer.mean.bias for layer in net.modules() if isinstance(layer, NoisyNumbers)]
     assert biases
     for bias in biases:
         nn.init.constant_(bias, 300.0)
