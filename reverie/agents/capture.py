@@ -40,6 +40,9 @@ class CapturedUpdate:
         self.learner = learner
         self.graph: torch.cuda.CUDAGraph | None = None
         self.eager = EAGER
+        # One for all updates but the replayed: each stream has memory and work spaces of its own. The usual one for a
+        # recording is of the device that was present first.
+        self.stream = torch.cuda.Stream(learner.device)
 
     def __call__(self, batch: Batch) -> Result:
         """Result of one learner_step."""
@@ -61,15 +64,14 @@ class CapturedUpdate:
         return self._copied()
 
     def _aside(self, batch: Batch) -> Result:
-        """An update as always, but on a stream like the one that records: what is set up lazily is set up for both."""
+        """An update as always, but on the stream that records: what is set up lazily is set up for both."""
         now = torch.cuda.current_stream(self.learner.device)
-        stream = torch.cuda.Stream(self.learner.device)
-        stream.wait_stream(now)
-        with torch.cuda.stream(stream):
+        self.stream.wait_stream(now)
+        with torch.cuda.stream(self.stream):
             result = self.learner.apply_update(batch)
-        now.wait_stream(stream)
+        now.wait_stream(self.stream)
         # Memory of the side stream must not be used again before everything that was asked of it is done.
-        stream.synchronize()
+        self.stream.synchronize()
         return result
 
     def _record(self, batch: Batch) -> None:
@@ -79,8 +81,7 @@ class CapturedUpdate:
         graph.register_generator_state(self.learner.noise.generator)
         try:
             # Whoever acts beside this may ask for memory of its own meanwhile.
-            stream = torch.cuda.Stream(self.learner.device)  # the usual one is of the device that was present first
-            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
                 self.result = self.learner.apply_update(self.batch)
         except torch.OutOfMemoryError:
             raise  # it is not the recording that does not fit

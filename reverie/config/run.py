@@ -13,7 +13,8 @@ class RunConfig:
     """Length of a run, how often what happens, and on what.
 
     seed: of everything random. device: auto (the GPU when there is one), cpu, cuda or cuda:N.
-    precision: of the networks; auto: bfloat16 on a GPU, float32 on a CPU. float32 on a GPU rounds factors to TF32.
+    precision: of the networks; auto: bfloat16 on a GPU of capability 8.0 on, else float32, which rounds factors to
+    TF32 there.
     compile: parts of the networks by torch.
     frames: length of the run (env_steps x action repeat). prefill: env_steps of random actions first.
     pretrain: learner_steps once the prefill is there; without pacing there are none.

@@ -59,9 +59,10 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """Precision of that name; ``auto`` is bfloat16 on a GPU, float32 on a CPU."""
+    """Precision of that name; ``auto`` is bfloat16 on a GPU that computes in it (capability 8.0 on), else float32."""
     if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
+        fits = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.bfloat16 if fits else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 
 
