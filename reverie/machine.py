@@ -38,13 +38,17 @@ def memory(root: Path = Path("/")) -> Memory:
 
 
 def gpu_memory(device: str | None = None) -> Memory | None:
-    """The memory of a GPU (None: the present one); None where there is none."""
+    """The memory of a GPU (None: the present one) for this process; None where there is none.
+
+    What torch keeps of it from tensors that are gone is free to new ones.
+    """
     import torch
 
     if not torch.cuda.is_available():
         return None
     free, total = torch.cuda.mem_get_info(device)
-    return Memory(total, free)
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return Memory(total, min(free + kept, total))
 
 
 def mps_running() -> bool:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from reverie import overrides
 from reverie.config import StoreConfig
 from reverie.errors import UserError
-from reverie.machine import Memory, in_words, memory, read_size, share_of
+from reverie.machine import Memory, gpu_memory, in_words, memory, read_size, share_of
 
 KB, GB = 1024, 10**9
 
@@ -155,6 +156,17 @@ def test_shares_become_bytes_where_the_rows_are(monkeypatch: pytest.MonkeyPatch)
     assert overrides.apply(StoreConfig(), {"budget": "50%", "place": "device"}).budget == 40 * GB
     monkeypatch.setattr("reverie.machine.gpu_memory", lambda: None)
     assert overrides.apply(StoreConfig(), {"budget": "12.5%", "place": "device"}).budget == 5 * GB // 2
+
+
+def test_what_torch_holds_of_a_gpu_and_does_not_use_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "is_available": True,
+        "mem_get_info": (10 * GB, 80 * GB),
+        "memory_reserved": 60 * GB,
+        "memory_allocated": 15 * GB,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    assert gpu_memory() == Memory(80 * GB, 55 * GB)
 
 
 def test_sizes_in_words() -> None:
