@@ -1,7 +1,8 @@
 """R2-Dreamer: DreamerV3's presets with redundancy reduction in place of a decoder.
 
 The weights of its loss, 0.05 and 5e-4, are those of its code for all benchmarks, whose other numbers are DreamerV3's
-(its ``*-paper`` presets: size 12M and action repeat 2 on Control).
+(on Control its ``*-paper`` presets: action repeat 2). The code has 12M unless another size is asked for; presets here
+have that on Control from the paper's table and DreamerV3's elsewhere, 200M on Atari: ``--agent.size 12M``.
 """
 
 from __future__ import annotations
