@@ -28,18 +28,16 @@ compare() { # name of the finding, variants
 }
 
 ones="agent.observation_scale=1 agent.reward_scale=1 agent.kl_scale=1"
-same="" # settings that a base's preset has otherwise when it is harmonised: what is compared differs in weights alone
-if [ "$BASE" = dreamerv3 ]; then
-  ones="agent.observation_scale=1 agent.reward_scale=1" # its KL's weights, 1 and 0.1, are those of kl_scale 1.1
-  same="agent.entropy=0.06 agent.entropy_end=0.003 agent.entropy_over=0.6"
-fi
+[ "$BASE" = dreamerv3 ] && ones="${ones% *}" # its KL's weights, 1 and 0.1, are those of its own kl_scale
+over="harmonydream agent.base=$BASE" # for all: a harmonised preset may have settings that its base's has not
+fixed="$over agent.balance=fixed $ones"
 weights=()
 for weight in 1 10 100 1000; do
-  weights+=(--variant "reward-$weight $BASE $ones $same agent.reward_scale=$weight")
+  weights+=(--variant "reward-$weight $fixed agent.reward_scale=$weight")
 done
-balancers=(--variant "harmony harmonydream agent.base=$BASE")
+balancers=(--variant "harmony $over")
 for kind in harmony-unrectified harmony-closed uw dwa nashmtl; do
-  balancers+=(--variant "$kind $BASE $same agent.balance=$kind")
+  balancers+=(--variant "$kind $over agent.balance=$kind")
 done
 
 for finding in "${@:-reward-weight hallucination observation-0 balancers twice}"; do
@@ -56,11 +54,11 @@ for finding in "${@:-reward-weight hallucination observation-0 balancers twice}"
         ;;
       observation-0)
         compare "$name" "${weights[@]:0:2}" "${weights[@]:4:2}" \
-          --variant "observation-0 $BASE $ones $same agent.observation_scale=0" \
-          --variant "observation-0-reward-100 $BASE $ones $same agent.observation_scale=0 agent.reward_scale=100"
+          --variant "observation-0 $fixed agent.observation_scale=0" \
+          --variant "observation-0-reward-100 $fixed agent.observation_scale=0 agent.reward_scale=100"
         ;;
       balancers) compare "$name" "${weights[@]}" "${balancers[@]}" ;;
-      twice) FRAMES=32000 compare "$name" --variant "harmony-twice harmonydream agent.base=$BASE" ;;
+      twice) FRAMES=32000 compare "$name" --variant "harmony-twice $over" ;;
       *) echo "unknown finding $name" >&2 && exit 2 ;;
     esac
   done

@@ -39,9 +39,9 @@ class RainbowQ(QHead):
     def forward(self, x: Tensor, u: Tensor) -> Tensor:
         """Outputs of x [..., inputs]; u: uniform [..., noise], or broadcastable to that."""
         for_value, for_advantage = (factor_noise(u) if self.noise else u).split(self.counts, -1)
-        outputs = self.advantage(x, for_advantage).float().unflatten(-1, (-1, self.atoms))
+        outputs = self.advantage(x, for_advantage).unflatten(-1, (-1, self.atoms))
         if self.value is not None:
-            value = self.value(x, for_value).float().unsqueeze(-2)
+            value = self.value(x, for_value).unsqueeze(-2)
             outputs = value + outputs - outputs.mean(-2, keepdim=True)
         return outputs if isinstance(self.values, Atoms) else outputs.squeeze(-1)
 

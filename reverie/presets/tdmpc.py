@@ -12,7 +12,7 @@ from reverie.data.selectors import PrioritisedConfig
 from reverie.nets.optim import OptimConfig
 from reverie.presets.parts import short_run
 from reverie.presets.task import Preset, Task
-from reverie.presets.tdmpc2 import CONTROL_STEPS
+from reverie.presets.tdmpc2 import CONTROL_STEPS, million
 
 HORIZON = 5
 """decisions of a plan and of a trained rollout"""
@@ -107,13 +107,13 @@ def dmc_proprio(task: Task) -> Config:
     3M frames, 12 iterations, latents of 100. Dog: 5M frames, 8 iterations, latents of 100, batches of 2048, Adam 3e-4.
     """
     task = task.default("dmc/walker-walk")
-    agent, frames, batch, budget = TDMPCConfig(), 500_000, 512, 1_000_000_000
+    agent, frames, batch = TDMPCConfig(), 500_000, 512
     if task.id.startswith("dmc/humanoid"):
         agent, frames = replace(agent, latent=100, plan=replace(SEARCH, iterations=12)), 3_000_000
     if task.id.startswith("dmc/dog"):
-        opt, frames, batch, budget = optimiser(3e-4), 5_000_000, 2048, 1_300_000_000
+        opt, frames, batch = optimiser(3e-4), 5_000_000, 2048
         agent = replace(agent, latent=100, plan=replace(SEARCH, iterations=8), opt=opt, actor_opt=opt)
-    return _published("dmc-proprio", task, agent, frames, batch, budget)
+    return _published("dmc-proprio", task, agent, frames, batch, max(1_000_000_000, million(task)))
 
 
 def dmc_vision(task: Task) -> Config:
