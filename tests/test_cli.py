@@ -112,6 +112,8 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calls:
             "make_config": make_config,
             "presets": lambda: {"dreamerv2": ["cpu", "atari"]},
             "describe": lambda agent, preset: f"{agent} as in {preset}",
+            "bases_of": lambda agent: ["dreamerv1", "dreamerv2"],
+            "presets_of": lambda agent, base: ["cpu", "other"],
         },
         "reverie.run.saved_config": {"load_config": lambda run_dir: saved[str(run_dir)]},
         "reverie.run.train": {"train": train, "resume": noted.note("resume", {"score": 1.0})},
@@ -361,7 +363,11 @@ def test_commands_on_a_run(calls: Calls) -> None:
 def test_listings(calls: Calls) -> None:
     assert reverie("list", "agents").stdout.splitlines()[1] == "  r2d2       a summary (a paper)"
     assert reverie("list", "envs").stdout == "  toy  toy/catch\n  ALE  not installed\n"
-    assert reverie("list", "presets").stdout.splitlines()[0] == "  dreamerv2 cpu    dreamerv2 as in cpu"
+    assert reverie("list", "presets").stdout.splitlines() == [
+        "  dreamerv2 cpu    dreamerv2 as in cpu",
+        "  dreamerv2 atari  dreamerv2 as in atari",
+        "  dreamerv2        with --agent.base dreamerv2: cpu, other",
+    ]
     many = [f"ALE/Game{number}-v5" for number in range(40)]
     sys.modules["reverie.envs.make"].__dict__["env_names"] = lambda: {"ALE": many}
     lines = reverie("list", "envs").stdout.splitlines()

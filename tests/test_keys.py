@@ -159,6 +159,13 @@ def test_the_command_tells_keys_with_value_type_meaning_and_source() -> None:
     )
 
 
+def test_the_command_tells_the_preset_over_the_base_that_was_asked_for() -> None:
+    words = ["config", "harmonydream", "--preset", "atari100k", "--env", "toy/catch", "--agent.base"]
+    for base, told in (("dreamerv3-2023", "DreamerV3 of 2023 on 100k"), ("dreamerv2", "DreamerV2 on 400k")):
+        done = CliRunner().invoke(cli, [*words, base])
+        assert (done.exit_code, told in " ".join(done.output.split())) == (0, True), done.output
+
+
 def test_help_of_an_agent_tells_its_keys() -> None:
     done = reverie("train", "dreamerv2", "--preset=atari", "--help")
     assert done.exit_code == 0

@@ -113,7 +113,7 @@ def key_lines(config: Config, find: Sequence[str] = ()) -> Iterator[str]:
     if not any(keys for _, keys in by_group):
         raise UserError(f"no key of {config.name} has {' or '.join(find)} in its name or meaning")
     defaults = flatten(Config(config.name, config.preset, type(config.agent)()))
-    preset = presets_of(config.name).get(config.preset)
+    preset = presets_of(config.name, getattr(config.agent, "base", None)).get(config.preset)
     yield f"{config.name}, preset {config.preset}, on {config.env.id}"
     if preset is not None and not find:
         yield from _wrapped(" ".join((inspect.getdoc(preset) or "").split()), width, "  ")

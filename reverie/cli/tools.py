@@ -149,16 +149,18 @@ def _envs_in_short() -> list[str]:
 
 
 def _presets(which: str | None = None) -> list[str]:
-    from reverie.presets import describe, presets
+    """The presets of agents, and by name alone those over other bases than an agent's usual one."""
+    from reverie.presets import bases_of, describe, presets, presets_of
 
     by_agent = _only(which, presets(), "agent")
     width = max(len(f"{agent} {name}") for agent, names in by_agent.items() for name in names)
-    return [
-        part
-        for agent, names in by_agent.items()
-        for name in names
-        for part in _wrapped(f"{agent} {name}", describe(agent, name), width)
-    ]
+    lines = []
+    for agent, names in by_agent.items():
+        for name in names:
+            lines += _wrapped(f"{agent} {name}", describe(agent, name), width)
+        for base in bases_of(agent)[1:]:
+            lines += _wrapped(agent, f"with --agent.base {base}: {', '.join(presets_of(agent, base))}", width)
+    return lines
 
 
 def _only(which: str | None, entries: Mapping[str, T], kind: str) -> dict[str, T]:

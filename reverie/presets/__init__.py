@@ -39,6 +39,16 @@ def presets_of(agent: str, base: str | None = None) -> dict[str, Preset]:
     return dict(agent_class.presets) or {"default": default}
 
 
+def bases_of(agent: str) -> list[str]:
+    """The agents that this one can be built on, the default first; none for most.
+
+    Raises UserError for an unknown agent.
+    """
+    find(agent)
+    module = import_module(f"reverie.presets.{agent.replace('-', '_')}") if agent in AGENTS else None
+    return list(getattr(module, "TABLES", ()))
+
+
 def presets() -> dict[str, list[str]]:
     """Presets of all agents, the default first: agent -> names."""
     return {agent: list(presets_of(agent)) for agent in agents()}
@@ -76,5 +86,5 @@ def make_config(
 
 
 def describe(agent: str, preset: str) -> str:
-    """The first line of a preset's documentation."""
+    """The first line of a preset's documentation, over the agent's usual base."""
     return (presets_of(agent)[preset].__doc__ or "").strip().splitlines()[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from reverie.agents.harmonydream import HarmonyDream, HarmonyDreamProConfig
 from reverie.agents.prototypes import Prototypes, PrototypesConfig
 from reverie.data.sequences import SequenceSpec
 from reverie.envs.env import EnvSpec
+from reverie.nets.balance import BalanceKind
 from reverie.ops.translate import translated
 from reverie.presets import make_config
 from reverie.presets.parts import inherited
@@ -189,6 +190,23 @@ def test_harmony_weighs_all_of_the_objective_as_one_group() -> None:
     metrics: dict[str, Tensor] = agent.update(batch()).metrics
     parts = sum(metrics[f"{name}_loss"] for name in ("swav", "temporal", "norm"))
     assert metrics["balance/observation_loss"].item() == pytest.approx(float(parts), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", get_args(BalanceKind))
+def test_every_balancer_weighs_its_losses(kind: BalanceKind) -> None:
+    config = replace(HarmonyDreamProConfig(**inherited(PRO, "balance")), balance=kind)
+    recipe = HarmonyDream(config, DISCRETE)
+    agent = recipe.learner(recipe.policy(), SequenceSpec(learn=5), 3)
+    for seed in range(3):
+        metrics: dict[str, Tensor] = agent.update(batch(seed=seed)).metrics
+    assert all(torch.isfinite(value) for value in metrics.values())
+    products = {}
+    for group in ("observation", "reward", "dynamics"):
+        loss, weight, product = (metrics[f"balance/{group}_{part}"].item() for part in ("loss", "weight", "product"))
+        assert product == pytest.approx(weight * loss, rel=1e-5)
+        products[group] = product
+    moved = [name for name, parameter in agent.model.named_parameters() if "balancer" in name and parameter.any()]
+    assert bool(moved) == (kind in ("harmony", "harmony-unrectified", "uw"))
 
 
 def test_what_cannot_be_is_one_line() -> None:

@@ -16,7 +16,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from reverie import overrides
-from reverie.agents import AGENTS, find
+from reverie.agents import AGENTS
 from reverie.agents.agent import Noise, Seat
 from reverie.agents.learner import Learner
 from reverie.config import Config
@@ -24,18 +24,11 @@ from reverie.data.rows import row_spec
 from reverie.data.sequences import Batch
 from reverie.envs.env import EnvSpec
 from reverie.envs.tasks import TASK
-from reverie.presets import make_config, presets_of
+from reverie.presets import bases_of, make_config, presets_of
 from reverie.run.build import build_agent, build_learner
 from reverie.run.tree import load_tree, save_tree
+from tests.narrow import narrow
 
-WIDTHS = {
-    **{name: 2 for name in ("depth", "stoch")},
-    **{name: 4 for name in ("classes", "blocks", "samples", "task_dim")},
-    **{name: 8 for name in ("units", "deter", "hidden", "latent", "dense", "outputs", "prototypes", "features")},
-    **{name: 8 for name in ("encoder_units", "vector_units", "channels", "candidates", "learn", "period")},
-    **{name: 3 for name in ("elites", "policy_candidates", "context", "members")},
-}
-"""the most of each setting of that name"""
 BATCH = 2
 CONTINUOUS = ("dmc", "metaworld", "Pendulum")
 VECTORS = ("CartPole", "Pendulum", "metaworld-tdmpc2")
@@ -46,26 +39,12 @@ def each() -> list[Any]:
     return [
         pytest.param(agent, base, preset, id="-".join(filter(None, (agent, base, preset))))
         for agent in AGENTS
-        for base in getattr(find(agent).load(), "bases", [None])
+        for base in bases_of(agent) or [None]
         for preset in presets_of(agent, base)
     ]
 
 
 EACH = pytest.mark.parametrize(("agent", "base", "preset"), each())
-
-
-def narrow(value: Any) -> Any:
-    """A configuration with its widths at their least, and those within it."""
-    changes: dict[str, Any] = {}
-    for item in dataclasses.fields(value):
-        now, most = getattr(value, item.name), WIDTHS.get(item.name, 0)
-        if dataclasses.is_dataclass(now):
-            changes[item.name] = narrow(now)
-        elif most and isinstance(now, tuple):
-            changes[item.name] = tuple(min(width, most) for width in now)
-        elif most and isinstance(now, int):
-            changes[item.name] = min(now, most)
-    return dataclasses.replace(value, **changes)
 
 
 def seen(config: Config) -> EnvSpec:
