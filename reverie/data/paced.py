@@ -23,12 +23,13 @@ class Paced(ABC):
     def may_insert(self) -> bool:
         """Whether actors may go on: the limiter lets them, or the learner waits for more windows than there are.
 
-        Without pacing, where windows are used up, they wait while there is a batch of them.
+        Without pacing, where windows are used up, they wait while there is a batch of them that the learner may take.
         """
         if not self.can_sample(self._batch):
             return True
-        paced = self.limiter.ratio is not None
-        return paced and self.limiter.may_insert(self.env_steps, self.sampled_rows)
+        if self.limiter.ratio is None:
+            return self.env_steps < self.limiter.min_size
+        return self.limiter.may_insert(self.env_steps, self.sampled_rows)
 
     def may_sample(self, batch: int) -> bool:
         """Whether a learner may take a batch of so many windows: the limiter *and* the selector say so."""

@@ -23,6 +23,9 @@ from reverie.envs.stream import Place, Turn
 from reverie.envs.wrappers import Carried
 from reverie.errors import UserError, notice
 
+RESTARTS = "env_restarts"
+"""name of the measure of how often environments were made anew"""
+
 
 class Streams(VectorEnv):
     """N streams of `Turn`s, and the books about them. A child says where they are stepped.
@@ -88,7 +91,7 @@ class Streams(VectorEnv):
 
     def metrics(self) -> dict[str, float]:
         """Restarts so far, if environments may be started anew."""
-        return {"restarts": float(self._restarts.sum())} if self._restarts.any() else {}
+        return {RESTARTS: float(self._restarts.sum())} if self._restarts.any() else {}
 
     def state_dict(self) -> dict[str, Any]:
         """Seed, and per stream its episode number, the actions of its open episode and a checksum of its last row."""

@@ -36,16 +36,21 @@ class Logger:
     """Logger that turns metrics into records and gives them to ``metrics.jsonl`` and then to `writers`.
 
     run_dir: created if it does not exist; lines of an earlier part of the run are kept, a half-written last one is cut.
-    clock: seconds since 1970.
+    clock: seconds since 1970. ticks: seconds that only grow, whoever sets the clock.
 
     Raises UserError when the disk is full (or fails in another way); lines already written stay as they are.
     """
 
     def __init__(
-        self, run_dir: str | Path, writers: Iterable[Writer] = (), *, clock: Callable[[], float] = time.time
+        self,
+        run_dir: str | Path,
+        writers: Iterable[Writer] = (),
+        *,
+        clock: Callable[[], float] = time.time,
+        ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self._run_dir = Path(run_dir)
-        self._clock = clock
+        self._clock, self._ticks = clock, ticks
         with self._disk():
             self._run_dir.mkdir(parents=True, exist_ok=True)
             self._lines = JsonLines(self._run_dir / FILE)
@@ -100,13 +105,12 @@ class Logger:
                 give(writer, at)
 
     def _moment(self, env_steps: int, frames: int, learner_steps: int) -> Record:
-        now = self._clock()
         return {
             "env_steps": int(env_steps),
             "frames": int(frames),
             "learner_steps": int(learner_steps),
-            "time/elapsed_s": round(self._elapsed + now - self._since, 3),
-            "time/unix_s": round(now, 3),
+            "time/elapsed_s": round(self._elapsed + self._ticks() - self._since, 3),
+            "time/unix_s": round(self._clock(), 3),
         }
 
     def offset(self) -> int:
@@ -148,7 +152,7 @@ class Logger:
     def _restart_clock(self) -> None:
         last = self._lines.last()
         self._elapsed = float(last.get("time/elapsed_s", 0.0)) if last else 0.0
-        self._since = self._clock()
+        self._since = self._ticks()
 
     @contextmanager
     def _disk(self) -> Iterator[None]:

@@ -25,8 +25,11 @@ _NAME = re.compile(r"\w+(/[\w.\-]+)+")
 
 
 def as_name(text: str) -> str:
-    """A name that comes from elsewhere (an observation's key, a measure of an environment) as part of a metric's."""
-    return re.sub(r"[^\w./-]", "_", text)
+    """A name that comes from elsewhere (an observation's key, a measure of an environment) as part of a metric's.
+
+    Slashes stay, what is no letter, digit, dot or hyphen becomes ``_``, and so does an empty part.
+    """
+    return "/".join(re.sub(r"[^\w.-]", "_", part) or "_" for part in text.split("/"))
 
 
 def check_name(name: str) -> None:

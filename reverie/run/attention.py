@@ -26,13 +26,17 @@ class Attention:
 
     def now(self) -> float:
         """Seconds of this clock."""
-        return time.monotonic() - self._away
+        return time.monotonic() - self._away - self._unheard()
+
+    def _unheard(self) -> float:
+        """Seconds since somebody listened that do not count; 0 while somebody does."""
+        return 0.0 if self._left is None else max(0.0, time.monotonic() - self._left - self.pause)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Context in which somebody listens."""
-        if self._left is not None:
-            self._away += max(0.0, time.monotonic() - self._left - self.pause)
+        self._away += self._unheard()
+        self._left = None
         try:
             yield
         finally:

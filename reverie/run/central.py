@@ -121,7 +121,7 @@ class Central(Distributed):
             raise UserError(f"actor {seen.actor} (life {seen.incarnation}, seed {seed}): {error}") from error
         if ended is not None:
             self.run.episodes(ended, seen.step.episode_info)
-            self.acting = report.metrics
+            self.acts(report)
 
     def torn(self) -> bool:
         """Whether the rows of a decision are in the store, and those that close episodes then are not."""

@@ -108,10 +108,14 @@ class Checkpoints:
     def save_best(self, score: float, tree: dict[str, Any]) -> bool:
         """Keep a tree as ``best`` if its score is higher than that of the one there. Returns whether it is kept.
 
-        Of equal scores the first stays, so that a run that goes on from before it keeps the same. Raises UserError if
-        the disk is full; the one that was best stays.
+        Of equal scores the first stays, so that a run that goes on from before it keeps the same. One that was saved
+        after more env_steps is of a future that the run was taken back from, and is replaced whatever its score.
+        Raises UserError if the disk is full; the one that was best stays.
         """
-        if not math.isfinite(score) or self.best_score() >= score:
+        there, env_steps = self._best()
+        if not math.isfinite(score) or (there >= score and env_steps < tree["env_steps"]):
+            return False
+        if (there, env_steps) == (score, tree["env_steps"]):
             return False
         partial, final = self.folder / f".{BEST}.partial", self.folder / BEST
         try:
@@ -130,12 +134,13 @@ class Checkpoints:
             raise UserError(f"could not keep the best networks in {final}: {error}") from error
         return True
 
-    def best_score(self) -> float:
-        """Score of ``best``; -inf if there is none that can be read."""
+    def _best(self) -> tuple[float, int]:
+        """Score of ``best``, and env_steps after which it was saved; -inf and 0 if there is none that can be read."""
         try:
-            return float(load_tree(self.find(BEST), ())["score"])
+            tree = load_tree(self.find(BEST), ())
+            return float(tree["score"]), int(tree["env_steps"])
         except (UserError, KeyError, TypeError):
-            return float("-inf")
+            return float("-inf"), 0
 
     def find(self, which: str | int) -> Path:
         """The folder of a checkpoint: ``latest``, ``best``, or env_steps. Raises UserError if it is not there."""

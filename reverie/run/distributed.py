@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 from reverie.config import Config
 from reverie.data.inbox import Delivery, Inbox, Receiver
 from reverie.data.store import Store
+from reverie.envs.streams import RESTARTS
 from reverie.errors import UserError
 from reverie.report.writer import Writer
 from reverie.run.build import env_spec
@@ -66,8 +67,8 @@ class Distributed(Runner):
         self.fleet = self.crew(ray, config, self.rows, self.inbox.begin, self.receive, self.say, self.host)
         self.run.carried = lambda: self.fleet.carried
         self.params, self.published = Params(), -1
-        self.acting: dict[str, float] = {}
-        """what the actor whose report came last says of how it acts"""
+        self.acting: dict[int, dict[str, float]] = {}
+        """what actors say of how they act, the one whose report came last at the end"""
         self.shown = StatusFile(run_dir, self.status)
 
     def chunk(self) -> int:
@@ -150,7 +151,12 @@ class Distributed(Runner):
         for ended, said in zip(report.ended, report.info, strict=True):
             self.run.episodes([ended], {ended[0]: said})
         if isinstance(report, Report):
-            self.acting = report.metrics
+            self.acts(report)
+
+    def acts(self, report: Report) -> None:
+        """Note how an actor acts."""
+        self.acting.pop(report.delivery.actor, None)
+        self.acting[report.delivery.actor] = report.metrics
 
     def take(self, delivery: Message) -> bool:
         """Whether a delivery is new, and taken in."""
@@ -173,10 +179,16 @@ class Distributed(Runner):
             self.published = version
 
     def metrics(self) -> dict[str, float]:
-        """Numbers about the actors, and the memory of this process."""
+        """Numbers about the actors, and the memory of this process.
+
+        How they act is what the one says that was heard last; environments that were made anew are those of all.
+        """
         fleet = self.fleet.metrics(self.run.clock.version)
         own = {"learner_memory": proportional_memory(), "dropped": self.inbox.dropped}
-        return self.acting | fleet | own
+        told = [each.get(RESTARTS, 0.0) for each in self.acting.values()]
+        restarts = {RESTARTS: sum(told)} if any(told) else {}
+        acting = next(reversed(self.acting.values()), {})
+        return acting | restarts | fleet | own
 
     def status(self) -> dict[str, Any]:
         """How the run stands now, for ``status.json``."""

@@ -71,8 +71,10 @@ def decide(
 ) -> list[Decision]:
     """The decisions of all members, from what all were before any of them.
 
-    env_steps, fitness, values: of each member. draws: of the rivals first, member by member, then of the changes.
+    env_steps, fitness, values: of each member; a fitness of NaN is below all others. draws: of the rivals first, member
+    by member, then of the changes.
     """
+    fitness = [None if own is None else ranked(own) for own in fitness]
     rivals = (_tournament if options.exploit == "tournament" else _truncation)(fitness, options, draws)
     decisions = []
     for member, rival in enumerate(rivals):
@@ -86,6 +88,11 @@ def decide(
             Decision(round, member, env_steps[member], own, rival, other, source, dict(values[member]), after)
         )
     return decisions
+
+
+def ranked(score: float) -> float:
+    """A score to compare others with: one that is no number, as of a run that diverged, is below all."""
+    return -math.inf if math.isnan(score) else score
 
 
 def explore(values: Values, options: PopulationConfig, draws: Draws) -> dict[str, float]:

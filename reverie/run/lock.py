@@ -69,7 +69,9 @@ def check_new(run_dir: Path) -> None:
 @contextmanager
 def alone(run_dir: Path) -> Iterator[None]:
     """Context in which nobody else trains in this directory; the lock ends with the process, however that ends."""
+    _release_children()
     folder = os.open(run_dir, os.O_RDONLY)
+    _held.add(folder)
     try:
         try:
             _lock(folder)
@@ -82,6 +84,7 @@ def alone(run_dir: Path) -> Iterator[None]:
             notice(f"{run_dir} cannot be locked ({error.strerror}): let no other process train there")
         yield
     finally:
+        _held.discard(folder)
         os.close(folder)
 
 
@@ -141,13 +144,21 @@ def interruptible() -> Iterator[Stop]:
 
 _asking: list[object] = []
 """handlers of `interruptible` that are in force"""
+_held: set[int] = set()
+"""descriptors of the folders that are locked"""
 
 
 @cache
 def _release_children() -> None:
-    """Have children begin without the handlers, from now on, for as long as the process lives."""
+    """Have children begin without the handlers and the locks, from now on, for as long as the process lives.
+
+    A child that is forked shares its parent's lock, and one that outlives it would go on holding that.
+    """
 
     def release() -> None:
+        while _held:
+            with suppress(OSError):
+                os.close(_held.pop())
         if _asking:
             with suppress(ValueError):  # forked by another thread than the main one
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -48,7 +48,7 @@ from reverie.run.branch import link
 from reverie.run.build import derive, env_spec
 from reverie.run.callback import Callback
 from reverie.run.checkpoint import Checkpoints
-from reverie.run.evolve import Decision, as_line, decide, first_values
+from reverie.run.evolve import Decision, as_line, decide, first_values, ranked
 from reverie.run.fitness import fitness
 from reverie.run.fixed import check_change
 from reverie.run.length import run_length
@@ -354,7 +354,7 @@ class Population:
         scores = [head.get("summary", {}).get("eval_score") for head in heads]
         result: dict[str, Any] = {**counts, "finished": finished, "members": len(heads)}
         if finished and None not in scores:
-            best = int(np.argmax(scores))
+            best = int(np.argmax([ranked(score) for score in scores]))
             told = heads[best]["summary"]
             result |= {"best": str(self.members[best]), "eval_score": scores[best], "eval_scores": scores}
             result |= {"eval_tasks": told["eval_tasks"]} if "eval_tasks" in told else {}
@@ -368,9 +368,8 @@ def read_decisions(path: Path, members: int) -> list[list[Decision]]:
     """The decisions of each round that is whole. Raises UserError for a file that is damaged before its end."""
     if not path.exists():
         return []
-    lines = path.read_text().splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]
     try:
+        whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
         decisions = [Decision(**json.loads(line)) for line in whole]
     except (ValueError, TypeError) as error:
         raise UserError(f"{path} is damaged ({type(error).__name__}: {error}); restore it from a copy") from error

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
+import torch
 
 from reverie import overrides
 from reverie.agents.agent import Learner
@@ -358,4 +359,6 @@ class Run:
                     callback.load_state_dict(told[key])
             then(tree)
         except (KeyError, IndexError, RuntimeError, ValueError, TypeError) as error:
+            if isinstance(error, torch.OutOfMemoryError):  # that says nothing of the checkpoint
+                raise
             raise misfit(self.checkpoints.latest(), error) from error

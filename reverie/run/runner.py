@@ -36,7 +36,7 @@ from reverie.run.init import init_networks
 from reverie.run.lock import Stop
 from reverie.run.preflight import check_trains
 from reverie.run.roles import Trainer
-from reverie.run.room import learning_fits
+from reverie.run.room import learning_fits, networks_fit
 from reverie.run.run import Run, Stateful
 from reverie.run.transition import step
 from reverie.run.updates import Updates
@@ -122,7 +122,10 @@ class Runner(ABC):
                         self.save()
                     run.tick()
             finally:
+                learned = run.clock.learner_steps
                 self.end()
+            if run.clock.learner_steps > learned:
+                self.log()
             if not run.saved:
                 self.save()
             run.finish(self.learner, self.save)
@@ -135,10 +138,14 @@ class Runner(ABC):
         """Log what is due after a round, note whether an evaluation is, and tell the callbacks."""
         run = self.run
         if run.due("log"):
-            replay, actor = self.kept(), self.metrics()
-            run.log(train=self.trainer.metrics(), replay=replay, actor=actor)
+            self.log()
         run.owed = run.due("eval")
         run.tell()
+
+    def log(self) -> None:
+        """Log what all parts have to tell."""
+        replay, actor = self.kept(), self.metrics()
+        self.run.log(train=self.trainer.metrics(), replay=replay, actor=actor)
 
     @contextmanager
     def _saving(self) -> Iterator[None]:
@@ -238,7 +245,8 @@ class Runner(ABC):
             parts.pop("follower", None)  # it takes over the learner's parameters before it acts
         if self.run.checkpoints.latest() is None:
             self.begin()
-        self.run.restore(parts, lambda tree: self._follow(tree, old or self.config))
+        with networks_fit(self.config, self.learner.device):
+            self.run.restore(parts, lambda tree: self._follow(tree, old or self.config))
         self.restored = True
 
     def _restored_config(self) -> Config | None:

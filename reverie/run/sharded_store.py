@@ -89,6 +89,7 @@ class ShardedStore(Paced, Receiver):
     def begin(self, actor: int) -> tuple[int, np.ndarray]:
         """As `reverie.data.inbox.Inbox.begin`."""
         shard = int(self._of_actor[actor])
+        self.broken.add(actor)  # what is heard meanwhile of rows of its last life ends no other one
         self._flush(shard)
         while not self.shards.wait([call := self.shards.call(shard, "begin", actor, int(self.incarnation[actor]))]):
             pass
@@ -141,7 +142,7 @@ class ShardedStore(Paced, Receiver):
         if taken:
             return
         self.lost_rows += rows
-        if incarnation == self.incarnation[actor]:
+        if incarnation == self.incarnation[actor] and actor not in self.broken:
             self._say(f"reverie: rows of actor {actor} were lost on their way to their shard; it begins anew")
             self._end(actor)
 

@@ -130,8 +130,10 @@ class ShardHost:
 
 
 def _fault(error: Exception) -> Fault:
-    final = isinstance(error, UserError)
-    return Fault(str(error) if final else "".join(traceback.format_exception(error)), final)
+    """What is told of an error. A full disk, a folder that is gone and too little memory are the user's to mend."""
+    final = isinstance(error, UserError | OSError | MemoryError)
+    told = f"out of memory ({error})" if isinstance(error, MemoryError) else str(error)
+    return Fault(told if final else "".join(traceback.format_exception(error)), final)
 
 
 @dataclass

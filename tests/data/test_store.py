@@ -153,6 +153,20 @@ def test_actors_go_on_while_a_batch_is_larger_than_what_is_queued() -> None:
     assert not store.may_insert()
 
 
+def test_without_pacing_actors_fill_the_prefill_though_there_is_a_batch() -> None:
+    """The learner may not take it before, so that actors that waited for it would wait for ever."""
+    store, source = make(Limiter(None, 30), Fifo(), streams=1), Source(1)
+    batches = 0
+    while store.env_steps < 30:
+        assert not store.may_sample(1)
+        assert store.may_insert()
+        add(store, source, 1)
+        batches += store.replay.can_sample(1)
+    assert batches > 3
+    assert store.may_sample(1)
+    assert not store.may_insert()
+
+
 def test_a_saved_store_counts_on(tmp_path: Path) -> None:
     store = make(Limiter(2.0, 10, extra=8), folder=tmp_path)
     source = Source(2)

@@ -112,7 +112,7 @@ def test_a_stream_that_is_made_anew_begins_another_episode(
             assert not after["is_first"] or (after["obs.vector"][0] == 0 and after["reward"] == 0)
     objects = [{float(row["obs.vector"][1]) for row in rows} for rows in played]
     assert [len(each) for each in objects] == [1, 1 if failures == {"resets": (1,)} else 2, 1]
-    assert env.metrics() == {"restarts": 1.0}
+    assert env.metrics() == {"env_restarts": 1.0}
     assert "it is made anew (1 of 1)" in capsys.readouterr().err
 
 
@@ -129,7 +129,7 @@ def test_restarts_are_counted_and_end() -> None:
     env.reset(0)
     with pytest.raises(EnvFault, match="ConnectionError"):
         play(env, 20)
-    assert env.metrics() == {"restarts": 3.0}
+    assert env.metrics() == {"env_restarts": 3.0}
 
 
 def test_a_maker_that_fails_too_uses_up_the_restarts() -> None:
@@ -153,7 +153,7 @@ def test_a_restarted_stream_is_resumed() -> None:
     other = SyncVector("odd", env.envs, make=Failing)
     other.settle(Stepping(restarts=5))
     other.load_state_dict(state)
-    assert other.metrics() == {"restarts": 1.0}
+    assert other.metrics() == {"env_restarts": 1.0}
     np.testing.assert_array_equal(other.state_dict()["checksum"], state["checksum"])
 
 

@@ -94,7 +94,7 @@ def test_environments_are_made_anew_in_their_processes() -> None:
     apart.reset(0)
     lost = [apart.step(np.zeros(4, np.int64)).lost for _ in range(4)]
     assert [None if each is None else each.tolist() for each in lost] == [None, None, [0, 1, 2, 3], None]
-    assert apart.metrics() == {"restarts": 4.0}
+    assert apart.metrics() == {"env_restarts": 4.0}
     apart.close()
 
 
@@ -115,7 +115,7 @@ def test_a_process_that_is_killed(restarts: int, capsys: pytest.CaptureFixture[s
         assert step.lost.tolist() == [0, 1, 2, 3]
         assert step.rows["is_first"].all()
         assert step.rows["obs.vector"].tolist() == [[0, 1]] * 4
-        assert env.metrics() == {"restarts": 2.0}
+        assert env.metrics() == {"env_restarts": 2.0}
         assert env.step(np.zeros(4, np.int64)).rows["obs.vector"].tolist() == [[1, 1]] * 4
         assert r"worker 1 (streams 2 to 3), step found that its process has ended (signal 9)" in capsys.readouterr().err
     else:

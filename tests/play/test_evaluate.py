@@ -79,7 +79,6 @@ def test_the_best_evaluation_is_kept_and_can_be_played(cartpole: Path) -> None:
 
 def test_only_a_higher_score_takes_the_place_of_the_best(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
-    assert checkpoints.best_score() == float("-inf")
     for score, env_steps, kept in (
         (float("nan"), 5, False),
         (1.0, 10, True),
@@ -89,8 +88,12 @@ def test_only_a_higher_score_takes_the_place_of_the_best(tmp_path: Path) -> None
     ):
         assert checkpoints.save_best(score, {"env_steps": env_steps, "x": torch.ones(1)}) is kept
     assert load_tree(checkpoints.find("best"))["env_steps"] == 40
+    assert not checkpoints.save_best(2.0, {"env_steps": 40, "x": torch.ones(1)})
+    assert checkpoints.save_best(1.5, {"env_steps": 30, "x": torch.ones(1)})  # the run was taken back
+    assert checkpoints.save_best(1.0, {"env_steps": 30, "x": torch.ones(1)})
+    assert checkpoints.save_best(2.0, {"env_steps": 40, "x": torch.ones(1)})
     (tmp_path / "checkpoints" / "best").rename(tmp_path / "checkpoints" / ".best.replaced")  # killed in between
-    assert checkpoints.best_score() == 2.0
+    assert load_tree(checkpoints.find("best"))["score"] == 2.0
     assert checkpoints.names() == []
     assert checkpoints.latest() is None
 

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from reverie.errors import UserError
 from reverie.report.log import Logger, Opening, Record, comparable, read_metrics
-from reverie.report.record import FILE, numbers
+from reverie.report.record import FILE, as_name, check_name, numbers
 from reverie.report.tensorboard import TensorBoard
 
 
@@ -51,7 +51,7 @@ def log(logger: Logger, score: float, frames: int) -> None:
 def test_a_record_is_one_line_with_units_and_clock(tmp_path: Path) -> None:
     clock = Clock()
     recorder = Recorder()
-    with Logger(tmp_path / "new" / "run", [recorder], clock=clock) as logger:
+    with Logger(tmp_path / "new" / "run", [recorder], clock=clock, ticks=clock) as logger:
         clock.now += 2.5
         logger.log({"train/loss": torch.tensor(1.5)}, env_steps=3, frames=12, learner_steps=1)
         logger.sync()
@@ -60,6 +60,15 @@ def test_a_record_is_one_line_with_units_and_clock(tmp_path: Path) -> None:
     assert line.endswith("\n")
     assert json.loads(line) == expected | {"train/loss": 1.5}
     assert recorder.seen == [expected | {"train/loss": 1.5}, "sync", "close"]
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [("dist/goal", "dist/goal"), ("a//b", "a/_/b"), ("/x", "_/x"), ("x/", "x/_"), ("", "_"), ("so far", "so_far")],
+)
+def test_whatever_an_environment_calls_a_measure_it_can_be_logged(given: str, name: str) -> None:
+    assert as_name(given) == name
+    check_name(f"episode/{as_name(given)}")
 
 
 def test_numbers_keep_kind_and_order() -> None:
@@ -152,7 +161,7 @@ def test_opening_a_file_that_is_one_cut_line(tmp_path: Path) -> None:
 def test_a_resumed_run_has_the_lines_and_the_elapsed_time_of_an_uninterrupted_one(tmp_path: Path) -> None:
     def run(directory: Path, interrupt: bool) -> list[Record]:
         clock = Clock()
-        logger = Logger(directory, clock=clock)
+        logger = Logger(directory, clock=clock, ticks=clock)
         for frames in (4, 8):
             clock.now += 1
             log(logger, frames, frames)
@@ -165,7 +174,7 @@ def test_a_resumed_run_has_the_lines_and_the_elapsed_time_of_an_uninterrupted_on
             with (directory / FILE).open("ab") as file:
                 file.write(b'{"env')
             clock.now += 3600
-            logger = Logger(directory, clock=clock)
+            logger = Logger(directory, clock=clock, ticks=clock)
             logger.truncate_after(checkpoint)
         for frames in (12, 16, 20):
             clock.now += 1

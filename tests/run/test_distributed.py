@@ -302,6 +302,8 @@ def test_updates_that_a_finished_run_owes_heed_a_stop(tmp_path: Path) -> None:
     recorder = Recorder(config_of(SPECS[1]), tmp_path, Engine())
     recorder.train()
     runner = recorder.runner
+    told = [line for line in read_metrics(tmp_path) if any(name.startswith("train/") for name in line)]
+    assert told[-1]["learner_steps"] == runner.run.clock.learner_steps
     owed = Recorder(config_of(SPECS[1]), tmp_path, Engine(), restore=True).runner
     made = owed.run.clock.learner_steps
     assert made == runner.run.clock.learner_steps

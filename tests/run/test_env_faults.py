@@ -93,7 +93,7 @@ def test_a_fault_that_repeats_is_passed_by_restarts(tmp_path: Path) -> None:
     result = reverie("resume", str(tmp_path / "run"), "--env.restarts", "9")
     assert result.exit_code == 0, result.output
     assert result.stderr.count("it is made anew") >= 2
-    logged = [line["actor/restarts"] for line in read_metrics(tmp_path / "run") if "actor/restarts" in line]
+    logged = [line["actor/env_restarts"] for line in read_metrics(tmp_path / "run") if "actor/env_restarts" in line]
     assert logged == sorted(logged)
     assert logged[-1] >= 2
 

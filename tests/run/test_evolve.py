@@ -81,6 +81,15 @@ def test_a_truncation_by_hand() -> None:
     assert all(decision.after == decision.before for decision in made[2:])
 
 
+def test_a_member_whose_scores_are_no_numbers_is_below_all() -> None:
+    nan = float("nan")
+    options = PopulationConfig(size=3, exploit="truncation", share=0.34, chance=0.0)
+    made = decide(1, [0] * 3, [3.0, nan, 1.0], VALUES[:3], options, Script(0, *[0.5] * 6))
+    assert [decision.copied_from for decision in made] == [None, 0, None]
+    made = decide(1, [0] * 2, [nan, 1.0], VALUES[:2], PopulationConfig(size=2, chance=0.0), Script(0, 0, *[0.5] * 4))
+    assert [decision.copied_from for decision in made] == [1, None]
+
+
 def test_few_are_truncated_too_but_never_all() -> None:
     """Of two members one is the worst; equals do not copy each other; one alone has nobody to copy."""
     options = PopulationConfig(size=2, exploit="truncation", chance=0.0)

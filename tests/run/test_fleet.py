@@ -113,6 +113,21 @@ def test_silence_does_not_count_while_nobody_listens(monkeypatch: pytest.MonkeyP
     assert fleet.members[0].restarts == 0
 
 
+def test_what_is_ordered_after_a_silence_is_heard_no_later_than_it_was_ordered(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    fleet = world.fleet(monkeypatch, silence=60.0)
+    world.answered(fleet)
+    world.now += 600  # an evaluation, after which rollouts are ordered before anybody listens
+    before = fleet._attention.now()
+    world.look(fleet)
+    assert 0.0 <= fleet._attention.now() - before <= 60.0
+    world.now += 62
+    for _ in range(62):
+        world.now += 1
+        world.look(fleet)
+    assert "said nothing" in world.said[0]
+
+
 @pytest.mark.parametrize("pause", [0.5, 5.0, 20.0])
 def test_who_hangs_is_given_up_however_long_the_learner_is_busy_between(
     monkeypatch: pytest.MonkeyPatch, pause: float

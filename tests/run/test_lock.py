@@ -78,6 +78,21 @@ def test_afterwards_children_get_what_the_process_has() -> None:
     worker.join(5)
 
 
+def test_who_outlives_the_process_that_forked_it_does_not_keep_its_lock(tmp_path: Path) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    worker = multiprocessing.get_context("fork").Process(target=serve, args=(theirs,), daemon=True)
+    with alone(tmp_path):
+        worker.start()
+        assert ours.recv() == "here"
+        assert is_trained(tmp_path)
+    try:
+        assert worker.is_alive()
+        assert not is_trained(tmp_path)
+    finally:
+        worker.kill()
+        worker.join(5)
+
+
 def test_who_only_looks_takes_nobodys_lock(tmp_path: Path) -> None:
     """A run begins while others look whether one is there."""
     over = threading.Event()

@@ -12,13 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from engine import Engine
+from engine import Engine, EngineError, Ref
+from gymnasium import spaces
 
 from reverie.cli import cli
 from reverie.config import Config, RayConfig
 from reverie.data.dataset import open_dataset
-from reverie.data.selectors import OnlineConfig
-from reverie.data.shard import Part
+from reverie.data.limiter import Limiter
+from reverie.data.rows import row_spec
+from reverie.data.selectors import OnlineConfig, UniformConfig
+from reverie.data.sequences import SequenceSpec
+from reverie.data.shard import Part, Plan, Shipment
 from reverie.errors import UserError
 from reverie.machine import in_words
 from reverie.report.log import read_metrics
@@ -173,6 +177,15 @@ def test_a_disk_that_is_full_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
         recorder.train()
 
 
+def test_a_folder_that_is_gone_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: Any) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "replay")
+
+    monkeypatch.setattr("reverie.data.record.write_chunk", gone)
+    with pytest.raises(UserError, match=r"shard \d: .*No such file or directory: 'replay'"):
+        Recorder(config_of(SPECS[1], shards=2), tmp_path, Engine()).train()
+
+
 def test_a_run_that_is_cut_off_goes_on_with_all_rows(tmp_path: Path) -> None:
     """From its last checkpoint, all shards at one moment; files of later rows are gone."""
     config, wrong = config_of(SPECS[1], shards=2), []
@@ -280,6 +293,25 @@ def test_rows_of_another_window_would_be_seen(tmp_path: Path, monkeypatch: pytes
     config = config_of(SPECS[1], shards=2)
     with pytest.raises(AssertionError):
         Recorder(config, tmp_path, Engine()).train()
+
+
+def test_rows_that_were_lost_with_the_last_life_do_not_end_the_next(tmp_path: Path) -> None:
+    """A node dies with rows under way, and its actor begins anew before the shard has said that it lacks them."""
+
+    def gone() -> None:
+        raise EngineError("the rows are gone with their node")
+
+    windows = SequenceSpec(0, 5, 0, 1)
+    spec = row_spec({"x": spaces.Box(-1, 1, (2,), np.float32)}, spaces.Discrete(2))
+    plan = Plan(spec, windows, None, UniformConfig(), 0, 0, 1, 1, 1, 100_000, None, 32)
+    said: list[str] = []
+    store = ShardedStore(Engine(), [plan], RayConfig(actors=1, shards=1), Limiter(1.0, 0), 0, said.append, lambda: None)
+    life, _ = store.begin(0)
+    assert store.take(Shipment(0, life, 0, 5, {0: 5}, Ref(gone)))
+    life, indices = store.begin(0)
+    assert (int(store.incarnation[0]), store.broken, store.lost_rows, indices.tolist()) == (life, set(), 5, [0])
+    assert store.take(Shipment(0, life, 0, 0, {0: 0}, []))
+    assert store.dropped == 0
 
 
 def test_an_actor_whose_shard_was_lost_must_begin_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
