@@ -62,6 +62,10 @@ def test_agents_by_their_path_have_folders_and_variants() -> None:
     from reverie.cli.root import folder_name
 
     assert folder_name("package.module:Class-ALE/Pong-v5-cpu-seed0") == "package.module_Class-ALE_Pong-v5-cpu-seed0"
+    many = ",".join(f"ALE/Game{number}-v5" for number in range(30))
+    long = [folder_name(f"impala-{many}-atari-seed{seed}") for seed in (0, 1)]
+    assert long[0] != long[1]
+    assert all(len(name) == 200 and name.startswith("impala-ALE_Game0-v5_") for name in long)
 
 
 def test_what_has_no_compiled_form_is_told_in_one_line(tmp_path: Path) -> None:

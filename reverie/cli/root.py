@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import textwrap
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -22,6 +23,10 @@ from reverie.errors import UserError, suggest
 USERS_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
 USERS_DISK |= {errno.ENOENT, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 """Errors of the file system that the user has to mend: space, permissions, files where folders should be."""
+
+
+LONGEST = 200
+"""bytes of a folder's name that we choose; file systems have room for 255"""
 
 
 class OneLineErrors(click.Group):
@@ -151,8 +156,14 @@ def require_run(run_dir: Path) -> None:
 
 
 def folder_name(name: str) -> str:
-    """A name as a folder can have it: of ``package.module:Class`` and ``ALE/Pong-v5`` without colons and slashes."""
-    return re.sub(r"[^\w.-]+", "_", name)
+    """A name as a folder can have it: of ``package.module:Class`` and ``ALE/Pong-v5`` without colons and slashes.
+
+    Of one that is too long, of many environments, the beginning and a checksum.
+    """
+    name = re.sub(r"[^\w.-]+", "_", name)
+    if len(name.encode()) <= LONGEST:
+        return name
+    return f"{name.encode()[: LONGEST - 9].decode(errors='ignore')}-{zlib.crc32(name.encode()):08x}"
 
 
 def show(result: Mapping[str, Any], as_json: bool = False) -> None:

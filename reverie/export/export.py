@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from reverie.export.trace import OPSET, Session, Traced, examples, need, trace
 from reverie.play.card import as_markdown, model_card
 from reverie.report.document import check_free
 from reverie.report.record import to_json
+from reverie.run.checkpoint import Checkpoints
 from reverie.run.saved_config import versions
 from reverie.run.zoo import resolve
 
@@ -54,12 +56,14 @@ def export(
     """
     run_dir, out = resolve(run_dir), Path(out)
     check_free(out)
+    checkpoint = Checkpoints(run_dir).fixed(checkpoint)  # all that follows is of one, if the run goes on meanwhile
     parts = load_for_export(run_dir, checkpoint)
     graphs = _dream_graphs(parts) if to == "web" else parts.graphs()
     package = find_runtime(runtime) if to == "web" else None
     for name in ("onnx", "onnxscript", "onnxruntime") if to != "torch" else ():
         need(name)
     card = model_card(run_dir, checkpoint, parts.spec)
+    begun = None if package is None else start_states(run_dir, checkpoint, starts, seed)
     card["written_as"] = "torch.export" if to == "torch" else f"ONNX, opset {OPSET}"
     card["versions"]["written"] = versions() | ({} if to == "torch" else {"onnx": need("onnx").__version__})
     with _in_place(out) as folder:
@@ -67,11 +71,11 @@ def export(
         card["files"] = {
             path.name: _checked(each, path) for name, each in traced.items() for path in [_save(name, each, folder, to)]
         }
-        if package is not None:
+        if package is not None and begun is not None:
             card["runtime"] = package.described()
-            write_page(folder, parts, traced, package, start_states(run_dir, checkpoint, starts, seed))
-        (folder / "model_card.json").write_text(to_json(card, 2) + "\n")
-        (folder / "model_card.md").write_text(as_markdown(card))
+            write_page(folder, parts, traced, package, begun)
+        (folder / "model_card.json").write_text(to_json(card, 2) + "\n", encoding="utf-8")
+        (folder / "model_card.md").write_text(as_markdown(card), encoding="utf-8", errors="backslashreplace")
     result = {"out": str(out), "env_steps": parts.env_steps}
     for name, file in card["files"].items():
         result[name] = {"bytes": file["bytes"], "largest_difference": file["largest_difference"]}
@@ -100,7 +104,7 @@ def _save(name: str, traced: Traced, folder: Path, to: To) -> Path:
 def _checked(traced: Traced, path: Path) -> dict[str, Any]:
     """A file as a document, with its size and how far its outputs are from the library's for 1 and 3 streams."""
     answer = Session(path) if path.suffix == ".onnx" else _loaded(path)
-    difference = max(_difference(traced, answer, batch) for batch in (1, 3))
+    difference = float(np.max([_difference(traced, answer, batch) for batch in (1, 3)]))
     if not difference <= CLOSE:
         notice(f"{path.name} differs from the library by {difference:.3g} on random inputs; its card says so")
     return {**traced.described(), "bytes": path.stat().st_size, "largest_difference": difference}
@@ -119,27 +123,31 @@ def _loaded(path: Path) -> Any:
 
 
 def _difference(traced: Traced, answer: Any, batch: int) -> float:
-    """The largest difference of any output from the graph as the library computes it, on random inputs."""
+    """The largest difference of any output from the graph as the library computes it, on random inputs.
+
+    NaN where one of both is; equal infinities do not differ.
+    """
     given = examples(traced.graph, batch, seed=batch)
     with torch.inference_mode():
         expected = traced.graph(given)
     found = answer({name: value.numpy() for name, value in given.items()})
-    return max(
-        float(np.abs(found[name].astype(np.float64) - value.double().numpy()).max(initial=0.0))
-        for name, value in expected.items()
-    )
+    pairs = [(found[name].astype(np.float64), value.double().numpy()) for name, value in expected.items()]
+    with np.errstate(invalid="ignore"):
+        return float(np.max([np.where(a == b, 0.0, np.abs(a - b)).max(initial=0.0) for a, b in pairs]))
 
 
 @contextmanager
 def _in_place(out: Path) -> Iterator[Path]:
     """A folder that gets its name when it is complete; nothing is left of one that is not."""
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))  # another export has its own
+    folder = partial / "out"
+    folder.mkdir()
     try:
-        yield partial
+        yield folder
+        check_free(out)
         if out.is_dir():
             out.rmdir()
-        partial.rename(out)
+        folder.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

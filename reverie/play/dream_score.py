@@ -6,6 +6,7 @@ same evaluator, greedily, with the same kind of rows.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,13 @@ STARTS = 64
 
 
 class TransformedRewards(VectorEnv):
-    """An environment that pays f(r), for a reward transform f by its name; scores are sums of that."""
+    """An environment that pays f(r), for a reward transform f by its name; scores are sums of that.
+
+    Where a life is an episode it is one here too: what the model knows as an end is the end of a life.
+    """
 
     def __init__(self, env: VectorEnv, transform: str) -> None:
-        self.env, self.spec, self.num_envs = env, env.spec, env.num_envs
+        self.env, self.spec, self.num_envs = env, replace(env.spec, lives=False), env.num_envs
         self._function = reward_transform(transform)
 
     def reset(self, seed: int) -> Rows:

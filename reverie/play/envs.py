@@ -11,6 +11,7 @@ from reverie.config import Config
 from reverie.envs import make
 from reverie.envs.env import VectorEnv
 from reverie.envs.single import single
+from reverie.envs.wrappers import Carried
 from reverie.run.build import build_env
 from reverie.run.checkpoint import Checkpoints
 from reverie.run.saved_config import load_config
@@ -52,10 +53,20 @@ def as_trained(env: VectorEnv, run_dir: Path, checkpoint: str = "latest") -> Vec
 
     Raises UserError if the run's wrappers carried something and these are others.
     """
+    return carrying(env, carried_of(run_dir, checkpoint))
+
+
+def carried_of(run_dir: Path, checkpoint: str = "latest") -> Carried | None:
+    """What the wrappers of a run carried when a checkpoint was made; None: nothing, or nothing was saved yet."""
     checkpoints = Checkpoints(run_dir)
     if checkpoint == "latest" and not checkpoints.names():
-        return env
-    carried = load_tree(checkpoints.find(checkpoint), ("carried/",)).get("carried")
+        return None
+    carried: Carried | None = load_tree(checkpoints.find(checkpoint), ("carried/",)).get("carried")
+    return carried
+
+
+def carrying(env: VectorEnv, carried: Carried | None) -> VectorEnv:
+    """The same environments, whose wrappers carry that. Raises UserError if they are others."""
     if carried is not None:
         env.adopt(carried)
     return env

@@ -27,6 +27,7 @@ from reverie.report.record import to_json
 from reverie.report.video import VideoWriter
 from reverie.report.words import number
 from reverie.run.build import derive, evaluation_streams
+from reverie.run.checkpoint import Checkpoints
 from reverie.run.roles import Evaluator, cut_line
 from reverie.run.saved_config import load_config
 from reverie.run.zoo import resolve, results_folder
@@ -71,13 +72,14 @@ def evaluate(
     where = _environment(config.env, env, settings or {})
     if in_dream and where != config.env:
         raise UserError("the dream is of the environment that was trained on: leave --in-dream or --env out")
-    dreams = {"episodes": episodes, "seed": seed, "device": device, "checkpoint": checkpoint}
+    fixed = Checkpoints(run_dir).fixed(checkpoint)  # dreams, networks and wrappers are of one
+    dreams = {"episodes": episodes, "seed": seed, "device": device, "checkpoint": fixed}
     dreamed = score_in_dream(run_dir, **dreams) if in_dream else None  # type: ignore[arg-type]
-    loaded = load(run_dir, device, checkpoint=checkpoint)
+    loaded = load(run_dir, device, checkpoint=fixed)
     if video and not window:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # environments draw for the film, not for a screen
     limit, streams = config.run.eval_limit, evaluation_streams(config, episodes, where.id)
-    world = build_world(replace(config, env=where), run_dir, streams, checkpoint, drawn=video or window, whole=True)
+    world = build_world(replace(config, env=where), run_dir, streams, fixed, drawn=video or window, whole=True)
     try:
         check_fits(loaded.spec, world.spec, loaded.policy.by_task)
         evaluator = Evaluator(world, loaded.policy, episodes, derive(seed, "evaluation"), limit, config.run.nonfinite)
@@ -127,7 +129,7 @@ def evaluate(
         result |= {"protocol": world.spec.protocol, "options": where.options}
     if dreamed is not None:
         result["in_dream"] = dreamed
-    if video and path.exists():
+    if any(film.whole for film in films) and video and path.exists():
         result["video"] = str(path)
     file = folder / (f"evaluation_{name}.json" if name else "evaluation.json")
     _tell_better(file, result)

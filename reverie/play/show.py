@@ -11,6 +11,7 @@ Pictures are the environment's own (`VectorEnv.render`), else the first picture 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
@@ -52,6 +53,8 @@ class Film:
         self.evaluator, self.episodes = evaluator, episodes
         self.env = evaluator.actor.env
         self.sinks = list(sinks)
+        self.whole = True
+        """whether all pictures went to all sinks"""
         self.fps = pace(self.env)
         self.begun = 0
         self._last: np.ndarray | None = None
@@ -72,7 +75,7 @@ class Film:
             raise
         except Exception as error:  # whatever somebody's `render` does
             self.drop()
-            self.sinks, self._last = [], None
+            self.sinks, self._last, self.whole = [], None, False
             what = f"{self.env.spec.id} could not draw itself: {type(error).__name__}: {error}"
             notice(f"{what}; the evaluation goes on without pictures")
             return
@@ -124,6 +127,9 @@ class Film:
             act()
         except (OSError, ValueError, RuntimeError) as error:
             self.sinks.remove(sink)
+            self.whole = False
+            with suppress(OSError, ValueError, RuntimeError):
+                sink.drop()
             notice(f"{type(sink).__name__} goes on without pictures: {error}")
 
 

@@ -74,7 +74,7 @@ def write_whole(path: Path, text: str) -> None:
     """Write a file that is complete when it has its name; the one before stays if that fails."""
     partial = path.with_name(f"{path.name}.partial")
     try:
-        partial.write_text(text)
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # paths may be no text
         partial.replace(path)
     except OSError:
         partial.unlink(missing_ok=True)

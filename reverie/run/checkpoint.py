@@ -142,6 +142,11 @@ class Checkpoints:
         except (UserError, KeyError, TypeError):
             return float("-inf"), 0
 
+    def fixed(self, which: str | int) -> str:
+        """The name under which a checkpoint stays the same while the run goes on: of ``latest`` its env_steps."""
+        newest = self.latest() if which == "latest" else None
+        return newest.name if newest is not None and newest.name.isdigit() else str(which)
+
     def find(self, which: str | int) -> Path:
         """The folder of a checkpoint: ``latest``, ``best``, or env_steps. Raises UserError if it is not there."""
         which = str(which)

@@ -7,6 +7,7 @@ at all is the only thing that is refused.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -158,6 +159,7 @@ class About:
         logged = next((record for record in reversed(self.records) if "eval/score" in record), None)
         if logged is not None and (not played or int(logged["env_steps"]) >= at):
             played.append((logged.get("eval/episodes"), float(logged["eval/score"]), logged.get("eval/cut", 0)))
+        played = [each for each in played if math.isfinite(each[1])]
         if not played:
             return None
         episodes, score, cut = max(played, key=lambda each: each[0] or 0)
@@ -301,6 +303,9 @@ def _evaluation(path: Path, notes: list[str]) -> Mapping[str, Any] | None:
     whole = isinstance(found.get("episodes"), int) and isinstance(found.get("env_steps"), int)
     if whole and isinstance(found["score"], int | float):
         return found
+    if whole and found["score"] in ("nan", "inf", "-inf"):
+        notes.append(f"The score in {path.name} is {found['score']}, and is left out.")
+        return None
     notes.append(f"{path.name} is not what `reverie eval` writes, and is left out.")
     return None
 

@@ -12,6 +12,7 @@ another run is refused, before anything is started.
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -147,7 +148,7 @@ def compare(request: Comparison, say: Callable[[str], None] = print) -> dict[str
             say(f"failed: {result}")
             continue
         name, row = result
-        if row["score"] is None:
+        if not math.isfinite(float(row["score"])):
             problems.append(f"the score of {name} seed {row['seed']} is not finite")
             say(f"failed: {problems[-1]}")
             continue

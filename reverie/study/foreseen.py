@@ -52,11 +52,14 @@ def foresee(
     if about.dream is not None and (home / "videos" / "dream.gif").exists():
         film, strip = (budget.media(home / "videos" / name, "") for name in ("dream.gif", "dream.png"))
         return Foreseen(about.dream, film, strip)
-    if not make or spec is None or about.config is None or about.head is None:
-        numbers = about.prediction
-        return Foreseen(numbers, why="" if numbers else "Nothing was dreamed: there are no networks to dream with.")
+    if about.config is None or spec is None or about.head is None:
+        lacks = "networks to dream with" if about.head is None else "environment to dream of here"
+        return Foreseen(about.prediction, why="" if about.prediction else f"Nothing was dreamed: there is no {lacks}.")
     if not isinstance(build_agent(about.config, spec), HasWorldModel):
         return Foreseen(why=f"{about.agent} has no world model, so there is no dream of it.")
+    if not make:
+        why = f"No dream was made for this page; `reverie dream {about.name}` makes one."
+        return Foreseen(about.prediction, why="" if about.prediction else why)
     seen = context or _context(about)
     options: dict[str, Any] = {"context": seen, "horizon": horizon, "sequences": SEQUENCES, "seed": seed}
     with tempfile.TemporaryDirectory() as folder:

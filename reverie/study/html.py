@@ -129,7 +129,7 @@ def _page(
 ) -> Page:
     together = groups(runs)
     specs = _specs(together)
-    levels = {group.env: _levels(group, specs) for group in together}
+    levels = {group.label: _levels(group, specs) for group in together}
     budget = Budget()
     made: list[Section | None] = [_compared(place, *each) for place, each in enumerate(comparisons)]
     if runs:
@@ -182,7 +182,7 @@ def _tiles(
     tiles = []
     if len(together) == 1:
         ends = [score for about in runs if (score := about.score()) is not None]
-        beside = ", ".join(f"{name} {number(level)}" for name, level in levels[together[0].env].items())
+        beside = ", ".join(f"{name} {number(level)}" for name, level in levels[together[0].label].items())
         if len(ends) == 1:
             tiles.append((number(ends[0][0]), f"score, {ends[0][1]}", beside))
         elif ends:

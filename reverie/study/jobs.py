@@ -69,7 +69,7 @@ class Jobs:
         On Ctrl-C or SIGTERM, and on any error of the caller, no task begins any more, and the commands that run get
         SIGTERM, on which training saves and ends; then the error goes on (SIGTERM as KeyboardInterrupt).
         """
-        with _terminable(), ThreadPoolExecutor(self.limit) as pool:
+        with terminable(), ThreadPoolExecutor(self.limit) as pool:
             futures = [pool.submit(task) for task in tasks]
             try:
                 for future in as_completed(futures):
@@ -90,7 +90,7 @@ class Jobs:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """SIGTERM raises KeyboardInterrupt, as SIGINT does."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:

@@ -59,12 +59,12 @@ def met_by_run(config: Config, score: float | None) -> list[Met]:
     for claim in known_claims():
         if config.env.id not in _environments(claim):
             continue
-        variants = [(name, other) for name, other in _trained(claim) if other.name == config.name]
-        variants = [(name, other) for name, other in variants if other.env.id == config.env.id]
+        variants = [(name, other) for name, other in _trained(claim) if other is not None]
+        variants = [(n, other) for n, other in variants if (other.name, other.env.id) == (config.name, config.env.id)]
         if not variants:
             continue
         name, nearest = min(variants, key=lambda variant: len(_different(variant[1], config)))
-        different = _different(nearest, config) + _scored_otherwise(nearest, config)
+        different = _otherwise(nearest, config)
         checks = [check for check in claim.full.checks if _variant(check) == name and check.minus is None]
         held = () if different or score is None else tuple(_held(check, score) for check in checks)
         found.append(Met(claim, different, held))
@@ -79,8 +79,8 @@ def met_by_comparison(document: Mapping[str, Any]) -> list[Met]:
             continue
         here = _compared(document)
         trained = [(there, here[name]) for name, there in _trained(claim) if name in here]
-        if any(_different(there, run) + _scored_otherwise(there, run) for there, run in trained):
-            continue
+        if any(there is None or run is None or _otherwise(there, run) for there, run in trained):
+            continue  # settings that cannot be looked at here may be others
         try:
             values = [check.measure(document, Path("comparison.json")) for check in claim.full.checks]
         except UserError:
@@ -91,6 +91,10 @@ def met_by_comparison(document: Mapping[str, Any]) -> list[Met]:
         )
         found.append(Met(claim, (), verdicts))
     return found
+
+
+def _otherwise(one: Config, other: Config) -> tuple[str, ...]:
+    return _different(one, other) + _scored_otherwise(one, other)
 
 
 def _held(check: Check, score: float) -> tuple[str, str, bool]:
@@ -122,8 +126,11 @@ def _length(config: Config) -> tuple[str, int]:
     return ("frames", run.frames) if run.env_steps is None else ("env_steps", run.env_steps)
 
 
-def _trained(claim: Claim) -> Iterator[tuple[str, Config]]:
-    """(variant, configuration) of what the commands of a claim train, as far as they are `reverie` commands."""
+def _trained(claim: Claim) -> Iterator[tuple[str, Config | None]]:
+    """(variant, configuration) of what the commands of a claim train, as far as they are `reverie` commands.
+
+    None in place of one that cannot be made here.
+    """
     for command in claim.full.commands:
         words = shlex.split(command)
         if words[:2] not in (["reverie", "train"], ["reverie", "compare"]):
@@ -142,18 +149,19 @@ def _trained(claim: Claim) -> Iterator[tuple[str, Config]]:
             try:
                 yield name, configure(agent, preset, env, [*common, *own], length)
             except UserError:  # what it needs is not installed here
-                continue
+                yield name, None
 
 
-def _compared(document: Mapping[str, Any]) -> dict[str, Config]:
-    """Configurations of the variants of a comparison, as far as they can be made here."""
-    configs, length = {}, {"frames": str(frames)} if (frames := document.get("frames")) is not None else {}
+def _compared(document: Mapping[str, Any]) -> dict[str, Config | None]:
+    """Configurations of the variants of a comparison; None in place of one that cannot be made here."""
+    configs: dict[str, Config | None] = {}
+    length = {"frames": str(frames)} if (frames := document.get("frames")) is not None else {}
     for name, agent in document.get("agents", {}).items():
         words = [*document.get("overrides", []), *document.get("variants", {}).get(name, [])]
         try:
             configs[name] = configure(agent, document.get("preset"), document["env"], words, length)
         except UserError:
-            continue
+            configs[name] = None
     return configs
 
 

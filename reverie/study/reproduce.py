@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from reverie.errors import UserError, suggest
-from reverie.study.jobs import REVERIE
+from reverie.study.jobs import REVERIE, terminable
 
 CLAIMS = Path("results") / "claims"
 """where claims are, from the root of a copy of the repository; a wheel has them in the package, see setup.py"""
@@ -184,7 +184,14 @@ def _check_scripts(claim: Claim, experiment: Experiment) -> None:
 def _call(command: str, out: Path, say: Callable[[str], None]) -> None:
     words = [word.replace("{out}", str(out)) for word in shlex.split(command)]
     say(f"$ {shlex.join(words)}")
-    process = subprocess.run([*PROGRAMS[words[0]], *words[1:]], stdin=subprocess.DEVNULL)
+    process = subprocess.Popen([*PROGRAMS[words[0]], *words[1:]], stdin=subprocess.DEVNULL)
+    with terminable():
+        try:
+            process.wait()
+        except BaseException:
+            process.terminate()  # on which training saves and ends
+            process.wait()
+            raise
     if process.returncode:
         raise UserError(f"`{shlex.join(words)}` ended with code {process.returncode}; what it said is above")
 

@@ -12,7 +12,7 @@ from reverie.envs.env import EnvSpec
 from reverie.report import svg
 from reverie.report.curves import LEVEL, X_LABELS, Y_LABELS
 from reverie.report.page import Folded, Section, Table, Text
-from reverie.report.reference import reference
+from reverie.report.reference import GAME, reference
 from reverie.report.statistics import bootstrap_interval, iqm
 from reverie.report.words import number
 from reverie.study.about import About
@@ -28,20 +28,29 @@ def references(env: str, spec: EnvSpec | None) -> dict[str, float]:
     return {name: level for name, level in levels.items() if level is not None}
 
 
+def common(groups: Sequence[Group], levels: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Of the levels of each group, by its label, those that are the same for all of them."""
+    first, *others = [levels[group.label] for group in groups]
+    return {name: level for name, level in first.items() if all(other.get(name) == level for other in others)}
+
+
 def learning(groups: Sequence[Group], levels: Mapping[str, Mapping[str, float]]) -> Section | None:
     """Scores over training: of each environment a picture and a table."""
     blocks: list[Any] = []
     for env in dict.fromkeys(group.env for group in groups):
         here = [group for group in groups if group.env == env]
         for metric in ("episode/score", "eval/score"):
-            found = [each for group in here if (each := curve(group, metric)) is not None]
+            # Of whole games, where a life is an episode: that is what levels are of, and other runs' scores.
+            sought = (GAME, metric) if metric == "episode/score" else (metric,)
+            told = [next(filter(None, (curve(group, name) for name in sought)), None) for group in here]
+            found = [each for each in told if each is not None]
             if metric == "eval/score":  # the evaluation at the end alone is no curve
                 found = [each for each in found if len(each.x) > 1]
             if not found:
                 continue
             words = "Scores of training episodes" if metric == "episode/score" else "Evaluations during training"
             caption = f"{words} on {env}."
-            blocks.append(svg.curves(found, X_LABELS["frames"], Y_LABELS[metric], caption, levels.get(env)))
+            blocks.append(svg.curves(found, X_LABELS["frames"], Y_LABELS[metric], caption, common(here, levels)))
             head = ["frames", *(each.label for each in found)]
             blocks.append(Folded(f"{words}, as numbers", [Table(head, table(found))]))
     return Section("learning", "How it learned", blocks) if blocks else None
@@ -69,7 +78,8 @@ def evaluations(groups: Sequence[Group], levels: Mapping[str, Mapping[str, float
         name = middle_name(max(len(dot.values) for _, dot, _ in here))
         interval = f" and its {LEVEL * 100:g} % interval" if any(dot.interval for _, dot, _ in here) else ""
         caption = f"Scores at the end on {env}: each seed, their {name}{interval}."
-        blocks.append(svg.dots([dot for _, dot, _ in here], Y_LABELS["eval/score"], caption, levels.get(env)))
+        known = common([group for group, _, _ in here], levels)
+        blocks.append(svg.dots([dot for _, dot, _ in here], Y_LABELS["eval/score"], caption, known))
         head = ["what", "runs", name, f"{LEVEL * 100:g} % interval", "each seed"]
         lines = [[g.label, len(d.values), d.middle, told, ", ".join(map(number, d.values))] for g, d, told in here]
         blocks.append(Table(head, lines, f"{env}, by seed" if len(here) < len(over_seeds) else ""))
@@ -79,10 +89,12 @@ def evaluations(groups: Sequence[Group], levels: Mapping[str, Mapping[str, float
         head = [*always, "cut", "in dreams"]
         said = [place < len(always) or any(row[place] not in ("-", 0) for row in rows) for place in range(len(head))]
         blocks.append(Table(list(compress(head, said)), [list(compress(row, said)) for row in rows]))
-    for env, known in levels.items():
+    several = len({group.env for group in groups}) > 1
+    for env in dict.fromkeys(group.env for group in groups):
+        known = common([group for group in groups if group.env == env], levels)
         if blocks and known:
             told = ", ".join(f"{name} {number(level)}" for name, level in known.items())
-            blocks.append(Text(f"To compare with{f' on {env}' if len(levels) > 1 else ''}: {told}."))
+            blocks.append(Text(f"To compare with{f' on {env}' if several else ''}: {told}."))
     return Section("evaluations", "Evaluations", blocks) if blocks else None
 
 

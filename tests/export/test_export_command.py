@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from contextlib import chdir
@@ -234,4 +235,7 @@ def test_a_file_that_differs_is_said(dqn: Path, tmp_path: Path, capsys: pytest.C
         next(parts.policy.parameters()).add_(1.0)
     checked = module._checked(replace(traced, graph=graph), tmp_path / "policy.pt2")
     assert checked["largest_difference"] > CLOSE
+    with torch.no_grad():
+        next(parts.policy.parameters()).fill_(float("nan"))
+    assert math.isnan(module._checked(replace(traced, graph=graph), tmp_path / "policy.pt2")["largest_difference"])
     assert "policy.pt2 differs from the library by" in capsys.readouterr().err

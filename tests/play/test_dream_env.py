@@ -173,6 +173,9 @@ def test_the_command_line_asks_for_it(run_dir: Path) -> None:
 
 def test_rewards_of_the_world_can_be_paid_as_a_model_learns_them() -> None:
     plain, paid = make_env("toy/catch", num_envs=2), TransformedRewards(make_env("toy/catch", num_envs=2), "tanh")
+    lives = make_env("toy/catch")
+    lives.spec = replace(lives.spec, lives=True)
+    assert not TransformedRewards(lives, "tanh").spec.lives  # an end of the dream is that of a life
     one, other = plain.reset(0), paid.reset(0)
     total = 0.0
     for _ in range(20):

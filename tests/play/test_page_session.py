@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -610,6 +611,54 @@ def test_no_row_is_recorded_twice(catch: Subject, tmp_path: Path) -> None:
     session.close()
     episodes = [episode["action"].tolist() for episode in reverie.open_dataset(tmp_path / "played").episodes()]
     assert episodes == [[0, 0, 0], [1, 1, 1, 0]]
+
+
+def recorded(folder: Path) -> list[list[int]]:
+    return [episode["action"].tolist() for episode in reverie.open_dataset(folder).episodes()]
+
+
+@pytest.mark.parametrize("end", ["off", "fresh", "close"])
+def test_what_was_taken_back_is_not_recorded(catch: Subject, tmp_path: Path, end: str) -> None:
+    session = Session(catch, 1, Recorder(Recording(tmp_path / "played", catch.spec, {})))
+    session.record(True)
+    steps(session, 0, 1)
+    session.back(1)
+    if end == "off":
+        session.record(False)
+    elif end == "fresh":
+        session.fresh()
+    session.close()
+    assert recorded(tmp_path / "played") == [[0, 0]]
+
+
+def test_a_cut_where_all_but_one_row_is_written(
+    catch: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reverie.play.page.recording.PART", 2)
+    session = Session(catch, 1, Recorder(Recording(tmp_path / "played", catch.spec, {})))
+    session.record(True)
+    steps(session, 0, 1)
+    session.record(False)
+    session.record(True)
+    steps(session, 1)
+    session.close()
+    assert recorded(tmp_path / "played") == [[0, 1, 0]]
+    assert reverie.open_dataset(tmp_path / "played").rows(0)["is_last"].tolist() == [False, False, True]
+
+
+def test_a_folder_has_rows_of_one_game(catch: Subject, tmp_path: Path) -> None:
+    about = {"env": catch.spec.id, "protocol": "default", "options": {}}
+    recording = Recording(tmp_path, catch.spec, about)
+    recording.write(0, 0, Session(catch).path.now.rows | {"action": np.zeros(1, np.int64)}, Counter())
+    recording.close()
+    Recording(tmp_path, catch.spec, about).close()
+    for spec, other in (
+        (catch.spec, about | {"env": "toy/other"}),
+        (catch.spec, about | {"options": {"cells": 4}}),
+        (replace(catch.spec, action=spaces.Discrete(4)), about),
+    ):
+        with pytest.raises(UserError, match=r"has rows of toy/catch, not of .*; name another --record"):
+            Recording(tmp_path, spec, other)
 
 
 # Messages

@@ -18,14 +18,17 @@ from reverie import overrides
 from reverie.cli import cli
 from reverie.config import with_settings
 from reverie.presets import make_config
+from reverie.report.page import Folded
 from reverie.report.record import FILE, Record, read_metrics
 from reverie.run.configure import configure
 from reverie.run.lock import alone
 from reverie.run.saved_config import versions
 from reverie.run.train import resume
 from reverie.study.about import EVALUATIONS, RANDOM, TRAINING, phases, read_about
+from reverie.study.curves_of import Group, groups
 from reverie.study.html import html_report
 from reverie.study.met import met_by_comparison, met_by_run
+from reverie.study.scores import common, learning
 from reverie.study.settings import _train
 from tests.report.html_check import Checked, check
 from tests.report.run_dirs import make_run
@@ -329,6 +332,38 @@ def test_what_a_claims_own_command_makes_is_held_against_it_and_another_length_i
     document = json.loads((RESULTS / "harmony" / "balancers" / "comparison.json").read_text())
     assert "noisy-catch-harmony" in [each.claim.name for each in met_by_comparison(document)]
     assert met_by_comparison(document | {"frames": 40_000}) == []
+    # Settings that cannot be looked at may be others.
+    assert met_by_comparison(document | {"preset": "nonsense"}) == []
+    assert met_by_comparison(document | {"overrides": ["agent.no_such_key=1"]}) == []
+
+
+def test_levels_of_a_picture_are_those_that_all_in_it_have() -> None:
+    small, large = Group("small", ()), Group("large", ())
+    levels = {"small": {"random": -0.5, "best possible": 1.0}, "large": {"random": -0.75, "best possible": 1.0}}
+    assert common([small], levels) == levels["small"]
+    assert common([small, large], levels) == {"best possible": 1.0}
+
+
+def test_curves_are_of_whole_games_where_a_life_is_an_episode(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path / "lives", [1.0, 1.0, 1.0])
+    with (run_dir / FILE).open("a") as log:
+        for env_steps in (20, 30):
+            units = {"env_steps": env_steps, "frames": 4 * env_steps, "learner_steps": 0}
+            log.write(json.dumps(units | {"episode/game_return": 567.0}) + "\n")
+    (group,) = groups([read_about(run_dir)])
+    section = learning([group], {group.label: {"random": 0.5}})
+    assert section is not None
+    (table,) = [block for block in section.blocks if isinstance(block, Folded)]
+    assert "567" in str(table)
+
+
+def test_a_score_that_is_no_number_is_told_and_left_out(run: Path) -> None:
+    (run / "evaluation.json").write_text(json.dumps({"score": "nan", "episodes": 3, "env_steps": 70, "scores": []}))
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write(json.dumps({"env_steps": 70, "frames": 70, "learner_steps": 9, "eval/score": float("nan")}) + "\n")
+    about = read_about(run)
+    assert about.score() is None
+    assert any("The score in evaluation.json is nan" in note for note in about.notes)
     preset = make_config("harmonydream", "cpu", "toy/noisy-catch")
     own = with_settings(preset, {"run.frames": 16_000, "run.prefill": 800})
     for asked, different in ((own, ()), (preset, ("run.prefill", "run.frames"))):

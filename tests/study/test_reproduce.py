@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +50,28 @@ def refused(folder: Path, *words: str) -> str:
     assert result.exit_code == 2, result.output
     assert result.stderr.count("\n") == 1
     return result.stderr
+
+
+def test_what_runs_is_waited_for_when_it_is_interrupted(tmp_path: Path) -> None:
+    """It has the time that training needs to save."""
+    claims_of = write(tmp_path)
+    (tmp_path / "program.py").write_text(
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: None)\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        f"pathlib.Path({str(tmp_path / 'begun')!r}).touch()\n"
+        "signal.pause()\n"
+        "time.sleep(1)\n"
+        f"pathlib.Path({str(tmp_path / 'saved')!r}).touch()\n"
+    )
+    words = [sys.executable, "-m", "reverie.cli", "reproduce", "small", "--claims", str(claims_of)]
+    process = subprocess.Popen([*words, "--out", str(tmp_path / "o")])
+    while not (tmp_path / "begun").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert (tmp_path / "saved").exists()
 
 
 def test_a_claim_that_holds(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 PART = 512
 """rows of an open episode that are written before it ends"""
 DOCUMENT = "recording.json"
+SAME = ("env", "protocol", "options", "action", "fields")
+"""entries of the document in which all that is recorded into one folder is the same"""
 
 
 class Recording:
@@ -51,7 +53,8 @@ class Recording:
         self._lock = threading.Lock()
         self.folder.mkdir(parents=True, exist_ok=True)
         fields = {name: f"{field.dtype} {list(field.shape)}" for name, field in self.fields.items()}
-        self.document = {"wrote": f"reverie play, reverie {__version__}", **about, "fields": fields, "streams": {}}
+        wrote = {"wrote": f"reverie play, reverie {__version__}", **about, "action": str(spec.action)}
+        self.document = json.loads(to_json(wrote, 0)) | {"fields": fields, "streams": {}}
         self._alone = ExitStack()
         try:
             self._alone.enter_context(alone(self.folder))
@@ -71,9 +74,11 @@ class Recording:
                 before = dict(json.loads(path.read_text()))
             except (ValueError, TypeError) as error:
                 raise UserError(f"{path} is damaged ({error}); restore it, or name another --record") from error
-            if before.get("fields") != self.document["fields"]:
+            differ = [name for name in SAME if before.get(name) != self.document.get(name)]
+            if differ:
                 where = before.get("env")
-                raise UserError(f"{self.folder} has rows of {where}, not of {spec.id}; name another --record")
+                other = spec.id if where != spec.id else f"the same {differ[0]} as here"
+                raise UserError(f"{self.folder} has rows of {where}, not of {other}; name another --record")
             self.document["streams"] = before.get("streams", {})
         elif there:
             raise UserError(f"{self.folder} has rows that were not recorded here; name another folder with --record")
@@ -132,14 +137,7 @@ class Recorder:
             self._cut = False
         if not self.on or self._cut:
             return
-        if self._written:
-            first = episode[0].place.count
-            kept = [moment for moment in self._written if moment.place.count >= first]
-            if any(a is not b for a, b in zip(kept, episode, strict=False)) or len(kept) > len(episode):
-                self._leave()  # somebody went back behind what is written
-            else:
-                episode = episode[len(kept) :]
-        self._open = episode
+        episode = self._take(episode)
         if episode and episode[-1].rows["is_last"][0]:
             self._write(episode)
             assert self._stream is not None
@@ -150,13 +148,28 @@ class Recorder:
             self._written += episode[:-1]
             self._open = episode[-1:]
 
-    def finish(self) -> None:
-        """Write what is open, its last row cut as by a time limit."""
-        if self.on and len(self._open) > 1:
-            self._write(self._open, cut=True)
+    def finish(self, episode: list[Moment]) -> None:
+        """Write what is open, its last row cut as by a time limit. episode: as of now, without what was taken back."""
+        if self.on and not self._cut and episode:
+            self._take(episode)
+        if self.on and len(self._written) + len(self._open) > 1:
+            if self._open:
+                self._write(self._open, cut=True)
             self._cut = True
         if self._open or self._written:
             self._leave()
+
+    def _take(self, episode: list[Moment]) -> list[Moment]:
+        """What of the open episode is in no file yet, which is noted as open."""
+        if self._written:
+            first = episode[0].place.count
+            kept = [moment for moment in self._written if moment.place.count >= first]
+            if any(a is not b for a, b in zip(kept, episode, strict=False)) or len(kept) > len(episode):
+                self._leave()  # somebody went back behind what is written
+            else:
+                episode = episode[len(kept) :]
+        self._open = episode
+        return episode
 
     def _leave(self) -> None:
         """Go on in another stream."""

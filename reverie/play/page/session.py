@@ -143,8 +143,7 @@ class Session:
     def _begin(
         self, world: World, memory: State | None = None, draws: int = 0, warmed: list[Rows] | None = None
     ) -> None:
-        if self.recorder is not None:
-            self.recorder.finish()
+        self._finish()
         mind = self.subject.mind
         memory = mind.initial() if memory is None else memory
         thought = mind.see(memory, world.rows, self._noise(draws), warmed or [])
@@ -271,14 +270,13 @@ class Session:
         if self.recorder is None:
             raise UserError("nothing is recorded here: start it with `reverie play RUN --record DIR`")
         if not on:
-            self.recorder.finish()
+            self._finish()
         self.recorder.on = on
         self._record()
 
     def close(self) -> None:
         """Finish the recording and close the environment."""
-        if self.recorder is not None:
-            self.recorder.finish()
+        self._finish()
         if self._env is not None:
             self._env.close()
 
@@ -386,6 +384,12 @@ class Session:
     def _nothing(self) -> np.ndarray:
         field = self._world.rows["prev_action"]
         return np.zeros_like(field)
+
+    def _finish(self) -> None:
+        """Have what is open recorded, as far as it was not taken back."""
+        if self.recorder is not None:
+            live = isinstance(getattr(self, "_world", None), Live)  # at first there is none
+            self.recorder.finish(self.path.episode() if live else [])
 
     def _record(self) -> None:
         if self.recorder is not None and isinstance(self._world, Live):

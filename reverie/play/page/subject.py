@@ -25,12 +25,13 @@ from reverie.errors import UserError
 from reverie.nets.encoders import is_image
 from reverie.nets.latents import Gaussian
 from reverie.ops.transforms import reward_transform
-from reverie.play.envs import build_world
+from reverie.play.envs import carried_of, carrying
 from reverie.play.load import load_parts
 from reverie.play.page.controls import Controls, controls
 from reverie.play.page.minds import Critical, Dreaming, Mind, Steering, Valuing
 from reverie.report.prediction import reward_threshold
 from reverie.run.build import build_agent, build_env, pick_device
+from reverie.run.checkpoint import Checkpoints
 from reverie.run.saved_config import load_config
 from reverie.run.zoo import resolve
 
@@ -53,7 +54,8 @@ class Subject:
     """A run to play with. Raises UserError if it has no checkpoint, or actions that nobody can steer."""
 
     def __init__(self, run_dir: Path, checkpoint: str = "latest", device: str = "cpu", seed: int = 0) -> None:
-        self.run_dir, self.checkpoint, self.seed = resolve(run_dir), checkpoint, seed
+        self.run_dir, self.seed = resolve(run_dir), seed
+        checkpoint = Checkpoints(self.run_dir).fixed(checkpoint)
         self.config: Config = load_config(self.run_dir)
         env = build_env(self.config, 1)
         shut(env)
@@ -64,6 +66,7 @@ class Subject:
         self.mind, self.env_steps = _mind(self.run_dir, checkpoint, agent, self.config, pick_device(device))
         self.transform = self.mind.model.reward.transform if isinstance(self.mind, Dreaming) else "identity"
         self.threshold = self._threshold()
+        self._carried = carried_of(self.run_dir, checkpoint)
 
     @property
     def dreams(self) -> bool:
@@ -72,7 +75,7 @@ class Subject:
 
     def environment(self) -> VectorEnv:
         """A fresh environment of one stream; where nothing of its observations is a picture, one that draws itself."""
-        return build_world(self.config, self.run_dir, 1, self.checkpoint, drawn=not self.images)
+        return carrying(build_env(self.config, 1, not self.images), self._carried)
 
     def learned(self, reward: float) -> float:
         """A reward as the model learns it."""
