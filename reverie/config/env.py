@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from reverie.config.bounds import at_least
+
+OWN = {"id", "num_envs", "protocol", "stepping"}
+"""what an environment is made with beside its options"""
 
 
 @dataclass(frozen=True)
@@ -30,3 +34,13 @@ class EnvConfig:
     def __post_init__(self) -> None:
         at_least(1, num_envs=self.num_envs)
         at_least(0, restarts=self.restarts, workers=self.workers)
+        check_options(self.options)
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise ValueError for an option that has the name of something that is said in another way."""
+    for name in sorted(OWN & set(options)):
+        raise ValueError(
+            f"env.options has {name!r}, which no environment can have as an option of its own: "
+            + (f"say env.{name}" if name != "stepping" else "say env.workers, env.restarts or env.check")
+        )

@@ -81,13 +81,14 @@ class Control(gymnasium.Env[Any, np.ndarray]):
         with with_body_texture() if "body" in protocol.vary else nullcontext():
             # Some tasks (lqr) draw their model when they are loaded; it must not differ from process to process.
             self._env = suite.load(domain, task, task_kwargs={"random": 0})
+        self._protocol = protocol
+        self._lighten()
         cameras = int(self._env.physics.model.ncam)
         if not -1 <= protocol.camera < cameras:
             raise UserError(
                 f"dmc/{domain}-{task} has {cameras} cameras; camera {protocol.camera} must be 0..{cameras - 1}, "
                 "or -1 for the usual one"
             )
-        self._protocol = protocol
         quadruped = domain == "quadruped"
         self._camera = protocol.camera if protocol.camera >= 0 else (2 if quadruped else 0)
         self._visuals = Visuals(self._env.physics, protocol.vary, self._camera) if protocol.vary else None
@@ -106,9 +107,9 @@ class Control(gymnasium.Env[Any, np.ndarray]):
         # The suite seeds a task when it is loaded, which parses its model anew; this is the same generator, reseeded.
         self._env.task._random = np.random.RandomState(int(self.np_random.integers(2**32)))
         if self._visuals is None:
-            return self._observe(self._env.reset()), {}
+            return self._observe(self._begin()), {}
         self._visuals.restore()
-        time_step = self._env.reset()
+        time_step = self._begin()
         # After the task's own draw, so that the same seed gives the same episode with and without looks.
         pool = self._protocol.visual_seeds
         first = self._protocol.first_visual_seed if pool else 0
@@ -160,15 +161,31 @@ class Control(gymnasium.Env[Any, np.ndarray]):
         if render == "published":
             self._upload()
             return np.array(physics.render(size, size, camera_id=self._camera))
-        # Read when the rendering context is made, at the first image of a model; later it changes nothing.
-        visual = physics.model.vis
-        visual.quality.shadowsize = visual.quality.offsamples = 0
-        visual.global_.offwidth = visual.global_.offheight = size
+        self._lighten()
         self._upload()
         flags = {"shadow": False, "reflection": False}
         return as_seen(
             render, np.array(physics.render(size, size, camera_id=self._camera, render_flag_overrides=flags))
         )
+
+    def _begin(self) -> Any:
+        """Have the suite begin an episode. A task that asks for a rendering context (quadruped-escape) makes none."""
+        physics = self._env.physics
+        kind = type(physics)
+        physics.__class__ = type(kind.__name__, (kind,), {"contexts": property(lambda it: it._contexts)})
+        try:
+            return self._env.reset()
+        finally:
+            physics.__class__ = kind
+
+    def _lighten(self) -> None:
+        """What is read when the rendering context is made, at the first image of a model; later it changes nothing."""
+        protocol = self._protocol
+        if protocol.render == "published":
+            return
+        visual = self._env.physics.model.vis
+        visual.quality.shadowsize = visual.quality.offsamples = 0
+        visual.global_.offwidth = visual.global_.offheight = drawn_size(protocol.render, protocol.size)
 
     def _upload(self) -> None:
         if self._visuals is not None:

@@ -19,6 +19,10 @@ from reverie.errors import UserError
 Convert = Callable[[np.ndarray], np.ndarray]
 
 
+BYTES = np.array(0.0), np.array(255.0)
+"""bounds of what a byte holds"""
+
+
 @dataclass(frozen=True, eq=False)
 class Picture:
     """Conversion of a picture to uint8 [N, H, W, C]: ``round(255 (x - low) / (high - low))``; bytes stay what they are.
@@ -43,6 +47,8 @@ class Picture:
         """Pictures as rows have them."""
         x = channels_last(x, self.layout)
         if self.low is None or self.high is None:
+            if x.dtype != np.uint8 and (np.rint(checked(x, *BYTES, self.name)) != x).any():
+                raise UserError(f"{called(self.name)} is declared as bytes and has fractions ({x.dtype})")
             return np.array(x, np.uint8, order="C")
         return np.rint((checked(x, self.low, self.high, self.name) - self.low) * self.scale).astype(np.uint8)
 

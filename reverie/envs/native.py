@@ -41,6 +41,7 @@ from reverie.envs.resume import episode_seed
 from reverie.envs.spaces import ActionAdapter, ObservationAdapter
 from reverie.envs.stepping import Stepping
 from reverie.envs.vector_faults import calling, end_workers
+from reverie.envs.wrappers import check_vector
 from reverie.errors import UserError, notice
 
 Autoreset = Literal["next_step", "same_step", "disabled"]
@@ -79,6 +80,7 @@ class NativeVector(VectorEnv):
         conventions: Conventions | None = None,
         **spec: Any,
     ) -> None:
+        check_vector(id, env)
         self.env = env
         self._conventions = conventions or Conventions()
         self.num_envs = int(env.num_envs)
@@ -139,8 +141,8 @@ class NativeVector(VectorEnv):
             observation, reward, terminated, truncated, info = self.env.step(self._action.batch(action))
         # Copies: an environment may write its next step, or a reset, into the arrays that it returned.
         with faults_of(lambda: f"{self._where()}: what step() returned"):
-            terminated, truncated = np.array(terminated, bool), np.array(truncated, bool)
-            reward, told = np.array(reward, np.float32), info
+            terminated, truncated = self._each("terminated", terminated, bool), self._each("truncated", truncated, bool)
+            reward, told = self._each("the reward", reward, np.float32), info
             info = self._masks.kept(info)
         if self.mode == "NextStep":
             if (terminated | truncated).any() and any(name in info for name in FINALS):
@@ -164,6 +166,13 @@ class NativeVector(VectorEnv):
         ends = {name: value[streams] for name, value in whole.items()}
         rows = self._rows(after, info, np.where(last, 0.0, reward), is_first=last)
         return Step(rows, ends, streams.astype(np.int64), said)
+
+    def _each(self, name: str, values: Any, dtype: Any) -> np.ndarray:
+        """A copy of one number for each stream, [N]. Raises ValueError for another count."""
+        array = np.array(values, dtype)
+        if array.size != self.num_envs:
+            raise ValueError(f"{name} has the shape {list(array.shape)}, expected [{self.num_envs}]")
+        return array.reshape(self.num_envs)
 
     def render(self) -> np.ndarray | None:
         """Picture of the first stream, if the vector environment was made with the render mode ``rgb_array``."""

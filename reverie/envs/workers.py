@@ -156,7 +156,7 @@ class WorkerVector(Streams):
         """Begin other episodes in new processes. Raises `error` where that may not be done again."""
         dead = [w for w, process in enumerate(self._env.processes) if not process.is_alive()]
         restarts = self._restarts.copy()
-        for w in dead:
+        for w in dead or range(len(self._env.processes)):  # one that does not answer may still be there
             restarts[w * self._each : (w + 1) * self._each] += 1
         if (restarts > self._stepping.restarts).any():
             raise error

@@ -15,7 +15,7 @@ import gymnasium
 import numpy as np
 from gymnasium.wrappers import NormalizeReward
 
-from reverie.errors import UserError
+from reverie.errors import UserError, notice
 
 Carried = Mapping[str, Mapping[str, Any]]
 """Place and class of a wrapper -> name -> arrays and numbers."""
@@ -56,8 +56,7 @@ def carry(env: gymnasium.Env, told: Carried, keep: bool = False) -> None:
 
 
 def _named(env: gymnasium.Env) -> list[tuple[str, gymnasium.Wrapper]]:
-    theirs = [wrapper for wrapper in layers(env) if not isinstance(wrapper, Tally)]
-    return [(f"{depth} {type(wrapper).__name__}", wrapper) for depth, wrapper in enumerate(theirs)]
+    return [(f"{depth} {type(wrapper).__name__}", wrapper) for depth, wrapper in enumerate(layers(env))]
 
 
 def _own(wrapper: gymnasium.Wrapper) -> bool:
@@ -99,16 +98,20 @@ def _restore(wrapper: gymnasium.Wrapper, state: Mapping[str, Any]) -> None:
         setattr(wrapper, _SWITCH, state[_SWITCH])
 
 
-class Tally(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Rewards that an environment pays, added up below the wrappers that change them. earned: since `take`."""
+class Tally:
+    """Rewards that `env` pays, added up below the wrappers that change them. earned: since `take`.
+
+    It stands in the place of the environment's ``step`` alone: what wrappers read of it and write to it stays its own.
+    """
 
     def __init__(self, env: gymnasium.Env) -> None:
-        super().__init__(env)
         self.earned = 0.0
+        self._step = env.step
+        env.step = self.step  # type: ignore[method-assign]
 
     def step(self, action: Any) -> Any:
         """Step, and count."""
-        out: Any = self.env.step(action)
+        out: Any = self._step(action)
         if isinstance(out, tuple) and len(out) > 1 and np.size(out[1]) == 1:
             self.earned += float(np.reshape(out[1], ()))
         return out
@@ -120,14 +123,37 @@ class Tally(gymnasium.Wrapper[Any, Any, Any, Any]):
 
 
 def tally(env: gymnasium.Env) -> Tally | None:
-    """A tally put below the innermost wrapper of `env` that changes rewards; None if there is no such wrapper.
+    """A tally below the innermost wrapper of `env` that changes rewards; None if there is no such wrapper.
 
     Such wrappers are those that Gymnasium calls so: `gymnasium.RewardWrapper`, its children, and `NormalizeReward`.
     """
     changing = [wrapper for wrapper in layers(env) if isinstance(wrapper, gymnasium.RewardWrapper | NormalizeReward)]
     if not changing:
         return None
-    innermost = changing[-1]
-    if not isinstance(innermost.env, Tally):
-        innermost.env = Tally(innermost.env)
-    return innermost.env
+    inner = changing[-1].env
+    there = getattr(vars(inner).get("step"), "__self__", None)
+    return there if isinstance(there, Tally) else Tally(inner)
+
+
+def check_vector(id: str, env: gymnasium.vector.VectorEnv) -> None:
+    """Raise UserError where the wrappers of a vector environment carry something, which nothing saves or hands on.
+
+    Scores are told to be of changed rewards, where wrappers of all streams change them.
+    """
+    single = "let the factory return one gymnasium.Env in its wrappers"
+    while isinstance(env, gymnasium.vector.VectorWrapper):
+        name = type(env).__name__
+        if any(all(hasattr(value, moment) for moment in _MOMENTS) for value in vars(env).values()):
+            raise UserError(
+                f"{id}: {name} carries running means over episodes, which are not saved with a vector environment, nor "
+                f"known to its evaluations: {single}"
+            )
+        if isinstance(env, gymnasium.vector.VectorRewardWrapper):
+            notice(f"{id}: scores are sums of the rewards that {name} makes; for the environment's own, {single}")
+        env = env.env
+    inner = [each for each in getattr(env, "envs", ()) if isinstance(each, gymnasium.Env)]
+    if any(carried(each) for each in inner):
+        raise UserError(
+            f"{id}: wrappers of its environments carry something over episodes, which is not saved with a vector "
+            f"environment, nor known to its evaluations: {single}"
+        )

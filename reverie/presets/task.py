@@ -9,9 +9,11 @@ from typing import Any, Literal
 from gymnasium import spaces
 
 from reverie.config import Config, EnvConfig
+from reverie.config.env import check_options
 from reverie.envs.env import EnvSpec, shut
 from reverie.envs.make import make_env, protocols
 from reverie.envs.tasks import tasks_of
+from reverie.errors import UserError
 
 Preset = Callable[["Task"], Config]
 """A whole configuration for a task."""
@@ -30,6 +32,10 @@ class Task:
 
     def __init__(self, id: str = "", protocol: str = "auto", options: Mapping[str, Any] | None = None) -> None:
         self.id, self.protocol, self.options = id, protocol, dict(options or {})
+        try:
+            check_options(self.options)
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
     def default(self, id: str) -> Task:
         """This task, or one with that id if it has none."""

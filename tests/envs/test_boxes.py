@@ -202,6 +202,22 @@ def test_values_that_bytes_or_codes_cannot_hold_are_refused(
         adapter.one(observation)
 
 
+@pytest.mark.parametrize(
+    ("value", "dtype", "words"),
+    [
+        (256, np.int64, "value 256, outside its bounds 0 to 255"),
+        (-1, np.int16, "value -1"),
+        (0.7, np.float32, r"declared as bytes and has fractions \(float32\)"),
+    ],
+)
+def test_what_is_declared_as_bytes_is_held_to_that_whatever_it_comes_in(value: float, dtype: Any, words: str) -> None:
+    adapter = ObservationAdapter(spaces.Box(0, 255, (16, 16), np.uint8), Reading())
+    (seen,) = adapter.one(np.full((16, 16), 254, dtype)).values()
+    assert (seen == 254).all()
+    with pytest.raises(UserError, match=words):
+        adapter.one(np.full((16, 16), value, dtype))
+
+
 class Game(gymnasium.Env):
     """A nested observation in which everything must be said."""
 

@@ -93,6 +93,27 @@ def test_quadrupeds_are_seen_by_their_own_camera() -> None:
     assert (env.reset(0)["obs.image"] != zero.reset(0)["obs.image"]).any()
 
 
+@needs_gl
+def test_a_task_that_asks_for_a_context_has_that_of_its_protocol() -> None:
+    """It is told about its uneven ground when it begins an episode, before the first picture."""
+    env = make_env("dmc/quadruped-escape", render="smooth", size=128)
+    again = make_env("dmc/quadruped-escape", render="smooth", size=128)
+    np.testing.assert_array_equal(env.reset(3)["obs.image"], again.reset(3)["obs.image"])
+    context = env.envs[0].unwrapped._env.physics.contexts.mujoco.ptr  # type: ignore[attr-defined]
+    assert (context.offWidth, context.offHeight, context.offSamples, context.shadowSize) == (512, 512, 0, 0)
+    other = make_env("dmc/quadruped-escape", render="smooth", size=128)
+    other.reset(3)
+    for action in actions(env, 3, 0):
+        env.step(action)
+    other.load_state_dict(env.state_dict())
+
+
+def test_where_nothing_is_drawn_no_context_is_made() -> None:
+    env = make_env("dmc/quadruped-escape", protocol="dmc-proprio")
+    env.reset(0)
+    assert env.envs[0].unwrapped._env.physics._contexts is None  # type: ignore[attr-defined]
+
+
 def test_mistakes_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for options, words in (
         ({"id": "dmc/walker-wlak"}, "dmc/walker-walk"),

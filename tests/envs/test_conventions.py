@@ -19,6 +19,41 @@ from reverie.run.ledger import Episodes
 HERE = __name__
 
 
+class Columns(gymnasium.vector.VectorEnv):
+    """Says rewards and flags in a column, or of too few streams."""
+
+    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
+
+    def __init__(self, num_envs: int, few: bool = False) -> None:
+        self.num_envs, self.few = num_envs, few
+        self.single_observation_space, self.single_action_space = (
+            spaces.Box(0, 99, (3,), np.float32),
+            spaces.Discrete(2),
+        )
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        return np.zeros((self.num_envs, 3), np.float32), {}
+
+    def step(self, actions: Any) -> Any:
+        flags = np.zeros((self.num_envs, 1), bool)
+        reward = np.arange(1 if self.few else self.num_envs, dtype=np.float32)[:, None]
+        return np.ones((self.num_envs, 3), np.float32), reward, flags, flags, {}
+
+
+def test_rewards_and_flags_are_one_of_each_stream() -> None:
+    env = make_env(f"{HERE}:Columns", num_envs=2)
+    env.reset(0)
+    rows = env.step(np.zeros(2, np.int64)).rows
+    assert rows["reward"].tolist() == [0.0, 1.0]
+    assert rows["is_last"].shape == rows["is_terminal"].shape == (2,)
+    few = make_env(f"{HERE}:Columns", num_envs=2, few=True)
+    few.reset(0)
+    with pytest.raises(UserError, match=r"the reward has the shape \[1, 1\], expected \[2\]"):
+        few.step(np.zeros(2, np.int64))
+
+
 class Counts(gymnasium.vector.VectorEnv):
     """Stream i counts to 2 + i, a reward of its count per step; ends are true for even streams, time limits for odd.
 

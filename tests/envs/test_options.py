@@ -149,6 +149,14 @@ def test_annotations_are_relied_on_only_where_they_can_be() -> None:
     check_options("loose", {"limit": float("inf"), "name": 3, "free": "a"}, annotated(loose))
 
 
+@pytest.mark.parametrize("name", ["id", "num_envs", "protocol", "stepping"])
+@pytest.mark.parametrize("command", [["check-env", "toy/catch"], ["train", "dqn", "--env", "toy/catch"]])
+def test_what_is_said_in_another_way_is_no_option(command: list[str], name: str) -> None:
+    done = CliRunner().invoke(cli, [*command, f"--env.options.{name}", "3"])
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1), done.output
+    assert f"env.options has '{name}'" in done.stderr
+
+
 def test_the_command_line_ends_with_2_and_one_line() -> None:
     for words in (["--env.options.size", "abc"], ["--env.options.dense", "nan"]):
         result = CliRunner().invoke(cli, ["check-env", "toy/noisy-catch", *words])

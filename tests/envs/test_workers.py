@@ -98,6 +98,22 @@ def test_environments_are_made_anew_in_their_processes() -> None:
     apart.close()
 
 
+def test_a_process_that_is_gone_to_us_but_still_there_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = make_env("toy/count", num_envs=4, length=50, stepping=Stepping(workers=2))
+    assert isinstance(env, WorkerVector)
+    env.reset(0)
+    process = env._env.processes[1]
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(5)
+    for each in env._env.processes:
+        monkeypatch.setattr(each, "is_alive", lambda: True)
+    with pytest.raises(EnvFault):
+        env.step(np.zeros(4, np.int64))
+    monkeypatch.undo()
+    env.close()
+
+
 @pytest.mark.parametrize("restarts", [0, 1])
 def test_a_process_that_is_killed(restarts: int, capsys: pytest.CaptureFixture[str]) -> None:
     env = make_env("toy/count", num_envs=4, length=50, stepping=Stepping(workers=2, restarts=restarts))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.wrappers import ClipReward, NormalizeObservation, NormalizeReward, RecordEpisodeStatistics
+from gymnasium.wrappers import vector as wrappers
 
 import reverie
 from reverie.data.rows import OBS
@@ -51,6 +52,18 @@ class Far(gymnasium.Env):
 
     def _see(self) -> np.ndarray:
         return np.array([self.np_random.uniform(990, 1010)], np.float32)
+
+
+class Bonus(gymnasium.RewardWrapper):
+    """Adds what it reads of the environment that it wraps, and writes to it."""
+
+    def reward(self, reward: Any) -> float:
+        self.env.seen = True  # type: ignore[attr-defined]
+        return float(reward) + self.env.left  # type: ignore[attr-defined]
+
+
+def bonus() -> gymnasium.Env:
+    return Bonus(Far())
 
 
 def normalised() -> gymnasium.Env:
@@ -267,3 +280,35 @@ def test_a_new_life_of_an_actor_carries_what_the_earlier_one_did() -> None:
         assert answer.carried is not None
         counts.append(float(answer.carried["1 NormalizeObservation"]["obs_rms"]["count"]))
     assert counts[0] == before["count"] < counts[-1]  # as of the beginning of the open episode
+
+
+def test_wrappers_of_rewards_wrap_the_environment_itself() -> None:
+    """Whatever they read of it and write to it, as without us."""
+    env = make_env(f"{HERE}:bonus")
+    env.reset(0)
+    inner = env.envs[0].unwrapped  # type: ignore[attr-defined]
+    left = inner.left
+    step = env.step(np.ones(1, np.int64))
+    assert step.rows["reward"].tolist() == [10.0 + left - 1]
+    assert step.earned is not None
+    assert step.earned.tolist() == [10.0]
+    assert inner.seen
+
+
+def vector(num_envs: int, wrap: str) -> gymnasium.vector.VectorEnv:
+    """Streams of `Far` in a wrapper of all, or each in one."""
+    if wrap == "each":
+        return gymnasium.vector.SyncVectorEnv([normalised] * num_envs)
+    env: gymnasium.vector.VectorEnv = gymnasium.vector.SyncVectorEnv([Far] * num_envs)
+    return wrappers.NormalizeObservation(env) if wrap == "all" else wrappers.ClipReward(env, -1, 1)
+
+
+@pytest.mark.parametrize(("wrap", "words"), [("all", "NormalizeObservation carries"), ("each", "wrappers of its env")])
+def test_what_a_vector_environment_would_forget_is_refused(wrap: str, words: str) -> None:
+    with pytest.raises(UserError, match=f"{words}.*let the factory return one gymnasium.Env in its wrappers"):
+        make_env(f"{HERE}:vector", num_envs=2, wrap=wrap)
+
+
+def test_of_which_rewards_scores_are_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    make_env(f"{HERE}:vector", num_envs=2, wrap="clip")
+    assert "scores are sums of the rewards that ClipReward makes" in capsys.readouterr().err
