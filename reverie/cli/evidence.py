@@ -56,7 +56,9 @@ def plot(paths: tuple[Path, ...], out: Path | None, weights: bool, **options: An
 
 @cli.command(context_settings={"ignore_unknown_options": True})
 @click.option("--agents", default="", help="Agents, with commas; each is a variant by its name.")
-@click.option("--variant", "variants", multiple=True, help='"name agent key=value ..."; may be repeated.')
+@click.option(
+    "--variant", "variants", multiple=True, help='"name agent key=value ..."; preset=NAME is its own; may be repeated.'
+)
 @click.option("--env", required=True)
 @click.option("--seeds", default="3", show_default=True, help="How many (0, 1, ...), or which: 3,4,5")
 @click.option("--frames", type=click.IntRange(1), help="Length of each run [the preset's].")

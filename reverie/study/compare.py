@@ -55,7 +55,7 @@ SET_BY = {
 
 @dataclass(frozen=True)
 class Variant:
-    """An agent with overrides of its own. name: of its directories and in tables."""
+    """An agent with overrides of its own; ``preset=NAME`` among them is its preset. name: of directories, in tables."""
 
     name: str
     agent: str
@@ -112,11 +112,22 @@ class Comparison:
 
     def words(self, variant: Variant) -> list[str]:
         """Overrides of one variant; its own come last and count."""
-        return [f"run.threads={self.threads}", *self.overrides, *variant.overrides]
+        return [f"run.threads={self.threads}", *self.overrides, *own_preset(variant.overrides)[1]]
+
+    def preset_of(self, variant: Variant) -> str | None:
+        """The preset that is asked of a variant: its own, or that of all."""
+        return own_preset(variant.overrides)[0] or self.preset
 
     def run_dir(self, variant: Variant, seed: int) -> Path:
         """Directory of that run."""
         return self.work / f"{variant.name}-{seed}"
+
+
+def own_preset(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The preset that a variant's words name (None: none), and the other words."""
+    named = [word for word in words if word.lstrip("-").startswith("preset=")]
+    rest = [word for word in words if word not in named]
+    return (named[-1].partition("=")[2] if named else None), rest
 
 
 def compare(request: Comparison, say: Callable[[str], None] = print) -> dict[str, Any]:
@@ -160,11 +171,12 @@ def compare(request: Comparison, say: Callable[[str], None] = print) -> dict[str
             "again: what is complete is not repeated"
         )
     runs = {variant.name: [measures[variant.name, seed] for seed in request.seeds] for variant in request.variants}
-    preset = next(iter(configs.values())).preset
+    presets = {name: config.preset for name, config in configs.items()}
     document = {
         "command": request.command,
         "env": request.env,
-        "preset": preset,
+        "preset": next(iter(presets.values())),
+        **({"presets": presets} if len(set(presets.values())) > 1 else {}),
         "frames": request.frames,
         "overrides": list(request.overrides),
         "variants": {variant.name: list(variant.overrides) for variant in request.variants},
@@ -191,7 +203,7 @@ def _machine() -> str:
 def _config(request: Comparison, variant: Variant, seed: int) -> Config:
     length = None if request.frames is None else str(request.frames)
     short = {"seed": str(seed), "frames": length}
-    return for_dataset(configure(variant.agent, request.preset, request.env, request.words(variant), short))
+    return for_dataset(configure(variant.agent, request.preset_of(variant), request.env, request.words(variant), short))
 
 
 def _run(request: Comparison, jobs: Jobs, variant: Variant, seed: int) -> tuple[str, dict[str, Any]]:
@@ -247,7 +259,7 @@ def _foreseen(out: Path, env_steps: int) -> dict[str, float | None] | None:
 
 def _train(request: Comparison, variant: Variant, seed: int) -> list[str]:
     words = ["train", variant.agent, "--env", request.env, "--seed", str(seed)]
-    words += [] if request.preset is None else ["--preset", request.preset]
+    words += [] if (preset := request.preset_of(variant)) is None else ["--preset", preset]
     words += [] if request.frames is None else ["--frames", str(request.frames)]
     return [*words, "--logdir", str(request.run_dir(variant, seed)), *request.words(variant)]
 

@@ -20,6 +20,7 @@ from reverie.overrides import is_below
 from reverie.report.runs import MACHINE, NOT_LEARNING
 from reverie.run.chain import differences
 from reverie.run.configure import configure
+from reverie.study.compare import own_preset
 from reverie.study.reproduce import Check, Claim, claims, claims_folder
 
 OTHERWISE = ("run.seed", *NOT_LEARNING, *MACHINE)
@@ -146,8 +147,9 @@ def _trained(claim: Claim) -> Iterator[tuple[str, Config | None]]:
             variants = [(words[2], words[2], [])]
         for name, agent, own in variants:
             preset, env = (options.get(key, [None])[-1] for key in ("--preset", "--env"))
+            mine, rest = own_preset(own)
             try:
-                yield name, configure(agent, preset, env, [*common, *own], length)
+                yield name, configure(agent, mine or preset, env, [*common, *rest], length)
             except UserError:  # what it needs is not installed here
                 yield name, None
 
@@ -157,9 +159,11 @@ def _compared(document: Mapping[str, Any]) -> dict[str, Config | None]:
     configs: dict[str, Config | None] = {}
     length = {"frames": str(frames)} if (frames := document.get("frames")) is not None else {}
     for name, agent in document.get("agents", {}).items():
-        words = [*document.get("overrides", []), *document.get("variants", {}).get(name, [])]
+        own, rest = own_preset(document.get("variants", {}).get(name, []))
+        words = [*document.get("overrides", []), *rest]
+        preset = own or document.get("presets", {}).get(name, document.get("preset"))
         try:
-            configs[name] = configure(agent, document.get("preset"), document["env"], words, length)
+            configs[name] = configure(agent, preset, document["env"], words, length)
         except UserError:
             configs[name] = None
     return configs

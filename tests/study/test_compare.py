@@ -53,7 +53,8 @@ class Fakes:
         if words[0] == "train":
             seed = words[words.index("--seed") + 1]
             given = words[words.index("--logdir") + 2 :]
-            config = configure(words[1], "cpu", "toy/catch", given, {"seed": seed, "frames": "100"})
+            preset = words[words.index("--preset") + 1]
+            config = configure(words[1], preset, "toy/catch", given, {"seed": seed, "frames": "100"})
             run_dir.mkdir(parents=True)
             save_config(config, run_dir)
         if words[0] in ("train", "resume"):
@@ -113,6 +114,15 @@ def test_only_what_is_missing_is_run(fakes: Fakes, tmp_path: Path) -> None:
     fakes.calls.clear()
     compare(request(tmp_path, seeds=(0,), episodes=7), quiet)  # another evaluation, no other run
     assert [call[0] for call in fakes.calls] == ["eval", "eval"]
+
+
+def test_a_variant_may_have_a_preset_of_its_own(fakes: Fakes, tmp_path: Path) -> None:
+    variants = (Variant("low", "dreamerv2"), Variant("high", "dreamerv2", ("preset=cpu-toy", "agent.gamma=0.5")))
+    document = compare(request(tmp_path, seeds=(0,), variants=variants), quiet)
+    assert (document["preset"], document["presets"]) == ("cpu", {"low": "cpu", "high": "cpu-toy"})
+    made = load_config(tmp_path / "runs" / "high-0")
+    assert (made.preset, made.agent.gamma) == ("cpu-toy", 0.5)
+    assert "presets" not in compare(request(tmp_path / "other", seeds=(0,)), quiet)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"episodes": 100}', '{"episodes": 100, "seed": 0, "env_steps": 100}'])
