@@ -99,22 +99,45 @@ def _restore(wrapper: gymnasium.Wrapper, state: Mapping[str, Any]) -> None:
 
 
 class Tally:
-    """Rewards that `env` pays, added up below the wrappers that change them. earned: since `take`.
+    """Rewards that come to a wrapper which changes them, added up. earned: since `take`.
 
-    It stands in the place of the environment's ``step`` alone: what wrappers read of it and write to it stays its own.
+    It looks on while the wrapper steps what it wraps, and leaves both as they are otherwise: what they read and write
+    of each other, calls of their own, and copies.
     """
 
-    def __init__(self, env: gymnasium.Env) -> None:
+    def __init__(self, wrapper: gymnasium.Wrapper) -> None:
         self.earned = 0.0
-        self._step = env.step
-        env.step = self.step  # type: ignore[method-assign]
+        self._wrapper, self._step = wrapper, wrapper.step
+        wrapper.step = self.step  # type: ignore[method-assign]
 
-    def step(self, action: Any) -> Any:
-        """Step, and count."""
-        out: Any = self._step(action)
-        if isinstance(out, tuple) and len(out) > 1 and np.size(out[1]) == 1:
-            self.earned += float(np.reshape(out[1], ()))
-        return out
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        """Step the wrapper, and count what it is paid."""
+        inner = self._wrapper.env
+        own = vars(inner)
+        usual = own.get("step")
+
+        def put(step: Any) -> None:
+            own.pop("step", None)
+            if step is not None:
+                own["step"] = step
+
+        def counted(*given: Any, **named: Any) -> Any:
+            nonlocal usual
+            put(usual)  # within its step the environment has its own
+            try:
+                out: Any = inner.step(*given, **named)
+            finally:
+                usual = own.get("step")
+                put(counted)
+            if isinstance(out, tuple) and len(out) > 1 and np.size(out[1]) == 1:
+                self.earned += float(np.reshape(np.asarray(out[1], np.float64), ()))
+            return out
+
+        put(counted)
+        try:
+            return self._step(*args, **kwargs)
+        finally:
+            put(usual)
 
     def take(self) -> float:
         """What was earned since the last call."""
@@ -123,16 +146,15 @@ class Tally:
 
 
 def tally(env: gymnasium.Env) -> Tally | None:
-    """A tally below the innermost wrapper of `env` that changes rewards; None if there is no such wrapper.
+    """A tally at the innermost wrapper of `env` that changes rewards; None if there is no such wrapper.
 
     Such wrappers are those that Gymnasium calls so: `gymnasium.RewardWrapper`, its children, and `NormalizeReward`.
     """
     changing = [wrapper for wrapper in layers(env) if isinstance(wrapper, gymnasium.RewardWrapper | NormalizeReward)]
     if not changing:
         return None
-    inner = changing[-1].env
-    there = getattr(vars(inner).get("step"), "__self__", None)
-    return there if isinstance(there, Tally) else Tally(inner)
+    there = getattr(vars(changing[-1]).get("step"), "__self__", None)
+    return there if isinstance(there, Tally) else Tally(changing[-1])
 
 
 def check_vector(id: str, env: gymnasium.vector.VectorEnv) -> None:

@@ -18,7 +18,7 @@ from reverie.data.rows import Rows, row_spec
 from reverie.envs.env import EnvSpec, shut
 from reverie.errors import UserError, notice
 from reverie.play.dream_score import score_in_dream
-from reverie.play.envs import build_world
+from reverie.play.envs import carried_of, carrying
 from reverie.play.load import check_play, load
 from reverie.play.show import Film, pace
 from reverie.play.window import Window
@@ -26,7 +26,7 @@ from reverie.report.document import beside, write_whole
 from reverie.report.record import to_json
 from reverie.report.video import VideoWriter
 from reverie.report.words import number
-from reverie.run.build import derive, evaluation_streams
+from reverie.run.build import build_env, derive, evaluation_streams
 from reverie.run.checkpoint import Checkpoints
 from reverie.run.roles import Evaluator, cut_line
 from reverie.run.saved_config import load_config
@@ -74,12 +74,12 @@ def evaluate(
         raise UserError("the dream is of the environment that was trained on: leave --in-dream or --env out")
     fixed = Checkpoints(run_dir).fixed(checkpoint)  # dreams, networks and wrappers are of one
     dreams = {"episodes": episodes, "seed": seed, "device": device, "checkpoint": fixed}
+    loaded, carried = load(run_dir, device, checkpoint=fixed), carried_of(run_dir, fixed)
     dreamed = score_in_dream(run_dir, **dreams) if in_dream else None  # type: ignore[arg-type]
-    loaded = load(run_dir, device, checkpoint=fixed)
     if video and not window:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # environments draw for the film, not for a screen
     limit, streams = config.run.eval_limit, evaluation_streams(config, episodes, where.id)
-    world = build_world(replace(config, env=where), run_dir, streams, fixed, drawn=video or window, whole=True)
+    world = carrying(build_env(replace(config, env=where), streams, video or window, whole=True), carried)
     try:
         check_fits(loaded.spec, world.spec, loaded.policy.by_task)
         evaluator = Evaluator(world, loaded.policy, episodes, derive(seed, "evaluation"), limit, config.run.nonfinite)
@@ -129,7 +129,7 @@ def evaluate(
         result |= {"protocol": world.spec.protocol, "options": where.options}
     if dreamed is not None:
         result["in_dream"] = dreamed
-    if any(film.whole for film in films) and video and path.exists():
+    if video and films[0].whole and path.exists():
         result["video"] = str(path)
     file = folder / (f"evaluation_{name}.json" if name else "evaluation.json")
     _tell_better(file, result)

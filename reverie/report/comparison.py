@@ -26,6 +26,14 @@ MEASURED = ("variant", "runs", "score (IQM)", f"{LEVEL * 100:g} % interval", "se
 """columns of the table; those of predictions come after them"""
 
 
+def presets(document: Mapping[str, Any]) -> str:
+    """The preset of all variants in words, or of each where they are several."""
+    each = document.get("presets")
+    if not each:
+        return f"preset {document.get('preset')}"
+    return "presets " + ", ".join(f"{preset} of {name}" for name, preset in each.items())
+
+
 def summary(runs: Sequence[Run]) -> dict[str, Any]:
     """Statistics of the runs' evaluation scores, and of each number in their ``prediction``, if they have it.
 
@@ -149,5 +157,5 @@ def _draw(document: Mapping[str, Any], out: Path) -> None:
     right.set_title(f"evaluation: IQM, {LEVEL * 100:g} % interval, each seed", loc="left", fontsize=10)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(f"{document['env']}, preset {document['preset']}", x=0.01, ha="left")
+    figure.suptitle(f"{document['env']}, {presets(document)}", x=0.01, ha="left")
     figure.savefig(out)

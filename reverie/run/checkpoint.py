@@ -113,9 +113,7 @@ class Checkpoints:
         Raises UserError if the disk is full; the one that was best stays.
         """
         there, env_steps = self._best()
-        if not math.isfinite(score) or (there >= score and env_steps < tree["env_steps"]):
-            return False
-        if (there, env_steps) == (score, tree["env_steps"]):
+        if not math.isfinite(score) or (there >= score and env_steps <= tree["env_steps"]):
             return False
         partial, final = self.folder / f".{BEST}.partial", self.folder / BEST
         try:
@@ -143,7 +141,7 @@ class Checkpoints:
             return float("-inf"), 0
 
     def fixed(self, which: str | int) -> str:
-        """The name under which a checkpoint stays the same while the run goes on: of ``latest`` its env_steps."""
+        """The name of a checkpoint that stays when newer ones come, for as long as it is kept: its env_steps."""
         newest = self.latest() if which == "latest" else None
         return newest.name if newest is not None and newest.name.isdigit() else str(which)
 

@@ -124,7 +124,7 @@ class Runner(ABC):
             finally:
                 learned = run.clock.learner_steps
                 self.end()
-            if run.clock.learner_steps > learned:
+            if run.clock.learner_steps > learned and self.config.run.log_every:
                 self.log()
             if not run.saved:
                 self.save()

@@ -15,7 +15,7 @@ import reverie
 from reverie.envs.env import EnvSpec, shut
 from reverie.errors import UserError
 from reverie.report import svg
-from reverie.report.comparison import MEASURED, markdown
+from reverie.report.comparison import MEASURED, markdown, presets
 from reverie.report.curves import LEVEL, X_LABELS, Y_LABELS, aggregate
 from reverie.report.document import check_folder, write_whole
 from reverie.report.page import Budget, Code, Heading, Page, Section, Table, Text, render
@@ -320,9 +320,7 @@ def _compared(place: int, path: Path, document: Mapping[str, Any]) -> Section:
         blocks.append(Table([head[0], *head[len(MEASURED) :]], foreseen, "What their models foresee"))
     settings = [[name, " ".join(document.get("variants", {}).get(name, [])) or "as the preset"] for name in names]
     blocks.append(Table(["variant", "what was set"], settings))
-    about = (
-        f"In {path}: preset {document.get('preset')}, on {document.get('machine', 'a machine that is not recorded')}"
-    )
+    about = f"In {path}: {presets(document)}, on {document.get('machine', 'a machine that is not recorded')}"
     alike = " ".join(document.get("overrides", []))
     blocks.append(Text(f"{about}{f', all with {alike}' if alike else ''}."))
     if document.get("command"):

@@ -78,8 +78,9 @@ class Jobs:
                     except Failed as error:
                         yield error
             except BaseException:
-                self._end()
-                pool.shutdown(wait=True, cancel_futures=True)
+                with _undisturbed():  # a terminal's Ctrl-C and whoever passes it on may both ask
+                    self._end()
+                    pool.shutdown(wait=True, cancel_futures=True)
                 raise
 
     def _end(self) -> None:
@@ -104,3 +105,17 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, old)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """SIGINT and SIGTERM are left unheard."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -184,8 +184,8 @@ def _check_scripts(claim: Claim, experiment: Experiment) -> None:
 def _call(command: str, out: Path, say: Callable[[str], None]) -> None:
     words = [word.replace("{out}", str(out)) for word in shlex.split(command)]
     say(f"$ {shlex.join(words)}")
-    process = subprocess.Popen([*PROGRAMS[words[0]], *words[1:]], stdin=subprocess.DEVNULL)
     with terminable():
+        process = subprocess.Popen([*PROGRAMS[words[0]], *words[1:]], stdin=subprocess.DEVNULL)
         try:
             process.wait()
         except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -293,6 +294,40 @@ def test_wrappers_of_rewards_wrap_the_environment_itself() -> None:
     assert step.earned is not None
     assert step.earned.tolist() == [10.0]
     assert inner.seen
+
+
+class Within(Far):
+    """Calls its own step and those of copies of itself, and takes more than an action."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.step(0, first=True)
+        return self._see(), {}
+
+    def step(self, action: int, first: bool = False, again: bool = True) -> Any:
+        if not first and again:
+            copy.copy(self).step(0, again=False)
+            self.step(0, again=False)
+        return super().step(action)
+
+
+def within() -> gymnasium.Env:
+    return ClipReward(Within(), -1, 1)
+
+
+def test_an_environment_that_calls_its_own_step_is_counted_once() -> None:
+    env = make_env(f"{HERE}:within")
+    env.reset(0)
+    inner = env.envs[0].unwrapped  # type: ignore[attr-defined]
+    left = inner.left
+    step = env.step(np.ones(1, np.int64))
+    assert step.earned is not None
+    assert step.earned.tolist() == [10.0]
+    assert inner.left == left - 2
+    assert "step" not in vars(inner)
+    other = copy.deepcopy(env.envs[0])  # type: ignore[attr-defined]
+    other.step(1)
+    assert (inner.left, other.unwrapped.left) == (left - 2, left - 4)
 
 
 def vector(num_envs: int, wrap: str) -> gymnasium.vector.VectorEnv:

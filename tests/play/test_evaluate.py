@@ -90,7 +90,7 @@ def test_only_a_higher_score_takes_the_place_of_the_best(tmp_path: Path) -> None
     assert load_tree(checkpoints.find("best"))["env_steps"] == 40
     assert not checkpoints.save_best(2.0, {"env_steps": 40, "x": torch.ones(1)})
     assert checkpoints.save_best(1.5, {"env_steps": 30, "x": torch.ones(1)})  # the run was taken back
-    assert checkpoints.save_best(1.0, {"env_steps": 30, "x": torch.ones(1)})
+    assert not checkpoints.save_best(1.0, {"env_steps": 30, "x": torch.ones(1)})
     assert checkpoints.save_best(2.0, {"env_steps": 40, "x": torch.ones(1)})
     (tmp_path / "checkpoints" / "best").rename(tmp_path / "checkpoints" / ".best.replaced")  # killed in between
     assert load_tree(checkpoints.find("best"))["score"] == 2.0

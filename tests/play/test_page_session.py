@@ -631,6 +631,16 @@ def test_what_was_taken_back_is_not_recorded(catch: Subject, tmp_path: Path, end
     assert recorded(tmp_path / "played") == [[0, 0]]
 
 
+def test_an_episode_that_was_played_to_its_end_is_recorded_once(catch: Subject, tmp_path: Path) -> None:
+    session = Session(catch, 1, Recorder(Recording(tmp_path / "played", catch.spec, {})))
+    session.record(True)
+    while not session.path.now.rows["is_last"][0]:
+        steps(session, 1)
+    session.record(False)
+    session.close()
+    assert recorded(tmp_path / "played") == [[1, 1, 1, 0]]
+
+
 def test_a_cut_where_all_but_one_row_is_written(
     catch: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

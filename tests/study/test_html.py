@@ -335,6 +335,11 @@ def test_what_a_claims_own_command_makes_is_held_against_it_and_another_length_i
     # Settings that cannot be looked at may be others.
     assert met_by_comparison(document | {"preset": "nonsense"}) == []
     assert met_by_comparison(document | {"overrides": ["agent.no_such_key=1"]}) == []
+    preset = make_config("harmonydream", "cpu", "toy/noisy-catch")
+    own = with_settings(preset, {"run.frames": 16_000, "run.prefill": 800})
+    for asked, different in ((own, ()), (preset, ("run.prefill", "run.frames"))):
+        (met,) = (each for each in met_by_run(asked, 17.0) if each.claim.name == "noisy-catch-harmony")
+        assert (met.settings, bool(met.verdicts)) == (different, not different)
 
 
 def test_levels_of_a_picture_are_those_that_all_in_it_have() -> None:
@@ -364,11 +369,6 @@ def test_a_score_that_is_no_number_is_told_and_left_out(run: Path) -> None:
     about = read_about(run)
     assert about.score() is None
     assert any("The score in evaluation.json is nan" in note for note in about.notes)
-    preset = make_config("harmonydream", "cpu", "toy/noisy-catch")
-    own = with_settings(preset, {"run.frames": 16_000, "run.prefill": 800})
-    for asked, different in ((own, ()), (preset, ("run.prefill", "run.frames"))):
-        (met,) = (each for each in met_by_run(asked, 17.0) if each.claim.name == "noisy-catch-harmony")
-        assert (met.settings, bool(met.verdicts)) == (different, not different)
 
 
 @pytest.mark.parametrize(

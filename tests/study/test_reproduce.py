@@ -56,11 +56,10 @@ def test_what_runs_is_waited_for_when_it_is_interrupted(tmp_path: Path) -> None:
     """It has the time that training needs to save."""
     claims_of = write(tmp_path)
     (tmp_path / "program.py").write_text(
-        "import pathlib, signal, sys, time\n"
-        "signal.signal(signal.SIGTERM, lambda *_: None)\n"
-        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "import pathlib, signal, time\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})\n"
         f"pathlib.Path({str(tmp_path / 'begun')!r}).touch()\n"
-        "signal.pause()\n"
+        "signal.sigwait({signal.SIGTERM})\n"
         "time.sleep(1)\n"
         f"pathlib.Path({str(tmp_path / 'saved')!r}).touch()\n"
     )

@@ -74,7 +74,7 @@ class Recording:
                 before = dict(json.loads(path.read_text()))
             except (ValueError, TypeError) as error:
                 raise UserError(f"{path} is damaged ({error}); restore it, or name another --record") from error
-            differ = [name for name in SAME if before.get(name) != self.document.get(name)]
+            differ = [name for name in SAME if name in before and before[name] != self.document.get(name)]
             if differ:
                 where = before.get("env")
                 other = spec.id if where != spec.id else f"the same {differ[0]} as here"
@@ -150,7 +150,7 @@ class Recorder:
 
     def finish(self, episode: list[Moment]) -> None:
         """Write what is open, its last row cut as by a time limit. episode: as of now, without what was taken back."""
-        if self.on and not self._cut and episode:
+        if episode and (self._open or self._written):
             self._take(episode)
         if self.on and len(self._written) + len(self._open) > 1:
             if self._open:
