@@ -47,9 +47,8 @@ class Picture:
         """Pictures as rows have them."""
         x = channels_last(x, self.layout)
         if self.low is None or self.high is None:
-            if x.dtype != np.uint8 and (np.rint(checked(x, *BYTES, self.name)) != x).any():
-                raise UserError(f"{called(self.name)} is declared as bytes and has fractions ({x.dtype})")
-            return np.array(x, np.uint8, order="C")
+            whole = x if x.dtype == np.uint8 else checked(x, *BYTES, self.name)
+            return np.array(whole, np.uint8, order="C")
         return np.rint((checked(x, self.low, self.high, self.name) - self.low) * self.scale).astype(np.uint8)
 
 

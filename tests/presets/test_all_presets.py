@@ -111,11 +111,11 @@ def test_every_preset_builds_updates_saves_and_loads(agent: str, base: str | Non
         build_learner(overrides.apply(config, {"run.seed": seed}), build_agent(config, env), torch.device("cpu"))
         for seed in (0, 1)
     )
-    metrics = [learner.update(batch(learner, env, seed)).metrics for seed in (0, 1)]
-    assert [name for each in metrics for name, value in each.items() if not torch.isfinite(value)] == []
+    metrics = learner.update(batch(learner, env, 0)).metrics
+    assert [name for name, value in metrics.items() if not torch.isfinite(value)] == []
     save_tree(tmp_path / "learner", learner.save())
     other.restore(load_tree(tmp_path / "learner"))
-    assert other.learner_steps == 2
+    assert other.learner_steps == 1
     rows = {name: value[0] for name, value in batch(learner, env, 2).rows.items()}
     one, two = (
         each.policy.step(each.policy.initial_state(BATCH), rows, Noise(3), Seat.alone(BATCH, "explore"))
@@ -123,4 +123,4 @@ def test_every_preset_builds_updates_saves_and_loads(agent: str, base: str | Non
     )
     assert torch.equal(one.action, two.action)
     again, twin = (each.update(batch(learner, env, 3)).metrics for each in (learner, other))
-    assert {name: float(value) for name, value in again.items()} == {name: float(v) for name, v in twin.items()}
+    assert {name: value.item() for name, value in again.items()} == {name: value.item() for name, value in twin.items()}
