@@ -34,10 +34,10 @@ class EnvConfig:
     def __post_init__(self) -> None:
         at_least(1, num_envs=self.num_envs)
         at_least(0, restarts=self.restarts, workers=self.workers)
-        check_options(self.options)
+        check_option_names(self.options)
 
 
-def check_options(options: Mapping[str, Any]) -> None:
+def check_option_names(options: Mapping[str, Any]) -> None:
     """Raise ValueError for an option that has the name of something that is said in another way."""
     for name in sorted(OWN & set(options)):
         raise ValueError(

@@ -171,8 +171,8 @@ class Control(gymnasium.Env[Any, np.ndarray]):
     def _begin(self) -> Any:
         """Have the suite begin an episode. A task that asks for a rendering context (quadruped-escape) makes none."""
         physics = self._env.physics
-        kind = type(physics)
-        physics.__class__ = type(kind.__name__, (kind,), {"contexts": property(lambda it: it._contexts)})
+        kind: Any = type(physics)
+        physics.__class__ = _with_the_contexts_it_has(kind)
         try:
             return self._env.reset()
         finally:
@@ -190,6 +190,12 @@ class Control(gymnasium.Env[Any, np.ndarray]):
     def _upload(self) -> None:
         if self._visuals is not None:
             self._visuals.upload()
+
+
+@cache
+def _with_the_contexts_it_has(kind: type) -> type:
+    """The same simulator, which makes no rendering contexts when it is asked for them."""
+    return type(kind.__name__, (kind,), {"contexts": property(lambda it: it._contexts)})
 
 
 def choose_gl() -> str | None:

@@ -17,9 +17,9 @@ from reverie.data.rows import Rows
 from reverie.envs.env import Step, VectorEnv, shut
 from reverie.ops.transforms import reward_transform
 from reverie.play.dream_env import DreamEnv, Ends
-from reverie.play.envs import carried_of, carrying
+from reverie.play.envs import build_world, carried_of
 from reverie.play.model import LoadedModel, first_states, load_model
-from reverie.run.build import build_env, derive
+from reverie.run.build import derive
 from reverie.run.roles import Evaluator
 
 STARTS = 64
@@ -74,7 +74,7 @@ def score_in_dream(
     finally:
         shut(loaded.env)
     # Paid as the model learns rewards: transformed, after whatever wrappers make of them.
-    real_env = TransformedRewards(carrying(build_env(config, streams), carried), loaded.model.reward.transform)
+    real_env = TransformedRewards(build_world(config, streams, carried), loaded.model.reward.transform)
     real = _evaluation(loaded, real_env, episodes, derive(seed, "evaluation"))
     dream.ends = Ends(length=max(real["lengths"]))
     dreamed = _evaluation(loaded, dream, episodes, derive(seed, "dreamed evaluation"))

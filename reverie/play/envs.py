@@ -33,27 +33,14 @@ def make_env(id: str | Path, *, num_envs: int = 1, protocol: str = "auto", **opt
     env = load_config(run_dir).env
     protocol = env.protocol if protocol == "auto" else protocol
     world = make.make_env(env.id, num_envs=num_envs, protocol=protocol, **{**env.options, **options})
-    return as_trained(world, run_dir)
+    return carrying(world, carried_of(run_dir))
 
 
 def build_world(
-    config: Config,
-    run_dir: Path,
-    streams: int,
-    checkpoint: str = "latest",
-    drawn: bool = False,
-    whole: bool = False,
+    config: Config, streams: int, carried: Carried | None, drawn: bool = False, whole: bool = False
 ) -> VectorEnv:
-    """Environments of a configuration, as the policy of a checkpoint knows them. See `as_trained`, `build_env`."""
-    return as_trained(build_env(config, streams, drawn, whole), run_dir, checkpoint)
-
-
-def as_trained(env: VectorEnv, run_dir: Path, checkpoint: str = "latest") -> VectorEnv:
-    """The same environments; their wrappers carry what those of the run carried, and keep it.
-
-    Raises UserError if the run's wrappers carried something and these are others.
-    """
-    return carrying(env, carried_of(run_dir, checkpoint))
+    """Environments of a configuration, whose wrappers carry what a run's carried. See `carrying`, `build_env`."""
+    return carrying(build_env(config, streams, drawn, whole), carried)
 
 
 def carried_of(run_dir: Path, checkpoint: str = "latest") -> Carried | None:
@@ -66,7 +53,10 @@ def carried_of(run_dir: Path, checkpoint: str = "latest") -> Carried | None:
 
 
 def carrying(env: VectorEnv, carried: Carried | None) -> VectorEnv:
-    """The same environments, whose wrappers carry that. Raises UserError if they are others."""
+    """The same environments, whose wrappers carry that and keep it.
+
+    Raises UserError if a run's wrappers carried something and these are others.
+    """
     if carried is not None:
         env.adopt(carried)
     return env

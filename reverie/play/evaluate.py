@@ -18,7 +18,7 @@ from reverie.data.rows import Rows, row_spec
 from reverie.envs.env import EnvSpec, shut
 from reverie.errors import UserError, notice
 from reverie.play.dream_score import score_in_dream
-from reverie.play.envs import carried_of, carrying
+from reverie.play.envs import build_world, carried_of
 from reverie.play.load import check_play, load
 from reverie.play.show import Film, pace
 from reverie.play.window import Window
@@ -26,7 +26,7 @@ from reverie.report.document import beside, write_whole
 from reverie.report.record import to_json
 from reverie.report.video import VideoWriter
 from reverie.report.words import number
-from reverie.run.build import build_env, derive, evaluation_streams
+from reverie.run.build import derive, evaluation_streams
 from reverie.run.checkpoint import Checkpoints
 from reverie.run.roles import Evaluator, cut_line
 from reverie.run.saved_config import load_config
@@ -79,7 +79,7 @@ def evaluate(
     if video and not window:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # environments draw for the film, not for a screen
     limit, streams = config.run.eval_limit, evaluation_streams(config, episodes, where.id)
-    world = carrying(build_env(replace(config, env=where), streams, video or window, whole=True), carried)
+    world = build_world(replace(config, env=where), streams, carried, drawn=video or window, whole=True)
     try:
         check_fits(loaded.spec, world.spec, loaded.policy.by_task)
         evaluator = Evaluator(world, loaded.policy, episodes, derive(seed, "evaluation"), limit, config.run.nonfinite)

@@ -16,7 +16,7 @@ from reverie.data.rows import Rows, State
 from reverie.envs.env import VectorEnv, shut
 from reverie.errors import UserError
 from reverie.nets.encoders import is_image
-from reverie.play.envs import build_world
+from reverie.play.envs import build_world, carried_of
 from reverie.play.load import load_parts
 from reverie.run.build import build_agent, derive, pick_device
 from reverie.run.roles import Actor
@@ -52,7 +52,7 @@ def load_model(run_dir: Path, device: str, seed: int, checkpoint: str = "latest"
     """
     run_dir = resolve(run_dir)
     config = load_config(run_dir)
-    env = build_world(config, run_dir, 4, checkpoint)
+    env = build_world(config, 4, carried_of(run_dir, checkpoint))
     try:
         agent = build_agent(config, env.spec)
         if not isinstance(agent, HasWorldModel):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from gymnasium import spaces
 
 from reverie.config import Config, EnvConfig
-from reverie.config.env import check_options
+from reverie.config.env import check_option_names
 from reverie.envs.env import EnvSpec, shut
 from reverie.envs.make import make_env, protocols
 from reverie.envs.tasks import tasks_of
@@ -33,7 +33,7 @@ class Task:
     def __init__(self, id: str = "", protocol: str = "auto", options: Mapping[str, Any] | None = None) -> None:
         self.id, self.protocol, self.options = id, protocol, dict(options or {})
         try:
-            check_options(self.options)
+            check_option_names(self.options)
         except ValueError as error:
             raise UserError(str(error)) from error
 

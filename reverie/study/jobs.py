@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TypeVar
@@ -90,32 +90,28 @@ class Jobs:
                 process.terminate()
 
 
-@contextmanager
-def terminable() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt, as SIGINT does."""
+def terminable() -> AbstractContextManager[None]:
+    """Context in which SIGTERM raises KeyboardInterrupt, as SIGINT does."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():  # signals belong to whoever owns that
-        yield
-        return
-    old = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, old)
+    return _handled(interrupt, signal.SIGTERM)
+
+
+def _undisturbed() -> AbstractContextManager[None]:
+    """Context in which SIGINT and SIGTERM are left unheard."""
+    return _handled(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """SIGINT and SIGTERM are left unheard."""
-    if threading.current_thread() is not threading.main_thread():
+def _handled(handler: Callable[[int, FrameType | None], None] | signal.Handlers, *numbers: int) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # signals belong to whoever owns that
         yield
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -12,7 +12,7 @@ pytest.importorskip("ale_py")
 import reverie
 from reverie.envs.make import make_env
 from reverie.envs.tasks import Tasks
-from reverie.play.envs import build_world
+from reverie.play.envs import build_world, carried_of
 from reverie.run import evaluation
 from reverie.run.build import build_env, env_spec
 from tests.envs.test_atari import play
@@ -26,7 +26,7 @@ def test_evaluations_are_of_whole_games(tmp_path_factory: pytest.TempPathFactory
     games = make_env("ALE/Breakout-v5", protocol="atari-dqn2015", life_loss=False, threads=1)
     games.reset(0)
     expected = play(games, 300, np.random.default_rng(1))
-    for env in (evaluation._environments(config, None), build_world(config, nowhere, 1, whole=True)):
+    for env in (evaluation._environments(config, None), build_world(config, 1, carried_of(nowhere), whole=True)):
         assert not env.spec.flags["life_loss"]
         env.reset(0)
         assert play(env, 300, np.random.default_rng(1)) == expected

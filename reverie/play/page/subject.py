@@ -25,7 +25,7 @@ from reverie.errors import UserError
 from reverie.nets.encoders import is_image
 from reverie.nets.latents import Gaussian
 from reverie.ops.transforms import reward_transform
-from reverie.play.envs import carried_of, carrying
+from reverie.play.envs import build_world, carried_of
 from reverie.play.load import load_parts
 from reverie.play.page.controls import Controls, controls
 from reverie.play.page.minds import Critical, Dreaming, Mind, Steering, Valuing
@@ -75,7 +75,7 @@ class Subject:
 
     def environment(self) -> VectorEnv:
         """A fresh environment of one stream; where nothing of its observations is a picture, one that draws itself."""
-        return carrying(build_env(self.config, 1, not self.images), self._carried)
+        return build_world(self.config, 1, self._carried, drawn=not self.images)
 
     def learned(self, reward: float) -> float:
         """A reward as the model learns it."""
