@@ -35,7 +35,7 @@ from reverie.agents.noise import Tape
 from reverie.agents.recurrent import start_state
 from reverie.data.rows import TASK, observations
 from reverie.data.sequences import Batch, SequenceSpec
-from reverie.nets.actions import ContinuousKind, make_actions
+from reverie.nets.actions import BoundedKind, make_actions
 from reverie.nets.cores import GRU, LSTM, Core, Identity
 from reverie.nets.critics import Critic
 from reverie.nets.initialise import INITS, Init, initialise
@@ -84,7 +84,7 @@ class A2CConfig:
     feed: bool = False
     feed_reward: str = "clip"
     init: Init = "orthogonal"
-    continuous: ContinuousKind = "trunc_normal"
+    continuous: BoundedKind = "trunc_normal"
     evaluation: Evaluation = "sample"
     opt: OptimConfig = field(
         default_factory=lambda: OptimConfig(kind="rmsprop-tf", lr=7e-4, eps=1e-5, clip=0.5, shrink=0.0)
@@ -205,6 +205,7 @@ class A2C(Agent):
     Learner: ClassVar[type[A2CLearner]] = A2CLearner
     masks: ClassVar[bool] = True
     tasks: ClassVar[bool] = True
+    reuses: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         make_actions(self.env.action)

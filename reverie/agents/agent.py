@@ -53,6 +53,10 @@ class Agent(ABC):
     asynchronous: ClassVar[bool] = False
     """whether workers with parameters of their own send gradients, as `reverie.agents.a3c` does: then its learners have
     ``gradients`` and its settings ``workers``"""
+    priorities: ClassVar[bool] = False
+    """whether its learners give priorities back (`Feedback`); draws by priority are refused elsewhere"""
+    reuses: ClassVar[bool] = True
+    """whether its losses hold for rows that were learned before; elsewhere each row is learned once, as it is acted"""
     presets: ClassVar[Mapping[str, Any]] = {}
     """presets of agents from other packages, the default first: name -> function of a `reverie.presets.task.Task` that
     returns a whole configuration. Ours are in `reverie.presets`."""

@@ -169,6 +169,7 @@ class ApeXDPG(Agent):
     config: ApeXDPGConfig
     Config: ClassVar[type] = ApeXDPGConfig
     learners: ClassVar[bool] = True
+    priorities: ClassVar[bool] = True
     Learner: ClassVar[type[ApeXDPGLearner]] = ApeXDPGLearner
 
     def __post_init__(self) -> None:
@@ -176,7 +177,12 @@ class ApeXDPG(Agent):
             raise ValueError(f"this agent needs continuous actions (a Box), got {self.env.action!r}")
 
     def windows(self, asked: SequenceSpec) -> SequenceSpec:
-        """Windows with n rows to bootstrap from, and k - 1 before the first one for a stack."""
+        """Windows with n rows to bootstrap from, and k - 1 before the first one for a stack.
+
+        Raises ValueError where drift is to be measured: there is no memory.
+        """
+        if asked.drift:
+            raise ValueError("there is no memory whose states could drift: set replay.window.drift to false")
         lookback = 0 if asked.state == "stored" else Stacks(self.env.observation, self.config.stack).lookback
         return replace(asked, context=asked.context + lookback, lookahead=self.config.n_step)
 

@@ -209,6 +209,9 @@ class DQN(Agent):
     Config: ClassVar[type] = DQNConfig
     learners: ClassVar[bool] = True
     masks: ClassVar[bool] = True
+    priorities: ClassVar[bool] = True
+    gauges_drift: ClassVar[bool] = False
+    """whether its learner measures how far stored states have drifted"""
     Learner: ClassVar[type[DQNLearner]] = DQNLearner
 
     def __post_init__(self) -> None:
@@ -222,7 +225,12 @@ class DQN(Agent):
         return int(self.env.action.n)
 
     def windows(self, asked: SequenceSpec) -> SequenceSpec:
-        """Windows with n rows to bootstrap from, and k - 1 before the burn-in for a stack that no stored state has."""
+        """Windows with n rows to bootstrap from, and k - 1 before the burn-in for a stack that no stored state has.
+
+        Raises ValueError where drift is to be measured and there is no memory.
+        """
+        if asked.drift and not self.gauges_drift:
+            raise ValueError("there is no memory whose states could drift: set replay.window.drift to false")
         lookback = 0 if asked.state == "stored" else Stacks(self.env.observation, self.config.stack).lookback
         return replace(asked, context=asked.context + lookback, lookahead=self.config.n_step)
 

@@ -160,6 +160,7 @@ class DRQN(DQN):
     config: DRQNConfig
     Config: ClassVar[type] = DRQNConfig
     learners: ClassVar[bool] = True
+    gauges_drift: ClassVar[bool] = True
     Learner: ClassVar[type[DQNLearner]] = DRQNLearner
 
     def windows(self, asked: SequenceSpec) -> SequenceSpec:

@@ -119,6 +119,7 @@ class IMPALA(A2C):
     config: IMPALAConfig
     Config: ClassVar[type] = IMPALAConfig
     learners: ClassVar[bool] = True
+    reuses: ClassVar[bool] = True
     Learner: ClassVar[type[A2CLearner]] = IMPALALearner
 
     def critic(self, inputs: int) -> Critic:

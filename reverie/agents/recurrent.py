@@ -42,7 +42,8 @@ def open_window(policy: Policy, batch: Batch, windows: SequenceSpec) -> tuple[St
     """The state before the burn-in, and the rows from there on; the same for all parameters.
 
     ``zero``: the first row of the window is treated as is_first, so that the previous action is not used either
-    (DreamerV2 code). ``stored``: the state that the actor had.
+    (DreamerV2 code); behind rows that fill a stack of frames, the first one that a memory reads keeps its own is_first,
+    with the previous action and reward: another would empty the stack. ``stored``: the state that the actor had.
     """
     rows = dict(batch.rows)
     if batch.start is not None:

@@ -207,6 +207,7 @@ class TDMPC(LatentPlanner):
     config: TDMPCConfig
     Config: ClassVar[type] = TDMPCConfig
     learners: ClassVar[bool] = True
+    priorities: ClassVar[bool] = True
     Learner: ClassVar[type[TDMPCLearner]] = TDMPCLearner
     title = "TD-MPC"
 

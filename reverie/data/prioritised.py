@@ -28,6 +28,11 @@ class PrioritisedConfig(SelectorConfig):
     def __post_init__(self) -> None:
         self.make()
 
+    @property
+    def by_priority(self) -> bool:
+        """Unless priorities do not count."""
+        return self.alpha > 0.0
+
     def make(self) -> Selector:
         """A selector with these settings. Raises ValueError as `Prioritised` does."""
         return Prioritised(self.alpha, self.floor, self.whole)

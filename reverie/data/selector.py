@@ -68,11 +68,17 @@ class SelectorConfig(ABC):
     uses_up: every window is drawn once, so that there is an end to drawing without pacing.
     any_start: windows are drawn that begin at any row, so that the period must be 1.
     parts: replays of parts of the streams can be drawn from as if they were one, see `Selector.mass`.
+    by_priority: what learners say of windows changes what is drawn.
     """
 
     uses_up: ClassVar[bool] = False
     any_start: ClassVar[bool] = False
     parts: ClassVar[bool] = False
+
+    @property
+    def by_priority(self) -> bool:
+        """Not by default."""
+        return False
 
     @abstractmethod
     def make(self) -> Selector:

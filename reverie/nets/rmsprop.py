@@ -77,5 +77,6 @@ class CentredRMSProp(RMSProp):
         torch._foreach_mul_(square, group["decay"])
         torch._foreach_addcmul_(square, grads, grads, value=rest)
         variances = list(torch._foreach_addcmul(square, mean, mean, value=-1.0))
+        torch._foreach_clamp_min_(variances, 0.0)  # of a steady gradient it is rounding, which may be below -eps
         torch._foreach_add_(variances, group["eps"])
         return variances

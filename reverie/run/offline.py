@@ -41,6 +41,7 @@ from reverie.run.checkpoint import Checkpoints
 from reverie.run.clock import Clock, Counted
 from reverie.run.length import run_length
 from reverie.run.minari import MinariDataset, Source, is_minari
+from reverie.run.preflight import check_draws
 from reverie.run.relabel import played_rewards
 from reverie.run.runner import Runner
 from reverie.run.saved_config import load_config
@@ -148,6 +149,7 @@ class Offline(Runner):
 
     def preflight(self) -> None:
         """Raise UserError if the run ends where it begins; `start` looks at the rows, which are there."""
+        check_draws(self.config, self.agent)
         total, prefill = run_length(self.config, self.agent.env.action_repeat).env_steps, self.config.run.prefill
         if prefill >= total:
             raise UserError(

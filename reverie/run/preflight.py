@@ -21,6 +21,21 @@ def check_one_learner(config: Config) -> None:
             raise UserError(f"ray.learners is {config.ray.learners}, but there is one learner {where}")
 
 
+def check_draws(config: Config, agent: Agent) -> None:
+    """Raise UserError where the agent's losses do not hold for what would be drawn, or draws would not be as asked."""
+    selector, batch = config.replay.selector, config.replay.batch
+    if not agent.reuses and not (selector.uses_up and selector.fresh(batch) == batch):
+        raise UserError(
+            f"{config.name} learns each row once, as it is acted: replay.selector = fifo with share 0 and "
+            "run.train_ratio = none draw it so; impala corrects for rows that it learns again"
+        )
+    if not agent.priorities and selector.by_priority:
+        raise UserError(
+            f"{config.name} gives no priorities back, so that nothing would be drawn by priority: set "
+            "replay.selector.alpha to 0, or replay.selector to another, as uniform"
+        )
+
+
 def check_trains(config: Config, agent: Agent) -> None:
     """Raise UserError if a run of that length cannot come to a single learner_step, or leaves tasks out.
 

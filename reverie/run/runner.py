@@ -34,7 +34,7 @@ from reverie.run.companions import gather
 from reverie.run.finite import Finite
 from reverie.run.init import init_networks
 from reverie.run.lock import Stop
-from reverie.run.preflight import check_trains
+from reverie.run.preflight import check_draws, check_trains
 from reverie.run.roles import Trainer
 from reverie.run.room import learning_fits, networks_fit
 from reverie.run.run import Run, Stateful
@@ -82,7 +82,8 @@ class Runner(ABC):
         return trainer
 
     def preflight(self) -> None:
-        """Raise UserError where nothing would be trained."""
+        """Raise UserError where nothing would be trained, or not what was asked for."""
+        check_draws(self.config, self.agent)
         check_trains(self.config, self.agent)
 
     def clock(self, repeat: int) -> Clock:

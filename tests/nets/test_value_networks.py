@@ -179,6 +179,19 @@ def test_rmsprop_reads_a_learning_rate_from_memory() -> None:
     assert torch.equal(weight, ends[1])
 
 
+def test_rmsprop_bears_steady_gradients() -> None:
+    """The square minus the squared mean of what never changes is rounding, which may be below zero by more than eps."""
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.zeros(2000))
+    rule, gradient = CentredRMSProp([weight], lr=1e-6, eps=1e-7), 3.0 + torch.rand(2000)
+    for _ in range(400):
+        weight.grad = gradient.clone()
+        rule.step()
+    state = rule.state[weight]
+    assert float((state["square"] - state["mean"] ** 2).min()) < -1e-7
+    assert torch.isfinite(weight).all()
+
+
 def test_the_learning_rate_falls_and_goes_on_where_it_was_saved() -> None:
     config = OptimConfig(kind="rmsprop", lr=1.0, lr_end=0.2, lr_over=4, eps=1.0, clip=float("inf"), shrink=0.0)
     parameter = torch.nn.Parameter(torch.zeros(1))

@@ -78,6 +78,7 @@ def test_a_file_says_each_key_once(tmp_path: Path, name: str, text: str, said: s
         ("dqn", "agent.opt.lr_end=-5", "lr_end must be at least 0"),
         ("dreamerv1", "agent.continuous=normal", "is not one of trunc_normal, tanh_normal"),
         ("dreamerv2", "agent.continuous=normal", "is not one of trunc_normal, tanh_normal"),
+        ("impala", "agent.continuous=normal", "is not one of trunc_normal, tanh_normal"),
         ("dreamerv2", "agent.entropy_end=1e-4", "entropy_end = 1e-4 would not be reached: agent.entropy_over is 0"),
         ("dqn", "agent.opt.shrink=2", "shrink must be at least 0 and below 1"),
         ("dqn", "agent.torso.units=0", "is not an int of at least 1"),

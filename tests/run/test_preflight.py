@@ -12,10 +12,13 @@ from tiny_runs import Never, begin
 
 from reverie import overrides
 from reverie.config import Config
+from reverie.envs.make import make_env
 from reverie.errors import UserError
 from reverie.machine import Memory, in_words
 from reverie.presets import make_config
+from reverie.run.build import build_agent
 from reverie.run.checkpoint import Checkpoints
+from reverie.run.preflight import check_draws
 from reverie.run.room import check_memory, learning_fits
 from reverie.run.telling import Pace
 from reverie.run.train import train
@@ -72,6 +75,63 @@ def test_what_trains_nothing_is_refused_before_anything_is_there(
     with pytest.raises(UserError, match=f"nothing would be trained: {message}"):
         train(asked(**changes), tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
+
+
+DRAWS: dict[str, tuple[str, str, dict[str, Any], str]] = {
+    "a2c from a replay": (
+        "a2c",
+        "CartPole-v1",
+        {"replay.selector": "uniform", "run.train_ratio": 8.0},
+        "a2c learns each row once, as it is acted: replay.selector = fifo with share 0",
+    ),
+    "a2c with old rows": ("a2c", "CartPole-v1", {"replay.selector.share": 0.5}, "a2c learns each row once"),
+    "drift without a memory": (
+        "dqn",
+        "CartPole-v1",
+        {"replay.window.drift": True},
+        "there is no memory whose states could drift: set replay.window.drift to false",
+    ),
+    "drift of nothing": ("apex-dpg", "Pendulum-v1", {"replay.window.drift": True}, "no memory whose states could"),
+    "a3c with old rows": ("a3c", "CartPole-v1", {"replay.selector.share": 0.5}, "a3c learns each row once"),
+    **{
+        f"{agent} by priority": (
+            agent,
+            env,
+            {"replay.selector": "prioritised"},
+            f"{agent} gives no priorities back.* set replay.selector.alpha to 0, or replay.selector to another",
+        )
+        for agent, env in (("dreamerv2", "toy/catch"), ("dreamerv3", "toy/catch"), ("tdmpc2", "Pendulum-v1"))
+    },
+}
+
+
+@pytest.mark.parametrize("kind", DRAWS)
+def test_draws_that_losses_do_not_hold_for_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    agent, env, changes, message = DRAWS[kind]
+    monkeypatch.setattr("reverie.run.runner.build_learner", lambda *_: pytest.fail("a learner was built"))
+    config = make_config(agent, None, env)
+    if agent == "a3c":
+        changes = changes | {"replay.batch": 2}
+    with pytest.raises(UserError, match=message):
+        train(overrides.apply(config, changes), tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_draws_that_losses_hold_for_are_not() -> None:
+    """IMPALA corrects for old rows; priorities that do not count, and those that agents give, may be drawn by."""
+    for agent, env, changes in (
+        ("impala", "CartPole-v1", {"replay.selector.share": 0.5}),
+        ("dreamerv2", "toy/catch", {"replay.selector": "prioritised", "replay.selector.alpha": 0.0}),
+        ("rainbow", "CartPole-v1", {"replay.selector": "prioritised"}),
+        ("apex-dpg", "Pendulum-v1", {"replay.selector": "prioritised"}),
+        ("tdmpc", "Pendulum-v1", {"replay.selector": "prioritised"}),
+    ):
+        config = overrides.apply(make_config(agent, None, env), changes)
+        world = make_env(env)
+        check_draws(config, build_agent(config, world.spec))
+        world.close()
 
 
 ALMOST: dict[str, dict[str, Any]] = {
