@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 import tempfile
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,8 @@ from reverie.report.writer import Opening, Writer, remembered
 
 AT_ONCE = 100
 """settings that a server takes at once"""
+PATIENCE_S = 10
+"""seconds in which a server must answer before a run begins"""
 LONGEST = 500
 """characters of a setting that every server takes"""
 
@@ -52,6 +57,7 @@ class MLflow(Writer):
         uri = self._uri or os.environ.get("MLFLOW_TRACKING_URI")
         if uri is None:
             uri, artifacts = f"sqlite:///{beside / 'mlflow.db'}", (beside / "mlartifacts").as_uri()
+        _answers(uri)
         self._client = self._mlflow.MlflowClient(tracking_uri=uri)
         self._id = remembered(opening.run_dir, "mlflow.id", lambda: self._create(opening, artifacts))
         self._client.update_run(self._id, status="RUNNING")
@@ -95,6 +101,24 @@ class MLflow(Writer):
         milliseconds, frames = int(at["time/unix_s"] * 1000), int(at["frames"])
         entries = [self._metric(_key(name), float(value), milliseconds, frames) for name, value in metrics.items()]
         self._client.log_batch(self._id, metrics=entries)
+
+
+def _answers(uri: str) -> None:
+    """Raise UserError if nobody answers at a server's address; MLflow itself would ask again for minutes."""
+    if not uri.startswith(("http://", "https://")):
+        return
+    try:
+        urllib.request.urlopen(uri, timeout=PATIENCE_S).close()
+    except urllib.error.HTTPError:  # somebody answers; whether they let us in is MLflow's to find out
+        return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLError):  # of certificates it has settings of its own
+            return
+        raise UserError(
+            f"mlflow: no server answers at {uri} ({reason}): start one, or say where it is with "
+            "log.options.mlflow.tracking_uri or MLFLOW_TRACKING_URI"
+        ) from error
 
 
 def _key(name: str) -> str:

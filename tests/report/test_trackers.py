@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 import struct
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import pytest
 import wandb
 
 from reverie.errors import UserError
+from reverie.report import to_mlflow
 from reverie.report.log import Logger, Opening
 from reverie.report.to_mlflow import MLflow
 from reverie.report.to_wandb import WandB
@@ -128,3 +132,15 @@ def test_without_its_package_a_writer_says_how_to_install_it(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError, match=rf'the writer {module} needs: pip install "reverie-rl\[{module}\]"'):
         make()
+
+
+def test_a_server_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
+    """MLflow would ask again for minutes. A server that answers anything at all is left to it."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        uri = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"mlflow: no server answers at {uri} .*: start one, or say where"):
+            MLflow(tracking_uri=uri).begin(Opening(tmp_path, "dqn", {}))
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:  # which knows no method: 501
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        to_mlflow._answers(f"http://127.0.0.1:{server.server_port}")
