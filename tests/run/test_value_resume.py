@@ -171,9 +171,13 @@ def test_the_drift_is_logged(alone: dict[str, Path]) -> None:
 
 
 def test_states_that_are_not_there_cannot_be_kept(tmp_path: Path) -> None:
-    for words in ({"replay.window.state": "stored"}, {"replay.window.drift": True}):
-        settings = overrides.apply(make_config("dqn", "cpu", "CartPole-v1"), words)
-        with pytest.raises(UserError, match="dqn on CartPole-v1 has no recurrent state to keep"):
+    for env, words, reason in (
+        ("CartPole-v1", {"replay.window.state": "stored"}, "dqn on CartPole-v1 has no recurrent state to keep"),
+        ("CartPole-v1", {"replay.window.drift": True}, "there is no memory whose states could drift"),
+        ("toy/catch", {"replay.window.drift": True}, "there is no memory whose states could drift"),  # but a stack
+    ):
+        settings = overrides.apply(make_config("dqn", "cpu", env), words)
+        with pytest.raises(UserError, match=reason):
             Local(settings, tmp_path / "run")
 
 
