@@ -9,8 +9,10 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -107,16 +109,18 @@ def _answers(uri: str) -> None:
     """Raise UserError if nobody answers at a server's address; MLflow itself would ask again for minutes."""
     if not uri.startswith(("http://", "https://")):
         return
+    address = urlsplit(uri)
+    plain = address._replace(netloc=address.netloc.rpartition("@")[2]).geturl()  # without a name and a password
     try:
-        urllib.request.urlopen(uri, timeout=PATIENCE_S).close()
-    except urllib.error.HTTPError:  # somebody answers; whether they let us in is MLflow's to find out
+        urllib.request.urlopen(plain, timeout=PATIENCE_S).close()
+    except (urllib.error.HTTPError, HTTPException):  # somebody answers; whether they let us in is MLflow's to find out
         return
-    except (OSError, ValueError) as error:
+    except OSError as error:
         reason = getattr(error, "reason", error)
         if isinstance(reason, ssl.SSLError):  # of certificates it has settings of its own
             return
         raise UserError(
-            f"mlflow: no server answers at {uri} ({reason}): start one, or say where it is with "
+            f"mlflow: no server answers at {plain} ({reason}): start one, or say where it is with "
             "log.options.mlflow.tracking_uri or MLFLOW_TRACKING_URI"
         ) from error
 

@@ -141,6 +141,9 @@ def test_a_server_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
         uri = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(UserError, match=f"mlflow: no server answers at {uri} .*: start one, or say where"):
             MLflow(tracking_uri=uri).begin(Opening(tmp_path, "dqn", {}))
+        with pytest.raises(UserError, match=f"mlflow: no server answers at {uri} "):
+            to_mlflow._answers(uri.replace("//", "//name:secret@"))
     with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:  # which knows no method: 501
-        threading.Thread(target=server.handle_request, daemon=True).start()
-        to_mlflow._answers(f"http://127.0.0.1:{server.server_port}")
+        for told in ("", "name:secret@"):
+            threading.Thread(target=server.handle_request, daemon=True).start()
+            to_mlflow._answers(f"http://{told}127.0.0.1:{server.server_port}")
