@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -40,7 +40,7 @@ from reverie.agents.exploration import ActionNoise
 from reverie.agents.inputs import Stacks
 from reverie.agents.noise import Tape
 from reverie.agents.recurrent import start_state
-from reverie.agents.replayed import ReplayedConfig, average, copy_if_due, importance
+from reverie.agents.replayed import ReplayedConfig, average, copy_if_due, importance, windows_ahead
 from reverie.data.rows import observations
 from reverie.data.sequences import Batch, Feedback, SequenceSpec
 from reverie.nets.actions import ContinuousActions, make_actions
@@ -177,14 +177,8 @@ class ApeXDPG(Agent):
             raise ValueError(f"this agent needs continuous actions (a Box), got {self.env.action!r}")
 
     def windows(self, asked: SequenceSpec) -> SequenceSpec:
-        """Windows with n rows to bootstrap from, and k - 1 before the first one for a stack.
-
-        Raises ValueError where drift is to be measured: there is no memory.
-        """
-        if asked.drift:
-            raise ValueError("there is no memory whose states could drift: set replay.window.drift to false")
-        lookback = 0 if asked.state == "stored" else Stacks(self.env.observation, self.config.stack).lookback
-        return replace(asked, context=asked.context + lookback, lookahead=self.config.n_step)
+        """Windows with n rows to bootstrap from, see `windows_ahead`."""
+        return windows_ahead(asked, Stacks(self.env.observation, self.config.stack), self.config.n_step)
 
     def policy(self) -> DPGPolicy:
         """Policy that acts with fresh networks."""

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -41,7 +41,7 @@ from reverie.agents.inputs import Stacks
 from reverie.agents.noise import Tape
 from reverie.agents.q_policy import QNetwork, QPolicy
 from reverie.agents.recurrent import start_state
-from reverie.agents.replayed import ReplayedConfig, average, copy_if_due, importance
+from reverie.agents.replayed import ReplayedConfig, average, copy_if_due, importance, windows_ahead
 from reverie.data.rows import ACTION_MASK, OBS, observations
 from reverie.data.sequences import Batch, Feedback, SequenceSpec
 from reverie.nets.cores import Core, Identity
@@ -225,14 +225,9 @@ class DQN(Agent):
         return int(self.env.action.n)
 
     def windows(self, asked: SequenceSpec) -> SequenceSpec:
-        """Windows with n rows to bootstrap from, and k - 1 before the burn-in for a stack that no stored state has.
-
-        Raises ValueError where drift is to be measured and there is no memory.
-        """
-        if asked.drift and not self.gauges_drift:
-            raise ValueError("there is no memory whose states could drift: set replay.window.drift to false")
-        lookback = 0 if asked.state == "stored" else Stacks(self.env.observation, self.config.stack).lookback
-        return replace(asked, context=asked.context + lookback, lookahead=self.config.n_step)
+        """Windows with n rows to bootstrap from, see `windows_ahead`."""
+        stacks = Stacks(self.env.observation, self.config.stack)
+        return windows_ahead(asked, stacks, self.config.n_step, self.gauges_drift)
 
     def policy(self) -> QPolicy:
         """Policy that acts with a fresh network."""

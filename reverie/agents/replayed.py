@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from reverie.agents.bellman import BellmanConfig
+from reverie.agents.inputs import Stacks
+from reverie.data.sequences import SequenceSpec
 from reverie.nets.schedule import schedule, share
 from reverie.ops import world
 from reverie.ops.host import at_hand
@@ -44,6 +46,17 @@ class ReplayedConfig(BellmanConfig):
         if not self.beta_over:
             return self.beta
         return self.beta + (self.beta_end - self.beta) * share(version, self.beta_over)
+
+
+def windows_ahead(asked: SequenceSpec, stacks: Stacks, n_step: int, memory: bool = False) -> SequenceSpec:
+    """Windows with n rows to bootstrap from, and k - 1 before the burn-in for a stack that no stored state has.
+
+    memory: whether there is one. Raises ValueError where its drift is to be measured and there is none.
+    """
+    if asked.drift and not memory:
+        raise ValueError("there is no memory whose states could drift: set replay.window.drift to false")
+    lookback = 0 if asked.state == "stored" else stacks.lookback
+    return replace(asked, context=asked.context + lookback, lookahead=n_step)
 
 
 def importance(probabilities: Tensor, exponent: Tensor | float) -> Tensor:
