@@ -77,8 +77,8 @@ class SelectorConfig(ABC):
 
     @property
     def by_priority(self) -> bool:
-        """Not by default."""
-        return False
+        """Where the selector takes priorities."""
+        return self.make().takes_priorities
 
     @abstractmethod
     def make(self) -> Selector:

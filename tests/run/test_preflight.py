@@ -92,7 +92,12 @@ DRAWS: dict[str, tuple[str, str, dict[str, Any], str]] = {
         "there is no memory whose states could drift: set replay.window.drift to false",
     ),
     "drift of nothing": ("apex-dpg", "Pendulum-v1", {"replay.window.drift": True}, "no memory whose states could"),
-    "a3c with old rows": ("a3c", "CartPole-v1", {"replay.selector.share": 0.5}, "a3c learns each row once"),
+    "a3c with old rows": (
+        "a3c",
+        "CartPole-v1",
+        {"replay.selector.share": 0.5, "replay.batch": 2},
+        "a3c learns each row once",
+    ),
     **{
         f"{agent} by priority": (
             agent,
@@ -111,11 +116,8 @@ def test_draws_that_losses_do_not_hold_for_are_refused(
 ) -> None:
     agent, env, changes, message = DRAWS[kind]
     monkeypatch.setattr("reverie.run.runner.build_learner", lambda *_: pytest.fail("a learner was built"))
-    config = make_config(agent, None, env)
-    if agent == "a3c":
-        changes = changes | {"replay.batch": 2}
     with pytest.raises(UserError, match=message):
-        train(overrides.apply(config, changes), tmp_path / "run")
+        train(overrides.apply(make_config(agent, None, env), changes), tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
 
